@@ -1,0 +1,1 @@
+"""Sandstorm's compiler: turns files into a packet image."""

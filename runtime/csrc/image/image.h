@@ -1,0 +1,56 @@
+/* The mapped image: validation, route lookup. No system call, no clock, no allocation. */
+#ifndef SANDSTORM_IMAGE_H
+#define SANDSTORM_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "image_format.h"
+
+/* Where the sections of an ELF file lie in memory, as its reader found them. The pointers must be 8-byte aligned
+ * and stay mapped while the image is used. Sizes in bytes. */
+struct image_sections {
+    const void *header, *strings, *buckets, *routes, *variants, *responses, *errors, *frames;
+    const uint8_t *slots; /* may be NULL where only the tables are looked at */
+    uint64_t header_bytes, strings_bytes, buckets_bytes, routes_bytes, variants_bytes, responses_bytes,
+        errors_bytes, frames_bytes, slots_bytes;
+};
+
+/* A validated image. */
+struct image {
+    const struct ssi_header *header;
+    const uint8_t *strings;
+    const uint32_t *buckets;
+    const struct ssi_route *routes;
+    const struct ssi_variant *variants;
+    const struct ssi_response *responses;
+    const struct ssi_error *errors;
+    const struct ssi_frame *frames;
+    const uint8_t *slots;
+};
+
+/* Checks every offset, length and count, then fills *image. An image that passes can't make image_*, arena_*,
+ * tcpip_* or web_* read out of bounds. Returns 0, or a negative enum image_error. */
+int image_open(struct image *image, const struct image_sections *sections);
+
+/* What was wrong and where: "frame 12: slot 9 is beyond the last, 8". error: what image_open returned. Writes at
+ * most size bytes with the final NUL into text. */
+void image_error_text(int error, char *text, size_t size);
+
+/* The 64-bit hash of a path, bytes as they are. */
+uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint64_t seed);
+
+/* The entry that hash h has under its bucket's displacement. */
+uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_table_len);
+
+/* The route of a path, or NULL. */
+const struct ssi_route *image_route_find(const struct image *image, const uint8_t *path, size_t path_bytes);
+
+/* Fills displacements[bucket_count] such that no two of the hashes[count] share an entry; for the compiler.
+ * work: room for 5 * count + 2 * bucket_count + 8 + route_table_len uint32_t. Returns 0, or -1 if the table is too full
+ * or two hashes are equal (try another seed). */
+int image_route_perfect(const uint64_t *hashes, uint32_t count, uint32_t *displacements, uint32_t bucket_count,
+                        uint32_t route_table_len, uint32_t *work);
+
+#endif

@@ -1,0 +1,146 @@
+/* The packet image, format version 1: the only description of its layout.
+ *
+ * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
+ * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
+ *
+ * An image is an ELF64 little-endian file (ELFDATA2LSB, e_machine EM_NONE, e_type ET_REL, no segments)
+ * whose sections are the tables below. All integers are little-endian, all structs naturally aligned
+ * without padding, all sections 8-byte aligned but .sandstorm.slots, which is SSI_PAGE_BYTES aligned so
+ * that it can be mapped as AF_XDP UMEM or netmap memory and sent from in place.
+ *
+ *   .note.sandstorm        SHT_NOTE, owner "Sandstorm": type SSI_NOTE_BUILD_ID, SHA-256 (32 bytes) over the
+ *                          contents of all the other .sandstorm.* sections in this order, each preceded by
+ *                          its length as a uint64_t; type SSI_NOTE_VERSION, a uint32_t
+ *   .sandstorm.header      one struct ssi_header
+ *   .sandstorm.json        provenance, UTF-8 JSON: tool version, manifest digest, SHA-256 of every source
+ *   .sandstorm.strings     the bytes that offsets named *_offset point into (paths, ETags); not terminated
+ *   .sandstorm.buckets     uint32_t[bucket_count], the displacements of the perfect hash
+ *   .sandstorm.routes      struct ssi_route[route_table_len], in hash order
+ *   .sandstorm.variants    struct ssi_variant[variant_count]
+ *   .sandstorm.responses   struct ssi_response[response_count]
+ *   .sandstorm.errors      struct ssi_error[error_count]
+ *   .sandstorm.frames      struct ssi_frame[frame_count]
+ *   .sandstorm.slots       slot_count slots of slot_bytes each
+ *
+ * A slot holds one real Ethernet frame. Its payload starts at SSI_PAYLOAD_OFFSET; the headers are
+ * right-justified in front of it, so one copy of the content serves IPv4 and IPv6, with and without TCP
+ * timestamps:
+ *
+ *   0                42      62        128                          slot_bytes
+ *   | room ...       | Ethernet, IP, TCP | payload (HTTP) ... | zeros |
+ *                    ^ IPv6 + timestamps (86 B)
+ *                            ^ IPv4 + timestamps (66 B)
+ *
+ * The headers built in are those of a connection with timestamps from the image's first family (IPv4 if it
+ * has it), with valid checksums for the addresses they hold.
+ *
+ * A response's bytes (head and body, one stream) are cut every segment_bytes; frame i of a response holds
+ * bytes [i * segment_bytes, (i + 1) * segment_bytes). Hence ACK-offset indexing:
+ *   frame = first_frame + (ack - response_seq) / segment_bytes
+ */
+#ifndef SANDSTORM_IMAGE_FORMAT_H
+#define SANDSTORM_IMAGE_FORMAT_H
+
+#include <stdint.h>
+
+#define SSI_VERSION 1
+#define SSI_NONE 0xffffffff /* no such index */
+
+#define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
+#define SSI_NOTE_VERSION 1
+#define SSI_BUILD_ID_BYTES 32
+
+#define SSI_PAGE_BYTES 4096
+#define SSI_PAYLOAD_OFFSET 128
+#define SSI_SLOT_BYTES_MIN 2048  /* slot_bytes is a power of two from here ... */
+#define SSI_SLOT_BYTES_MAX 16384 /* ... to here */
+#define SSI_SEGMENT_BYTES_MIN 512
+
+#define SSI_FAMILY_IPV4 1
+#define SSI_FAMILY_IPV6 2
+
+/* Fields that move: of fixed width, patched per response, never across a frame's end. */
+#define SSI_DATE_BYTES 29       /* IMF-fixdate, RFC 9110 section 5.6.7 */
+#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "close     " (trailing OWS, RFC 9110 section 5.5) */
+
+#define SSI_ENCODING_IDENTITY 0
+#define SSI_ENCODING_GZIP 1
+#define SSI_ENCODING_BR 2
+#define SSI_ENCODING_ZSTD 3
+#define SSI_ENCODING_COUNT 4
+
+struct ssi_header {
+    uint32_t version;       /* SSI_VERSION */
+    uint32_t header_bytes;  /* sizeof(struct ssi_header) */
+    uint32_t slot_bytes;    /* power of two, SSI_PAYLOAD_OFFSET + segment_bytes at least */
+    uint32_t segment_bytes; /* payload of every frame of a response but its last */
+    uint32_t mtu_bytes;     /* IP packet size the image was built for */
+    uint32_t families;      /* SSI_FAMILY_* bits */
+    uint32_t slot_count;
+    uint32_t frame_count;
+    uint32_t response_count;
+    uint32_t variant_count;
+    uint32_t route_count;     /* entries in use */
+    uint32_t route_table_len; /* power of two, entries in .sandstorm.routes */
+    uint32_t bucket_count;    /* power of two */
+    uint32_t error_count;
+    uint64_t string_bytes;
+    uint64_t route_hash_seed;
+};
+
+/* A path and its variants. Lookup (image_route_hash gives h, see image.h):
+ *   entry = image_route_entry(h, buckets[(h >> 32) & (bucket_count - 1)], route_table_len)
+ * then a full compare of the path. An unused entry has variant_count 0. */
+struct ssi_route {
+    uint64_t hash;
+    uint32_t path_offset; /* decoded absolute path, "/a b.html", without query */
+    uint32_t path_bytes;
+    uint32_t first_variant;
+    uint32_t variant_count;
+};
+
+/* One encoding of a route. Variants of a route are in the order of preference. */
+struct ssi_variant {
+    uint32_t get_response;
+    uint32_t head_response;
+    uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect) */
+    uint32_t etag_offset;           /* with its quotes, as sent */
+    uint32_t etag_bytes;
+    uint32_t encoding;      /* SSI_ENCODING_* */
+    int64_t last_modified_s; /* seconds since 1970-01-01 UTC; negative: none */
+    uint64_t content_bytes; /* of the body */
+};
+
+/* Head and body, as one stream over frame_count consecutive frames. */
+struct ssi_response {
+    uint64_t stream_bytes; /* head and body */
+    uint32_t first_frame;
+    uint32_t frame_count;
+    uint32_t head_bytes;        /* up to and with the empty line */
+    uint16_t status;            /* RFC 9110 section 15 */
+    uint16_t reserved;          /* 0 */
+    uint16_t date_offset;       /* of SSI_DATE_BYTES in the stream, in the first frame; 0: none */
+    uint16_t connection_offset; /* of SSI_CONNECTION_BYTES in the stream, in the first frame; 0: none */
+    uint32_t reserved2;         /* 0 */
+};
+
+/* The responses of the whole site for a status that no route decides: 400, 404, 405, ... */
+struct ssi_error {
+    uint32_t status;
+    uint32_t get_response;
+    uint32_t head_response;
+};
+
+/* A frame and where it lies. payload_sum is the ones'-complement sum (RFC 1071, folded, not inverted) of the
+ * payload as 16-bit words in memory order, an odd last byte padded with zero, with the bytes of the fields
+ * that move taken as zeros: patching a header never reads the payload. */
+struct ssi_frame {
+    uint32_t slot;   /* first copy; copies are adjacent */
+    uint16_t copies; /* at least 1 */
+    uint16_t payload_bytes;
+    uint16_t payload_sum;
+    uint16_t flags; /* SSI_FRAME_* */
+};
+#define SSI_FRAME_MOVING 1 /* holds Date or Connection */
+
+#endif

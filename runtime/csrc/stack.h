@@ -1,0 +1,81 @@
+/* The stack as a whole: libeth, libtcpip and an application over one region and one TX queue. A deterministic
+ * function of frames, time and randomness: no system call, no clock, no allocation after stack_init. One stack
+ * belongs to one worker. */
+#ifndef SANDSTORM_STACK_H
+#define SANDSTORM_STACK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "image/image.h"
+#include "libnmio/nmio.h"
+
+#define STACK_ADDRESSES_MAX 32
+#define STACK_SECRET_BYTES 16
+
+/* One of our addresses. */
+struct stack_address {
+    uint8_t family; /* SSI_FAMILY_IPV4 or SSI_FAMILY_IPV6 */
+    uint8_t prefix_bits;
+    uint8_t bytes[16]; /* network order; IPv4 in the first four */
+};
+
+struct stack_config {
+    uint8_t mac[6];
+    uint16_t tcp_port;
+    bool own_address; /* we are this host on the link: answer ARP, neighbour discovery and echo */
+    uint32_t address_count;
+    struct stack_address addresses[STACK_ADDRESSES_MAX];
+    struct stack_address gateways[2]; /* family 0: none; where off-link peers are reached in own-address mode */
+    uint32_t mtu_bytes;               /* of the interface */
+    uint32_t gather_max;              /* of the port */
+    uint32_t max_connections;
+    uint32_t max_half_requests;   /* connections that may have a request half read, or pipelined requests waiting */
+    uint32_t keep_alive_ms;       /* an idle connection is closed after this */
+    uint32_t request_ms;          /* a request must be whole this long after its first byte (or the handshake) */
+    uint8_t secret[STACK_SECRET_BYTES]; /* random */
+};
+
+struct stack;
+
+/* Bytes that stack_init needs; 0 if the configuration is out of bounds. */
+size_t stack_memory_bytes(const struct stack_config *config, const struct image *image,
+                          const struct nmio_region *region);
+
+/* Lays a stack out in memory (64-byte aligned, zeroed). Everything passed must outlive it. NULL if memory_bytes is
+ * too small. */
+struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_config *config,
+                         const struct image *image, struct nmio_region *region, struct nmio_tx *tx);
+
+/* Time, before anything else in a round. now_ns: monotonic; wall_s: seconds since 1970-01-01 UTC. */
+void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s);
+
+/* A batch of received frames. Replies and responses are appended to tx as its space allows. */
+void stack_input(struct stack *stack, struct nmio_rx *batch, uint32_t count);
+
+/* Runs due timers, and connections that waited for space in tx. Call once a round, after stack_input, and again
+ * when space has come. */
+void stack_output(struct stack *stack);
+
+/* When stack_output must run next, in now_ns's time; UINT64_MAX: not before a frame arrives. */
+uint64_t stack_deadline_ns(const struct stack *stack);
+
+/* True while connections wait for space in tx. */
+bool stack_waits_for_space(const struct stack *stack);
+
+/* A new secret for SYN cookies; those made with the one before stay good until the next call. */
+void stack_rotate_secret(struct stack *stack, const uint8_t *secret);
+
+/* Stops accepting connections and closes idle ones; the others end with the response they are in. */
+void stack_drain(struct stack *stack);
+
+/* Connections open now. */
+uint32_t stack_connections(const struct stack *stack);
+
+/* One counter for everything counted, a reason for every drop. */
+uint32_t stack_counter_count(void);
+const char *stack_counter_name(uint32_t index); /* "tcp_drop_bad_checksum"; NULL beyond the last */
+uint64_t stack_counter(const struct stack *stack, uint32_t index);
+
+#endif

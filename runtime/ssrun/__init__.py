@@ -1,0 +1,1 @@
+"""Sandstorm's runtime: serves a packet image."""
