@@ -1,0 +1,337 @@
+#include "image.h"
+
+#include <string.h>
+
+/* One code for each rule of image_format.h; the texts are below. */
+enum image_error {
+    IMAGE_ERROR_ALIGNMENT = 1,
+    IMAGE_ERROR_HEADER_SIZE,
+    IMAGE_ERROR_VERSION,
+    IMAGE_ERROR_SLOT_BYTES,
+    IMAGE_ERROR_SEGMENT_BYTES,
+    IMAGE_ERROR_MTU,
+    IMAGE_ERROR_FAMILIES,
+    IMAGE_ERROR_SECTION_SIZE,
+    IMAGE_ERROR_ROUTE_TABLE,
+    IMAGE_ERROR_ROUTE,
+    IMAGE_ERROR_ROUTE_HASH,
+    IMAGE_ERROR_ROUTE_COUNT,
+    IMAGE_ERROR_VARIANT,
+    IMAGE_ERROR_RESPONSE,
+    IMAGE_ERROR_RESPONSE_FRAMES,
+    IMAGE_ERROR_RESPONSE_FIELD,
+    IMAGE_ERROR_SITE_ERROR,
+    IMAGE_ERROR_FRAME,
+    IMAGE_ERROR_END
+};
+
+static const char *const error_texts[IMAGE_ERROR_END] = {
+    [IMAGE_ERROR_ALIGNMENT] = "a section is missing or not 8-byte aligned",
+    [IMAGE_ERROR_HEADER_SIZE] = "the header has the wrong size",
+    [IMAGE_ERROR_VERSION] = "the image has another format version; build it again with this sscc",
+    [IMAGE_ERROR_SLOT_BYTES] = "slot_bytes is not a power of two within bounds",
+    [IMAGE_ERROR_SEGMENT_BYTES] = "segment_bytes doesn't fit the slots",
+    [IMAGE_ERROR_MTU] = "mtu_bytes doesn't match segment_bytes",
+    [IMAGE_ERROR_FAMILIES] = "families names no address family, or an unknown one",
+    [IMAGE_ERROR_SECTION_SIZE] = "a section's size doesn't match its count in the header",
+    [IMAGE_ERROR_ROUTE_TABLE] = "the route table's or the buckets' number is not a power of two",
+    [IMAGE_ERROR_ROUTE] = "a route points outside of its tables",
+    [IMAGE_ERROR_ROUTE_HASH] = "a route is not where its hash says",
+    [IMAGE_ERROR_ROUTE_COUNT] = "route_count is not the number of routes in use",
+    [IMAGE_ERROR_VARIANT] = "a variant points outside of its tables",
+    [IMAGE_ERROR_RESPONSE] = "a response has an impossible length or status",
+    [IMAGE_ERROR_RESPONSE_FRAMES] = "a response and its frames don't match",
+    [IMAGE_ERROR_RESPONSE_FIELD] = "a moving field is not inside the response's first frame",
+    [IMAGE_ERROR_SITE_ERROR] = "an error response points outside of its tables",
+    [IMAGE_ERROR_FRAME] = "a frame points outside of the slots, or is longer than one",
+};
+
+/* An error and the index it was found at in one negative int. */
+static int fail(enum image_error error, uint64_t index)
+{
+    uint32_t low = index > 0x1ffffff ? 0x1ffffff : (uint32_t)index;
+    return -(int)(((uint32_t)error << 25) | low);
+}
+
+static size_t append(char *text, size_t size, size_t at, const char *more)
+{
+    while (*more != '\0' && at + 1 < size)
+        text[at++] = *more++;
+    if (size > 0)
+        text[at] = '\0';
+    return at;
+}
+
+void image_error_text(int error, char *text, size_t size)
+{
+    uint32_t code = (uint32_t)-error >> 25;
+    uint32_t index = (uint32_t)-error & 0x1ffffff;
+    char digits[12];
+    size_t first = sizeof(digits) - 1;
+    digits[first] = '\0';
+    do {
+        digits[--first] = (char)('0' + index % 10);
+        index /= 10;
+    } while (index != 0);
+    bool known = error < 0 && code > 0 && code < IMAGE_ERROR_END;
+    size_t at = append(text, size, 0, known ? error_texts[code] : "no error");
+    at = append(text, size, at, " (index ");
+    at = append(text, size, at, &digits[first]);
+    append(text, size, at, ")");
+}
+
+static bool is_power_of_two(uint64_t value)
+{
+    return value != 0 && (value & (value - 1)) == 0;
+}
+
+static int check_header(const struct ssi_header *h)
+{
+    if (h->version != SSI_VERSION)
+        return fail(IMAGE_ERROR_VERSION, h->version);
+    if (h->header_bytes != sizeof(*h))
+        return fail(IMAGE_ERROR_HEADER_SIZE, h->header_bytes);
+    if (!is_power_of_two(h->slot_bytes) || h->slot_bytes < SSI_SLOT_BYTES_MIN || h->slot_bytes > SSI_SLOT_BYTES_MAX)
+        return fail(IMAGE_ERROR_SLOT_BYTES, h->slot_bytes);
+    if (h->segment_bytes < SSI_SEGMENT_BYTES_MIN || h->segment_bytes > h->slot_bytes - SSI_PAYLOAD_OFFSET)
+        return fail(IMAGE_ERROR_SEGMENT_BYTES, h->segment_bytes);
+    if (h->mtu_bytes > 65535 || h->mtu_bytes < h->segment_bytes + 52)
+        return fail(IMAGE_ERROR_MTU, h->mtu_bytes);
+    if (h->families == 0 || (h->families & ~(uint32_t)(SSI_FAMILY_IPV4 | SSI_FAMILY_IPV6)) != 0)
+        return fail(IMAGE_ERROR_FAMILIES, h->families);
+    if (!is_power_of_two(h->route_table_len) || !is_power_of_two(h->bucket_count))
+        return fail(IMAGE_ERROR_ROUTE_TABLE, h->route_table_len);
+    return 0;
+}
+
+/* The lengths that the ELF file states against the counts that the header states. */
+static int check_sizes(const struct ssi_header *h, const struct image_sections *s)
+{
+    const uint64_t pairs[][2] = {
+        {s->strings_bytes, h->string_bytes},
+        {s->buckets_bytes, (uint64_t)h->bucket_count * sizeof(uint32_t)},
+        {s->routes_bytes, (uint64_t)h->route_table_len * sizeof(struct ssi_route)},
+        {s->variants_bytes, (uint64_t)h->variant_count * sizeof(struct ssi_variant)},
+        {s->responses_bytes, (uint64_t)h->response_count * sizeof(struct ssi_response)},
+        {s->errors_bytes, (uint64_t)h->error_count * sizeof(struct ssi_error)},
+        {s->frames_bytes, (uint64_t)h->frame_count * sizeof(struct ssi_frame)},
+        {s->slots_bytes, (uint64_t)h->slot_count * h->slot_bytes},
+    };
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+        if (pairs[i][0] != pairs[i][1])
+            return fail(IMAGE_ERROR_SECTION_SIZE, i);
+    return 0;
+}
+
+static int check_frames(const struct image *image)
+{
+    const struct ssi_header *h = image->header;
+    for (uint32_t i = 0; i < h->frame_count; i++) {
+        const struct ssi_frame *frame = &image->frames[i];
+        if (frame->copies == 0 || frame->slot >= h->slot_count || frame->copies > h->slot_count - frame->slot)
+            return fail(IMAGE_ERROR_FRAME, i);
+        if (frame->payload_bytes == 0 || frame->payload_bytes > h->segment_bytes)
+            return fail(IMAGE_ERROR_FRAME, i);
+    }
+    return 0;
+}
+
+/* A field that moves: absent, or whole inside the response's head and its first frame. */
+static bool field_fits(const struct image *image, const struct ssi_response *r, uint32_t offset, uint32_t bytes)
+{
+    if (offset == 0)
+        return true;
+    const struct ssi_frame *first = &image->frames[r->first_frame];
+    uint32_t end = offset + bytes;
+    return (first->flags & SSI_FRAME_MOVING) != 0 && end <= first->payload_bytes && end <= r->head_bytes;
+}
+
+static int check_responses(const struct image *image)
+{
+    const struct ssi_header *h = image->header;
+    for (uint32_t i = 0; i < h->response_count; i++) {
+        const struct ssi_response *r = &image->responses[i];
+        if (r->status < 200 || r->status > 599 || r->head_bytes == 0 || r->stream_bytes < r->head_bytes)
+            return fail(IMAGE_ERROR_RESPONSE, i);
+        if (r->frame_count == 0 || r->first_frame >= h->frame_count || r->frame_count > h->frame_count - r->first_frame)
+            return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
+        uint64_t before_last = (uint64_t)(r->frame_count - 1) * h->segment_bytes;
+        if (r->stream_bytes <= before_last || r->stream_bytes - before_last > h->segment_bytes)
+            return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
+        for (uint32_t f = 0; f < r->frame_count; f++) {
+            uint64_t want = f + 1 < r->frame_count ? h->segment_bytes : r->stream_bytes - before_last;
+            if (image->frames[r->first_frame + f].payload_bytes != want)
+                return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
+        }
+        if (!field_fits(image, r, r->date_offset, SSI_DATE_BYTES) ||
+            !field_fits(image, r, r->connection_offset, SSI_CONNECTION_BYTES))
+            return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
+        bool overlap = r->date_offset != 0 && r->connection_offset != 0 &&
+                       r->date_offset < r->connection_offset + SSI_CONNECTION_BYTES &&
+                       r->connection_offset < r->date_offset + SSI_DATE_BYTES;
+        if (overlap)
+            return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
+    }
+    return 0;
+}
+
+static bool string_fits(const struct ssi_header *h, uint32_t offset, uint32_t bytes)
+{
+    return (uint64_t)offset + bytes <= h->string_bytes;
+}
+
+static int check_variants(const struct image *image)
+{
+    const struct ssi_header *h = image->header;
+    for (uint32_t i = 0; i < h->variant_count; i++) {
+        const struct ssi_variant *v = &image->variants[i];
+        bool fits = v->get_response < h->response_count && v->head_response < h->response_count &&
+                    (v->not_modified_response == SSI_NONE || v->not_modified_response < h->response_count) &&
+                    v->encoding < SSI_ENCODING_COUNT && string_fits(h, v->etag_offset, v->etag_bytes);
+        if (!fits)
+            return fail(IMAGE_ERROR_VARIANT, i);
+    }
+    for (uint32_t i = 0; i < h->error_count; i++) {
+        const struct ssi_error *e = &image->errors[i];
+        if (e->get_response >= h->response_count || e->head_response >= h->response_count)
+            return fail(IMAGE_ERROR_SITE_ERROR, i);
+    }
+    return 0;
+}
+
+static int check_routes(const struct image *image)
+{
+    const struct ssi_header *h = image->header;
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < h->route_table_len; i++) {
+        const struct ssi_route *r = &image->routes[i];
+        if (r->variant_count == 0)
+            continue;
+        used++;
+        if (r->first_variant >= h->variant_count || r->variant_count > h->variant_count - r->first_variant ||
+            !string_fits(h, r->path_offset, r->path_bytes))
+            return fail(IMAGE_ERROR_ROUTE, i);
+        uint64_t hash = image_route_hash(image->strings + r->path_offset, r->path_bytes, h->route_hash_seed);
+        uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
+        if (hash != r->hash || image_route_entry(hash, displacement, h->route_table_len) != i)
+            return fail(IMAGE_ERROR_ROUTE_HASH, i);
+    }
+    return used == h->route_count ? 0 : fail(IMAGE_ERROR_ROUTE_COUNT, used);
+}
+
+int image_open(struct image *image, const struct image_sections *s)
+{
+    const void *all[] = {s->header,    s->strings, s->buckets, s->routes, s->variants,
+                         s->responses, s->errors,  s->frames,  s->slots};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        if (((uintptr_t)all[i] & 7) != 0 || (all[i] == NULL && i < 1))
+            return fail(IMAGE_ERROR_ALIGNMENT, i);
+    if (s->header_bytes != sizeof(struct ssi_header))
+        return fail(IMAGE_ERROR_HEADER_SIZE, s->header_bytes);
+    *image = (struct image){s->header,    s->strings, s->buckets, s->routes, s->variants,
+                            s->responses, s->errors,  s->frames,  s->slots};
+    int error = check_header(image->header);
+    if (error == 0)
+        error = check_sizes(image->header, s);
+    if (error == 0)
+        error = check_frames(image);
+    if (error == 0)
+        error = check_responses(image);
+    if (error == 0)
+        error = check_variants(image);
+    if (error == 0)
+        error = check_routes(image);
+    return error;
+}
+
+/* The finalizer of MurmurHash3: every input bit changes every output bit. */
+static uint64_t mix(uint64_t x)
+{
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccd;
+    x ^= x >> 33;
+    x *= 0xc4ceb9fe1a85ec53;
+    return x ^ (x >> 33);
+}
+
+uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint64_t seed)
+{
+    uint64_t hash = seed ^ (path_bytes * 0x9e3779b97f4a7c15);
+    for (size_t at = 0; at < path_bytes; at += 8) {
+        uint64_t word = 0;
+        size_t left = path_bytes - at;
+        memcpy(&word, path + at, left < 8 ? left : 8);
+        hash = mix(hash ^ word) + 0x9e3779b97f4a7c15;
+    }
+    return hash;
+}
+
+uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_table_len)
+{
+    return (uint32_t)mix(hash ^ (displacement * 0x9e3779b97f4a7c15)) & (route_table_len - 1);
+}
+
+const struct ssi_route *image_route_find(const struct image *image, const uint8_t *path, size_t path_bytes)
+{
+    const struct ssi_header *h = image->header;
+    uint64_t hash = image_route_hash(path, path_bytes, h->route_hash_seed);
+    uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
+    const struct ssi_route *route = &image->routes[image_route_entry(hash, displacement, h->route_table_len)];
+    if (route->variant_count == 0 || route->hash != hash || route->path_bytes != path_bytes)
+        return NULL;
+    return memcmp(image->strings + route->path_offset, path, path_bytes) == 0 ? route : NULL;
+}
+
+/* Puts one bucket's hashes under a displacement; on a clash takes back what it took. */
+static bool place(const uint64_t *hashes, const uint32_t *items, uint32_t count, uint32_t displacement,
+                  uint32_t *taken, uint32_t route_table_len)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t entry = image_route_entry(hashes[items[i]], displacement, route_table_len);
+        if (taken[entry]) {
+            while (i-- > 0)
+                taken[image_route_entry(hashes[items[i]], displacement, route_table_len)] = 0;
+            return false;
+        }
+        taken[entry] = 1;
+    }
+    return true;
+}
+
+/* Hash and displace: the largest buckets choose first. */
+int image_route_perfect(const uint64_t *hashes, uint32_t count, uint32_t *displacements, uint32_t bucket_count,
+                        uint32_t route_table_len, uint32_t *work)
+{
+    const uint32_t tries = 1u << 24;
+    if (count > route_table_len)
+        return -1;
+    uint32_t *start = work;                    /* [bucket_count + 1] */
+    uint32_t *items = start + bucket_count + 1; /* [count], by bucket */
+    uint32_t *fill = items + count;            /* [bucket_count] */
+    uint32_t *taken = fill + bucket_count;     /* [route_table_len] */
+    memset(start, 0, (bucket_count + 1) * sizeof(*start));
+    memset(taken, 0, route_table_len * sizeof(*taken));
+    memset(displacements, 0, bucket_count * sizeof(*displacements));
+    for (uint32_t i = 0; i < count; i++)
+        start[((hashes[i] >> 32) & (bucket_count - 1)) + 1]++;
+    uint32_t largest = 0;
+    for (uint32_t b = 0; b < bucket_count; b++) {
+        largest = start[b + 1] > largest ? start[b + 1] : largest;
+        start[b + 1] += start[b];
+        fill[b] = start[b];
+    }
+    for (uint32_t i = 0; i < count; i++)
+        items[fill[(hashes[i] >> 32) & (bucket_count - 1)]++] = i;
+    for (uint32_t size = largest; size > 0; size--) {
+        for (uint32_t b = 0; b < bucket_count; b++) {
+            if (start[b + 1] - start[b] != size)
+                continue;
+            uint32_t d = 0;
+            while (!place(hashes, items + start[b], size, d, taken, route_table_len))
+                if (++d == tries)
+                    return -1;
+            displacements[b] = d;
+        }
+    }
+    return 0;
+}
