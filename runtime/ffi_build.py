@@ -26,6 +26,9 @@ HEADERS = [
     "image/image.h",
     "libnmio/nmio.h",
     "stack.h",
+    "image/date.h",
+    "web/http_parse.h",
+    "libtcpip/siphash.h",
 ]
 
 INLINE_FUNCTION = re.compile(r"^static inline [^;{]*\{.*?^\}\n", re.MULTILINE | re.DOTALL)

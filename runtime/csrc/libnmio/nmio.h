@@ -17,8 +17,10 @@
 
 #define NMIO_NONE 0xffffffff /* no such chunk */
 
-/* Descriptors in a superframe: 44 segments of 1448 bytes fit in 64 KiB with their headers. */
+/* Segments in a superframe: 44 of 1448 bytes fit in 64 KiB with their headers. One that begins within a frame has a
+ * piece more. */
 #define NMIO_GATHER_MAX 44
+#define NMIO_PIECES_MAX 45
 
 struct nmio_region {
     uint8_t *base;

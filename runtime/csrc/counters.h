@@ -1,0 +1,81 @@
+/* Everything that is counted, with one reason for each drop. X(name) so that enum and names can't differ. */
+#ifndef SANDSTORM_COUNTERS_H
+#define SANDSTORM_COUNTERS_H
+
+#define COUNTERS(X)                                                                                                 \
+    X(eth_rx_frames)                                                                                                \
+    X(eth_drop_short)                                                                                               \
+    X(eth_drop_not_ours)                                                                                            \
+    X(eth_drop_type)                                                                                                \
+    X(arp_rx_requests)                                                                                              \
+    X(arp_tx_replies)                                                                                               \
+    X(arp_drop_malformed)                                                                                           \
+    X(arp_drop_not_ours)                                                                                            \
+    X(ip_drop_short)                                                                                                \
+    X(ip_drop_version)                                                                                              \
+    X(ip_drop_checksum)                                                                                             \
+    X(ip_drop_fragment)                                                                                             \
+    X(ip_drop_not_ours)                                                                                             \
+    X(ip_drop_source)                                                                                               \
+    X(ip_drop_protocol)                                                                                             \
+    X(icmp_rx_echo)                                                                                                 \
+    X(icmp_tx_echo_reply)                                                                                           \
+    X(icmp_drop_short)                                                                                              \
+    X(icmp_drop_checksum)                                                                                           \
+    X(icmp_drop_type)                                                                                               \
+    X(nd_rx_solicitations)                                                                                          \
+    X(nd_tx_advertisements)                                                                                         \
+    X(nd_drop_malformed)                                                                                            \
+    X(nd_drop_not_ours)                                                                                             \
+    X(tcp_rx_segments)                                                                                              \
+    X(tcp_drop_short)                                                                                               \
+    X(tcp_drop_checksum)                                                                                            \
+    X(tcp_drop_port)                                                                                                \
+    X(tcp_drop_flags)                                                                                               \
+    X(tcp_drop_no_connection)                                                                                       \
+    X(tcp_drop_pool_full)                                                                                           \
+    X(tcp_drop_cookie)                                                                                              \
+    X(tcp_drop_paws)                                                                                                \
+    X(tcp_drop_out_of_window)                                                                                       \
+    X(tcp_drop_out_of_order)                                                                                        \
+    X(tcp_drop_ack_unacceptable)                                                                                    \
+    X(tcp_drop_no_ack)                                                                                              \
+    X(tcp_drop_after_close)                                                                                         \
+    X(tcp_drop_half_requests_full)                                                                                  \
+    X(tcp_drop_draining)                                                                                            \
+    X(tcp_rx_syn)                                                                                                   \
+    X(tcp_tx_syn_ack)                                                                                               \
+    X(tcp_rx_rst)                                                                                                   \
+    X(tcp_tx_rst)                                                                                                   \
+    X(tcp_tx_challenge_ack)                                                                                         \
+    X(tcp_opened)                                                                                                   \
+    X(tcp_closed)                                                                                                   \
+    X(tcp_time_wait)                                                                                                \
+    X(tcp_timeout_idle)                                                                                             \
+    X(tcp_timeout_request)                                                                                          \
+    X(tcp_timeout_retransmit)                                                                                       \
+    X(tcp_tx_segments)                                                                                              \
+    X(tcp_tx_segments_cut)                                                                                          \
+    X(tcp_tx_superframes)                                                                                           \
+    X(tcp_tx_payload_bytes)                                                                                         \
+    X(tcp_tx_acks)                                                                                                  \
+    X(tcp_retransmit_fast)                                                                                          \
+    X(tcp_retransmit_timeout)                                                                                       \
+    X(tcp_retransmit_segments)                                                                                      \
+    X(tcp_window_probes)                                                                                            \
+    X(tx_drop_no_space)                                                                                             \
+    X(http_requests)                                                                                                \
+    X(http_bad_requests)                                                                                            \
+    X(http_status_2xx)                                                                                              \
+    X(http_status_3xx)                                                                                              \
+    X(http_status_4xx)                                                                                              \
+    X(http_status_5xx)
+
+enum counter {
+#define COUNTER_ENUM(name) COUNTER_##name,
+    COUNTERS(COUNTER_ENUM)
+#undef COUNTER_ENUM
+        COUNTER_COUNT
+};
+
+#endif

@@ -1,0 +1,110 @@
+/* SYN cookies (RFC 4987 section 3.6) with nothing lost by them. The initial sequence number is
+ *
+ *   with timestamps:     | slot:2 | mss:3 |           mac:27           |    and the timestamp's low five bits are
+ *                                                                           | window scale:4 | SACK permitted:1 |
+ *   without:             | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | mac:22 |
+ *
+ * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The MAC covers the flow, the
+ * client's initial sequence number, the full slot count and everything encoded. */
+#include <string.h>
+
+#include "siphash.h"
+#include "tcp.h"
+
+#define COOKIE_SLOT_US 64000000ull
+#define COOKIE_TS_MASK 31u
+
+/* Largest first is not needed: the class is the largest that is not above what the peer announced. */
+static const uint16_t mss_classes[8] = {TCP_MSS_MIN, 536, 1220, 1380, 1420, 1440, 1460, 8940};
+
+static uint32_t mss_class(uint16_t mss)
+{
+    uint32_t class = 7;
+    while (class > 0 && mss_classes[class] > mss)
+        class--;
+    return class;
+}
+
+struct cookie_input {
+    struct tcp_flow flow;
+    uint64_t slot;
+    uint32_t irs;
+    uint16_t mss_class;
+    uint8_t wscale;
+    uint8_t sack_and_timestamps;
+};
+
+static uint32_t mac_bits(const struct cookie *c)
+{
+    return c->timestamps ? 27 : 22;
+}
+
+static uint32_t cookie_mac(const uint8_t *secret, const struct tcp_flow *flow, uint64_t slot, uint32_t irs,
+                           uint32_t class, const struct cookie *c)
+{
+    struct cookie_input input = {*flow,
+                                 slot,
+                                 irs,
+                                 (uint16_t)class,
+                                 c->wscale,
+                                 (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0))};
+    return (uint32_t)siphash(secret, &input, sizeof(input)) & ((1u << mac_bits(c)) - 1);
+}
+
+static uint32_t cookie_encode(const uint8_t *secret, const struct tcp_flow *flow, uint64_t slot, uint32_t irs,
+                              uint32_t class, const struct cookie *c)
+{
+    uint32_t head = (uint32_t)(slot & 3) << 30 | class << 27;
+    if (!c->timestamps)
+        head |= (uint32_t)c->wscale << 23 | (c->sack ? 1u << 22 : 0);
+    return head | cookie_mac(secret, flow, slot, irs, class, c);
+}
+
+uint32_t cookie_ts_offset(const struct stack *stack, const struct tcp_flow *flow)
+{
+    uint8_t key[STACK_SECRET_BYTES];
+    memcpy(key, stack->config.secret, sizeof(key));
+    key[0] ^= 0x55; /* apart from the hash of the flow that TIME-WAIT uses */
+    return (uint32_t)siphash(key, flow, sizeof(*flow));
+}
+
+uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
+                     const struct tcp_options *options, uint32_t *ts_value)
+{
+    uint16_t fallback = flow->family == SSI_FAMILY_IPV4 ? TCP_MSS_DEFAULT_IPV4 : TCP_MSS_DEFAULT_IPV6;
+    struct cookie c = {.mss = options->mss != 0 ? options->mss : fallback,
+                       .wscale = options->wscale,
+                       .sack = options->sack_permitted,
+                       .timestamps = options->timestamps};
+    if (c.timestamps) {
+        uint32_t now = tcp_ts_clock(stack, cookie_ts_offset(stack, flow));
+        uint32_t coded = (now & ~COOKIE_TS_MASK) | (uint32_t)c.wscale << 1 | (c.sack ? 1 : 0);
+        /* Never ahead of the clock, or the connection's first timestamps would go backwards. */
+        *ts_value = (int32_t)(coded - now) > 0 ? coded - (COOKIE_TS_MASK + 1) : coded;
+    }
+    return cookie_encode(stack->secrets[0], flow, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
+}
+
+bool cookie_check(const struct stack *stack, const struct tcp_flow *flow, const struct tcp_segment *segment,
+                  struct cookie *cookie)
+{
+    uint32_t iss = segment->ack - 1;
+    uint32_t irs = segment->seq - 1;
+    uint32_t class = iss >> 27 & 7;
+    uint64_t now = stack->now_us / COOKIE_SLOT_US;
+    uint64_t age = (now - (iss >> 30)) & 3;
+    if (age > 1 || age > now)
+        return false;
+    struct cookie c = {.mss = mss_classes[class], .timestamps = segment->options.timestamps};
+    uint32_t coded = iss >> 22 & COOKIE_TS_MASK;
+    if (c.timestamps)
+        coded = segment->options.ts_echo & COOKIE_TS_MASK;
+    c.wscale = (uint8_t)(coded >> 1);
+    c.sack = (coded & 1) != 0;
+    for (int generation = 0; generation < 2; generation++)
+        if (cookie_encode(stack->secrets[generation], flow, now - age, irs, class, &c) == iss) {
+            *cookie = c;
+            return true;
+        }
+    return false;
+}

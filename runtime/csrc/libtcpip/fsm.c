@@ -1,0 +1,420 @@
+/* The connection's state machine, RFC 9293 section 3.10.7.4, from ESTABLISHED on. */
+#include "checksum.h"
+#include "seq.h"
+#include "tcp.h"
+
+#define CHALLENGE_ACKS_A_SECOND 1000 /* of the whole stack, as Linux */
+
+/* Ethernet, IP and ports as all segments of the connection begin, and the sums of what never changes in them. */
+static void header_template(const struct stack *stack, struct tcb *tcb, const struct packet *packet)
+{
+    struct wire_tcp ports = {.source_port = be16(stack->config.tcp_port), .destination_port = tcb->flow.peer_port};
+    uint8_t *tcp = ip_reply_headers((struct stack *)(uintptr_t)stack, packet, tcb->header, IP_PROTOCOL_TCP, 0);
+    memcpy(tcp, &ports, 4);
+    tcb->ip_bytes = (uint8_t)(tcp - tcb->header - (ptrdiff_t)sizeof(struct wire_eth));
+    if (packet->family == SSI_FAMILY_IPV4) {
+        struct wire_ipv4 *ip = (struct wire_ipv4 *)(tcb->header + sizeof(struct wire_eth));
+        ip->total_bytes = 0;
+        ip->checksum = 0;
+        tcb->ip_sum = checksum_sum(ip, sizeof(*ip));
+    }
+    tcb->pseudo_sum = ip_pseudo_sum(packet, IP_PROTOCOL_TCP, 0);
+}
+
+void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct packet *packet, uint16_t mss,
+                          const struct tcp_segment *segment)
+{
+    header_template(stack, tcb, packet);
+    uint32_t path_mss = stack->config.mtu_bytes - tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp);
+    uint32_t options = tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0;
+    uint32_t largest = (mss < path_mss ? mss : path_mss) - options;
+    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    tcb->mss = (uint16_t)(largest < segment_bytes ? largest : segment_bytes);
+    tcb->state = TCP_ESTABLISHED;
+    tcb->snd_nxt = tcb->snd_max = tcb->snd_end = tcb->snd_una;
+    tcb->recover = tcb->snd_una;
+    tcb->snd_wnd = segment->window << tcb->snd_wscale;
+    tcb->snd_wl1 = segment->seq;
+    tcb->snd_wl2 = segment->ack;
+    tcb->last_ack_sent = tcb->rcv_nxt;
+    tcb->rto_us = TCP_RTO_INITIAL_US;
+    congestion_init(tcb);
+    tcb->request_begun = true;
+    tcb->idle_deadline_us = stack->now_us + stack->config.request_ms * 1000ull;
+    timer_update(stack, tcb);
+}
+
+void tcpip_ready(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->ready)
+        return;
+    uint32_t index = (uint32_t)(tcb - stack->tcbs);
+    tcb->ready = true;
+    tcb->ready_next = TCB_NONE;
+    if (stack->ready_first == TCB_NONE)
+        stack->ready_first = index;
+    else
+        stack->tcbs[stack->ready_last].ready_next = index;
+    stack->ready_last = index;
+}
+
+void tcp_abort(struct stack *stack, struct tcb *tcb)
+{
+    tcp_send_rst(stack, tcb);
+    tcb_destroy(stack, tcb);
+}
+
+/* RFC 5961 section 7: a limit, so that we can't be made to flood. */
+static void challenge(struct stack *stack, struct tcb *tcb)
+{
+    uint64_t second = stack->now_us / 1000000;
+    if (stack->challenge_second != second) {
+        stack->challenge_second = second;
+        stack->challenges = 0;
+    }
+    if (stack->challenges++ >= CHALLENGE_ACKS_A_SECOND)
+        return;
+    COUNT(stack, tcp_tx_challenge_ack);
+    tcb->ack_now = true;
+    tcpip_ready(stack, tcb);
+}
+
+bool tcpip_can_write(const struct tcb *tcb)
+{
+    return tcb->span_count < TCB_SPANS && !tcb->fin_queued;
+}
+
+void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes)
+{
+    struct tcp_span *slot = &tcb->spans[(tcb->span_first + tcb->span_count++) % TCB_SPANS];
+    *slot = *span;
+    slot->start = tcb->snd_end;
+    slot->end = tcb->snd_end + len_bytes;
+    tcb->snd_end = slot->end;
+    tcpip_ready(stack, tcb);
+}
+
+void tcpip_finish(struct stack *stack, struct tcb *tcb)
+{
+    tcb->fin_queued = true;
+    tcpip_ready(stack, tcb);
+}
+
+/* When silence becomes too long: for a request from its first byte on, else since the last progress. */
+static void idle_restart(struct stack *stack, struct tcb *tcb)
+{
+    bool half_read = tcb->request_len > 0 && tcb->span_count == 0;
+    if (half_read && tcb->request_begun)
+        return;
+    tcb->request_begun = half_read;
+    uint32_t limit_ms = half_read ? stack->config.request_ms : stack->config.keep_alive_ms;
+    tcb->idle_deadline_us = stack->now_us + limit_ms * 1000ull;
+    timer_update(stack, tcb);
+}
+
+static void request_buffer_shift(struct stack *stack, struct tcb *tcb, uint32_t consumed)
+{
+    uint8_t *buffer = stack->requests + (size_t)tcb->request * TCB_REQUEST_BYTES;
+    tcb->request_len -= consumed;
+    memmove(buffer, buffer + consumed, tcb->request_len);
+    if (tcb->request_len == 0) {
+        stack->request_free[stack->request_free_count++] = tcb->request;
+        tcb->request = TCB_NONE;
+    }
+}
+
+/* Keeps what the application could not use yet. Returns the bytes kept: none when there is no buffer. */
+static uint32_t request_buffer_append(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+{
+    if (tcb->request == TCB_NONE) {
+        if (stack->request_free_count == 0) {
+            COUNT(stack, tcp_drop_half_requests_full);
+            return 0;
+        }
+        tcb->request = stack->request_free[--stack->request_free_count];
+    }
+    uint32_t room = TCB_REQUEST_BYTES - tcb->request_len;
+    uint32_t kept = len_bytes < room ? len_bytes : room;
+    memcpy(stack->requests + (size_t)tcb->request * TCB_REQUEST_BYTES + tcb->request_len, data, kept);
+    tcb->request_len += kept;
+    return kept;
+}
+
+/* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. */
+void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+{
+    uint32_t taken = 0;
+    if (tcb->fin_queued) {
+        /* Nothing more is answered: read and forgotten, so that the peer sees our FIN and not a reset. */
+        if (len_bytes > 0)
+            COUNT(stack, tcp_drop_after_close);
+        tcb->rcv_nxt += len_bytes;
+        return;
+    }
+    if (tcb->request == TCB_NONE && len_bytes > 0)
+        taken = stack->app->receive(stack, tcb, data, len_bytes);
+    if (tcb->fin_queued)
+        taken = len_bytes;
+    if (taken < len_bytes)
+        taken += request_buffer_append(stack, tcb, data + taken, len_bytes - taken);
+    tcb->rcv_nxt += taken;
+    while (tcb->request_len > 0 && !tcb->fin_queued) {
+        const uint8_t *buffer = stack->requests + (size_t)tcb->request * TCB_REQUEST_BYTES;
+        uint32_t consumed = stack->app->receive(stack, tcb, buffer, tcb->request_len);
+        if (consumed == 0)
+            break;
+        request_buffer_shift(stack, tcb, consumed);
+    }
+    /* After the peer's FIN a request half read will never be whole. */
+    if (tcb->fin_received && !tcb->fin_queued && tcpip_can_write(tcb))
+        tcpip_finish(stack, tcb);
+    idle_restart(stack, tcb);
+}
+
+static void enter_time_wait(struct stack *stack, struct tcb *tcb)
+{
+    tcp_send_ack(stack, tcb);
+    time_wait_add(stack, tcb);
+    tcb_destroy(stack, tcb);
+}
+
+/* Our FIN is acknowledged. False: the connection is gone. */
+static bool fin_acked(struct stack *stack, struct tcb *tcb)
+{
+    switch (tcb->state) {
+    case TCP_FIN_WAIT_1:
+        tcb->state = TCP_FIN_WAIT_2;
+        return true;
+    case TCP_CLOSING:
+        enter_time_wait(stack, tcb);
+        return false;
+    case TCP_LAST_ACK:
+        tcb_destroy(stack, tcb);
+        return false;
+    default:
+        return true;
+    }
+}
+
+static void release_spans(struct tcb *tcb)
+{
+    while (tcb->span_count > 0 && tcb->spans[tcb->span_first].end <= tcb->snd_una) {
+        tcb->span_first = (uint8_t)((tcb->span_first + 1) % TCB_SPANS);
+        tcb->span_count--;
+    }
+}
+
+/* New data is acknowledged. False: the connection is gone. */
+static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
+{
+    uint32_t acked = (uint32_t)(ack - tcb->snd_una);
+    bool fin_sent = tcb->snd_max > tcb->snd_end;
+    tcb->snd_una = ack;
+    if (tcb->snd_nxt < ack)
+        tcb->snd_nxt = ack;
+    recovery_acked(stack, tcb, ack, acked);
+    release_spans(tcb);
+    tcb->rto_deadline_us = tcb->snd_max > ack ? stack->now_us + tcb->rto_us : 0;
+    tcpip_ready(stack, tcb);
+    if (fin_sent && ack > tcb->snd_end && !fin_acked(stack, tcb))
+        return false;
+    if (tcb->request_len > 0 && tcpip_can_write(tcb))
+        tcpip_recv(stack, tcb, NULL, 0);
+    else
+        idle_restart(stack, tcb);
+    timer_update(stack, tcb);
+    return true;
+}
+
+static void window_update(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    bool newer = seq_lt(tcb->snd_wl1, segment->seq) ||
+                 (tcb->snd_wl1 == segment->seq && seq_leq(tcb->snd_wl2, segment->ack));
+    if (!newer)
+        return;
+    tcb->snd_wnd = segment->window << tcb->snd_wscale;
+    tcb->snd_wl1 = segment->seq;
+    tcb->snd_wl2 = segment->ack;
+    tcpip_ready(stack, tcb);
+}
+
+/* RFC 9293's check of the ACK field with RFC 5961 section 5. False: drop the segment (the connection may be gone). */
+static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    uint64_t ack = seq_unwrap(segment->ack, tcb->snd_una);
+    if (ack > tcb->snd_max || ack + (1u << 30) < tcb->snd_una) {
+        COUNT(stack, tcp_drop_ack_unacceptable);
+        challenge(stack, tcb);
+        return false;
+    }
+    uint32_t old_window = tcb->snd_wnd;
+    if (ack >= tcb->snd_una)
+        window_update(stack, tcb, segment);
+    if (ack > tcb->snd_una)
+        return ack_advance(stack, tcb, ack);
+    if (tcb->snd_max == tcb->snd_una)
+        tcb->retries = 0; /* a window probe was answered: the peer lives, RFC 9293 section 3.8.6.1 */
+    bool duplicate = ack == tcb->snd_una && tcb->snd_max > ack && segment->data_bytes == 0 &&
+                     tcb->snd_wnd == old_window && (segment->flags & TCP_FIN) == 0;
+    if (duplicate) {
+        recovery_duplicate(stack, tcb);
+        tcpip_ready(stack, tcb);
+    }
+    return true;
+}
+
+/* The peer's FIN, in order. */
+static void fin_input(struct stack *stack, struct tcb *tcb)
+{
+    tcb->rcv_nxt++;
+    tcb->fin_received = true;
+    tcb->ack_now = true;
+    tcpip_ready(stack, tcb);
+    switch (tcb->state) {
+    case TCP_ESTABLISHED:
+        tcb->state = TCP_CLOSE_WAIT;
+        tcpip_recv(stack, tcb, NULL, 0);
+        break;
+    case TCP_FIN_WAIT_1:
+        tcb->state = TCP_CLOSING;
+        break;
+    case TCP_FIN_WAIT_2:
+        enter_time_wait(stack, tcb);
+        break;
+    default:
+        break;
+    }
+}
+
+static void text_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    uint32_t skip = tcb->rcv_nxt - segment->seq; /* what we already have */
+    uint32_t new_bytes = segment->data_bytes - skip;
+    uint32_t expected = tcb->rcv_nxt + new_bytes;
+    bool fin = (segment->flags & TCP_FIN) != 0;
+    if (tcb->fin_received)
+        return;
+    if (new_bytes > 0) {
+        tcb->ack_now = true;
+        tcpip_ready(stack, tcb);
+        tcpip_recv(stack, tcb, segment->data + skip, new_bytes);
+    }
+    if (fin && tcb->rcv_nxt == expected)
+        fin_input(stack, tcb);
+}
+
+/* RFC 9293 section 3.10.7.4, first check. */
+static bool sequence_acceptable(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    uint32_t len = segment->data_bytes + ((segment->flags & TCP_FIN) != 0);
+    uint32_t window = TCB_REQUEST_BYTES - tcb->request_len;
+    int32_t ahead = seq_diff(segment->seq, tcb->rcv_nxt);
+    bool beyond = ahead > 0 && (uint32_t)ahead >= window;
+    bool behind = ahead < 0 && seq_leq(segment->seq + len, tcb->rcv_nxt);
+    if (!beyond && !behind)
+        return true;
+    COUNT(stack, tcp_drop_out_of_window);
+    if ((segment->flags & TCP_RST) == 0)
+        challenge(stack, tcb);
+    return false;
+}
+
+/* PAWS, RFC 7323 section 5.3. */
+static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    if (!tcb->timestamps || !segment->options.timestamps)
+        return true;
+    if (seq_lt(segment->options.ts_value, tcb->ts_recent) && (segment->flags & TCP_RST) == 0) {
+        COUNT(stack, tcp_drop_paws);
+        challenge(stack, tcb);
+        return false;
+    }
+    if (seq_leq(segment->seq, tcb->last_ack_sent))
+        tcb->ts_recent = segment->options.ts_value;
+    return true;
+}
+
+/* RFC 5961 section 3.2: only the exact next sequence number resets. */
+static void reset_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    COUNT(stack, tcp_rx_rst);
+    if (segment->seq == tcb->rcv_nxt)
+        tcb_destroy(stack, tcb);
+    else
+        challenge(stack, tcb);
+}
+
+void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment)
+{
+    if (!timestamp_acceptable(stack, tcb, segment) || !sequence_acceptable(stack, tcb, segment))
+        return;
+    if ((segment->flags & TCP_RST) != 0) {
+        reset_input(stack, tcb, segment);
+        return;
+    }
+    if ((segment->flags & TCP_SYN) != 0) { /* RFC 5961 section 4.2 */
+        challenge(stack, tcb);
+        return;
+    }
+    if ((segment->flags & TCP_ACK) == 0) {
+        COUNT(stack, tcp_drop_no_ack);
+        return;
+    }
+    /* Routes change: answers go where the last good segment came from. */
+    memcpy(tcb->header, ((const struct wire_eth *)packet->frame)->source, ETH_ADDRESS_BYTES);
+    if (!ack_input(stack, tcb, segment))
+        return;
+    if (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0)
+        return;
+    if (seq_lt(tcb->rcv_nxt, segment->seq)) {
+        COUNT(stack, tcp_drop_out_of_order);
+        tcb->ack_now = true;
+        tcpip_ready(stack, tcb);
+        return;
+    }
+    text_input(stack, tcb, segment);
+}
+
+/* Nothing has been heard for too long. */
+static void idle_timeout(struct stack *stack, struct tcb *tcb)
+{
+    bool unsent = tcb->snd_una < tcb->snd_end;
+    if (unsent || tcb->state != TCP_ESTABLISHED || tcb->fin_queued) {
+        COUNT(stack, tcp_timeout_idle);
+        tcp_abort(stack, tcb);
+        return;
+    }
+    if (tcb->request_begun)
+        COUNT(stack, tcp_timeout_request);
+    else
+        COUNT(stack, tcp_timeout_idle);
+    tcb->idle_deadline_us = stack->now_us + stack->config.keep_alive_ms * 1000ull;
+    stack->app->timeout(stack, tcb, tcb->request_len > 0);
+    tcpip_finish(stack, tcb);
+    timer_update(stack, tcb);
+}
+
+static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
+{
+    if (++tcb->retries > TCP_RETRIES_MAX) {
+        COUNT(stack, tcp_timeout_retransmit);
+        tcp_abort(stack, tcb);
+        return;
+    }
+    tcb->rto_us = tcb->rto_us * 2 > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : tcb->rto_us * 2;
+    if (tcb->snd_max > tcb->snd_una)
+        recovery_timeout(stack, tcb);
+    else
+        tcp_send_probe(stack, tcb);
+    tcb->rto_deadline_us = stack->now_us + tcb->rto_us;
+    timer_update(stack, tcb);
+    tcpip_ready(stack, tcb);
+}
+
+void tcpip_timeout(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->rto_deadline_us != 0 && tcb->rto_deadline_us <= stack->now_us)
+        retransmission_timeout(stack, tcb);
+    else
+        idle_timeout(stack, tcb);
+}

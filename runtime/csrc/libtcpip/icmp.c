@@ -1,0 +1,60 @@
+/* ICMP (RFC 792) and ICMPv6 (RFC 4443) in own-address mode. */
+#include "checksum.h"
+#include "stack_internal.h"
+#include "wire.h"
+
+static bool checksum_good(const struct packet *packet)
+{
+    uint64_t sum = checksum_sum(packet->payload, packet->payload_bytes);
+    if (packet->family == SSI_FAMILY_IPV6)
+        sum += ip_pseudo_sum(packet, IP_PROTOCOL_ICMPV6, packet->payload_bytes);
+    return checksum_fold(sum) == 0xffff;
+}
+
+static void echo_reply(struct stack *stack, const struct packet *packet, uint8_t protocol, uint8_t type)
+{
+    uint32_t ip_bytes = packet->family == SSI_FAMILY_IPV4 ? sizeof(struct wire_ipv4) : sizeof(struct wire_ipv6);
+    uint32_t headers = sizeof(struct wire_eth) + ip_bytes;
+    if (ETH_BUFFER_OFFSET + headers + packet->payload_bytes > stack->region->chunk_bytes) {
+        COUNT(stack, icmp_drop_short);
+        return;
+    }
+    uint32_t chunk = eth_buffer(stack);
+    if (chunk == NMIO_NONE)
+        return;
+    uint8_t *frame = nmio_chunk(stack->region, chunk) + ETH_BUFFER_OFFSET;
+    uint8_t *payload = ip_reply_headers(stack, packet, frame, protocol, packet->payload_bytes);
+    memcpy(payload, packet->payload, packet->payload_bytes);
+    struct wire_icmp *icmp = (struct wire_icmp *)payload;
+    icmp->type = type;
+    icmp->checksum = 0;
+    uint64_t sum = checksum_sum(payload, packet->payload_bytes);
+    if (packet->family == SSI_FAMILY_IPV6)
+        sum += ip_pseudo_sum(packet, IP_PROTOCOL_ICMPV6, packet->payload_bytes);
+    icmp->checksum = (uint16_t)~checksum_fold(sum);
+    COUNT(stack, icmp_tx_echo_reply);
+    eth_output(stack, frame, headers + packet->payload_bytes, chunk);
+}
+
+void icmp_input(struct stack *stack, const struct packet *packet)
+{
+    const struct wire_icmp *icmp = (const struct wire_icmp *)packet->payload;
+    bool v4 = packet->family == SSI_FAMILY_IPV4;
+    if (packet->payload_bytes < sizeof(*icmp)) {
+        COUNT(stack, icmp_drop_short);
+        return;
+    }
+    if (!packet->checksum_ok && !checksum_good(packet)) {
+        COUNT(stack, icmp_drop_checksum);
+        return;
+    }
+    if (icmp->type == (v4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) && icmp->code == 0) {
+        COUNT(stack, icmp_rx_echo);
+        echo_reply(stack, packet, v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6,
+                   v4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
+    } else if (!v4 && icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION) {
+        nd_input(stack, packet);
+    } else {
+        COUNT(stack, icmp_drop_type);
+    }
+}

@@ -1,0 +1,190 @@
+/* A TCP segment from the packet to its connection, or to none. */
+#include "checksum.h"
+#include "seq.h"
+#include "tcp.h"
+
+/* Reads one option of len bytes (kind and length included). Those of a wrong length are ignored, RFC 9293 section 3.1. */
+static void parse_option(struct tcp_options *options, const uint8_t *at, uint8_t len)
+{
+    switch (at[0]) {
+    case TCP_OPTION_MSS:
+        if (len == 4)
+            options->mss = load_be16(at + 2);
+        break;
+    case TCP_OPTION_WINDOW_SCALE:
+        if (len == 3)
+            options->wscale = at[2] > TCP_WINDOW_SCALE_MAX ? TCP_WINDOW_SCALE_MAX : at[2];
+        break;
+    case TCP_OPTION_SACK_PERMITTED:
+        options->sack_permitted = len == 2;
+        break;
+    case TCP_OPTION_TIMESTAMPS:
+        if (len == 10) {
+            options->timestamps = true;
+            options->ts_value = load_be32(at + 2);
+            options->ts_echo = load_be32(at + 6);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static void parse_options(struct tcp_options *options, const uint8_t *at, uint32_t bytes)
+{
+    *options = (struct tcp_options){.wscale = COOKIE_NO_WSCALE};
+    if (bytes == TCP_TIMESTAMPS_BYTES && load_be32(at) == TCP_TIMESTAMPS_ALIGNED) {
+        options->timestamps = true;
+        options->ts_value = load_be32(at + 4);
+        options->ts_echo = load_be32(at + 8);
+        return;
+    }
+    const uint8_t *end = at + bytes;
+    while (at < end && *at != TCP_OPTION_END) {
+        if (*at == TCP_OPTION_NOP) {
+            at++;
+            continue;
+        }
+        if (end - at < 2 || at[1] < 2 || at[1] > end - at)
+            return;
+        parse_option(options, at, at[1]);
+        at += at[1];
+    }
+}
+
+static bool checksum_good(const struct packet *packet)
+{
+    uint64_t sum = ip_pseudo_sum(packet, IP_PROTOCOL_TCP, packet->payload_bytes);
+    return checksum_fold(sum + checksum_sum(packet->payload, packet->payload_bytes)) == 0xffff;
+}
+
+static bool parse_segment(struct stack *stack, const struct packet *packet, struct tcp_segment *segment)
+{
+    const struct wire_tcp *tcp = (const struct wire_tcp *)packet->payload;
+    uint32_t header_bytes = packet->payload_bytes >= sizeof(*tcp) ? (tcp->offset >> 4) * 4u : 0;
+    if (header_bytes < sizeof(*tcp) || header_bytes > packet->payload_bytes) {
+        COUNT(stack, tcp_drop_short);
+        return false;
+    }
+    if (!packet->checksum_ok && !checksum_good(packet)) {
+        COUNT(stack, tcp_drop_checksum);
+        return false;
+    }
+    segment->seq = be32(tcp->seq);
+    segment->ack = be32(tcp->ack);
+    segment->window = be16(tcp->window);
+    segment->flags = tcp->flags;
+    segment->data = packet->payload + header_bytes;
+    segment->data_bytes = packet->payload_bytes - header_bytes;
+    parse_options(&segment->options, packet->payload + sizeof(*tcp), header_bytes - (uint32_t)sizeof(*tcp));
+    return true;
+}
+
+static struct tcp_flow flow_of(const struct packet *packet)
+{
+    struct tcp_flow flow = {.local = packet->local, .family = packet->family};
+    flow.peer_port = ((const struct wire_tcp *)packet->payload)->source_port;
+    if (packet->family == SSI_FAMILY_IPV4)
+        memcpy(flow.peer, ((const struct wire_ipv4 *)packet->ip)->source, 4);
+    else
+        memcpy(flow.peer, ((const struct wire_ipv6 *)packet->ip)->source, 16);
+    return flow;
+}
+
+/* True if the segment belongs to the connection that is over. A SYN that is clearly newer begins another, RFC 6191. */
+static bool time_wait_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
+                            const struct time_wait *wait)
+{
+    bool syn = (segment->flags & TCP_SYN) != 0;
+    bool newer = seq_lt(wait->rcv_nxt, segment->seq);
+    if (syn && wait->timestamps && segment->options.timestamps)
+        newer = newer || seq_lt(wait->ts_recent, segment->options.ts_value);
+    if (syn ? newer : seq_lt(wait->rcv_nxt, segment->seq))
+        return false;
+    bool says_something = syn || segment->data_bytes > 0 || (segment->flags & TCP_FIN) != 0;
+    if (says_something)
+        tcp_reply_time_wait(stack, packet, wait);
+    return true;
+}
+
+static struct tcb *open_connection(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
+                                   uint32_t hash, const struct tcp_segment *segment, const struct cookie *cookie)
+{
+    struct tcb *tcb = tcb_create(stack, flow, hash);
+    if (tcb == NULL) {
+        /* Dropped, not refused: the peer sends again, and the cookie is still good when there is room. */
+        COUNT(stack, tcp_drop_pool_full);
+        return NULL;
+    }
+    tcb->timestamps = cookie->timestamps;
+    tcb->sack = cookie->sack;
+    tcb->snd_wscale = cookie->wscale == COOKIE_NO_WSCALE ? 0 : cookie->wscale;
+    tcb->ts_offset = cookie_ts_offset(stack, flow);
+    tcb->ts_recent = segment->options.ts_value;
+    /* Positions start far above zero, so that none below them can be negative. */
+    tcb->snd_una = (1ull << 32) + segment->ack;
+    tcb->irs = segment->seq - 1;
+    tcb->rcv_nxt = segment->seq;
+    tcp_connection_start(stack, tcb, packet, cookie->mss, segment);
+    return tcb;
+}
+
+/* A segment for which there is no TCB. */
+static void stateless_input(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
+                            uint32_t hash, struct tcp_segment *segment)
+{
+    if ((segment->flags & TCP_RST) != 0 || (segment->flags & (TCP_SYN | TCP_ACK)) == 0) {
+        COUNT(stack, tcp_drop_no_connection);
+        return;
+    }
+    struct time_wait *wait = time_wait_find(stack, flow);
+    if (wait != NULL && time_wait_input(stack, packet, segment, wait))
+        return;
+    if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+        COUNT(stack, tcp_rx_syn);
+        if (stack->draining)
+            COUNT(stack, tcp_drop_draining);
+        else
+            tcp_reply_syn_ack(stack, packet, flow, segment);
+        return;
+    }
+    struct cookie cookie;
+    if ((segment->flags & TCP_SYN) != 0 || !cookie_check(stack, flow, segment, &cookie)) {
+        COUNT(stack, tcp_drop_cookie);
+        tcp_reply_rst(stack, packet, segment);
+        return;
+    }
+    struct tcb *tcb = open_connection(stack, packet, flow, hash, segment, &cookie);
+    if (tcb == NULL)
+        return;
+    if (wait != NULL)
+        wait->expires_us = 0;
+    tcpip_fsm(stack, tcb, packet, segment);
+}
+
+void tcp_input(struct stack *stack, const struct packet *packet)
+{
+    struct tcp_segment segment;
+    COUNT(stack, tcp_rx_segments);
+    if (!parse_segment(stack, packet, &segment))
+        return;
+    const struct wire_tcp *tcp = (const struct wire_tcp *)packet->payload;
+    if (be16(tcp->destination_port) != stack->config.tcp_port) {
+        COUNT(stack, tcp_drop_port);
+        if (stack->config.own_address && (segment.flags & TCP_RST) == 0)
+            tcp_reply_rst(stack, packet, &segment);
+        return;
+    }
+    uint8_t both = TCP_SYN | TCP_FIN;
+    if ((segment.flags & both) == both) {
+        COUNT(stack, tcp_drop_flags);
+        return;
+    }
+    struct tcp_flow flow = flow_of(packet);
+    uint32_t hash = tcb_hash(stack, &flow);
+    struct tcb *tcb = tcb_find(stack, &flow, hash);
+    if (tcb != NULL)
+        tcpip_fsm(stack, tcb, packet, &segment);
+    else
+        stateless_input(stack, packet, &flow, hash, &segment);
+}

@@ -1,0 +1,149 @@
+/* IPv4 (RFC 791) and IPv6 (RFC 8200): what comes in, and the headers of replies that belong to no connection. */
+#include "checksum.h"
+#include "stack_internal.h"
+#include "wire.h"
+
+static const uint8_t solicited_node_prefix[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
+
+/* A solicitation goes to the multicast address made of the target's last three bytes, RFC 4291 section 2.7.1. */
+static int find_solicited_node(const struct stack *stack, const uint8_t *destination)
+{
+    if (memcmp(destination, solicited_node_prefix, sizeof(solicited_node_prefix)) != 0)
+        return -1;
+    for (uint32_t i = 0; i < stack->config.address_count; i++) {
+        const struct stack_address *address = &stack->config.addresses[i];
+        if (address->family == SSI_FAMILY_IPV6 && memcmp(address->bytes + 13, destination + 13, 3) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* Fills in what the IPv4 header says; counts and returns false if the packet isn't for us. */
+static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
+{
+    const struct wire_ipv4 *ip = (const struct wire_ipv4 *)packet->ip;
+    uint32_t header_bytes = (ip->version_ihl & 15u) * 4;
+    uint32_t total_bytes = be16(ip->total_bytes);
+    if ((ip->version_ihl >> 4) != 4) {
+        COUNT(stack, ip_drop_version);
+        return false;
+    }
+    if (header_bytes < sizeof(*ip) || total_bytes < header_bytes || total_bytes > len_bytes) {
+        COUNT(stack, ip_drop_short);
+        return false;
+    }
+    if (checksum_fold(checksum_sum(ip, header_bytes)) != 0xffff) {
+        COUNT(stack, ip_drop_checksum);
+        return false;
+    }
+    if ((be16(ip->fragment) & IPV4_FRAGMENT_MASK) != 0) {
+        COUNT(stack, ip_drop_fragment);
+        return false;
+    }
+    if (ip->source[0] == 0 || ip->source[0] == 127 || ip->source[0] >= 224) {
+        COUNT(stack, ip_drop_source);
+        return false;
+    }
+    int local = stack_address_find(stack, SSI_FAMILY_IPV4, ip->destination);
+    if (local < 0) {
+        COUNT(stack, ip_drop_not_ours);
+        return false;
+    }
+    packet->family = SSI_FAMILY_IPV4;
+    packet->local = (uint8_t)local;
+    packet->payload = packet->ip + header_bytes;
+    packet->payload_bytes = total_bytes - header_bytes;
+    *protocol = ip->protocol;
+    return true;
+}
+
+static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
+{
+    const struct wire_ipv6 *ip = (const struct wire_ipv6 *)packet->ip;
+    if (len_bytes < sizeof(*ip) || be16(ip->payload_bytes) > len_bytes - sizeof(*ip)) {
+        COUNT(stack, ip_drop_short);
+        return false;
+    }
+    if ((be32(ip->version_class_flow) >> 28) != 6) {
+        COUNT(stack, ip_drop_version);
+        return false;
+    }
+    int local = stack_address_find(stack, SSI_FAMILY_IPV6, ip->destination);
+    if (local < 0 && ip->next_header == IP_PROTOCOL_ICMPV6)
+        local = find_solicited_node(stack, ip->destination);
+    if (local < 0) {
+        COUNT(stack, ip_drop_not_ours);
+        return false;
+    }
+    if (ip->source[0] == 0xff) {
+        COUNT(stack, ip_drop_source);
+        return false;
+    }
+    packet->family = SSI_FAMILY_IPV6;
+    packet->local = (uint8_t)local;
+    packet->payload = packet->ip + sizeof(*ip);
+    packet->payload_bytes = be16(ip->payload_bytes);
+    *protocol = ip->next_header;
+    return true;
+}
+
+void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok)
+{
+    struct packet packet = {
+        .frame = frame, .ip = frame + sizeof(struct wire_eth), .checksum_ok = checksum_ok};
+    uint32_t ip_bytes = len_bytes - (uint32_t)sizeof(struct wire_eth);
+    uint8_t protocol = 0;
+    if (ip_bytes < sizeof(struct wire_ipv4)) {
+        COUNT(stack, ip_drop_short);
+        return;
+    }
+    bool v4 = ((const struct wire_eth *)frame)->type == be16(ETH_TYPE_IPV4);
+    if (!(v4 ? ipv4_header(stack, &packet, ip_bytes, &protocol) : ipv6_header(stack, &packet, ip_bytes, &protocol)))
+        return;
+    if (protocol == IP_PROTOCOL_TCP)
+        tcp_input(stack, &packet);
+    else if (stack->config.own_address && protocol == (v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6))
+        icmp_input(stack, &packet);
+    else
+        COUNT(stack, ip_drop_protocol);
+}
+
+uint64_t ip_pseudo_sum(const struct packet *packet, uint8_t protocol, uint32_t payload_bytes)
+{
+    const struct wire_ipv4 *v4 = (const struct wire_ipv4 *)packet->ip;
+    const struct wire_ipv6 *v6 = (const struct wire_ipv6 *)packet->ip;
+    uint64_t addresses = packet->family == SSI_FAMILY_IPV4 ? checksum_sum(v4->source, 8) : checksum_sum(v6->source, 32);
+    return addresses + checksum_pseudo(protocol, payload_bytes);
+}
+
+uint8_t *ip_reply_headers(struct stack *stack, const struct packet *packet, uint8_t *frame, uint8_t protocol,
+                          uint32_t payload_bytes)
+{
+    struct wire_eth *eth = (struct wire_eth *)frame;
+    const struct wire_eth *received = (const struct wire_eth *)packet->frame;
+    memcpy(eth->destination, received->source, ETH_ADDRESS_BYTES);
+    memcpy(eth->source, stack->config.mac, ETH_ADDRESS_BYTES);
+    eth->type = received->type;
+    if (packet->family == SSI_FAMILY_IPV4) {
+        const struct wire_ipv4 *from = (const struct wire_ipv4 *)packet->ip;
+        struct wire_ipv4 *ip = (struct wire_ipv4 *)(eth + 1);
+        *ip = (struct wire_ipv4){.version_ihl = 0x45,
+                                 .total_bytes = be16((uint16_t)(sizeof(*ip) + payload_bytes)),
+                                 .fragment = be16(IPV4_DONT_FRAGMENT),
+                                 .ttl = IP_TTL,
+                                 .protocol = protocol};
+        memcpy(ip->source, from->destination, 4);
+        memcpy(ip->destination, from->source, 4);
+        ip->checksum = (uint16_t)~checksum_fold(checksum_sum(ip, sizeof(*ip)));
+        return (uint8_t *)(ip + 1);
+    }
+    const struct wire_ipv6 *from = (const struct wire_ipv6 *)packet->ip;
+    struct wire_ipv6 *ip = (struct wire_ipv6 *)(eth + 1);
+    *ip = (struct wire_ipv6){.version_class_flow = be32(0x60000000),
+                             .payload_bytes = be16((uint16_t)payload_bytes),
+                             .next_header = protocol,
+                             .hop_limit = IP_TTL};
+    memcpy(ip->source, stack->config.addresses[packet->local].bytes, 16);
+    memcpy(ip->destination, from->source, 16);
+    return (uint8_t *)(ip + 1);
+}

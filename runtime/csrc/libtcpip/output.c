@@ -1,0 +1,433 @@
+/* What a connection sends. A segment that is a ready frame leaves from its slot, in place; one that is not (the path's
+ * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
+ * are gathered in place whatever the segment size. */
+#include "checksum.h"
+#include "image/date.h"
+#include "tcp.h"
+
+/* A segment about to be sent. */
+struct outgoing {
+    uint64_t position; /* of its first byte */
+    uint32_t payload_bytes;
+    uint64_t payload_sum;
+    uint8_t flags;
+    bool partial; /* the checksum is finished behind us: only the pseudo-header's sum is put in */
+};
+
+/* The bytes of the two fields that move, and their sum. */
+struct moving_fields {
+    const uint8_t *date;
+    const uint8_t *connection;
+    uint64_t sum;
+    uint8_t date_text[SSI_DATE_BYTES + 3];
+};
+
+static void moving_fields_of(struct stack *stack, const struct tcp_span *span, struct moving_fields *fields)
+{
+    static const uint8_t keep_alive[SSI_CONNECTION_BYTES] = "keep-alive";
+    static const uint8_t close[SSI_CONNECTION_BYTES] = "close     ";
+    fields->connection = span->close ? close : keep_alive;
+    fields->sum = 0;
+    if (span->connection_offset != 0)
+        fields->sum +=
+            checksum_at(checksum_sum(fields->connection, SSI_CONNECTION_BYTES), span->connection_offset);
+    if (span->date_offset == 0)
+        return;
+    fields->date = stack->date_text;
+    uint64_t date_sum = stack->date_sum;
+    if ((int64_t)span->date_s != stack->date_s) {
+        date_format(span->date_s, fields->date_text);
+        fields->date = fields->date_text;
+        date_sum = checksum_sum(fields->date_text, SSI_DATE_BYTES);
+    }
+    fields->sum += checksum_at(date_sum, span->date_offset);
+}
+
+static void patch_frame(const struct tcp_span *span, const struct moving_fields *fields, uint8_t *payload)
+{
+    if (span->connection_offset != 0)
+        memcpy(payload + span->connection_offset, fields->connection, SSI_CONNECTION_BYTES);
+    if (span->date_offset != 0)
+        memcpy(payload + span->date_offset, fields->date, SSI_DATE_BYTES);
+}
+
+/* Lays what [offset, offset + len) has of a field over dst. */
+static void overlay(uint8_t *dst, uint64_t offset, uint32_t len, const uint8_t *field, uint32_t at, uint32_t bytes)
+{
+    uint64_t from = at > offset ? at : offset;
+    uint64_t to = at + bytes < offset + len ? at + bytes : offset + len;
+    if (at != 0 && from < to)
+        memcpy(dst + (from - offset), field + (from - at), to - from);
+}
+
+/* Ethernet, IP and TCP headers, right-justified in front of payload. Returns where the frame begins. */
+static uint8_t *write_headers(struct stack *stack, struct tcb *tcb, uint8_t *payload, const struct outgoing *out)
+{
+    uint32_t tcp_bytes = (uint32_t)sizeof(struct wire_tcp) + (tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0);
+    uint32_t segment_bytes = tcp_bytes + out->payload_bytes;
+    struct wire_tcp *tcp = (struct wire_tcp *)(payload - tcp_bytes);
+    uint8_t *ip = (uint8_t *)tcp - tcb->ip_bytes;
+    uint8_t *frame = ip - sizeof(struct wire_eth);
+    memcpy(frame, tcb->header, sizeof(struct wire_eth) + tcb->ip_bytes + 4u);
+    if (tcb->flow.family == SSI_FAMILY_IPV4) {
+        struct wire_ipv4 *ipv4 = (struct wire_ipv4 *)ip;
+        ipv4->total_bytes = be16((uint16_t)(sizeof(*ipv4) + segment_bytes));
+        ipv4->checksum = (uint16_t)~checksum_fold(tcb->ip_sum + ipv4->total_bytes);
+    } else {
+        ((struct wire_ipv6 *)ip)->payload_bytes = be16((uint16_t)segment_bytes);
+    }
+    tcp->seq = be32((uint32_t)out->position);
+    tcp->ack = be32(tcb->rcv_nxt);
+    tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
+    tcp->flags = out->flags;
+    tcp->window = be16((uint16_t)(TCB_REQUEST_BYTES - tcb->request_len));
+    tcp->checksum = 0;
+    tcp->urgent = 0;
+    if (tcb->timestamps) {
+        struct wire_tcp_timestamps option = {be32(TCP_TIMESTAMPS_ALIGNED), be32(tcp_ts_clock(stack, tcb->ts_offset)),
+                                             be32(tcb->ts_recent)};
+        memcpy(tcp + 1, &option, sizeof(option));
+    }
+    uint64_t pseudo = tcb->pseudo_sum + be32(segment_bytes);
+    if (out->partial)
+        tcp->checksum = checksum_fold(pseudo);
+    else
+        tcp->checksum = (uint16_t)~checksum_fold(pseudo + checksum_sum(tcp, tcp_bytes) + out->payload_sum);
+    tcb->last_ack_sent = tcb->rcv_nxt;
+    tcb->ack_now = false;
+    return frame;
+}
+
+static struct nmio_tx_desc *append(struct stack *stack, struct tcb *tcb, uint8_t *frame, uint32_t head_bytes,
+                                   uint32_t chunk, const struct outgoing *out)
+{
+    struct nmio_tx *tx = stack->tx;
+    struct nmio_tx_desc *desc = &tx->desc[tx->count++];
+    tx->space--;
+    *desc = (struct nmio_tx_desc){.head = frame,
+                                  .head_bytes = head_bytes,
+                                  .chunk = chunk,
+                                  .first_piece = tx->piece_count,
+                                  .l3_offset = sizeof(struct wire_eth),
+                                  .l4_offset = (uint16_t)(sizeof(struct wire_eth) + tcb->ip_bytes),
+                                  .checksum_partial = out->partial,
+                                  .ipv6 = tcb->flow.family == SSI_FAMILY_IPV6};
+    return desc;
+}
+
+static void count_payload(struct stack *stack, struct tcb *tcb, const struct outgoing *out, uint32_t segments)
+{
+    stack->counters[COUNTER_tcp_tx_segments] += segments;
+    stack->counters[COUNTER_tcp_tx_payload_bytes] += out->payload_bytes;
+    if (out->position < tcb->snd_max)
+        stack->counters[COUNTER_tcp_retransmit_segments] += segments;
+}
+
+/* Date and Connection are in a response's first frame only. */
+static bool has_moving_fields(const struct tcp_span *span, uint32_t frame_index)
+{
+    return frame_index == span->first_frame && (span->date_offset | span->connection_offset) != 0;
+}
+
+/* A ready frame, in place: nothing of its payload is read. False: no slot is free. */
+static bool send_in_place(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint32_t frame_index,
+                          struct outgoing *out)
+{
+    uint32_t chunk = arena_acquire(&stack->arena, frame_index);
+    if (chunk == NMIO_NONE)
+        return false;
+    const struct ssi_frame *frame = &stack->image->frames[frame_index];
+    uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+    out->payload_sum = frame->payload_sum;
+    if (has_moving_fields(span, frame_index)) {
+        struct moving_fields fields;
+        moving_fields_of(stack, span, &fields);
+        patch_frame(span, &fields, payload);
+        out->payload_sum += fields.sum;
+    }
+    uint8_t *head = write_headers(stack, tcb, payload, out);
+    append(stack, tcb, head, (uint32_t)(payload - head) + out->payload_bytes, chunk, out);
+    return true;
+}
+
+static const uint8_t *resident_payload(const struct stack *stack, uint32_t frame_index)
+{
+    uint32_t chunk = stack->region->first_slot + stack->image->frames[frame_index].slot;
+    return nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+}
+
+/* Copies [offset, offset + len) of a span's stream. */
+static void copy_stream(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
+{
+    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint32_t done = 0;
+    while (done < len) {
+        uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
+        uint32_t within = (uint32_t)((offset + done) % segment_bytes);
+        uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
+        uint32_t part = len - done < there ? len - done : there;
+        memcpy(dst + done, resident_payload(stack, frame_index) + within, part);
+        done += part;
+    }
+    if (offset < segment_bytes) {
+        struct moving_fields fields;
+        moving_fields_of(stack, span, &fields);
+        overlay(dst, offset, len, fields.date, span->date_offset, SSI_DATE_BYTES);
+        overlay(dst, offset, len, fields.connection, span->connection_offset, SSI_CONNECTION_BYTES);
+    }
+}
+
+/* A segment that is no ready frame: the slow path. */
+static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
+{
+    uint32_t chunk = eth_buffer(stack);
+    if (chunk == NMIO_NONE)
+        return false;
+    uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+    copy_stream(stack, span, out->position - span->start, payload, out->payload_bytes);
+    out->payload_sum = checksum_sum(payload, out->payload_bytes);
+    uint8_t *head = write_headers(stack, tcb, payload, out);
+    append(stack, tcb, head, (uint32_t)(payload - head) + out->payload_bytes, chunk, out);
+    COUNT(stack, tcp_tx_segments_cut);
+    return true;
+}
+
+/* Adds the payload of one frame, or a part of it, to the superframe. False: no slot is free. */
+static bool add_piece(struct stack *stack, const struct tcp_span *span, uint32_t frame_index, uint32_t within,
+                      uint32_t bytes)
+{
+    struct nmio_piece piece = {resident_payload(stack, frame_index) + within, bytes, NMIO_NONE};
+    if (has_moving_fields(span, frame_index)) {
+        uint32_t chunk = arena_acquire(&stack->arena, frame_index);
+        if (chunk == NMIO_NONE)
+            return false;
+        struct moving_fields fields;
+        moving_fields_of(stack, span, &fields);
+        uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+        patch_frame(span, &fields, payload);
+        piece = (struct nmio_piece){payload + within, bytes, chunk};
+    }
+    stack->tx->piece[stack->tx->piece_count++] = piece;
+    return true;
+}
+
+static uint32_t pieces_of(const struct stack *stack, const struct tcp_span *span, const struct outgoing *out)
+{
+    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint64_t offset = out->position - span->start;
+    return (uint32_t)((offset + out->payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
+}
+
+/* Up to gather_max segments behind one header. */
+static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
+{
+    struct nmio_tx *tx = stack->tx;
+    uint32_t pieces = pieces_of(stack, span, out);
+    if (tx->piece_count + pieces > tx->piece_capacity)
+        return false;
+    uint32_t chunk = eth_buffer(stack);
+    if (chunk == NMIO_NONE)
+        return false;
+    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint64_t offset = out->position - span->start;
+    uint32_t first_piece = tx->piece_count;
+    for (uint32_t done = 0; done < out->payload_bytes;) {
+        uint32_t within = (uint32_t)((offset + done) % segment_bytes);
+        uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
+        uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
+        uint32_t bytes = out->payload_bytes - done < there ? out->payload_bytes - done : there;
+        if (!add_piece(stack, span, frame_index, within, bytes)) {
+            tx->piece_count = first_piece; /* only the first piece can have failed: it alone has fields */
+            nmio_release(stack->region, chunk);
+            return false;
+        }
+        done += bytes;
+    }
+    out->partial = true;
+    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+    uint8_t *head = write_headers(stack, tcb, end, out);
+    struct nmio_tx_desc *desc = append(stack, tcb, head, (uint32_t)(end - head), chunk, out);
+    desc->first_piece = first_piece;
+    desc->piece_count = (uint16_t)pieces;
+    desc->gso_bytes = out->payload_bytes > tcb->mss ? tcb->mss : 0;
+    COUNT(stack, tcp_tx_superframes);
+    return true;
+}
+
+static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
+{
+    for (uint32_t i = 0; i < tcb->span_count; i++) {
+        const struct tcp_span *span = &tcb->spans[(tcb->span_first + i) % TCB_SPANS];
+        if (position < span->end)
+            return span;
+    }
+    return NULL;
+}
+
+/* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing
+ * with the frame, so that the next one is a ready frame again (unless the path takes none whole). */
+static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, const struct tcp_span *span,
+                          uint64_t position, uint32_t max_bytes, bool one_segment)
+{
+    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint32_t size = tcb->mss;
+    uint32_t gather_max = one_segment ? 1 : stack->config.gather_max;
+    uint64_t bytes = (uint64_t)size * gather_max;
+    bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
+    if (stack->config.gather_max == 1 && size == segment_bytes)
+        bytes = segment_bytes - (position - span->start) % segment_bytes;
+    bytes = bytes < max_bytes ? bytes : max_bytes;
+    return (uint32_t)(bytes < span->end - position ? bytes : span->end - position);
+}
+
+/* Sends one segment or superframe from a position on. Returns its payload's bytes; 0: there was no space. */
+static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t max_bytes, bool one_segment)
+{
+    if (stack->tx->space == 0)
+        return 0;
+    const struct tcp_span *span = span_at(tcb, position);
+    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    struct outgoing out = {.position = position, .flags = TCP_ACK};
+    out.payload_bytes = send_size(stack, tcb, span, position, max_bytes, one_segment);
+    uint64_t end = position + out.payload_bytes;
+    if (end == span->end)
+        out.flags |= TCP_PSH; /* else an odd last segment waits for the peer's delayed ACK */
+    if (tcb->fin_queued && end == tcb->snd_end)
+        out.flags |= TCP_FIN;
+    uint64_t offset = position - span->start;
+    uint32_t frame_index = span->first_frame + (uint32_t)(offset / segment_bytes);
+    bool sent;
+    if (stack->config.gather_max > 1)
+        sent = send_superframe(stack, tcb, span, &out);
+    else if (offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == out.payload_bytes)
+        sent = send_in_place(stack, tcb, span, frame_index, &out);
+    else
+        sent = send_cut(stack, tcb, span, &out);
+    if (!sent)
+        return 0;
+    count_payload(stack, tcb, &out, (out.payload_bytes + tcb->mss - 1) / tcb->mss);
+    return out.payload_bytes;
+}
+
+/* A segment without payload. False: there was no space. */
+static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, uint8_t flags)
+{
+    uint32_t chunk = eth_buffer(stack);
+    if (chunk == NMIO_NONE)
+        return false;
+    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+    struct outgoing out = {.position = position, .flags = flags};
+    uint8_t *head = write_headers(stack, tcb, end, &out);
+    append(stack, tcb, head, (uint32_t)(end - head), chunk, &out);
+    return true;
+}
+
+void tcp_send_ack(struct stack *stack, struct tcb *tcb)
+{
+    if (send_bare(stack, tcb, tcb->snd_nxt, TCP_ACK))
+        COUNT(stack, tcp_tx_acks);
+}
+
+/* A sequence number that the peer has long acknowledged makes it say its window again, RFC 9293 section 3.8.6.1. */
+void tcp_send_probe(struct stack *stack, struct tcb *tcb)
+{
+    COUNT(stack, tcp_window_probes);
+    send_bare(stack, tcb, tcb->snd_una - 1, TCP_ACK);
+}
+
+void tcp_send_rst(struct stack *stack, struct tcb *tcb)
+{
+    if (send_bare(stack, tcb, tcb->snd_nxt, TCP_RST | TCP_ACK))
+        COUNT(stack, tcp_tx_rst);
+}
+
+static void fin_sent(struct tcb *tcb)
+{
+    tcb->snd_nxt = tcb->snd_end + 1;
+    if (tcb->state == TCP_ESTABLISHED)
+        tcb->state = TCP_FIN_WAIT_1;
+    else if (tcb->state == TCP_CLOSE_WAIT)
+        tcb->state = TCP_LAST_ACK;
+}
+
+static void advance(struct stack *stack, struct tcb *tcb, uint32_t bytes)
+{
+    uint64_t end = tcb->snd_nxt + bytes;
+    if (tcb->rtt_end == 0 && tcb->snd_nxt >= tcb->snd_max) {
+        tcb->rtt_end = end;
+        tcb->rtt_sent_us = stack->now_us;
+    }
+    tcb->snd_nxt = end;
+    if (tcb->fin_queued && end == tcb->snd_end)
+        fin_sent(tcb);
+    if (tcb->snd_max < tcb->snd_nxt)
+        tcb->snd_max = tcb->snd_nxt;
+}
+
+/* How much the windows let go from snd_nxt on. */
+static uint32_t usable_window(const struct tcb *tcb)
+{
+    uint32_t window = tcb->cwnd < tcb->snd_wnd ? tcb->cwnd : tcb->snd_wnd;
+    uint32_t flight = tcp_flight(tcb);
+    return window > flight ? window - flight : 0;
+}
+
+/* Sends new data, and again what a timeout went back to. False: space ran out. */
+static bool send_data(struct stack *stack, struct tcb *tcb)
+{
+    while (tcb->snd_nxt < tcb->snd_end) {
+        uint32_t usable = usable_window(tcb);
+        uint64_t left = span_at(tcb, tcb->snd_nxt)->end - tcb->snd_nxt;
+        /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment, the end, or the only one in flight. */
+        if (usable == 0 || (usable < tcb->mss && usable < left && tcp_flight(tcb) > 0))
+            return true;
+        if (usable >= tcb->mss && usable < left)
+            usable -= usable % tcb->mss;
+        uint32_t sent = send_at(stack, tcb, tcb->snd_nxt, usable, false);
+        if (sent == 0)
+            return false;
+        advance(stack, tcb, sent);
+    }
+    return true;
+}
+
+static bool send_fin(struct stack *stack, struct tcb *tcb)
+{
+    if (!tcb->fin_queued || tcb->snd_nxt != tcb->snd_end)
+        return true;
+    if (!send_bare(stack, tcb, tcb->snd_nxt, TCP_FIN | TCP_ACK))
+        return false;
+    fin_sent(tcb);
+    if (tcb->snd_max < tcb->snd_nxt)
+        tcb->snd_max = tcb->snd_nxt;
+    return true;
+}
+
+/* The retransmission timer runs while something is in flight, and as persist timer while the window is shut. */
+static void rto_start(struct stack *stack, struct tcb *tcb)
+{
+    bool waiting = tcb->snd_max > tcb->snd_una || tcb->snd_nxt < tcb->snd_end;
+    if (!waiting || tcb->rto_deadline_us != 0)
+        return;
+    tcb->rto_deadline_us = stack->now_us + tcb->rto_us;
+    timer_update(stack, tcb);
+}
+
+bool tcpip_output(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->state == 0)
+        return true;
+    if (tcb->retransmit_una && tcb->snd_una < tcb->snd_end) {
+        if (send_at(stack, tcb, tcb->snd_una, tcb->mss, true) == 0)
+            return false;
+    }
+    tcb->retransmit_una = false;
+    bool done = send_data(stack, tcb) && send_fin(stack, tcb);
+    if (done && tcb->ack_now) {
+        done = stack->tx->space > 0;
+        if (done)
+            tcp_send_ack(stack, tcb);
+    }
+    rto_start(stack, tcb);
+    return done;
+}

@@ -1,0 +1,118 @@
+#include "tcb.h"
+
+#include <string.h>
+
+#include "siphash.h"
+#include "stack_internal.h"
+
+#define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
+
+/* Two words become one, every bit of both in every bit of the result. */
+static uint64_t multiply_fold(uint64_t a, uint64_t b)
+{
+    __extension__ unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+uint32_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow)
+{
+    uint64_t key[2], words[3];
+    memcpy(key, stack->config.secret, sizeof(key));
+    memcpy(words, flow, sizeof(words));
+    uint64_t hash = multiply_fold(words[0] ^ key[0], words[1] ^ key[1] ^ 0x9e3779b97f4a7c15);
+    return (uint32_t)multiply_fold(hash ^ words[2] ^ key[1], key[0] | 1);
+}
+
+struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t hash)
+{
+    for (uint32_t at = hash & stack->table_mask;; at = (at + 1) & stack->table_mask) {
+        const struct tcb_entry *entry = &stack->table[at];
+        if (entry->index == TCB_NONE)
+            return NULL;
+        struct tcb *tcb = &stack->tcbs[entry->index];
+        if (entry->hash == hash && memcmp(&tcb->flow, flow, sizeof(*flow)) == 0)
+            return tcb;
+    }
+}
+
+struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_t hash)
+{
+    if (stack->tcb_free_count == 0)
+        return NULL;
+    uint32_t index = stack->tcb_free[--stack->tcb_free_count];
+    struct tcb *tcb = &stack->tcbs[index];
+    /* The place in the FIFO belongs to the pool's entry: a connection before may have left it there. */
+    bool ready = tcb->ready;
+    uint32_t ready_next = tcb->ready_next;
+    memset(tcb, 0, sizeof(*tcb));
+    tcb->ready = ready;
+    tcb->ready_next = ready_next;
+    tcb->flow = *flow;
+    tcb->table_hash = hash;
+    tcb->request = TCB_NONE;
+    uint32_t at = hash & stack->table_mask;
+    while (stack->table[at].index != TCB_NONE)
+        at = (at + 1) & stack->table_mask;
+    stack->table[at] = (struct tcb_entry){hash, index};
+    COUNT(stack, tcp_opened);
+    return tcb;
+}
+
+/* Linear probing without tombstones: what follows moves up where it may. */
+static void table_remove(struct stack *stack, uint32_t hash, uint32_t index)
+{
+    uint32_t mask = stack->table_mask;
+    uint32_t hole = hash & mask;
+    while (stack->table[hole].index != index)
+        hole = (hole + 1) & mask;
+    for (uint32_t at = (hole + 1) & mask; stack->table[at].index != TCB_NONE; at = (at + 1) & mask) {
+        uint32_t home = stack->table[at].hash & mask;
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            stack->table[hole] = stack->table[at];
+            hole = at;
+        }
+    }
+    stack->table[hole].index = TCB_NONE;
+}
+
+void tcb_destroy(struct stack *stack, struct tcb *tcb)
+{
+    uint32_t index = (uint32_t)(tcb - stack->tcbs);
+    timer_remove(stack, tcb);
+    table_remove(stack, tcb->table_hash, index);
+    if (tcb->request != TCB_NONE)
+        stack->request_free[stack->request_free_count++] = tcb->request;
+    tcb->request = TCB_NONE;
+    tcb->state = 0;
+    stack->tcb_free[stack->tcb_free_count++] = index;
+    COUNT(stack, tcp_closed);
+}
+
+struct time_wait *time_wait_find(struct stack *stack, const struct tcp_flow *flow)
+{
+    uint64_t hash = siphash(stack->config.secret, flow, sizeof(*flow));
+    struct time_wait *set = &stack->time_waits[(hash & stack->time_wait_mask) * TIME_WAIT_WAYS];
+    for (uint32_t way = 0; way < TIME_WAIT_WAYS; way++)
+        if (set[way].hash == hash && set[way].expires_us > stack->now_us)
+            return &set[way];
+    return NULL;
+}
+
+/* Takes the way that expires first: the oldest makes room. */
+void time_wait_add(struct stack *stack, const struct tcb *tcb)
+{
+    uint64_t hash = siphash(stack->config.secret, &tcb->flow, sizeof(tcb->flow));
+    struct time_wait *set = &stack->time_waits[(hash & stack->time_wait_mask) * TIME_WAIT_WAYS];
+    struct time_wait *oldest = set;
+    for (uint32_t way = 1; way < TIME_WAIT_WAYS; way++)
+        if (set[way].expires_us < oldest->expires_us)
+            oldest = &set[way];
+    *oldest = (struct time_wait){.hash = hash,
+                                 .expires_us = stack->now_us + TIME_WAIT_US,
+                                 .snd_nxt = (uint32_t)tcb->snd_nxt,
+                                 .rcv_nxt = tcb->rcv_nxt,
+                                 .ts_recent = tcb->ts_recent,
+                                 .ts_offset = tcb->ts_offset,
+                                 .timestamps = tcb->timestamps};
+    COUNT(stack, tcp_time_wait);
+}

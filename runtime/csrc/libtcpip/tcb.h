@@ -1,0 +1,113 @@
+/* The transmission control block and its table. RFC 9293's names are kept; positions (snd_una, snd_nxt, ...) are
+ * 64-bit counts whose low half is the sequence number (seq.h). */
+#ifndef SANDSTORM_TCB_H
+#define SANDSTORM_TCB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TCB_NONE 0xffffffff
+#define TCB_SPANS 4            /* responses queued in a connection; more wait as unread requests */
+#define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
+
+/* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
+ * its own) and CLOSED. */
+enum tcp_state {
+    TCP_ESTABLISHED = 1,
+    TCP_CLOSE_WAIT,
+    TCP_FIN_WAIT_1,
+    TCP_FIN_WAIT_2,
+    TCP_CLOSING,
+    TCP_LAST_ACK,
+};
+
+/* Addresses of a connection, as they are compared and hashed. */
+struct tcp_flow {
+    uint8_t peer[16]; /* network order; IPv4 in the first four, then zeros */
+    uint16_t peer_port; /* network order */
+    uint8_t local;      /* index of our address */
+    uint8_t family;     /* SSI_FAMILY_* */
+    uint32_t zero;      /* so that it is hashed as whole words */
+};
+
+/* A response, or a part of one, in the stream of a connection: [start, end) are the positions of its bytes. All that
+ * is needed to send any of them again, the same. */
+struct tcp_span {
+    uint64_t start, end;
+    uint32_t first_frame;
+    uint32_t date_s; /* what Date says, seconds since 1970 */
+    uint16_t date_offset, connection_offset;
+    bool close;      /* Connection: close */
+};
+
+struct tcb {
+    struct tcp_flow flow;
+    /* Ethernet, IP and TCP ports as every segment of ours begins; the peer's MAC is the last one seen. */
+    uint8_t header[64];
+    uint64_t pseudo_sum; /* of addresses and protocol */
+    uint64_t ip_sum;     /* of the IPv4 header's constant part */
+    uint8_t ip_bytes;    /* 20 or 40 */
+    uint8_t state;       /* enum tcp_state */
+    uint8_t snd_wscale;
+    bool timestamps, sack;
+    bool ack_now;     /* the peer is owed an ACK */
+    bool fin_queued;  /* no more will be written: FIN follows snd_end */
+    bool fin_received;
+    bool ready;       /* in the FIFO of those that may have something to send */
+    bool in_recovery;
+    bool retransmit_una; /* the segment at snd_una is to be sent again */
+    bool request_begun;  /* the idle deadline is that of a request */
+    uint8_t retries;  /* timeouts since the last progress */
+    uint8_t dupacks;
+    uint16_t mss;     /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
+                         * more than the image's segments hold */
+
+    uint64_t snd_una, snd_nxt, snd_max; /* oldest unacknowledged, next to send, highest sent */
+    uint64_t snd_end;                   /* end of what was written */
+    uint32_t snd_wnd, snd_wl1, snd_wl2;
+    uint32_t rcv_nxt, irs;
+    uint32_t ts_recent, ts_offset;
+    uint32_t last_ack_sent;
+
+    uint32_t cwnd, ssthresh; /* bytes */
+    uint64_t recover;        /* RFC 6582: recovery ends when this is acknowledged */
+    uint32_t srtt_us, rttvar_us, rto_us;
+    uint64_t rtt_end;     /* the segment being timed ends here; 0: none */
+    uint64_t rtt_sent_us;
+
+    uint64_t rto_deadline_us;  /* 0: not running */
+    uint64_t idle_deadline_us;
+    uint64_t timer_at_us;      /* where the wheel holds us; may be earlier than needed */
+    uint32_t timer_next, timer_previous, timer_bucket;
+    uint32_t ready_next;
+    uint32_t table_hash;
+
+    uint32_t request;     /* buffer of unread bytes, or TCB_NONE */
+    uint32_t request_len; /* bytes in it */
+    uint64_t app;         /* the application's own */
+
+    uint8_t span_first, span_count;
+    struct tcp_span spans[TCB_SPANS]; /* a ring */
+};
+
+struct stack;
+
+uint32_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow);
+struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t hash);
+/* A zeroed TCB in the table, or NULL when the pool is empty. */
+struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_t hash);
+void tcb_destroy(struct stack *stack, struct tcb *tcb);
+
+/* What TIME-WAIT needs (RFC 9293 section 3.6.1), without a TCB. hash: 64 bits that stand for the flow. */
+struct time_wait {
+    uint64_t hash;
+    uint64_t expires_us; /* 0: unused */
+    uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset;
+    bool timestamps;
+};
+#define TIME_WAIT_WAYS 4
+
+struct time_wait *time_wait_find(struct stack *stack, const struct tcp_flow *flow);
+void time_wait_add(struct stack *stack, const struct tcb *tcb);
+
+#endif

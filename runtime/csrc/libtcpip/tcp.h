@@ -1,0 +1,90 @@
+/* What TCP's files share. */
+#ifndef SANDSTORM_TCP_H
+#define SANDSTORM_TCP_H
+
+#include "stack_internal.h"
+#include "wire.h"
+
+#define TCP_MSS_DEFAULT_IPV4 536  /* RFC 9293 section 3.7.1 */
+#define TCP_MSS_DEFAULT_IPV6 1220
+#define TCP_MSS_MIN 88            /* RFC 791's least IPv4 datagram, 68, leaves less; Linux's least is 88 too */
+#define TCP_TIMESTAMPS_BYTES 12
+#define TCP_RTO_INITIAL_US 1000000 /* RFC 6298 section 2 */
+#define TCP_RTO_MIN_US 200000      /* as Linux */
+#define TCP_RTO_MAX_US 60000000    /* RFC 6298 section 2.5 */
+#define TCP_RETRIES_MAX 10
+#define TCP_DUPACKS 3              /* RFC 5681 section 3.2 */
+
+struct tcp_options {
+    uint16_t mss;       /* 0: not given */
+    uint8_t wscale;     /* COOKIE_NO_WSCALE: not given */
+    bool sack_permitted;
+    bool timestamps;
+    uint32_t ts_value, ts_echo;
+};
+
+/* A received segment, in host byte order. */
+struct tcp_segment {
+    uint32_t seq, ack;
+    uint32_t window; /* as sent, not scaled */
+    uint8_t flags;
+    uint8_t *data;
+    uint32_t data_bytes;
+    struct tcp_options options;
+};
+
+/* cookie.c: all that a connection needs, kept in the SYN-ACK's sequence number and timestamp. */
+#define COOKIE_NO_WSCALE 15
+struct cookie {
+    uint16_t mss;
+    uint8_t wscale; /* or COOKIE_NO_WSCALE */
+    bool sack;
+    bool timestamps;
+};
+uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
+                     const struct tcp_options *options, uint32_t *ts_value);
+bool cookie_check(const struct stack *stack, const struct tcp_flow *flow, const struct tcp_segment *segment,
+                  struct cookie *cookie);
+/* Our timestamps of a flow start from here, so that they tell nothing of our uptime. */
+uint32_t cookie_ts_offset(const struct stack *stack, const struct tcp_flow *flow);
+
+static inline uint32_t tcp_ts_clock(const struct stack *stack, uint32_t ts_offset)
+{
+    return (uint32_t)(stack->now_us / 1000) + ts_offset; /* a tick a millisecond, RFC 7323 section 5.4 */
+}
+
+/* fsm.c */
+void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment);
+void tcp_abort(struct stack *stack, struct tcb *tcb); /* RST to the peer, and gone */
+/* Fills in what does not come from the cookie itself: headers, windows, timers. mss: the peer's. */
+void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct packet *packet, uint16_t mss,
+                          const struct tcp_segment *segment);
+
+/* output.c */
+void tcp_send_ack(struct stack *stack, struct tcb *tcb);
+void tcp_send_probe(struct stack *stack, struct tcb *tcb);
+void tcp_send_rst(struct stack *stack, struct tcb *tcb);
+
+/* reply.c: segments that belong to no connection */
+void tcp_reply(struct stack *stack, const struct packet *packet, const struct wire_tcp *headers,
+               const uint8_t *options, uint32_t options_bytes);
+void tcp_reply_rst(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment);
+void tcp_reply_syn_ack(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
+                       const struct tcp_segment *segment);
+void tcp_reply_time_wait(struct stack *stack, const struct packet *packet, const struct time_wait *wait);
+
+/* recovery.c: what to send again and when; congestion.c: how much may be in flight. */
+void recovery_acked(struct stack *stack, struct tcb *tcb, uint64_t ack, uint32_t acked_bytes);
+void recovery_duplicate(struct stack *stack, struct tcb *tcb);
+void recovery_timeout(struct stack *stack, struct tcb *tcb);
+void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us);
+void congestion_init(struct tcb *tcb);
+void congestion_acked(struct tcb *tcb, uint32_t acked_bytes);
+void congestion_lost(struct tcb *tcb);
+
+static inline uint32_t tcp_flight(const struct tcb *tcb)
+{
+    return (uint32_t)(tcb->snd_nxt - tcb->snd_una);
+}
+
+#endif

@@ -1,0 +1,103 @@
+#include "timer.h"
+
+#include "stack_internal.h"
+
+void timer_init(struct timer_wheel *wheel, uint64_t now_us)
+{
+    wheel->tick = now_us / TIMER_TICK_US;
+    for (uint32_t b = 0; b < TIMER_BUCKETS; b++)
+        wheel->first[b] = TCB_NONE;
+}
+
+static uint64_t deadline_of(const struct tcb *tcb)
+{
+    uint64_t rto = tcb->rto_deadline_us;
+    return rto != 0 && rto < tcb->idle_deadline_us ? rto : tcb->idle_deadline_us;
+}
+
+static void wheel_insert(struct stack *stack, struct tcb *tcb, uint64_t at_us)
+{
+    struct timer_wheel *wheel = &stack->wheel;
+    uint64_t tick = (at_us + TIMER_TICK_US - 1) / TIMER_TICK_US;
+    if (tick < wheel->tick)
+        tick = wheel->tick;
+    if (tick - wheel->tick >= TIMER_BUCKETS)
+        tick = wheel->tick + TIMER_BUCKETS - 1;
+    uint32_t bucket = (uint32_t)(tick % TIMER_BUCKETS);
+    uint32_t index = (uint32_t)(tcb - stack->tcbs);
+    tcb->timer_at_us = tick * TIMER_TICK_US;
+    tcb->timer_bucket = bucket;
+    tcb->timer_previous = TCB_NONE;
+    tcb->timer_next = wheel->first[bucket];
+    if (tcb->timer_next != TCB_NONE)
+        stack->tcbs[tcb->timer_next].timer_previous = index;
+    wheel->first[bucket] = index;
+    wheel->used[bucket / 64] |= 1ull << (bucket % 64);
+}
+
+void timer_remove(struct stack *stack, struct tcb *tcb)
+{
+    struct timer_wheel *wheel = &stack->wheel;
+    if (tcb->timer_at_us == 0)
+        return;
+    uint32_t bucket = tcb->timer_bucket;
+    if (tcb->timer_previous != TCB_NONE)
+        stack->tcbs[tcb->timer_previous].timer_next = tcb->timer_next;
+    else
+        wheel->first[bucket] = tcb->timer_next;
+    if (tcb->timer_next != TCB_NONE)
+        stack->tcbs[tcb->timer_next].timer_previous = tcb->timer_previous;
+    if (wheel->first[bucket] == TCB_NONE)
+        wheel->used[bucket / 64] &= ~(1ull << (bucket % 64));
+    tcb->timer_at_us = 0;
+}
+
+void timer_update(struct stack *stack, struct tcb *tcb)
+{
+    uint64_t deadline = deadline_of(tcb);
+    if (tcb->timer_at_us != 0 && deadline >= tcb->timer_at_us)
+        return;
+    timer_remove(stack, tcb);
+    wheel_insert(stack, tcb, deadline);
+}
+
+static void run_bucket(struct stack *stack, uint32_t bucket)
+{
+    uint32_t index = stack->wheel.first[bucket];
+    while (index != TCB_NONE) {
+        struct tcb *tcb = &stack->tcbs[index];
+        index = tcb->timer_next;
+        timer_remove(stack, tcb);
+        uint64_t deadline = deadline_of(tcb);
+        if (deadline > stack->now_us)
+            wheel_insert(stack, tcb, deadline);
+        else
+            tcpip_timeout(stack, tcb);
+    }
+}
+
+void timer_run(struct stack *stack)
+{
+    struct timer_wheel *wheel = &stack->wheel;
+    uint64_t now_tick = stack->now_us / TIMER_TICK_US;
+    if (now_tick > wheel->tick + TIMER_BUCKETS)
+        wheel->tick = now_tick - TIMER_BUCKETS; /* after a long sleep one turn visits every bucket */
+    while (wheel->tick <= now_tick) {
+        uint32_t bucket = (uint32_t)(wheel->tick % TIMER_BUCKETS);
+        wheel->tick++; /* what is put back now belongs to a later tick */
+        run_bucket(stack, bucket);
+    }
+}
+
+uint64_t timer_next_us(const struct timer_wheel *wheel)
+{
+    /* The first word is looked at twice: its low bits belong to the end of the turn. */
+    for (uint32_t step = 0; step < TIMER_BUCKETS + 64;) {
+        uint32_t bucket = (uint32_t)((wheel->tick + step) % TIMER_BUCKETS);
+        uint64_t word = wheel->used[bucket / 64] >> (bucket % 64);
+        if (word != 0)
+            return (wheel->tick + step + (uint32_t)__builtin_ctzll(word)) * TIMER_TICK_US;
+        step += 64 - bucket % 64;
+    }
+    return UINT64_MAX;
+}

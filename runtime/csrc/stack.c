@@ -1,0 +1,222 @@
+#include "stack.h"
+
+#include "image/date.h"
+#include "libtcpip/checksum.h"
+#include "stack_internal.h"
+
+#define TIME_WAIT_SETS_MAX 16384
+
+/* Hands out parts of one block, or only counts when there is none: the same code sizes and lays out. */
+struct layout {
+    uint8_t *base; /* NULL: count */
+    size_t used;
+};
+
+static void *take(struct layout *layout, size_t bytes)
+{
+    layout->used = (layout->used + 63) & ~(size_t)63;
+    void *at = layout->base != NULL ? layout->base + layout->used : NULL;
+    layout->used += bytes;
+    return at;
+}
+
+static uint32_t power_of_two_at_least(uint32_t value)
+{
+    uint32_t power = 1;
+    while (power < value)
+        power *= 2;
+    return power;
+}
+
+static struct stack *lay_out(struct layout *layout, const struct stack_config *config, const struct image *image,
+                             const struct nmio_region *region, void **arena_memory)
+{
+    uint32_t entries = 2 * power_of_two_at_least(config->max_connections);
+    uint32_t sets = power_of_two_at_least(config->max_connections / TIME_WAIT_WAYS + 1);
+    sets = sets < TIME_WAIT_SETS_MAX ? sets : TIME_WAIT_SETS_MAX;
+    struct stack *stack = take(layout, sizeof(*stack));
+    struct stack parts;
+    parts.tcbs = take(layout, config->max_connections * sizeof(struct tcb));
+    parts.tcb_free = take(layout, config->max_connections * sizeof(uint32_t));
+    parts.table = take(layout, entries * sizeof(struct tcb_entry));
+    parts.time_waits = take(layout, (size_t)sets * TIME_WAIT_WAYS * sizeof(struct time_wait));
+    parts.requests = take(layout, (size_t)config->max_half_requests * TCB_REQUEST_BYTES);
+    parts.request_free = take(layout, config->max_half_requests * sizeof(uint32_t));
+    *arena_memory = take(layout, arena_memory_bytes(image, region));
+    if (stack == NULL)
+        return NULL;
+    stack->tcbs = parts.tcbs;
+    stack->tcb_free = parts.tcb_free;
+    stack->table = parts.table;
+    stack->time_waits = parts.time_waits;
+    stack->requests = parts.requests;
+    stack->request_free = parts.request_free;
+    stack->table_mask = entries - 1;
+    stack->time_wait_mask = sets - 1;
+    return stack;
+}
+
+static bool in_bounds(const struct stack_config *c, const struct image *image, const struct nmio_region *region)
+{
+    bool addresses = c->address_count > 0 && c->address_count <= STACK_ADDRESSES_MAX;
+    bool limits = c->max_connections > 0 && c->max_connections <= 1u << 24 && c->max_half_requests > 0 &&
+                  c->max_half_requests <= c->max_connections && c->gather_max >= 1 &&
+                  c->gather_max <= NMIO_GATHER_MAX && c->mtu_bytes >= 576 && c->mtu_bytes <= 65535 &&
+                  c->keep_alive_ms > 0 && c->request_ms > 0;
+    const struct ssi_header *h = image->header;
+    bool slots = region->chunk_bytes == h->slot_bytes && region->first_slot > 0 &&
+                 region->first_slot <= region->first_spare && region->first_spare <= region->chunk_count &&
+                 region->first_spare - region->first_slot == h->slot_count;
+    return addresses && limits && slots;
+}
+
+size_t stack_memory_bytes(const struct stack_config *config, const struct image *image,
+                          const struct nmio_region *region)
+{
+    struct layout layout = {NULL, 0};
+    void *arena_memory;
+    if (!in_bounds(config, image, region))
+        return 0;
+    lay_out(&layout, config, image, region, &arena_memory);
+    return layout.used;
+}
+
+static void fill_pools(struct stack *stack)
+{
+    const struct stack_config *config = &stack->config;
+    for (uint32_t i = 0; i < config->max_connections; i++)
+        stack->tcb_free[i] = config->max_connections - 1 - i;
+    for (uint32_t i = 0; i < config->max_half_requests; i++)
+        stack->request_free[i] = config->max_half_requests - 1 - i;
+    for (uint32_t i = 0; i <= stack->table_mask; i++)
+        stack->table[i].index = TCB_NONE;
+    stack->tcb_free_count = config->max_connections;
+    stack->request_free_count = config->max_half_requests;
+    stack->ready_first = stack->ready_last = TCB_NONE;
+}
+
+struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_config *config,
+                         const struct image *image, struct nmio_region *region, struct nmio_tx *tx)
+{
+    struct layout layout = {memory, 0};
+    void *arena_memory;
+    size_t needed = stack_memory_bytes(config, image, region);
+    if (needed == 0 || memory_bytes < needed)
+        return NULL;
+    struct stack *stack = lay_out(&layout, config, image, region, &arena_memory);
+    stack->config = *config;
+    stack->image = image;
+    stack->region = region;
+    stack->tx = tx;
+    stack->app = &web_app;
+    stack->date_s = -1;
+    stack_rotate_secret(stack, config->secret);
+    stack_rotate_secret(stack, config->secret);
+    fill_pools(stack);
+    arena_init(&stack->arena, arena_memory, image, region);
+    for (uint32_t i = 0; i < image->header->error_count; i++)
+        if (image->errors[i].status < STACK_ERRORS_MAX)
+            stack->errors[image->errors[i].status] = &image->errors[i];
+    timer_init(&stack->wheel, 0);
+    return stack;
+}
+
+void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
+{
+    stack->now_us = now_ns / 1000;
+    stack->wall_s = wall_s;
+    if (stack->date_s != wall_s) {
+        stack->date_s = wall_s;
+        date_format(wall_s, stack->date_text);
+        stack->date_sum = checksum_sum(stack->date_text, SSI_DATE_BYTES);
+    }
+}
+
+void stack_input(struct stack *stack, struct nmio_rx *batch, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        eth_input(stack, &batch[i]);
+}
+
+/* The FIFO of connections with something to send, until it is empty or tx is full. */
+static void run_ready(struct stack *stack)
+{
+    while (stack->ready_first != TCB_NONE) {
+        struct tcb *tcb = &stack->tcbs[stack->ready_first];
+        if (!tcpip_output(stack, tcb))
+            return;
+        stack->ready_first = tcb->ready_next;
+        if (stack->ready_first == TCB_NONE)
+            stack->ready_last = TCB_NONE;
+        tcb->ready = false;
+    }
+}
+
+void stack_output(struct stack *stack)
+{
+    timer_run(stack);
+    run_ready(stack);
+}
+
+uint64_t stack_deadline_ns(const struct stack *stack)
+{
+    uint64_t us = timer_next_us(&stack->wheel);
+    return us == UINT64_MAX ? UINT64_MAX : us * 1000;
+}
+
+bool stack_waits_for_space(const struct stack *stack)
+{
+    return stack->ready_first != TCB_NONE;
+}
+
+void stack_rotate_secret(struct stack *stack, const uint8_t *secret)
+{
+    memcpy(stack->secrets[1], stack->secrets[0], STACK_SECRET_BYTES);
+    memcpy(stack->secrets[0], secret, STACK_SECRET_BYTES);
+}
+
+void stack_drain(struct stack *stack)
+{
+    stack->draining = true;
+    for (uint32_t i = 0; i < stack->config.max_connections; i++) {
+        struct tcb *tcb = &stack->tcbs[i];
+        if (tcb->state != 0 && !tcb->fin_queued)
+            tcpip_finish(stack, tcb);
+    }
+}
+
+uint32_t stack_connections(const struct stack *stack)
+{
+    return stack->config.max_connections - stack->tcb_free_count;
+}
+
+static const char *const counter_names[COUNTER_COUNT] = {
+#define COUNTER_NAME(name) #name,
+    COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+};
+
+/* Those that the arena keeps follow the stack's own. */
+static const char *const arena_names[] = {"arena_copies_made", "arena_copies_reclaimed", "arena_stalls"};
+#define ARENA_COUNTERS (sizeof(arena_names) / sizeof(arena_names[0]))
+
+uint32_t stack_counter_count(void)
+{
+    return COUNTER_COUNT + ARENA_COUNTERS;
+}
+
+const char *stack_counter_name(uint32_t index)
+{
+    if (index < COUNTER_COUNT)
+        return counter_names[index];
+    return index < stack_counter_count() ? arena_names[index - COUNTER_COUNT] : NULL;
+}
+
+uint64_t stack_counter(const struct stack *stack, uint32_t index)
+{
+    const uint64_t arena[ARENA_COUNTERS] = {stack->arena.copies_made, stack->arena.copies_reclaimed,
+                                            stack->arena.stalls};
+    if (index < COUNTER_COUNT)
+        return stack->counters[index];
+    return index < stack_counter_count() ? arena[index - COUNTER_COUNT] : 0;
+}

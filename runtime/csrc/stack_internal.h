@@ -1,0 +1,122 @@
+/* What the layers share: the stack's state, and each layer's entry points under the paper's names. */
+#ifndef SANDSTORM_STACK_INTERNAL_H
+#define SANDSTORM_STACK_INTERNAL_H
+
+#include "counters.h"
+#include "image/arena.h"
+#include "libtcpip/tcb.h"
+#include "libtcpip/timer.h"
+#include "stack.h"
+
+#define STACK_ERRORS_MAX 600 /* HTTP statuses are below */
+
+/* What an application over TCP does; the web is one. */
+struct stack_app {
+    /* Reads the connection's unread bytes; returns how many it is done with. What it leaves comes again with more
+     * behind it, or when a queued response has gone. Ends the connection with tcpip_finish. */
+    uint32_t (*receive)(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes);
+    /* The connection has been silent for too long; request_begun: with a request half read. May write a last
+     * answer. */
+    void (*timeout)(struct stack *stack, struct tcb *tcb, bool request_begun);
+};
+
+struct stack {
+    struct stack_config config;
+    const struct image *image;
+    struct nmio_region *region;
+    struct nmio_tx *tx;
+    const struct stack_app *app;
+    uint64_t now_us;
+    int64_t wall_s;
+    bool draining;
+
+    /* SYN cookies: the secret in use and the one before. */
+    uint8_t secrets[2][STACK_SECRET_BYTES];
+    uint64_t challenge_second; /* RFC 5961 section 7: so many challenge ACKs in a second at most */
+    uint32_t challenges;
+
+    /* The Date field of this second, and its sum at an even offset. */
+    int64_t date_s;
+    uint8_t date_text[32];
+    uint64_t date_sum;
+
+    struct tcb *tcbs;
+    uint32_t *tcb_free; /* stack of free indices */
+    uint32_t tcb_free_count;
+    struct tcb_entry *table;
+    uint32_t table_mask;
+    struct time_wait *time_waits;
+    uint32_t time_wait_mask; /* of sets */
+
+    uint8_t *requests; /* [max_half_requests][TCB_REQUEST_BYTES] */
+    uint32_t *request_free;
+    uint32_t request_free_count;
+
+    uint32_t ready_first, ready_last; /* FIFO of TCBs that may have something to send */
+
+    struct timer_wheel wheel;
+    struct arena arena;
+    const struct ssi_error *errors[STACK_ERRORS_MAX]; /* by status */
+    uint64_t counters[COUNTER_COUNT];
+};
+
+struct tcb_entry {
+    uint32_t hash;
+    uint32_t index; /* TCB_NONE: empty */
+};
+
+#define COUNT(stack, name) ((stack)->counters[COUNTER_##name]++)
+#define COUNT_BY(stack, name, by) ((stack)->counters[COUNTER_##name] += (by))
+
+/* A received packet on its way up. */
+struct packet {
+    uint8_t *frame; /* Ethernet header */
+    uint8_t *ip;
+    uint8_t *payload;       /* behind the IP header */
+    uint32_t payload_bytes; /* as the IP header says, all there */
+    uint8_t family;         /* SSI_FAMILY_* */
+    uint8_t local;          /* index of our address that it is for */
+    bool checksum_ok;       /* the transport checksum needs no check */
+};
+
+/* libeth */
+void eth_input(struct stack *stack, const struct nmio_rx *rx);
+/* Appends a whole frame in a chunk of ours to tx; the chunk is tx's from then on. The caller has checked
+ * tcpip_space. */
+void eth_output(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32_t chunk);
+void arp_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes);
+void nd_input(struct stack *stack, const struct packet *packet);
+/* Index of our address, or -1. bytes: 4 or 16 of them. */
+int stack_address_find(const struct stack *stack, uint8_t family, const uint8_t *bytes);
+/* A free buffer for a small frame and room for it in tx, or NMIO_NONE (counted). */
+uint32_t eth_buffer(struct stack *stack);
+/* Where the Ethernet header of a small frame is put in a buffer: the IP header is 16-byte aligned. */
+#define ETH_BUFFER_OFFSET 50
+
+/* libtcpip */
+void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok);
+void icmp_input(struct stack *stack, const struct packet *packet);
+void tcp_input(struct stack *stack, const struct packet *packet);
+void tcpip_timeout(struct stack *stack, struct tcb *tcb);
+/* Sends what the windows and tx's space allow. False: space ran out, call again. */
+bool tcpip_output(struct stack *stack, struct tcb *tcb);
+/* Queues a span behind snd_end; its start and end are set here from len_bytes. The caller has checked
+ * tcpip_can_write. */
+void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes);
+bool tcpip_can_write(const struct tcb *tcb);
+/* No more will be written; FIN goes out behind the last byte. */
+void tcpip_finish(struct stack *stack, struct tcb *tcb);
+/* Gives unread bytes to the application again; after a queued response has gone. */
+void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes);
+/* The TCB may have something to send. */
+void tcpip_ready(struct stack *stack, struct tcb *tcb);
+/* Headers of a packet of ours that answers none of a connection's (RST, SYN-ACK, echo): swaps the addresses of the one
+ * received. Returns where the IP payload goes. */
+uint8_t *ip_reply_headers(struct stack *stack, const struct packet *packet, uint8_t *frame, uint8_t protocol,
+                          uint32_t payload_bytes);
+uint64_t ip_pseudo_sum(const struct packet *packet, uint8_t protocol, uint32_t payload_bytes);
+
+/* web */
+extern const struct stack_app web_app;
+
+#endif

@@ -1,0 +1,427 @@
+#include "http_parse.h"
+
+#include <string.h>
+
+#include "image/image_format.h"
+
+/* tchar, RFC 9110 section 5.6.2. */
+static bool is_token_byte(uint8_t c)
+{
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
+    return letter || (c >= '0' && c <= '9') || (c != 0 && memchr(others, c, sizeof(others) - 1) != NULL);
+}
+
+static uint8_t lower(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? c | 32 : c;
+}
+
+/* Case-insensitive; name in lower case. */
+static bool text_is(struct http_text text, const char *name)
+{
+    if (text.len_bytes != strlen(name))
+        return false;
+    for (uint32_t i = 0; i < text.len_bytes; i++)
+        if (lower(text.data[i]) != (uint8_t)name[i])
+            return false;
+    return true;
+}
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || c == '\t';
+}
+
+static struct http_text trim(struct http_text text)
+{
+    while (text.len_bytes > 0 && is_space(text.data[0])) {
+        text.data++;
+        text.len_bytes--;
+    }
+    while (text.len_bytes > 0 && is_space(text.data[text.len_bytes - 1]))
+        text.len_bytes--;
+    return text;
+}
+
+/* Takes the next element of a comma-separated list off *list, RFC 9110 section 5.6.1; commas inside quotes are not
+ * separators. False: the list is at its end. */
+static bool next_element(struct http_text *list, struct http_text *element)
+{
+    while (list->len_bytes > 0) {
+        uint32_t at = 0;
+        bool quoted = false;
+        while (at < list->len_bytes && (quoted || list->data[at] != ','))
+            quoted ^= list->data[at++] == '"';
+        *element = trim((struct http_text){list->data, at});
+        uint32_t taken = at < list->len_bytes ? at + 1 : at;
+        list->data += taken;
+        list->len_bytes -= taken;
+        if (element->len_bytes > 0)
+            return true;
+    }
+    return false;
+}
+
+/* A line up to CRLF. 1: found, 0: more bytes are needed, -1: a byte that no line may hold (RFC 9112 section 2.2: a bare
+ * CR, a bare LF, NUL, a control). */
+static int read_line(const uint8_t *data, uint32_t len_bytes, struct http_text *line)
+{
+    for (uint32_t i = 0; i < len_bytes; i++) {
+        uint8_t c = data[i];
+        if (c == '\r') {
+            if (i + 1 == len_bytes)
+                return 0;
+            *line = (struct http_text){data, i};
+            return data[i + 1] == '\n' ? 1 : -1;
+        }
+        if ((c < 32 && c != '\t') || c == 127)
+            return -1;
+    }
+    return 0;
+}
+
+static int hex_digit(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 32;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decoding up to the query. */
+static int decode_path(struct http_text target, struct http_request *request)
+{
+    uint32_t len = 0;
+    for (uint32_t i = 0; i < target.len_bytes && target.data[i] != '?'; i++) {
+        uint8_t c = target.data[i];
+        if (c == '%') {
+            if (target.len_bytes - i < 3)
+                return -400;
+            int high = hex_digit(target.data[i + 1]), low = hex_digit(target.data[i + 2]);
+            if (high < 0 || low < 0 || (high | low) == 0)
+                return -400;
+            c = (uint8_t)(high << 4 | low);
+            i += 2;
+        } else if (c == '#') {
+            return -400;
+        }
+        if (len == sizeof(request->path))
+            return -414;
+        request->path[len++] = c;
+    }
+    request->path_bytes = len;
+    return 0;
+}
+
+/* Removes "." and ".." segments (RFC 3986 section 5.2.4) from an absolute path, in place; after decoding, so that an
+ * encoded dot is one too. Above the root is refused. */
+static int remove_dot_segments(struct http_request *request)
+{
+    uint8_t *path = request->path;
+    uint32_t out = 0;
+    for (uint32_t slash = 0; slash < request->path_bytes;) {
+        uint32_t end = slash + 1;
+        while (end < request->path_bytes && path[end] != '/')
+            end++;
+        uint32_t bytes = end - slash - 1;
+        bool dot = bytes == 1 && path[slash + 1] == '.';
+        bool dots = bytes == 2 && path[slash + 1] == '.' && path[slash + 2] == '.';
+        if (dots) {
+            if (out == 0)
+                return -400;
+            while (path[--out] != '/')
+                continue;
+        }
+        if (!dot && !dots) {
+            memmove(path + out, path + slash, end - slash);
+            out += end - slash;
+        } else if (end == request->path_bytes) {
+            path[out++] = '/';
+        }
+        slash = end;
+    }
+    request->path_bytes = out;
+    return 0;
+}
+
+static enum http_method method_of(struct http_text method)
+{
+    static const char *const known[] = {"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"};
+    if (method.len_bytes == 3 && memcmp(method.data, "GET", 3) == 0)
+        return HTTP_GET;
+    if (method.len_bytes == 4 && memcmp(method.data, "HEAD", 4) == 0)
+        return HTTP_HEAD;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (method.len_bytes == strlen(known[i]) && memcmp(method.data, known[i], method.len_bytes) == 0)
+            return HTTP_OTHER;
+    return HTTP_UNKNOWN;
+}
+
+/* Takes the scheme and authority off an absolute-form target, RFC 9112 section 3.2.2. */
+static int origin_form(struct http_text *target, struct http_request *request)
+{
+    static const char scheme[] = "http://";
+    if (target->data[0] == '/')
+        return 0;
+    if (target->len_bytes == 1 && target->data[0] == '*')
+        return request->method == HTTP_OTHER ? 0 : -400;
+    if (request->method == HTTP_OTHER && memchr(target->data, '/', target->len_bytes) == NULL)
+        return 0; /* authority-form: CONNECT, refused by its method */
+    if (target->len_bytes <= 7 || !text_is((struct http_text){target->data, 7}, scheme))
+        return -400;
+    uint32_t at = 7;
+    while (at < target->len_bytes && target->data[at] != '/' && target->data[at] != '?')
+        at++;
+    if (at == 7)
+        return -400;
+    request->host = (struct http_text){target->data + 7, at - 7};
+    target->data += at;
+    target->len_bytes -= at;
+    return 0;
+}
+
+static int parse_target(struct http_text target, struct http_request *request)
+{
+    for (uint32_t i = 0; i < target.len_bytes; i++)
+        if (target.data[i] <= ' ')
+            return -400;
+    int status = origin_form(&target, request);
+    if (status != 0)
+        return status;
+    bool rooted = target.len_bytes > 0 && target.data[0] == '/';
+    if (!rooted) { /* "http://host", "http://host?query", "*" */
+        request->path[0] = '/';
+        request->path_bytes = 1;
+        return 0;
+    }
+    status = decode_path(target, request);
+    return status != 0 ? status : remove_dot_segments(request);
+}
+
+static int parse_version(struct http_text version, struct http_request *request)
+{
+    static const char prefix[] = "HTTP/";
+    bool well_formed = version.len_bytes == 8 && memcmp(version.data, prefix, 5) == 0 && version.data[6] == '.' &&
+                       version.data[5] >= '0' && version.data[5] <= '9' && version.data[7] >= '0' &&
+                       version.data[7] <= '9';
+    if (!well_formed)
+        return -400;
+    if (version.data[5] != '1')
+        return -505;
+    request->minor_version = version.data[7] == '0' ? 0 : 1;
+    request->close = request->minor_version == 0;
+    return 0;
+}
+
+static int parse_request_line(struct http_text line, struct http_request *request)
+{
+    const uint8_t *first = memchr(line.data, ' ', line.len_bytes);
+    if (first == NULL || first == line.data)
+        return -400;
+    struct http_text method = {line.data, (uint32_t)(first - line.data)};
+    for (uint32_t i = 0; i < method.len_bytes; i++)
+        if (!is_token_byte(method.data[i]))
+            return -400;
+    const uint8_t *rest = first + 1;
+    uint32_t rest_bytes = line.len_bytes - method.len_bytes - 1;
+    const uint8_t *second = memchr(rest, ' ', rest_bytes);
+    if (second == NULL || second == rest)
+        return -400;
+    struct http_text target = {rest, (uint32_t)(second - rest)};
+    struct http_text version = {second + 1, rest_bytes - target.len_bytes - 1};
+    request->method = method_of(method);
+    int status = parse_version(version, request);
+    return status != 0 ? status : parse_target(target, request);
+}
+
+static int connection_field(struct http_text value, struct http_request *request)
+{
+    struct http_text element;
+    bool close = false, keep_alive = false;
+    while (next_element(&value, &element)) {
+        close = close || text_is(element, "close");
+        keep_alive = keep_alive || text_is(element, "keep-alive");
+    }
+    if (close)
+        request->close = true;
+    else if (keep_alive && request->minor_version == 0)
+        request->close = false;
+    return 0;
+}
+
+static int content_length_field(struct http_text value, struct http_request *request, bool again)
+{
+    uint64_t length = 0;
+    if (value.len_bytes == 0 || value.len_bytes > 18 || again)
+        return -400;
+    for (uint32_t i = 0; i < value.len_bytes; i++) {
+        if (value.data[i] < '0' || value.data[i] > '9')
+            return -400;
+        length = length * 10 + (value.data[i] - '0');
+    }
+    request->content_length = length;
+    return 0;
+}
+
+/* What has been seen of the fields that may come only once or not together. */
+struct seen {
+    bool host, content_length;
+};
+
+static int parse_field(struct http_text name, struct http_text value, struct http_request *request, struct seen *seen)
+{
+    int status = 0;
+    if (text_is(name, "host")) {
+        status = seen->host ? -400 : 0;
+        seen->host = true;
+        if (request->host.data == NULL)
+            request->host = value;
+    } else if (text_is(name, "connection")) {
+        status = connection_field(value, request);
+    } else if (text_is(name, "content-length")) {
+        status = content_length_field(value, request, seen->content_length);
+        seen->content_length = true;
+    } else if (text_is(name, "transfer-encoding")) {
+        request->chunked = true;
+    } else if (text_is(name, "expect")) {
+        request->expect_continue = true;
+    } else if (text_is(name, "if-none-match")) {
+        request->if_none_match = value;
+    } else if (text_is(name, "if-modified-since")) {
+        request->if_modified_since = value;
+    } else if (text_is(name, "accept-encoding")) {
+        request->accept_encoding = value;
+    }
+    return status;
+}
+
+static int parse_field_line(struct http_text line, struct http_request *request, struct seen *seen)
+{
+    uint32_t colon = 0;
+    while (colon < line.len_bytes && is_token_byte(line.data[colon]))
+        colon++;
+    /* Refuses obs-fold and a space before the colon too, RFC 9112 section 5. */
+    if (colon == 0 || colon == line.len_bytes || line.data[colon] != ':')
+        return -400;
+    struct http_text name = {line.data, colon};
+    struct http_text value = trim((struct http_text){line.data + colon + 1, line.len_bytes - colon - 1});
+    return parse_field(name, value, request, seen);
+}
+
+/* What only the whole head shows, RFC 9112 sections 3.2 and 6.1. */
+static int check_head(const struct http_request *request, const struct seen *seen)
+{
+    if (request->minor_version == 1 && !seen->host)
+        return -400;
+    if (request->chunked && (seen->content_length || request->minor_version == 0))
+        return -400;
+    return 0;
+}
+
+int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request)
+{
+    /* All but the path, which is as large as the rest is small. */
+    memset(request, 0, offsetof(struct http_request, path));
+    struct seen seen = {false, false};
+    struct http_text line;
+    bool request_line = true;
+    uint32_t at = 0;
+    for (;;) {
+        int found = read_line(data + at, len_bytes - at, &line);
+        if (found < 0)
+            return -400;
+        if (found == 0 && len_bytes >= max_bytes)
+            return request_line ? -414 : -431;
+        if (found == 0)
+            return HTTP_PARTIAL;
+        at += line.len_bytes + 2;
+        int status = 0;
+        if (line.len_bytes > 0)
+            status = request_line ? parse_request_line(line, request) : parse_field_line(line, request, &seen);
+        else if (!request_line)
+            break;
+        if (status != 0)
+            return status;
+        /* Empty lines in front of a request are ignored, RFC 9112 section 2.2. */
+        request_line = request_line && line.len_bytes == 0;
+    }
+    int status = check_head(request, &seen);
+    return status != 0 ? status : (int)at;
+}
+
+/* A qvalue in thousandths, RFC 9110 section 12.4.2; -1: malformed. */
+static int parse_weight(struct http_text text)
+{
+    if (text.len_bytes == 0 || text.len_bytes > 5 || text.data[0] > '1' || text.data[0] < '0')
+        return -1;
+    int weight = (text.data[0] - '0') * 1000;
+    int unit = 100;
+    for (uint32_t i = 1; i < text.len_bytes; i++) {
+        uint8_t c = text.data[i];
+        if (i == 1 ? c != '.' : (c < '0' || c > '9'))
+            return -1;
+        if (i > 1) {
+            weight += (c - '0') * unit;
+            unit /= 10;
+        }
+    }
+    return weight <= 1000 ? weight : -1;
+}
+
+/* Splits "gzip;q=0.5". The weight is 1000 if none is given. */
+static struct http_text split_weight(struct http_text element, int *weight)
+{
+    const uint8_t *semicolon = memchr(element.data, ';', element.len_bytes);
+    *weight = 1000;
+    if (semicolon == NULL)
+        return element;
+    struct http_text name = trim((struct http_text){element.data, (uint32_t)(semicolon - element.data)});
+    struct http_text parameter =
+        trim((struct http_text){semicolon + 1, element.len_bytes - (uint32_t)(semicolon - element.data) - 1});
+    bool is_weight = parameter.len_bytes > 2 && lower(parameter.data[0]) == 'q' && parameter.data[1] == '=';
+    *weight = is_weight ? parse_weight((struct http_text){parameter.data + 2, parameter.len_bytes - 2}) : -1;
+    return name;
+}
+
+void http_accept_encoding(struct http_text field, uint16_t *weights)
+{
+    static const char *const names[SSI_ENCODING_COUNT] = {"identity", "gzip", "br", "zstd"};
+    int named[SSI_ENCODING_COUNT] = {-1, -1, -1, -1};
+    int star = -1;
+    struct http_text element;
+    while (field.data != NULL && next_element(&field, &element)) {
+        int weight;
+        struct http_text name = split_weight(element, &weight);
+        if (weight < 0)
+            continue;
+        if (text_is(name, "*"))
+            star = weight;
+        for (int e = 0; e < SSI_ENCODING_COUNT; e++)
+            if (text_is(name, names[e]) || (e == SSI_ENCODING_GZIP && text_is(name, "x-gzip")))
+                named[e] = weight;
+    }
+    for (int e = 0; e < SSI_ENCODING_COUNT; e++) {
+        int weight = named[e] >= 0 ? named[e] : star;
+        /* Identity is acceptable unless refused, but what was asked for by name comes first. */
+        if (weight < 0)
+            weight = e == SSI_ENCODING_IDENTITY ? 1 : 0;
+        weights[e] = (uint16_t)weight;
+    }
+}
+
+bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes)
+{
+    struct http_text element;
+    if (field.len_bytes == 1 && field.data[0] == '*')
+        return true;
+    while (next_element(&field, &element)) {
+        if (element.len_bytes > 2 && element.data[0] == 'W' && element.data[1] == '/') {
+            element.data += 2;
+            element.len_bytes -= 2;
+        }
+        if (element.len_bytes == etag_bytes && memcmp(element.data, etag, etag_bytes) == 0)
+            return true;
+    }
+    return false;
+}

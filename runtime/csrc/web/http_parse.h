@@ -1,0 +1,46 @@
+/* HTTP/1.1 and 1.0 requests, RFC 9112. Parses where the bytes lie; nothing is copied but the path, decoded. */
+#ifndef SANDSTORM_HTTP_PARSE_H
+#define SANDSTORM_HTTP_PARSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HTTP_PATH_BYTES_MAX 8000 /* at least, RFC 9112 section 3 */
+#define HTTP_PARTIAL 0           /* http_parse: more bytes are needed */
+
+enum http_method {
+    HTTP_GET = 1,
+    HTTP_HEAD,
+    HTTP_OTHER,   /* known, but for nothing that we serve */
+    HTTP_UNKNOWN, /* not a method that anybody registered */
+};
+
+struct http_text {
+    const uint8_t *data; /* NULL: the field is absent */
+    uint32_t len_bytes;
+};
+
+struct http_request {
+    enum http_method method;
+    uint8_t minor_version; /* 0 or 1 */
+    bool close;            /* the connection ends with the answer */
+    bool expect_continue;
+    bool chunked; /* a body in a transfer coding: its end can't be skipped to */
+    uint64_t content_length;
+    struct http_text host, if_none_match, if_modified_since, accept_encoding;
+    uint32_t path_bytes;
+    uint8_t path[HTTP_PATH_BYTES_MAX]; /* decoded, dots resolved, no query */
+};
+
+/* Parses a request's head. Returns the bytes it took, HTTP_PARTIAL, or the negative status that refuses it: -400,
+ * -414, -431 (a head of max_bytes is not whole), -505. After a refusal request->method is set if it was read. */
+int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request);
+
+/* The weight of each encoding, SSI_ENCODING_*, in thousandths; 0: not acceptable. RFC 9110 section 12.5.3. */
+void http_accept_encoding(struct http_text field, uint16_t *weights);
+
+/* Does an If-None-Match field hold this entity tag (weak comparison, RFC 9110 section 13.1.2)? */
+bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes);
+
+#endif
