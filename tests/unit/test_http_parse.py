@@ -1,0 +1,189 @@
+"""The request parser, through cffi; each expectation cites the rule it comes from."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from ssrun._sandstorm import ffi, lib
+
+REQUEST_BYTES_MAX = 16384
+
+
+def parse(data: bytes) -> tuple[int, Any]:
+    """http_parse's result and the request; the buffer ends where the data does, so that ASan sees an overrun."""
+    request = ffi.new("struct http_request *")
+    buffer = ffi.new("uint8_t[]", len(data))
+    ffi.memmove(buffer, data, len(data))
+    status = lib.http_parse(buffer, len(data), REQUEST_BYTES_MAX, request)
+    request_copy = ffi.new("struct http_request *", request[0])
+    return status, (request_copy, buffer)
+
+
+def path_of(target: bytes) -> bytes | int:
+    status, (request, _) = parse(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    return bytes(ffi.buffer(request.path, request.path_bytes)) if status > 0 else status
+
+
+def text(field: Any) -> bytes | None:
+    return bytes(ffi.buffer(field.data, field.len_bytes)) if field.data != ffi.NULL else None
+
+
+def test_a_request_as_curl_sends_it() -> None:
+    data = b"GET /a.html HTTP/1.1\r\nHost: example\r\nUser-Agent: curl/8\r\nAccept: */*\r\n\r\n"
+    status, (request, _buffer) = parse(data + b"GET /next")
+    assert status == len(data)
+    assert request.method == lib.HTTP_GET
+    assert request.minor_version == 1
+    assert not request.close
+    assert bytes(ffi.buffer(request.path, request.path_bytes)) == b"/a.html"
+    assert text(request.host) == b"example"
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/", b"/"),
+        (b"/a?b=c", b"/a"),
+        (b"/a%20b", b"/a b"),
+        (b"/%41%4a%4A", b"/AJJ"),
+        (b"/a/./b", b"/a/b"),
+        (b"/a/../b", b"/b"),
+        (b"/a/b/..", b"/a/"),
+        (b"/a/b/.", b"/a/b/"),
+        (b"/a/%2e%2E/b", b"/b"),
+        (b"/...", b"/..."),
+        (b"/a//b", b"/a//b"),
+        (b"/..", -400),
+        (b"/a/../../b", -400),
+        (b"/%", -400),
+        (b"/%4", -400),
+        (b"/%zz", -400),
+        (b"/%00", -400),
+        (b"/a#b", -400),
+        (b"http://example/x/y?z", b"/x/y"),
+        (b"HTTP://example", b"/"),
+        (b"http:///x", -400),
+        (b"ftp://example/x", -400),
+        (b"x", -400),
+        (b"*", -400),
+        (b"/" + b"a" * 7999, b"/" + b"a" * 7999),
+        (b"/" + b"a" * 8000, -414),
+        ("/ü".encode(), "/ü".encode()),
+    ],
+)
+def test_targets(target: bytes, path: bytes | int) -> None:
+    assert path_of(target) == path
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\nHost: a\n\n",  # bare LF
+        b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n",  # bare CR
+        b"GET / HTTP/1.1\r\nHost: a\0b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",  # RFC 9112 section 5.1
+        b"GET / HTTP/1.1\r\nHost: a\r\n folded: b\r\n\r\n",  # obs-fold, section 5.2
+        b"GET / HTTP/1.1\r\n\r\n",  # no Host, section 3.2
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+        b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET /\r\n\r\n",  # HTTP/0.9
+        b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        b"GET / http/1.1\r\nHost: a\r\n\r\n",
+        b"G(T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",  # a TLS hello
+        b"GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n: empty\r\n\r\n",
+    ],
+)
+def test_refused_with_400(data: bytes) -> None:
+    assert parse(data)[0] == -400
+
+
+def test_versions() -> None:
+    assert parse(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")[0] == -505
+    status, (request, _) = parse(b"GET / HTTP/1.0\r\n\r\n")
+    assert status > 0
+    assert request.close
+    _, (request, _) = parse(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
+    assert not request.close
+    _, (request, _) = parse(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade, Close\r\n\r\n")
+    assert request.close
+
+
+def test_every_prefix_is_partial() -> None:
+    data = b"\r\nGET /%41 HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\nAccept-Encoding: gzip;q=0.5\r\n\r\n"
+    for length in range(len(data)):
+        assert parse(data[:length])[0] == 0
+    assert parse(data)[0] == len(data)
+
+
+def test_a_head_that_never_ends() -> None:
+    assert parse(b"GET /" + b"a" * (REQUEST_BYTES_MAX - 5))[0] == -414
+    start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "
+    assert parse(start + b"a" * (REQUEST_BYTES_MAX - len(start)))[0] == -431
+
+
+def test_mutated_requests_never_read_out_of_bounds() -> None:
+    """Under ASan (make sanitize) an overrun ends the process; without it, the result is still in range."""
+    random_source = random.Random(1)
+    base = b"GET http://h/a/../%41?q HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n"
+    for _ in range(20000):
+        data = bytearray(base)
+        for _ in range(random_source.randrange(1, 5)):
+            data[random_source.randrange(len(data))] = random_source.randrange(256)
+        status, _keep = parse(bytes(data[: random_source.randrange(len(data) + 1)]))
+        assert status in (0, -400, -414, -431, -505) or 0 < status <= len(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "weights"),
+    [
+        (None, [1, 0, 0, 0]),
+        (b"", [1, 0, 0, 0]),
+        (b"gzip", [1, 1000, 0, 0]),
+        (b"gzip, deflate, br, zstd", [1, 1000, 1000, 1000]),
+        (b"gzip;q=0.5, br;q=1.0", [1, 500, 1000, 0]),
+        (b"gzip ; q=0.001", [1, 1, 0, 0]),
+        (b"identity;q=0, *", [0, 1000, 1000, 1000]),
+        (b"*;q=0", [0, 0, 0, 0]),
+        (b"*;q=0, gzip", [0, 1000, 0, 0]),
+        (b"GZIP;Q=0.25", [1, 250, 0, 0]),
+        (b"gzip;q=2", [1, 0, 0, 0]),
+        (b"x-gzip", [1, 1000, 0, 0]),
+    ],
+)
+def test_accept_encoding(field: bytes | None, weights: list[int]) -> None:
+    """Weights of identity, gzip, br and zstd in thousandths, RFC 9110 section 12.5.3."""
+    data = ffi.new("uint8_t[]", field or b"\0")
+    out = ffi.new("uint16_t[4]")
+    value = {"data": ffi.NULL if field is None else data, "len_bytes": len(field or b"")}
+    lib.http_accept_encoding(ffi.new("struct http_text *", value)[0], out)
+    assert list(out) == weights
+
+
+@pytest.mark.parametrize(
+    ("field", "found"),
+    [
+        (b'"a"', True),
+        (b'W/"a"', True),  # weak comparison, RFC 9110 section 8.8.3.2
+        (b'"b", "a"', True),
+        (b"*", True),
+        (b'"b"', False),
+        (b'"a', False),
+        (b'"x, "a""', False),
+        (b"a", False),
+    ],
+)
+def test_if_none_match(field: bytes, found: bool) -> None:
+    data = ffi.new("uint8_t[]", field)
+    value = ffi.new("struct http_text *", {"data": data, "len_bytes": len(field)})
+    assert lib.http_etag_listed(value[0], ffi.new("uint8_t[]", b'"a"'), 3) == found
