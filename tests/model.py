@@ -1,0 +1,169 @@
+"""A slow model of the compiler, written from image_format.h alone: images for tests of the core, in memory.
+
+It shares only the route hash with the core, since that is defined by the core's code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssrun._sandstorm import ffi, lib
+
+EPOCH = b"Thu, 01 Jan 1970 00:00:00 GMT"
+DATE_OFFSET = 24
+CONNECTION_OFFSET = DATE_OFFSET + 29 + 2 + 12  # odd, to try both halves of a word
+ERRORS = (400, 404, 405, 408, 414, 431, 501, 505)
+
+
+def ones_complement_sum(data: bytes) -> int:
+    """RFC 1071 over little-endian words: slow and plain."""
+    total = 0
+    for at in range(0, len(data), 2):
+        total += int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "little")
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@dataclass
+class Page:
+    """A file to serve."""
+
+    body: bytes
+    last_modified_s: int = 784111777
+    encodings: dict[int, bytes] = field(default_factory=dict)
+    headers: bytes = b""
+
+    def etag(self, body: bytes) -> bytes:
+        return b'"' + hashlib.sha256(body).hexdigest()[:16].encode() + b'"'
+
+
+class ModelImage:
+    """Sections as bytes, by name without the prefix."""
+
+    def __init__(
+        self, pages: dict[str, Page], *, segment_bytes: int = 1428, copies: int = 1, mtu: int = 1500
+    ) -> None:
+        self.segment_bytes = segment_bytes
+        self.copies = copies
+        self.slot_bytes = 2048 if segment_bytes <= 1920 else 16384
+        self.strings = b""
+        self.streams: list[bytes] = []  # of each response, as stored
+        self.tables: dict[str, list[bytes]] = {
+            name: [] for name in ("variants", "responses", "errors", "frames", "slots")
+        }
+        routes = [self.add_page(path.encode(), page) for path, page in pages.items()]
+        for status in ERRORS:
+            body = b"" if status in (204, 304) else b"<p>%d</p>\n" % status
+            allow = b"Allow: GET, HEAD\r\n" if status == 405 else b""
+            get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, len(body))
+            head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, len(body))
+            self.tables["errors"].append(struct.pack("<III", status, get, head))
+        self.sections = {name: b"".join(rows) for name, rows in self.tables.items()}
+        self.sections["strings"] = self.strings
+        self.place(routes)
+        self.sections["header"] = struct.pack(
+            "<14IQQ",
+            1,
+            72,
+            self.slot_bytes,
+            segment_bytes,
+            mtu,
+            3,
+            len(self.tables["slots"]),
+            len(self.tables["frames"]),
+            len(self.tables["responses"]),
+            len(self.tables["variants"]),
+            len(routes),
+            len(self.sections["routes"]) // 24,
+            len(self.sections["buckets"]) // 4,
+            len(self.tables["errors"]),
+            len(self.strings),
+            7,
+        )
+
+    def string(self, data: bytes) -> int:
+        self.strings += data
+        return len(self.strings) - len(data)
+
+    def add_page(self, path: bytes, page: Page) -> tuple[bytes, int, int]:
+        first = len(self.tables["variants"])
+        bodies = page.encodings | {0: page.body}
+        for encoding, body in bodies.items():
+            etag = page.etag(body)
+            names = {1: b"gzip", 2: b"br", 3: b"zstd"}
+            more = b"ETag: " + etag + b"\r\n" + page.headers
+            if encoding:
+                more += b"Content-Encoding: " + names[encoding] + b"\r\n"
+            get = self.add_response(200, body, more, len(body))
+            head = self.add_response(200, b"", more, len(body))
+            unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n", None)
+            row = struct.pack(
+                "<6IqQ", get, head, unmodified, self.string(etag), len(etag), encoding, page.last_modified_s, len(body)
+            )
+            self.tables["variants"].append(row)
+        return path, first, len(bodies)
+
+    def add_response(self, status: int, body: bytes, more: bytes, length: int | None) -> int:
+        # The reason phrase is padded so that the two fields that move lie where they should.
+        head = (b"HTTP/1.1 %d " % status).ljust(DATE_OFFSET - 8, b"-") + b"\r\nDate: " + EPOCH + b"\r\n"
+        head += b"Connection: keep-alive\r\n"
+        head += more + (b"" if length is None else b"Content-Length: %d\r\n" % length) + b"\r\n"
+        assert head[DATE_OFFSET:].startswith(EPOCH)
+        assert head[CONNECTION_OFFSET:].startswith(b"keep-alive")
+        stream = head + body
+        first_frame = len(self.tables["frames"])
+        for at in range(0, len(stream), self.segment_bytes):
+            self.add_frame(stream[at : at + self.segment_bytes], moving=at == 0)
+        count = len(self.tables["frames"]) - first_frame
+        row = struct.pack(
+            "<QIIIHHHHI", len(stream), first_frame, count, len(head), status, 0, DATE_OFFSET, CONNECTION_OFFSET, 0
+        )
+        self.tables["responses"].append(row)
+        self.streams.append(stream)
+        return len(self.tables["responses"]) - 1
+
+    def add_frame(self, payload: bytes, *, moving: bool) -> None:
+        still = bytearray(payload)
+        if moving:
+            still[DATE_OFFSET : DATE_OFFSET + 29] = bytes(29)
+            still[CONNECTION_OFFSET : CONNECTION_OFFSET + 10] = bytes(10)
+        slot = len(self.tables["slots"])
+        row = struct.pack("<IHHHH", slot, self.copies, len(payload), ones_complement_sum(bytes(still)), int(moving))
+        self.tables["frames"].append(row)
+        for _ in range(self.copies):
+            self.tables["slots"].append((bytes(128) + payload).ljust(self.slot_bytes, b"\0"))
+
+    def place(self, routes: list[tuple[bytes, int, int]]) -> None:
+        """Fills the hash table, trying displacements one after the other."""
+        table_len, bucket_count = 4, 1
+        while table_len < 2 * len(routes):
+            table_len *= 2
+        while bucket_count < len(routes) // 2:
+            bucket_count *= 2
+        table: list[bytes | None] = [None] * table_len
+        buckets: dict[int, list[tuple[int, tuple[bytes, int, int]]]] = {}
+        for route in routes:
+            value = int(lib.image_route_hash(ffi.from_buffer(route[0]), len(route[0]), 7))
+            buckets.setdefault((value >> 32) % bucket_count, []).append((value, route))
+        displacements = [0] * bucket_count
+        for bucket, members in sorted(buckets.items(), key=lambda item: -len(item[1])):
+            while True:
+                entries = [lib.image_route_entry(value, displacements[bucket], table_len) for value, _ in members]
+                if len(set(entries)) == len(entries) and all(table[entry] is None for entry in entries):
+                    break
+                displacements[bucket] += 1
+            for entry, (value, (path, first, count)) in zip(entries, members, strict=True):
+                table[entry] = struct.pack("<QIIII", value, self.string(path), len(path), first, count)
+        self.sections["routes"] = b"".join(row or bytes(24) for row in table)
+        self.sections["buckets"] = struct.pack(f"<{bucket_count}I", *displacements)
+        self.sections["strings"] = self.strings
+
+    def expected(self, response: int, date: bytes, *, close: bool = False) -> bytes:
+        """What the client must receive: the stream with its moving fields set."""
+        stream = bytearray(self.streams[response])
+        stream[DATE_OFFSET : DATE_OFFSET + 29] = date
+        stream[CONNECTION_OFFSET : CONNECTION_OFFSET + 10] = b"close     " if close else b"keep-alive"
+        return bytes(stream)

@@ -1,0 +1,398 @@
+"""TCP in memory: every frame that the core sends is judged by scapy, every byte against the model image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from host import WALL_TEXT, Client, Host, Image, checked
+from model import ModelImage, Page
+from scapy.layers.inet import IP, TCP
+
+BIG = bytes(range(251)) * 400  # 100 kB, of a period that is no power of two
+GET = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
+CLOSE = b"GET /%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+PLAIN: tuple[Any, ...] = (("MSS", 1460),)
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelImage:
+    pages = {"/a": Page(b"hello"), "/big": Page(BIG), "/empty": Page(b"")}
+    return ModelImage(pages)
+
+
+@pytest.fixture(scope="module")
+def image(model: ModelImage) -> Image:
+    return Image(model.sections)
+
+
+def response_of(model: ModelImage, path: str, **how: Any) -> bytes:
+    """The GET response's bytes as the first second would date it."""
+    return model.expected({"a": 0, "big": 3, "empty": 6}[path], WALL_TEXT, **how)
+
+
+def mss_options(mss: int, *, timestamps: bool = True) -> list[Any]:
+    more = [("SAckOK", b""), ("Timestamp", (1000, 0)), ("WScale", 7)] if timestamps else []
+    return [("MSS", mss), *more]
+
+
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize("gather_max", [1, 44])
+@pytest.mark.parametrize("timestamps", [True, False])
+@pytest.mark.parametrize("mss", [88, 300, 536, 1220, 1439, 1460, 9000])
+def test_a_file_of_many_segments(
+    image: Image, model: ModelImage, v6: bool, gather_max: int, timestamps: bool, mss: int
+) -> None:
+    host = Host(image, gather_max=gather_max)
+    client = Client(host, v6=v6, options=mss_options(mss, timestamps=timestamps))
+    client.connect()
+    largest = min(mss, 1440 if v6 else 1460) - (12 if timestamps else 0)
+    whole = gather_max == 1
+    for packet in client.note(host.send(client.packet("PA", GET % b"big")), check=whole):
+        assert gather_max > 1 or len(client.payload(packet)) <= min(largest, 1428)
+    client.seq += len(GET % b"big")
+    assert client.drain(check=whole) == response_of(model, "big")
+    assert host.counters().get("tcp_retransmit_segments") is None
+
+
+def test_ready_frames_leave_in_place_and_only_what_must_is_cut(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.request(GET % b"big")
+    client.drain()
+    counters = host.counters()
+    assert counters["tcp_tx_segments"] == -(-len(client.received) // 1428)
+    assert "tcp_tx_segments_cut" not in counters
+    assert "arena_copies_made" not in counters
+
+
+def test_syn_ack_answers_each_option(image: Image) -> None:
+    host = Host(image)
+    full = Client(host).connect()
+    assert dict(full[TCP].options).keys() == {"MSS", "NOP", "Timestamp", "SAckOK", "WScale"}
+    plain = Client(host, port=40001, options=PLAIN).connect()
+    assert plain[TCP].options == [("MSS", 1460)]
+    no_options = Client(host, port=40002, options=[]).connect()
+    assert no_options[TCP].options == [("MSS", 1460)]
+    scaled = Client(host, port=40003, options=[("MSS", 1460), ("WScale", 3)]).connect()
+    assert dict(scaled[TCP].options).keys() == {"MSS", "NOP", "WScale"}
+
+
+def test_a_flood_of_syns_takes_no_memory(image: Image) -> None:
+    host = Host(image, max_connections=4)
+    for port in range(1000, 3000):
+        Client(host, port=port).connect(ack=False)
+    assert "tcp_opened" not in host.counters()
+    Client(host, port=5000).connect()
+    assert host.counters()["tcp_opened"] == 1
+
+
+@pytest.mark.parametrize("options", [mss_options(1460), PLAIN, [("MSS", 1460), ("WScale", 14)]])
+def test_the_request_may_come_without_the_ack_before_it(image: Image, options: list[Any]) -> None:
+    host = Host(image)
+    client = Client(host, options=options)
+    client.connect(ack=False)
+    client.request(GET % b"a")
+    assert client.received.endswith(b"hello")
+
+
+@pytest.mark.parametrize("field", ["seq", "ack"])
+def test_a_forged_ack_is_reset(image: Image, field: str) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect(ack=False)
+    forged = client.packet("A", **{field: (client.seq if field == "seq" else client.ack) + 12345})
+    (reset,) = host.send(forged)
+    assert checked(reset)[TCP].flags == "R"
+    assert host.counters()["tcp_drop_cookie"] == 1
+
+
+def test_a_cookie_expires_and_survives_one_rotation_of_the_secret(image: Image) -> None:
+    from ssrun._sandstorm import lib
+
+    host = Host(image)
+    first, second = Client(host), Client(host, port=40001)
+    for client in (first, second):
+        client.connect(ack=False)
+    lib.stack_rotate_secret(host.stack, b"another secret..")
+    assert host.send(first.packet("A")) == []
+    lib.stack_rotate_secret(host.stack, b"a third secret..")
+    assert host.send(second.packet("A"))[0][TCP].flags == "R"
+    late = Client(host, port=40002)
+    late.connect(ack=False)
+    host.advance(129_000)
+    assert host.send(late.packet("A"))[0][TCP].flags == "R"
+
+
+def test_window_scale_is_kept_by_the_cookie(image: Image) -> None:
+    """A window of 2 << 7 lets through one segment of 256 bytes, not 2."""
+    for options in (mss_options(1460), [("MSS", 1460), ("WScale", 7)]):
+        host = Host(image)
+        client = Client(host, options=options, window=2)
+        client.connect()
+        (packet,) = client.request(GET % b"big")
+        assert len(client.payload(packet)) == 256
+
+
+def test_initial_window_of_ten_and_slow_start(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    assert len(client.request(GET % b"big")) == 10
+    assert len(client.note(host.send(client.packet("A")))) == 20
+
+
+def test_never_beyond_the_peers_window(image: Image, model: ModelImage) -> None:
+    host = Host(image)
+    client = Client(host, options=PLAIN, window=5000)
+    client.connect()
+    packets = client.request(GET % b"big")
+    while packets:
+        assert sum(len(client.payload(packet)) for packet in packets) <= 5000
+        packets = client.note(host.send(client.packet("A")))
+    assert client.received == response_of(model, "big")
+
+
+def test_zero_window_is_probed_until_it_opens(image: Image, model: ModelImage) -> None:
+    host = Host(image)
+    client = Client(host, options=PLAIN, window=0)
+    client.connect()
+    (ack,) = client.request(GET % b"a")
+    assert client.payload(ack) == b""
+    probes = []
+    for _ in range(80):
+        sent = host.advance(50)
+        probes += sent
+        if sent:
+            host.send(client.packet("A"))
+    assert len(probes) == 2  # after one and three seconds: the time between them doubles
+    assert all(probe[TCP].seq == (client.ack - 1) % 2**32 for probe in probes)
+    client.window = 1000
+    client.note(host.send(client.packet("A")))
+    assert client.received == response_of(model, "a")
+
+
+def test_a_lost_segment_is_sent_again_with_the_same_bytes_a_second_later(image: Image, model: ModelImage) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    (lost,) = host.send(client.packet("PA", GET % b"a"))
+    (again,) = [packet for _ in range(30) for packet in host.advance(50)]
+    assert client.payload(again) == client.payload(lost) == response_of(model, "a")
+    assert again[TCP].seq == lost[TCP].seq
+    counters = host.counters()
+    assert counters["tcp_retransmit_timeout"] == counters["tcp_retransmit_segments"] == 1
+
+
+def test_retransmissions_back_off_and_end(image: Image) -> None:
+    host = Host(image, config={"keep_alive_ms": 10_000_000})
+    client = Client(host)
+    client.connect()
+    host.send(client.packet("PA", GET % b"a"))
+    times, packets = [], []
+    for tenth in range(6000):
+        sent = host.advance(100)
+        times += [tenth / 10] * len(sent)
+        packets += sent
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert gaps[:5] == pytest.approx([2, 4, 8, 16, 32], abs=0.11)
+    assert max(gaps) == pytest.approx(60, abs=0.11)
+    assert packets[-1][TCP].flags == "RA"
+    assert host.counters()["tcp_closed"] == 1
+
+
+def test_three_duplicate_acks_bring_the_lost_segment(image: Image, model: ModelImage) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    packets = host.send(client.packet("PA", GET % b"big"))
+    client.seq += len(GET % b"big")
+    lost = packets.pop(0)
+    for _ in packets[:2]:
+        assert host.send(client.packet("A")) == []
+    (again, *_) = host.send(client.packet("A"))
+    assert client.payload(again) == client.payload(lost)
+    client.note([again, *packets])
+    assert client.drain() == response_of(model, "big")
+    assert host.counters()["tcp_retransmit_fast"] == 1
+
+
+def test_close_rides_on_the_last_segment(image: Image, model: ModelImage) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    (packet,) = client.request(CLOSE % b"a")
+    assert packet[TCP].flags == "FPA"
+    assert client.received == response_of(model, "a", close=True)
+    (ack,) = client.request(b"", "FA")
+    assert ack[TCP].flags == "A"
+    assert ack[TCP].ack == client.seq
+    assert host.counters()["tcp_time_wait"] == host.counters()["tcp_closed"] == 1
+    # TIME-WAIT: the client's FIN comes again, and is acknowledged again.
+    (again,) = host.send(client.packet("FA", seq=client.seq - 1))
+    assert checked(again)[TCP].flags == "A"
+    assert again[TCP].ack == client.seq
+
+
+def test_the_port_may_be_used_again_in_time_wait(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.request(CLOSE % b"a")
+    client.request(b"", "FA")
+    again = Client(host, isn=client.seq + 100_000)
+    again.connect()
+    again.request(GET % b"a")
+    assert again.received.endswith(b"hello")
+
+
+def test_client_closes_first_and_while_data_is_due(image: Image, model: ModelImage) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.request(GET % b"big", "FPA")
+    assert client.drain() == response_of(model, "big")
+    assert client.fin
+    client.note(host.send(client.packet("A")))
+    assert host.counters()["tcp_closed"] == 1
+    assert "tcp_time_wait" not in host.counters()
+
+
+def test_reset_must_be_exact(image: Image) -> None:
+    """RFC 5961 section 3.2: in the window but not the next byte gets a challenge ACK."""
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    (challenge,) = host.send(client.packet("R", seq=client.seq + 10))
+    assert challenge[TCP].flags == "A"
+    assert host.send(client.packet("R", seq=client.seq + 100_000)) == []
+    assert "tcp_closed" not in host.counters()
+    assert host.send(client.packet("R")) == []
+    assert host.counters()["tcp_closed"] == 1
+
+
+def test_a_syn_in_a_connection_is_challenged(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    (challenge,) = host.send(client.packet("S", seq=client.seq + 5))
+    assert challenge[TCP].flags == "A"
+    assert challenge[TCP].seq == client.ack % 2**32
+
+
+def test_old_timestamps_are_refused(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.ts_value -= 1
+    client.request(GET % b"a")
+    assert client.received == b""
+    assert host.counters()["tcp_drop_paws"] == 1
+
+
+@pytest.mark.parametrize("isn", [2**32 - 1, 2**32 - 20, 2**31 - 1])
+def test_sequence_numbers_wrap(image: Image, model: ModelImage, isn: int) -> None:
+    host = Host(image)
+    client = Client(host, isn=isn)
+    client.connect()
+    client.request(GET % b"a")
+    client.request(GET % b"big")
+    assert client.drain() == response_of(model, "a") + response_of(model, "big")
+
+
+def test_bad_checksums_are_dropped(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    frame = bytearray(bytes(client.packet("S", options=client.options)))
+    for at, reason in ((24, "ip_drop_checksum"), (40, "tcp_drop_checksum")):
+        bad = bytearray(frame)
+        bad[at] ^= 0x10
+        assert host.send(bytes(bad)) == []
+        assert host.counters()[reason] == 1
+    frame[40] ^= 0x10
+    assert len(host.send(bytes(frame), checksum_ok=True)) == 1
+
+
+def test_idle_connections_are_closed(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.request(GET % b"a")
+    client.note(host.send(client.packet("A")))
+    assert host.advance(9_900) == []
+    client.note(host.advance(200))
+    assert client.fin
+    assert host.counters()["tcp_timeout_idle"] == 1
+
+
+def test_a_silent_peer_after_the_handshake_is_closed(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.note(host.advance(5_100))
+    assert client.fin
+    assert client.received == b""
+
+
+def test_memory_is_given_back(image: Image, model: ModelImage) -> None:
+    host = Host(image, max_connections=4)
+    for port in range(1000, 1100):
+        client = Client(host, port=port)
+        client.connect()
+        client.request(CLOSE % b"big")
+        client.drain()
+        client.request(b"", "FA")
+        assert client.received == response_of(model, "big", close=True)
+    counters = host.counters()
+    assert counters["tcp_opened"] == counters["tcp_closed"] == 100
+    assert host.region.free_count == host.region.first_slot
+
+
+def test_a_full_pool_drops_and_the_peer_may_come_again(image: Image) -> None:
+    host = Host(image, max_connections=1)
+    first, second = Client(host), Client(host, port=40001)
+    first.connect()
+    second.connect()
+    assert host.counters()["tcp_drop_pool_full"] == 1
+    host.send(first.packet("R"))
+    second.request(GET % b"a")
+    assert second.received.endswith(b"hello")
+
+
+def test_frames_in_flight_are_never_patched(model: ModelImage, image: Image) -> None:
+    """A slow port: nothing is completed while many connections ask for the same file. Host.complete asserts that every
+    frame still is what it was when it was enqueued."""
+    host = Host(image, ring=32, prompt=False)
+    clients = [Client(host, port=50000 + i) for i in range(12)]
+    for client in clients:
+        client.connect()
+        host.complete()
+    sent: list[Any] = []
+    for client in clients:
+        sent += host.send(client.packet("PA", GET % b"big"))
+        client.seq += len(GET % b"big")
+    assert len(sent) == 32
+    host.wall_s += 5
+    for _ in range(2000):
+        if not host.flying:
+            break
+        host.complete(3)
+        for client in clients:
+            client.note([packet for packet in sent if packet[TCP].dport == client.port])
+        sent = host.advance(1)
+        for client in clients:
+            sent += host.send(client.packet("A"))
+    assert all(client.received == response_of(model, "big") for client in clients)
+    counters = host.counters()
+    assert counters["arena_copies_made"] > 0
+    assert "arena_stalls" not in counters
+
+
+def test_frame_by_frame_ids_and_dont_fragment(image: Image) -> None:
+    host = Host(image)
+    client = Client(host)
+    assert client.connect()[IP].flags == "DF"
+    (packet,) = client.request(GET % b"a")
+    assert packet[IP].flags == "DF"
+    assert packet[IP].ttl == 64
