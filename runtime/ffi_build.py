@@ -24,6 +24,7 @@ CSRC = ROOT / "runtime" / "csrc"
 HEADERS = [
     "image/image_format.h",
     "image/image.h",
+    "image/frame_build.h",
     "libnmio/nmio.h",
     "stack.h",
     "image/date.h",

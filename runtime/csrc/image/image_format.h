@@ -8,9 +8,9 @@
  * without padding, all sections 8-byte aligned but .sandstorm.slots, which is SSI_PAGE_BYTES aligned so
  * that it can be mapped as AF_XDP UMEM or netmap memory and sent from in place.
  *
- *   .note.sandstorm        SHT_NOTE, owner "Sandstorm": type SSI_NOTE_BUILD_ID, SHA-256 (32 bytes) over the
- *                          contents of all the other .sandstorm.* sections in this order, each preceded by
- *                          its length as a uint64_t; type SSI_NOTE_VERSION, a uint32_t
+ *   .note.sandstorm        SHT_NOTE, owner "Sandstorm": type SSI_NOTE_BUILD_ID, the SHA-256 over the SHA-256 digests
+ *                          (32 bytes each) of the contents of the .sandstorm.* sections in this order; and type
+ *                          SSI_NOTE_VERSION, a uint32_t
  *   .sandstorm.header      one struct ssi_header
  *   .sandstorm.json        provenance, UTF-8 JSON: tool version, manifest digest, SHA-256 of every source
  *   .sandstorm.strings     the bytes that offsets named *_offset point into (paths, ETags); not terminated

@@ -1,0 +1,304 @@
+"""Files: finds what a manifest names, hashes it, and makes its encoded variants."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import brotli
+import zstandard
+from wcmatch import glob
+
+from .errors import Problem, SsccError
+from .manifest import Manifest, Root
+
+CHUNK_BYTES = 1 << 20
+GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB
+SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+COMPRESS_BYTES_MAX = 64 << 20  # brotli at its best takes a second for a megabyte
+
+# What Python's table lacks, or has differently from version to version.
+MEDIA_TYPES = {
+    ".avif": "image/avif",
+    ".deb": "application/vnd.debian.binary-package",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xml": "application/xml",
+    ".yaml": "application/yaml",
+}
+TEXT_TYPES = {"application/json", "application/xml", "application/manifest+json", "image/svg+xml"}
+COMPRESSIBLE = TEXT_TYPES | {"application/wasm", "application/javascript", "application/xhtml+xml", "font/ttf"}
+
+
+@dataclass(frozen=True)
+class Content:
+    """Bytes to be served: a file's, or those of a variant made beside it."""
+
+    path: Path
+    size_bytes: int
+    sha256: str
+
+    @property
+    def etag(self) -> str:
+        """A strong entity tag: equal for equal bytes only, on every machine."""
+        return f'"{self.sha256[:32]}"'
+
+
+@dataclass
+class Source:
+    """A file and the route it is served under."""
+
+    path: Path
+    name: str  # relative to the manifest, for provenance and messages
+    route: bytes  # decoded path
+    size_bytes: int
+    mtime_s: int
+    content: Content | None = None
+    variants: dict[str, Content] = field(default_factory=dict)  # by content coding
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Does a path match a glob? `**` crosses slashes, `*` does not."""
+    return bool(glob.globmatch(path, pattern, flags=GLOB_FLAGS))
+
+
+def media_type(manifest: Manifest, route: str) -> str:
+    """The Content-Type of a file, with charset where it is text."""
+    extension = os.path.splitext(route)[1].lower()
+    table = mimetypes.MimeTypes(filenames=())
+    kind = manifest.mime.get(extension) or MEDIA_TYPES.get(extension)
+    if kind is None:
+        kind = table.types_map[True].get(extension, "application/octet-stream")
+    for rule in manifest.rules:
+        if rule.mime is not None and matches(route, rule.match):
+            kind = rule.mime
+    is_text = kind.startswith("text/") or kind in TEXT_TYPES
+    return f"{kind}; charset=utf-8" if is_text and "charset" not in kind else kind
+
+
+def is_compressible(kind: str) -> bool:
+    """Is it worth trying to compress this media type?"""
+    bare = kind.partition(";")[0].strip()
+    return bare.startswith("text/") or bare in COMPRESSIBLE or bare.endswith(("+xml", "+json"))
+
+
+def _walk(folder: Path, top: Path, seen: frozenset[Path], problems: list[Problem]) -> Iterator[Path]:
+    """All files below a folder, sorted; links are followed inside of top only."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        problems.append(Problem(f"can't be read: {error.strerror}", str(folder)))
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.is_symlink():
+            try:
+                real = path.resolve(strict=True)
+            except (OSError, RuntimeError):
+                problems.append(Problem("a symbolic link to nothing, or to itself; remove it", str(path)))
+                continue
+            if not real.is_relative_to(top):
+                problems.append(Problem("a symbolic link that leaves the root; copy the file, or exclude it", str(path)))
+                continue
+        if entry.is_dir():
+            real = path.resolve()
+            if real in seen:
+                problems.append(Problem("a symbolic link back to a folder above it; exclude it", str(path)))
+                continue
+            yield from _walk(path, top, seen | {real}, problems)
+        else:
+            yield path
+
+
+def _source(path: Path, root_path: Path, root: Root, base: Path, problems: list[Problem]) -> Source | None:
+    try:
+        info = path.stat()
+    except OSError as error:
+        problems.append(Problem(f"can't be read: {error.strerror}", str(path)))
+        return None
+    if not stat.S_ISREG(info.st_mode):
+        problems.append(Problem("neither a file nor a folder (a device, socket or pipe); exclude it", str(path)))
+        return None
+    if not os.access(path, os.R_OK):
+        problems.append(Problem("can't be read: permission denied; grant it, or exclude the file", str(path)))
+        return None
+    route = os.fsencode(root.at) + os.fsencode(path.relative_to(root_path).as_posix())
+    name = os.path.relpath(path, base)
+    return Source(path, name, route, info.st_size, int(info.st_mtime))
+
+
+def find(manifest: Manifest, base: Path) -> list[Source]:
+    """Every file that the manifest names, sorted by route. base: the folder that paths are relative to."""
+    problems: list[Problem] = []
+    found: dict[bytes, Source] = {}
+    for root in manifest.all_roots():
+        root_path = base / root.path
+        if not root_path.is_dir():
+            problems.append(Problem("no such folder; roots are relative to the manifest", str(root_path)))
+            continue
+        top = root_path.resolve()
+        for path in _walk(root_path, top, frozenset({top}), problems):
+            relative = path.relative_to(root_path).as_posix()
+            if not any(matches(relative, pattern) for pattern in root.include):
+                continue
+            if any(matches(relative, pattern) for pattern in root.exclude):
+                continue
+            source = _source(path, root_path, root, base, problems)
+            if source is None:
+                continue
+            other = found.setdefault(source.route, source)
+            if other is not source:
+                route = os.fsdecode(source.route)
+                problems.append(Problem(f"two files for {route}: {other.name} and {source.name}; exclude one"))
+    if problems:
+        raise SsccError(*problems)
+    if not found:
+        raise SsccError("no file to serve: check 'root' and the include and exclude globs")
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    for source in found.values():
+        if epoch is not None and epoch.isdigit():
+            source.mtime_s = min(source.mtime_s, int(epoch))
+    return [found[route] for route in sorted(found)]
+
+
+def read_chunks(path: Path, size_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """A file's bytes in chunks. SsccError if it can't be read, or isn't of the size it had."""
+    done = 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(chunk_bytes):
+                done += len(chunk)
+                yield chunk
+    except OSError as error:
+        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
+    if done != size_bytes:
+        raise SsccError(Problem("changed while it was read; build again when it is quiet", str(path)))
+
+
+def digest(path: Path, size_bytes: int) -> Content:
+    """Hashes a file."""
+    sha256 = hashlib.sha256()
+    for chunk in read_chunks(path, size_bytes):
+        sha256.update(chunk)
+    return Content(path, size_bytes, sha256.hexdigest())
+
+
+def _compressor(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """Functions that take a chunk and that end the stream. Output depends on the input alone."""
+    if coding == "gzip":
+        gzip = zlib.compressobj(9, zlib.DEFLATED, 31)
+        return gzip.compress, gzip.flush
+    if coding == "zstd":
+        zstd = zstandard.ZstdCompressor(level=19).compressobj()
+        return zstd.compress, zstd.flush
+    br = brotli.Compressor(quality=11)
+    return br.process, br.finish
+
+
+def _decompressor(coding: str) -> Callable[[bytes], bytes]:
+    if coding == "gzip":
+        return zlib.decompressobj(31).decompress
+    if coding == "zstd":
+        return zstandard.ZstdDecompressor().decompressobj().decompress
+    process: Callable[[bytes], bytes] = brotli.Decompressor().process
+    return process
+
+
+def _compress(source: Path, size_bytes: int, coding: str, target: Path) -> Content:
+    """Makes a variant; runs in a process of its own."""
+    compress, finish = _compressor(coding)
+    sha256 = hashlib.sha256()
+    with target.open("wb") as file:
+
+        def put(data: bytes) -> None:
+            sha256.update(data)
+            file.write(data)
+
+        for chunk in read_chunks(source, size_bytes):
+            put(compress(chunk))
+        put(finish())
+    return Content(target, target.stat().st_size, sha256.hexdigest())
+
+
+def _check_precompressed(plain: Content, path: Path, size_bytes: int, coding: str) -> Content:
+    """A variant that somebody else made must hold the same bytes."""
+    decompress = _decompressor(coding)
+    inner, outer = hashlib.sha256(), hashlib.sha256()
+    try:
+        for chunk in read_chunks(path, size_bytes):
+            outer.update(chunk)
+            inner.update(decompress(chunk))
+    except (zlib.error, brotli.error, zstandard.ZstdError):
+        raise SsccError(Problem(f"is no {coding} stream; remove it or make it again", str(path))) from None
+    if inner.hexdigest() != plain.sha256:
+        raise SsccError(Problem(f"does not hold what {plain.path.name} holds; make it again", str(path)))
+    return Content(path, size_bytes, outer.hexdigest())
+
+
+def _prepare(source: Source, manifest: Manifest, siblings: dict[str, Path], scratch: Path, number: int) -> Source:
+    """Hashes a source and makes its variants; runs in a process of its own."""
+    source.content = digest(source.path, source.size_bytes)
+    encodings = manifest.encodings
+    for coding, path in siblings.items():
+        source.variants[coding] = _check_precompressed(source.content, path, path.stat().st_size, coding)
+    kind = media_type(manifest, os.fsdecode(source.route))
+    worth = is_compressible(kind) and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
+    for coding in encodings.make if worth else []:
+        if coding in source.variants:
+            continue
+        made = _compress(source.path, source.size_bytes, coding, scratch / f"{number}{SUFFIXES[coding]}")
+        if made.size_bytes * 100 <= source.size_bytes * (100 - encodings.min_gain_percent):
+            source.variants[coding] = made
+        else:
+            made.path.unlink()
+    return source
+
+
+def prepare(
+    sources: list[Source], manifest: Manifest, scratch: Path, progress: Callable[[int], None]
+) -> list[Source]:
+    """Hashes all sources and makes their variants over all cores. progress: called with each source's bytes."""
+    by_route = {source.route: source.path for source in sources}
+    jobs = []
+    for number, source in enumerate(sources):
+        siblings = {}
+        if manifest.encodings.precompressed:
+            for coding, suffix in SUFFIXES.items():
+                if (sibling := by_route.get(source.route + suffix.encode())) is not None:
+                    siblings[coding] = sibling
+        jobs.append((source, manifest, siblings, scratch, number))
+    done = []
+    if not manifest.encodings.make or len(sources) < 4:
+        results: Iterator[Source] = (_prepare(*job) for job in jobs)
+        return [_note(source, progress) for source in results]
+    with ProcessPoolExecutor() as pool:
+        columns = zip(*jobs, strict=True)
+        for source in pool.map(_prepare, *columns, chunksize=8):
+            done.append(_note(source, progress))
+    return done
+
+
+def _note(source: Source, progress: Callable[[int], None]) -> Source:
+    progress(source.size_bytes)
+    return source
+
+
+def copy_stream(chunks: Iterator[bytes], file: IO[bytes]) -> int:
+    """Writes chunks to a file; returns their bytes."""
+    return sum(file.write(chunk) for chunk in chunks)

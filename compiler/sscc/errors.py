@@ -1,0 +1,31 @@
+"""What goes wrong, in words for the person who can mend it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake and where it is. line and column count from 1; 0: the whole file."""
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        """`file:line:column: message`, as editors and compilers have it."""
+        place = self.file
+        if self.line:
+            place += f":{self.line}:{self.column}"
+        return f"{place}: {self.message}" if place else self.message
+
+
+class SsccError(Exception):
+    """Ends a command with status 1, a line for each problem."""
+
+    def __init__(self, *problems: Problem | str) -> None:
+        """Problems in the order in which they are told."""
+        self.problems = [Problem(problem) if isinstance(problem, str) else problem for problem in problems]
+        super().__init__("\n".join(str(problem) for problem in self.problems))

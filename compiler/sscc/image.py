@@ -1,0 +1,365 @@
+"""The image's only writer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import lz4.frame
+
+from ssrun._sandstorm import ffi, lib
+from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
+
+from .content import Content, read_chunks
+from .errors import Problem, SsccError
+from .manifest import Manifest
+from .responses import ErrorPage, Response, Route, Variant
+
+SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
+ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+HASH_SEEDS = 64  # tried before giving up; one is nearly always enough
+SEGMENTS_A_CHUNK = 512
+
+
+def segment_bytes(manifest: Manifest) -> int:
+    """Payload of a frame: what the MTU leaves behind IP and TCP headers with timestamps."""
+    ip_bytes = 40 if "ipv6" in manifest.families else 20
+    return manifest.mtu - ip_bytes - 32
+
+
+def slot_bytes(manifest: Manifest) -> int:
+    """The power of two that a frame with its room in front fits in."""
+    size = int(lib.SSI_SLOT_BYTES_MIN)
+    while size < lib.SSI_PAYLOAD_OFFSET + segment_bytes(manifest):
+        size *= 2
+    return size
+
+
+def _file_chunks(response: Response, chunk_bytes: int) -> Iterator[tuple[bytes, bool]]:
+    """A response's stream in chunks of chunk_bytes, each with whether it is the last. Checks what a file held before."""
+    waiting = response.head
+    done = 0
+    if isinstance(response.body, bytes):
+        waiting += response.body
+    elif isinstance(response.body, Content):
+        sha256 = hashlib.sha256()
+        for piece in read_chunks(response.body.path, response.body.size_bytes):
+            sha256.update(piece)
+            waiting += piece
+            while len(waiting) >= chunk_bytes:
+                done += chunk_bytes
+                yield waiting[:chunk_bytes], done == response.stream_bytes
+                waiting = waiting[chunk_bytes:]
+        if sha256.hexdigest() != response.body.sha256:
+            raise SsccError(Problem("changed while it was read; build again when it is quiet", str(response.body.path)))
+    while waiting:
+        done += len(waiting[:chunk_bytes])
+        yield waiting[:chunk_bytes], done == response.stream_bytes
+        waiting = waiting[chunk_bytes:]
+
+
+@dataclass
+class Summary:
+    """What a build made."""
+
+    files: int = 0
+    routes: int = 0
+    variants: int = 0
+    responses: int = 0
+    frames: int = 0
+    slots: int = 0
+    content_bytes: int = 0
+    image_bytes: int = 0
+    shared_frames: int = 0
+    build_id: str = ""
+
+
+class Writer:
+    """Writes slots as they come, then the tables, then the ELF headers."""
+
+    def __init__(self, file: IO[bytes], manifest: Manifest) -> None:
+        """file: empty, seekable."""
+        self.file = file
+        self.manifest = manifest
+        self.segment_bytes = segment_bytes(manifest)
+        self.slot_bytes = slot_bytes(manifest)
+        self.ipv6 = "ipv4" not in manifest.families
+        self.slot_count = 0
+        self.slots_sha256 = hashlib.sha256()
+        self.frames: list[bytes] = []
+        self.frame_count = 0
+        self.responses: list[bytes] = []
+        self.response_index: dict[tuple[Any, ...], int] = {}
+        self.frames_index: dict[tuple[bytes, str, int], tuple[int, int]] = {}
+        self.variants: list[bytes] = []
+        self.variant_index: dict[int, tuple[int, int]] = {}
+        self.strings = bytearray()
+        self.string_index: dict[bytes, int] = {}
+        self.summary = Summary()
+        file.write(bytes(lib.SSI_PAGE_BYTES))
+
+    def _struct(self, name: str, **fields: int) -> bytes:
+        return bytes(ffi.buffer(ffi.new(f"struct {name} *", fields)))
+
+    def _string(self, data: bytes) -> int:
+        if data not in self.string_index:
+            self.string_index[data] = len(self.strings)
+            self.strings += data
+        return self.string_index[data]
+
+    def _add_frames(self, response: Response) -> tuple[int, int]:
+        """Cuts a response; returns its first frame and their number. Equal streams share frames."""
+        key = response.key()
+        if key in self.frames_index:
+            self.summary.shared_frames += self.frames_index[key][1]
+            return self.frames_index[key]
+        build = ffi.new(
+            "struct frame_build *",
+            {
+                "slot_bytes": self.slot_bytes,
+                "segment_bytes": self.segment_bytes,
+                "copies": response.copies,
+                "ipv6": int(self.ipv6),
+                "date_offset": response.date_offset,
+                "connection_offset": response.connection_offset,
+            },
+        )
+        first = self.frame_count
+        offset = 0
+        chunk_bytes = SEGMENTS_A_CHUNK * self.segment_bytes
+        for chunk, last in _file_chunks(response, chunk_bytes):
+            self._add_chunk(build, chunk, offset, last, response.copies)
+            offset += len(chunk)
+        if self.slot_count >= lib.SSI_NONE or self.frame_count >= lib.SSI_NONE:
+            raise SsccError("the site has more frames than an image can number (2^32); split it")
+        self.frames_index[key] = (first, self.frame_count - first)
+        return self.frames_index[key]
+
+    def _add_chunk(self, build: Any, chunk: bytes, offset: int, last: bool, copies: int) -> None:
+        count = -(-len(chunk) // self.segment_bytes)
+        slots = ffi.new("uint8_t[]", count * copies * self.slot_bytes)
+        frames = ffi.new("struct ssi_frame[]", count)
+        made = lib.frame_build_stream(
+            build, ffi.from_buffer(chunk), len(chunk), offset, int(last), self.slot_count, slots, frames
+        )
+        assert made == count
+        data = ffi.buffer(slots)
+        self.slots_sha256.update(data)
+        self.file.write(data)
+        self.frames.append(bytes(ffi.buffer(frames)))
+        self.frame_count += count
+        self.slot_count += count * copies
+
+    def add_response(self, response: Response) -> int:
+        """Adds a response, once; its index."""
+        key = (*response.key(), response.status)
+        if key not in self.response_index:
+            first, count = self._add_frames(response)
+            row = self._struct(
+                "ssi_response",
+                stream_bytes=response.stream_bytes,
+                first_frame=first,
+                frame_count=count,
+                head_bytes=len(response.head),
+                status=response.status,
+                date_offset=response.date_offset,
+                connection_offset=response.connection_offset,
+            )
+            self.response_index[key] = len(self.responses)
+            self.responses.append(row)
+        return self.response_index[key]
+
+    def _add_variant(self, variant: Variant) -> None:
+        unmodified = lib.SSI_NONE
+        if variant.not_modified is not None:
+            unmodified = self.add_response(variant.not_modified)
+        row = self._struct(
+            "ssi_variant",
+            get_response=self.add_response(variant.get),
+            head_response=self.add_response(variant.head),
+            not_modified_response=unmodified,
+            etag_offset=self._string(variant.etag),
+            etag_bytes=len(variant.etag),
+            encoding=variant.encoding,
+            last_modified_s=variant.last_modified_s,
+            content_bytes=variant.content_bytes,
+        )
+        self.variants.append(row)
+        self.summary.content_bytes += variant.content_bytes
+
+    def add_variants(self, variants: list[Variant]) -> tuple[int, int]:
+        """Adds a route's variants, once for all routes that share them; the first's index and their number."""
+        key = id(variants)
+        if key not in self.variant_index:
+            first = len(self.variants)
+            for variant in variants:
+                self._add_variant(variant)
+            self.variant_index[key] = (first, len(variants))
+        return self.variant_index[key]
+
+    def _route_tables(self, routes: list[Route], rows: list[tuple[int, int]]) -> tuple[bytes, bytes, int]:
+        """The hash table's entries and displacements, and the seed."""
+        table_len = bucket_count = 1
+        while table_len * 3 < len(routes) * 4:
+            table_len *= 2
+        while bucket_count * 4 < len(routes):
+            bucket_count *= 2
+        work = ffi.new("uint32_t[]", 5 * len(routes) + 2 * bucket_count + 8 + table_len)
+        displacements = ffi.new("uint32_t[]", bucket_count)
+        for seed in range(1, HASH_SEEDS):
+            values = [lib.image_route_hash(ffi.from_buffer(r.path), len(r.path), seed) for r in routes]
+            hashes = ffi.new("uint64_t[]", values)
+            if lib.image_route_perfect(hashes, len(routes), displacements, bucket_count, table_len, work) == 0:
+                break
+        else:
+            raise SsccError("no perfect hash for the routes was found; please report the manifest")
+        table = ffi.new("struct ssi_route[]", table_len)
+        for route, value, (first, count) in zip(routes, values, rows, strict=True):
+            displacement = displacements[(value >> 32) & (bucket_count - 1)]
+            entry = table[lib.image_route_entry(value, displacement, table_len)]
+            entry.hash = value
+            entry.path_offset = self._string(route.path)
+            entry.path_bytes = len(route.path)
+            entry.first_variant = first
+            entry.variant_count = count
+        return bytes(ffi.buffer(table)), bytes(ffi.buffer(displacements)), seed
+
+    def finish(self, routes: list[Route], errors: list[ErrorPage], provenance: dict[str, Any]) -> Summary:
+        """Adds everything and writes the file to its end."""
+        rows = [self.add_variants(route.variants) for route in routes]
+        error_rows = [
+            self._struct(
+                "ssi_error",
+                status=page.status,
+                get_response=self.add_response(page.get),
+                head_response=self.add_response(page.head),
+            )
+            for page in errors
+        ]
+        table, buckets, seed = self._route_tables(routes, rows)
+        contents = {
+            "json": json.dumps(provenance, sort_keys=True, indent=1, ensure_ascii=True).encode(),
+            "strings": bytes(self.strings),
+            "buckets": buckets,
+            "routes": table,
+            "variants": b"".join(self.variants),
+            "responses": b"".join(self.responses),
+            "errors": b"".join(error_rows),
+            "frames": b"".join(self.frames),
+        }
+        contents["header"] = self._struct(
+            "ssi_header",
+            version=lib.SSI_VERSION,
+            header_bytes=ffi.sizeof("struct ssi_header"),
+            slot_bytes=self.slot_bytes,
+            segment_bytes=self.segment_bytes,
+            mtu_bytes=self.manifest.mtu,
+            families=(lib.SSI_FAMILY_IPV4 if "ipv4" in self.manifest.families else 0)
+            | (lib.SSI_FAMILY_IPV6 if "ipv6" in self.manifest.families else 0),
+            slot_count=self.slot_count,
+            frame_count=self.frame_count,
+            response_count=len(self.responses),
+            variant_count=len(self.variants),
+            route_count=len(routes),
+            route_table_len=len(table) // ffi.sizeof("struct ssi_route"),
+            bucket_count=len(buckets) // 4,
+            error_count=len(error_rows),
+            string_bytes=len(self.strings),
+            route_hash_seed=seed,
+        )
+        digests = [hashlib.sha256(contents[name]).digest() for name in SECTIONS[:-1]]
+        image_id = build_id([*digests, self.slots_sha256.digest()])
+        self._write_tables(contents, image_id)
+        self.summary.routes = len(routes)
+        self.summary.variants = len(self.variants)
+        self.summary.responses = len(self.responses)
+        self.summary.frames = self.frame_count
+        self.summary.slots = self.slot_count
+        self.summary.build_id = image_id.hex()
+        return self.summary
+
+    @staticmethod
+    def _note(image_id: bytes) -> bytes:
+        name = b"Sandstorm\0\0\0"
+        notes = b""
+        for kind, desc in (
+            (lib.SSI_NOTE_BUILD_ID, image_id),
+            (lib.SSI_NOTE_VERSION, struct.pack("<I", lib.SSI_VERSION)),
+        ):
+            notes += struct.pack("<III", 10, len(desc), kind) + name + desc
+        return notes
+
+    def _write_tables(self, contents: dict[str, bytes], image_id: bytes) -> None:
+        page = int(lib.SSI_PAGE_BYTES)
+        names = bytearray(b"\0")
+        headers = [SECTION_HEADER.pack(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)]
+
+        def add(name: str, kind: int, offset: int, size_bytes: int, align: int) -> None:
+            headers.append(SECTION_HEADER.pack(len(names), kind, 0, 0, offset, size_bytes, 0, 0, align, 0))
+            names.extend(name.encode() + b"\0")
+
+        def put(data: bytes) -> int:
+            self.file.write(bytes(-self.file.tell() % 8))
+            offset = self.file.tell()
+            self.file.write(data)
+            return offset
+
+        note = self._note(image_id)
+        add(".note.sandstorm", SHT_NOTE, put(note), len(note), 4)
+        for name in SECTIONS[:-1]:
+            add(f".sandstorm.{name}", SHT_PROGBITS, put(contents[name]), len(contents[name]), 8)
+        add(".sandstorm.slots", SHT_PROGBITS, page, self.slot_count * self.slot_bytes, page)
+        strtab_at = len(names)
+        names.extend(b".shstrtab\0")
+        offset = put(bytes(names))
+        headers.append(SECTION_HEADER.pack(strtab_at, SHT_STRTAB, 0, 0, offset, len(names), 0, 0, 1, 0))
+        table = put(b"".join(headers))
+        self.summary.image_bytes = self.file.tell()
+        ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+        self.file.seek(0)
+        # ET_REL, EM_NONE: a container of sections, nothing to run.
+        self.file.write(ELF_HEADER.pack(ident, 1, 0, 1, 0, 0, table, 0, 64, 0, 0, 64, len(headers), len(headers) - 1))
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file beside path that takes its place when all went well, and is gone when not."""
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise SsccError(Problem(f"can't be written: {error.strerror}", str(path))) from None
+    try:
+        with os.fdopen(fd, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(file.fileno(), 0o666 & ~umask)
+        os.replace(name, path)
+    except OSError as error:
+        raise SsccError(Problem(f"can't be written: {error.strerror}", str(path))) from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def compress(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> None:
+    """Writes source as an LZ4 frame with its size and checksum."""
+    size_bytes = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    context = lz4.frame.LZ4FrameCompressor(content_checksum=True, block_linked=True)
+    target.write(context.begin(size_bytes))
+    while chunk := source.read(CHUNK_BYTES):
+        target.write(context.compress(chunk))
+        progress(len(chunk))
+    target.write(context.flush())

@@ -1,0 +1,117 @@
+"""An image as its routes, for the commands that look into one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssrun._sandstorm import ffi, lib
+from ssrun.loader import ImageError, ImageFile
+
+from .errors import SsccError
+
+ENCODING_NAMES = {
+    lib.SSI_ENCODING_IDENTITY: "identity",
+    lib.SSI_ENCODING_GZIP: "gzip",
+    lib.SSI_ENCODING_BR: "br",
+    lib.SSI_ENCODING_ZSTD: "zstd",
+}
+
+
+def open_image(path: Path, *, verify_content: bool = False) -> ImageFile:
+    """ImageFile, with its error as ours."""
+    try:
+        return ImageFile(path, verify_content=verify_content)
+    except ImageError as error:
+        raise SsccError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class ReadRoute:
+    """A route as the image has it."""
+
+    path: bytes
+    variants: list[Any]  # struct ssi_variant *
+
+    @property
+    def text(self) -> str:
+        """The path for people."""
+        return self.path.decode("utf-8", "backslashreplace")
+
+
+class Reader:
+    """Looks things up in an open image."""
+
+    def __init__(self, image: ImageFile) -> None:
+        """The image must stay open."""
+        self.file = image
+        self.image = image.image
+        self.header = image.header
+
+    def string(self, offset: int, size_bytes: int) -> bytes:
+        """A copy of a string."""
+        return bytes(ffi.buffer(self.image.strings + offset, size_bytes))
+
+    def routes(self) -> list[ReadRoute]:
+        """All routes, sorted by path."""
+        found = []
+        for entry in self.image.routes[0 : self.header.route_table_len]:
+            if entry.variant_count:
+                variants = [self.image.variants + entry.first_variant + i for i in range(entry.variant_count)]
+                found.append(ReadRoute(self.string(entry.path_offset, entry.path_bytes), variants))
+        return sorted(found, key=lambda route: route.path)
+
+    def response(self, index: int) -> Any:
+        """struct ssi_response"""
+        return self.image.responses[index]
+
+    def frames(self, response: Any) -> Iterator[Any]:
+        """struct ssi_frame of each of a response's frames."""
+        yield from self.image.frames[response.first_frame : response.first_frame + response.frame_count]
+
+    def slot(self, number: int) -> Any:
+        """A slot's address."""
+        return self.image.slots + number * self.header.slot_bytes
+
+    def payload(self, frame: Any) -> bytes:
+        """A copy of a frame's payload."""
+        return bytes(ffi.buffer(self.slot(frame.slot) + lib.SSI_PAYLOAD_OFFSET, frame.payload_bytes))
+
+    def stream(self, response: Any) -> Iterator[bytes]:
+        """A response's bytes, frame by frame."""
+        return (self.payload(frame) for frame in self.frames(response))
+
+    def head(self, response: Any) -> bytes:
+        """A response's head."""
+        head = b""
+        for piece in self.stream(response):
+            head += piece
+            if len(head) >= response.head_bytes:
+                break
+        return head[: response.head_bytes]
+
+    def body(self, response: Any) -> Iterator[bytes]:
+        """A response's body."""
+        skip = int(response.head_bytes)
+        for piece in self.stream(response):
+            if skip < len(piece):
+                yield piece[skip:]
+            skip = max(0, skip - len(piece))
+
+    def body_sha256(self, response: Any) -> str:
+        """The SHA-256 of a response's body."""
+        sha256 = hashlib.sha256()
+        for piece in self.body(response):
+            sha256.update(piece)
+        return sha256.hexdigest()
+
+    def identity(self, route: ReadRoute) -> Any | None:
+        """The GET response that holds a file as it was, or None (a redirect)."""
+        for variant in route.variants:
+            response = self.response(variant.get_response)
+            if variant.encoding == lib.SSI_ENCODING_IDENTITY and response.status == 200:
+                return response
+        return None

@@ -1,0 +1,94 @@
+"""`sscc verify`: an image against itself, and against the files it was built from."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ssrun._sandstorm import ffi, lib
+
+from .build import Progress, plan
+from .content import Content
+from .reader import ENCODING_NAMES, Reader
+from .responses import Response
+
+CHECKS = {
+    1: "the IP header's checksum is wrong",
+    2: "the TCP checksum is wrong",
+    3: "the headers' length is not the payload's",
+    4: "payload_sum is wrong",
+}
+
+
+def _builds(reader: Reader, response: Any) -> Any:
+    header = reader.header
+    return ffi.new(
+        "struct frame_build *",
+        {
+            "slot_bytes": header.slot_bytes,
+            "segment_bytes": header.segment_bytes,
+            "ipv6": int(not header.families & lib.SSI_FAMILY_IPV4),
+            "date_offset": response.date_offset,
+            "connection_offset": response.connection_offset,
+        },
+    )
+
+
+def frames(reader: Reader) -> list[str]:
+    """Checks each frame and its copies; what is wrong."""
+    problems = []
+    seen = set()
+    for index in range(reader.header.response_count):
+        response = reader.response(index)
+        if response.first_frame in seen:
+            continue
+        seen.add(response.first_frame)
+        build = _builds(reader, response)
+        for number, frame in enumerate(reader.frames(response), response.first_frame):
+            code = lib.frame_build_check(build, ffi.addressof(frame), reader.slot(frame.slot))
+            if code:
+                problems.append(f"frame {number}: {CHECKS[code]}")
+            first = ffi.buffer(reader.slot(frame.slot), reader.header.slot_bytes)
+            for copy in range(1, frame.copies):
+                if ffi.buffer(reader.slot(frame.slot + copy), reader.header.slot_bytes)[:] != first[:]:
+                    problems.append(f"frame {number}: copy {copy} differs")
+    return problems
+
+
+def image(reader: Reader) -> list[str]:
+    """Checks an image against itself; what is wrong. Its structure has been checked when it was opened."""
+    problems = []
+    if reader.file.computed_build_id() != reader.file.build_id:
+        problems.append("the contents don't match the build-id")
+    return problems + frames(reader)
+
+
+def _same(reader: Reader, built: Any, planned: Response) -> bool:
+    if built.status != planned.status or reader.head(built) != planned.head:
+        return False
+    if isinstance(planned.body, Content):
+        return reader.body_sha256(built) == planned.body.sha256
+    return b"".join(reader.body(built)) == (planned.body or b"")
+
+
+def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
+    """Checks an image against what a build would put into it now; what differs."""
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
+        site = plan(manifest, Path(scratch), progress)
+        built = {route.path: route for route in reader.routes()}
+        planned = {route.path: route for route in site.routes}
+        for path in sorted(built.keys() | planned.keys()):
+            text = path.decode("utf-8", "backslashreplace")
+            if path not in planned:
+                problems.append(f"{text}: in the image, but no longer in the source")
+            elif path not in built:
+                problems.append(f"{text}: in the source, but not in the image")
+            elif len(built[path].variants) != len(planned[path].variants):
+                problems.append(f"{text}: has other variants now")
+            else:
+                for old, new in zip(built[path].variants, planned[path].variants, strict=True):
+                    if old.encoding != new.encoding or not _same(reader, reader.response(old.get_response), new.get):
+                        problems.append(f"{text}: differs ({ENCODING_NAMES[int(old.encoding)]})")
+    return problems
