@@ -13,6 +13,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+import sysconfig
+import tempfile
 from pathlib import Path
 
 from cffi import FFI
@@ -26,7 +29,14 @@ HEADERS = [
     "image/image.h",
     "image/frame_build.h",
     "libnmio/nmio.h",
+    "libnmio/region.h",
+    "libnmio/memory.h",
+    "libnmio/tap.h",
+    "libnmio/packet.h",
+    "libnmio/afxdp.h",
+    "libnmio/pcap.h",
     "stack.h",
+    "loop.h",
     "image/date.h",
     "web/http_parse.h",
     "libtcpip/siphash.h",
@@ -71,19 +81,55 @@ def flags() -> tuple[list[str], list[str]]:
     return [*common, "-O3", "-flto", *debug], ["-O3", "-flto"]
 
 
+def xdp_object() -> bytes | None:
+    """The XDP program, compiled; None without clang or libbpf's headers."""
+    source = CSRC / "libnmio" / "xdp_filter.bpf.c"
+    include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "xdp_filter.bpf.o"
+        command = ["clang", "-O2", "-g", "-target", "bpf", include, "-Wall", "-Werror", "-c", str(source)]
+        try:
+            done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        if done.returncode != 0:
+            sys.stderr.write(done.stderr)
+            return None
+        return target.read_bytes()
+
+
+def afxdp() -> tuple[str, list[str], list[str]]:
+    """What AF_XDP needs: the program as C text, macros, libraries. All empty where something for it is missing."""
+    missing = [name for name in ("libxdp", "libbpf") if pkg_config(name, "--libs") is None]
+    program = xdp_object() if not missing else None
+    if program is None:
+        lacking = ", ".join(missing) or "clang, or a header it needs"
+        sys.stderr.write(f"sandstorm: built without AF_XDP ({lacking}); install libxdp-dev, libbpf-dev and clang\n")
+        return "", [], []
+    words = ",".join(str(byte) for byte in program)
+    text = f"const unsigned char xdp_filter_object[] __attribute__((aligned(8))) = {{{words}}};\n"
+    return text + "const unsigned int xdp_filter_object_bytes = sizeof(xdp_filter_object);\n", ["-DSANDSTORM_AFXDP"], [
+        "xdp",
+        "bpf",
+    ]
+
+
 def make() -> FFI:
     """The builder that setuptools asks for."""
     builder = FFI()
     for name in HEADERS:
         builder.cdef(declarations(CSRC / name))
     compile_flags, link_flags = flags()
+    program, macros, libraries = afxdp()
     builder.set_source(
         "ssrun._sandstorm",
-        "".join(f'#include "{name}"\n' for name in HEADERS),
+        "".join(f'#include "{name}"\n' for name in HEADERS) + program,
         sources=sources(),
+        depends=[str(path.relative_to(ROOT)) for path in sorted(CSRC.rglob("*.h"))],
         include_dirs=[str(CSRC.relative_to(ROOT))],
-        extra_compile_args=compile_flags,
+        extra_compile_args=[*compile_flags, *macros],
         extra_link_args=link_flags,
+        libraries=libraries,
     )
     return builder
 

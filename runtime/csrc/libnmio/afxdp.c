@@ -1,0 +1,347 @@
+#define _GNU_SOURCE
+#include "afxdp.h"
+
+#include <errno.h>
+
+#ifdef SANDSTORM_AFXDP
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <linux/if_link.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include <xdp/xsk.h>
+
+#include "xdp_filter.h"
+
+#define AFXDP_RING 2048       /* descriptors of each ring */
+#define AFXDP_BIND_TRIES 40   /* a queue stays busy for a moment after its last socket has gone */
+#define AFXDP_BIND_PAUSE_NS 50000000
+
+/* The compiled xdp_filter.bpf.c, put into the extension by ffi_build.py. */
+extern const unsigned char xdp_filter_object[];
+extern const unsigned int xdp_filter_object_bytes;
+
+struct afxdp_filter {
+    struct bpf_object *object;
+    int link_fd, sockets_fd, ipv4_fd, ipv6_fd;
+};
+
+struct afxdp_port {
+    struct nmio_port port;
+    struct xsk_umem *umem;
+    struct xsk_socket *socket;
+    struct xsk_ring_prod fill, sending;
+    struct xsk_ring_cons completed, received;
+    uint32_t outstanding; /* given to the kernel and not yet completed */
+    uint32_t rx_flags;
+};
+
+bool afxdp_built(void)
+{
+    return true;
+}
+
+static int attach(struct afxdp_filter *filter, int program_fd, int ifindex, bool *native)
+{
+    const uint32_t modes[2] = {XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
+    int error = 0;
+    for (int i = 0; i < 2; i++) {
+        LIBBPF_OPTS(bpf_link_create_opts, options, .flags = modes[i]);
+        filter->link_fd = bpf_link_create(program_fd, ifindex, BPF_XDP, &options);
+        *native = i == 0;
+        if (filter->link_fd >= 0)
+            return 0;
+        error = -errno;
+        if (error == -EBUSY || error == -EEXIST)
+            return -EBUSY;
+    }
+    return error;
+}
+
+static int fill_maps(struct afxdp_filter *filter, uint16_t tcp_port, bool own_address)
+{
+    uint32_t zero = 0;
+    struct xdp_filter_config config = {tcp_port, own_address};
+    int configs_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_configs");
+    filter->sockets_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_sockets");
+    filter->ipv4_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_ipv4");
+    filter->ipv6_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_ipv6");
+    return bpf_map_update_elem(configs_fd, &zero, &config, BPF_ANY) < 0 ? -errno : 0;
+}
+
+/* libbpf's own messages are for its developers; ours say what to do. */
+static int say_nothing(enum libbpf_print_level level, const char *format, va_list arguments)
+{
+    (void)level;
+    (void)format;
+    (void)arguments;
+    return 0;
+}
+
+int afxdp_filter_open(struct afxdp_filter **result, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
+{
+    struct afxdp_filter *filter = calloc(1, sizeof(*filter));
+    if (filter == NULL)
+        return -ENOMEM;
+    filter->link_fd = -1;
+    libbpf_set_print(say_nothing);
+    filter->object = bpf_object__open_mem(xdp_filter_object, xdp_filter_object_bytes, NULL);
+    int error = filter->object == NULL ? -errno : bpf_object__load(filter->object);
+    if (error == 0)
+        error = fill_maps(filter, tcp_port, own_address);
+    if (error == 0) {
+        struct bpf_program *program = bpf_object__find_program_by_name(filter->object, "xdp_filter");
+        error = attach(filter, bpf_program__fd(program), ifindex, native);
+    }
+    if (error != 0) {
+        afxdp_filter_close(filter);
+        return error;
+    }
+    *result = filter;
+    return 0;
+}
+
+int afxdp_filter_address(struct afxdp_filter *filter, const uint8_t *address, uint32_t len_bytes)
+{
+    uint8_t present = 1;
+    int fd = len_bytes == 4 ? filter->ipv4_fd : filter->ipv6_fd;
+    return bpf_map_update_elem(fd, address, &present, BPF_ANY) < 0 ? -errno : 0;
+}
+
+void afxdp_filter_close(struct afxdp_filter *filter)
+{
+    if (filter->link_fd >= 0)
+        close(filter->link_fd);
+    if (filter->object != NULL)
+        bpf_object__close(filter->object);
+    free(filter);
+}
+
+/* Gives the kernel as many buffers to receive into as its ring takes, but leaves some for what we send. */
+static void refill(struct afxdp_port *xdp)
+{
+    struct nmio_region *region = xdp->port.region;
+    uint32_t reserve = region->first_slot / 4;
+    uint32_t index, room = xsk_prod_nb_free(&xdp->fill, AFXDP_RING);
+    uint32_t spare = region->free_count > reserve ? region->free_count - reserve : 0;
+    uint32_t count = room < spare ? room : spare;
+    if (count == 0 || xsk_ring_prod__reserve(&xdp->fill, count, &index) != count)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        *xsk_ring_prod__fill_addr(&xdp->fill, index + i) =
+            (uint64_t)nmio_buffer_take(region) * region->chunk_bytes;
+    xsk_ring_prod__submit(&xdp->fill, count);
+}
+
+static int afxdp_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
+{
+    struct afxdp_port *xdp = (struct afxdp_port *)base;
+    uint32_t index, count = xsk_ring_cons__peek(&xdp->received, max, &index);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct xdp_desc *desc = xsk_ring_cons__rx_desc(&xdp->received, index + i);
+        batch[i] = (struct nmio_rx){.data = base->region->base + desc->addr,
+                                    .len_bytes = desc->len,
+                                    .flags = xdp->rx_flags,
+                                    .token = desc->addr};
+        base->rx_bytes += desc->len;
+    }
+    if (count > 0)
+        xsk_ring_cons__release(&xdp->received, count);
+    base->rx_frames += count;
+    return (int)count;
+}
+
+static void afxdp_release(struct nmio_port *base, struct nmio_rx *batch, uint32_t count)
+{
+    struct afxdp_port *xdp = (struct afxdp_port *)base;
+    for (uint32_t i = 0; i < count; i++)
+        nmio_release(base->region, (uint32_t)(batch[i].token / base->region->chunk_bytes));
+    refill(xdp);
+}
+
+static void reclaim(struct afxdp_port *xdp)
+{
+    struct nmio_region *region = xdp->port.region;
+    uint32_t index, count = xsk_ring_cons__peek(&xdp->completed, AFXDP_RING, &index);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t address = *xsk_ring_cons__comp_addr(&xdp->completed, index + i);
+        nmio_release(region, (uint32_t)(address / region->chunk_bytes));
+    }
+    if (count > 0)
+        xsk_ring_cons__release(&xdp->completed, count);
+    xdp->outstanding -= count;
+}
+
+static bool unsent(const struct afxdp_port *xdp)
+{
+    return __atomic_load_n(xdp->sending.consumer, __ATOMIC_ACQUIRE) != *xdp->sending.producer;
+}
+
+/* In copy mode a call sends a few frames and says EAGAIN while there are more. */
+static int kick(struct afxdp_port *xdp)
+{
+    int fd = xsk_socket__fd(xdp->socket);
+    while (unsent(xdp) && xsk_ring_prod__needs_wakeup(&xdp->sending)) {
+        if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 || errno == EAGAIN) {
+            reclaim(xdp);
+            continue;
+        }
+        return errno == EBUSY || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
+    }
+    return 0;
+}
+
+static int afxdp_output(struct nmio_port *base)
+{
+    struct afxdp_port *xdp = (struct afxdp_port *)base;
+    struct nmio_tx *tx = base->tx;
+    uint32_t index, count = tx->count;
+    reclaim(xdp);
+    if (count > AFXDP_RING - xdp->outstanding)
+        count = AFXDP_RING - xdp->outstanding;
+    if (count > 0 && xsk_ring_prod__reserve(&xdp->sending, count, &index) == count) {
+        for (uint32_t i = 0; i < count; i++) {
+            const struct nmio_tx_desc *desc = &tx->desc[i];
+            *xsk_ring_prod__tx_desc(&xdp->sending, index + i) =
+                (struct xdp_desc){.addr = (uint64_t)(desc->head - base->region->base), .len = desc->head_bytes};
+            base->tx_bytes += desc->head_bytes;
+        }
+        xsk_ring_prod__submit(&xdp->sending, count);
+        base->tx_frames += count;
+        xdp->outstanding += count;
+        tx->count -= count;
+        memmove(tx->desc, tx->desc + count, tx->count * sizeof(*tx->desc));
+    }
+    int error = kick(xdp);
+    reclaim(xdp);
+    tx->space = AFXDP_RING - xdp->outstanding - tx->count;
+    return error;
+}
+
+static int afxdp_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
+{
+    struct afxdp_port *xdp = (struct afxdp_port *)base;
+    struct pollfd fds[2] = {{.fd = xsk_socket__fd(xdp->socket), .events = POLLIN},
+                            {.fd = wake_fd, .events = POLLIN}};
+    if (xdp->outstanding > 0 && (timeout_ns < 0 || timeout_ns > 1000000))
+        timeout_ns = 1000000; /* completions don't wake; slots are wanted back */
+    struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &limit, NULL) < 0 && errno != EINTR)
+        return -errno;
+    reclaim(xdp);
+    return (fds[0].revents & (POLLERR | POLLNVAL)) != 0 ? -ENETDOWN : 0;
+}
+
+static void afxdp_close(struct nmio_port *base)
+{
+    struct afxdp_port *xdp = (struct afxdp_port *)base;
+    if (xdp->socket != NULL)
+        xsk_socket__delete(xdp->socket);
+    if (xdp->umem != NULL)
+        xsk_umem__delete(xdp->umem);
+    free(xdp);
+}
+
+static const struct nmio_port_ops afxdp_ops = {"afxdp",      afxdp_input, afxdp_release,
+                                               afxdp_output, afxdp_wait,  afxdp_close};
+
+static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue, bool zero_copy)
+{
+    struct xsk_socket_config config = {
+        .rx_size = AFXDP_RING,
+        .tx_size = AFXDP_RING,
+        .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
+        .bind_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | (zero_copy ? XDP_ZEROCOPY : XDP_COPY)),
+    };
+    struct timespec pause = {0, AFXDP_BIND_PAUSE_NS};
+    for (int tries = 0;; tries++) {
+        int error =
+            xsk_socket__create(&xdp->socket, ifname, queue, xdp->umem, &xdp->received, &xdp->sending, &config);
+        if (error != -EBUSY || tries == AFXDP_BIND_TRIES)
+            return error;
+        nanosleep(&pause, NULL);
+    }
+}
+
+static int open_socket(struct afxdp_port *xdp, struct afxdp_filter *filter, const char *ifname, uint32_t queue,
+                       bool *zero_copy)
+{
+    struct nmio_region *region = xdp->port.region;
+    struct xsk_umem_config config = {.fill_size = AFXDP_RING,
+                                     .comp_size = AFXDP_RING,
+                                     .frame_size = region->chunk_bytes,
+                                     .frame_headroom = 0};
+    uint64_t bytes = (uint64_t)region->chunk_count * region->chunk_bytes;
+    int error = xsk_umem__create(&xdp->umem, region->base, bytes, &xdp->fill, &xdp->completed, &config);
+    if (error != 0)
+        return error;
+    *zero_copy = true;
+    error = bind_queue(xdp, ifname, queue, true);
+    if (error != 0 && error != -EBUSY) {
+        *zero_copy = false;
+        error = bind_queue(xdp, ifname, queue, false);
+    }
+    if (error != 0)
+        return error;
+    refill(xdp);
+    int fd = xsk_socket__fd(xdp->socket);
+    return bpf_map_update_elem(filter->sockets_fd, &queue, &fd, BPF_ANY) < 0 ? -errno : 0;
+}
+
+int afxdp_open(struct nmio_port **port, struct afxdp_filter *filter, const char *ifname, uint32_t queue,
+               bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
+{
+    if (region->chunk_bytes > (uint32_t)sysconf(_SC_PAGESIZE))
+        return -EINVAL;
+    struct afxdp_port *xdp = calloc(1, sizeof(*xdp));
+    if (xdp == NULL)
+        return -ENOMEM;
+    xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1};
+    xdp->rx_flags = checksum_ok ? NMIO_RX_CHECKSUM_OK : 0;
+    int error = open_socket(xdp, filter, ifname, queue, zero_copy);
+    if (error != 0) {
+        afxdp_close(&xdp->port);
+        return error;
+    }
+    tx->space = AFXDP_RING < tx->capacity ? AFXDP_RING : tx->capacity;
+    *port = &xdp->port;
+    return 0;
+}
+
+#else /* built without libxdp, libbpf or clang */
+
+bool afxdp_built(void)
+{
+    return false;
+}
+
+int afxdp_filter_open(struct afxdp_filter **filter, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
+{
+    (void)filter, (void)ifindex, (void)tcp_port, (void)own_address, (void)native;
+    return -ENOSYS;
+}
+
+int afxdp_filter_address(struct afxdp_filter *filter, const uint8_t *address, uint32_t len_bytes)
+{
+    (void)filter, (void)address, (void)len_bytes;
+    return -ENOSYS;
+}
+
+void afxdp_filter_close(struct afxdp_filter *filter)
+{
+    (void)filter;
+}
+
+int afxdp_open(struct nmio_port **port, struct afxdp_filter *filter, const char *ifname, uint32_t queue,
+               bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
+{
+    (void)port, (void)filter, (void)ifname, (void)queue, (void)checksum_ok, (void)region, (void)tx, (void)zero_copy;
+    return -ENOSYS;
+}
+
+#endif

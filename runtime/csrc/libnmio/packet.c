@@ -1,0 +1,202 @@
+#define _GNU_SOURCE
+#include "packet.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vnet.h"
+
+#define PACKET_BATCH 64
+
+struct packet_port {
+    struct nmio_port port;
+    int fd;
+    uint8_t *rx; /* [PACKET_BATCH][VNET_RX_BYTES] */
+};
+
+static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
+{
+    struct packet_port *packet = (struct packet_port *)base;
+    struct mmsghdr messages[PACKET_BATCH];
+    struct iovec iov[PACKET_BATCH];
+    uint32_t wanted = max < PACKET_BATCH ? max : PACKET_BATCH;
+    for (uint32_t i = 0; i < wanted; i++) {
+        iov[i] = (struct iovec){packet->rx + (size_t)i * VNET_RX_BYTES, VNET_RX_BYTES};
+        messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[i], .msg_iovlen = 1}};
+    }
+    int got = recvmmsg(packet->fd, messages, wanted, MSG_DONTWAIT, NULL);
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    uint32_t count = 0;
+    for (int i = 0; i < got; i++) {
+        uint8_t *at = iov[i].iov_base;
+        struct virtio_net_hdr header;
+        if (messages[i].msg_len < sizeof(header))
+            continue;
+        memcpy(&header, at, sizeof(header));
+        batch[count] = (struct nmio_rx){.data = at + sizeof(header),
+                                        .len_bytes = messages[i].msg_len - (uint32_t)sizeof(header),
+                                        .flags = vnet_rx_flags(&header)};
+        base->rx_bytes += batch[count].len_bytes;
+        count++;
+    }
+    base->rx_frames += count;
+    return (int)count;
+}
+
+static void packet_release(struct nmio_port *base, struct nmio_rx *batch, uint32_t count)
+{
+    (void)base;
+    (void)batch;
+    (void)count;
+}
+
+/* One system call for up to PACKET_BATCH descriptors; the number sent, or -errno of the first. */
+static int send_batch(struct packet_port *packet, uint32_t first)
+{
+    struct nmio_tx *tx = packet->port.tx;
+    struct mmsghdr messages[PACKET_BATCH];
+    struct virtio_net_hdr headers[PACKET_BATCH];
+    struct iovec iov[PACKET_BATCH][VNET_IOVECS];
+    uint32_t wanted = tx->count - first < PACKET_BATCH ? tx->count - first : PACKET_BATCH;
+    for (uint32_t i = 0; i < wanted; i++) {
+        uint32_t len_bytes;
+        int iovecs = vnet_gather(tx, &tx->desc[first + i], &headers[i], iov[i], &len_bytes);
+        messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = iov[i], .msg_iovlen = (size_t)iovecs}};
+    }
+    int sent = sendmmsg(packet->fd, messages, wanted, MSG_DONTWAIT);
+    for (int i = 0; i < sent; i++)
+        packet->port.tx_bytes += messages[i].msg_len - sizeof(struct virtio_net_hdr);
+    return sent < 0 ? -errno : sent;
+}
+
+static int packet_output(struct nmio_port *base)
+{
+    struct packet_port *packet = (struct packet_port *)base;
+    struct nmio_tx *tx = base->tx;
+    uint32_t done = 0;
+    int error = 0;
+    while (done < tx->count) {
+        int sent = send_batch(packet, done);
+        if (sent == -EAGAIN || sent == -EINTR || sent == -ENOBUFS)
+            break;
+        if (sent == -ENETDOWN || sent == -ENXIO) {
+            error = sent;
+            break;
+        }
+        if (sent < 0) { /* this one can't go: dropped, as a wire would */
+            base->tx_dropped++;
+            vnet_release(base, &tx->desc[done++]);
+            continue;
+        }
+        base->tx_frames += (uint32_t)sent;
+        for (int i = 0; i < sent; i++)
+            vnet_release(base, &tx->desc[done++]);
+    }
+    vnet_done(base, done);
+    return error;
+}
+
+static int packet_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
+{
+    return vnet_wait(base, ((struct packet_port *)base)->fd, timeout_ns, wake_fd);
+}
+
+static void packet_close(struct nmio_port *base)
+{
+    struct packet_port *packet = (struct packet_port *)base;
+    if (packet->fd >= 0)
+        close(packet->fd);
+    if (packet->rx != NULL)
+        munmap(packet->rx, (size_t)PACKET_BATCH * VNET_RX_BYTES);
+    free(packet);
+}
+
+static const struct nmio_port_ops packet_ops = {"packet",      packet_input, packet_release,
+                                                packet_output, packet_wait,  packet_close};
+
+/* What isn't ours is not copied to us: TCP to the port; in own-address mode also ARP, ICMP and TCP to any port. Offsets
+ * are those of Ethernet frames without VLAN tag (tagged ones stay with the kernel); IPv6 extension headers don't match and stay with the kernel. */
+static int set_filter(int fd, uint16_t tcp_port, bool own_address)
+{
+    uint32_t any = own_address ? 1 : 0;
+    struct sock_filter code[] = {
+        /* A tag that the NIC took off is not in the frame. */
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        /* 0: the type */
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 4, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 10, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_ARP, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, any ? 0xffffffff : 0),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        /* 6: IPv4 */
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 1, 0),
+        BPF_STMT(BPF_RET | BPF_K, any ? 0xffffffff : 0),
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
+        BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
+        BPF_STMT(BPF_JMP | BPF_JA, 4),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        /* 13: IPv6 */
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 0, 3),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 56),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, tcp_port, 0, 1), /* 16: the port */
+        BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+        BPF_STMT(BPF_RET | BPF_K, any ? 0xffffffff : 0),
+    };
+    struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+    return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ? -errno : 0;
+}
+
+static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_port, bool own_address)
+{
+    int one = 1, buffer_bytes = 8 << 20;
+    struct sockaddr_ll address = {
+        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
+    packet->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (packet->fd < 0)
+        return -errno;
+    int error = set_filter(packet->fd, tcp_port, own_address);
+    if (error != 0)
+        return error;
+    setsockopt(packet->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof(buffer_bytes));
+    setsockopt(packet->fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer_bytes, sizeof(buffer_bytes));
+    if (setsockopt(packet->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
+        setsockopt(packet->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
+        bind(packet->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        return -errno;
+    return 0;
+}
+
+int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool own_address,
+                struct nmio_region *region, struct nmio_tx *tx, uint32_t gather_max)
+{
+    struct packet_port *packet = calloc(1, sizeof(*packet));
+    if (packet == NULL)
+        return -ENOMEM;
+    packet->port = (struct nmio_port){.ops = &packet_ops, .region = region, .tx = tx, .gather_max = gather_max};
+    packet->fd = -1;
+    packet->rx = mmap(NULL, (size_t)PACKET_BATCH * VNET_RX_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int error = packet->rx == MAP_FAILED ? -ENOMEM : packet_attach(packet, ifindex, tcp_port, own_address);
+    if (error != 0) {
+        if (packet->rx == MAP_FAILED)
+            packet->rx = NULL;
+        packet_close(&packet->port);
+        return error;
+    }
+    *port = &packet->port;
+    return 0;
+}

@@ -1,0 +1,90 @@
+#define _GNU_SOURCE
+#include "region.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static size_t pages(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+/* Slots begin on a page: the buffers in front of them fill whole pages. */
+static uint32_t whole_pages_of_chunks(uint32_t count, uint32_t chunk_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    while ((size_t)count * chunk_bytes % page != 0)
+        count++;
+    return count;
+}
+
+int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset, uint32_t chunk_bytes,
+                       uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count)
+{
+    memset(region, 0, sizeof(*region));
+    buffer_count = whole_pages_of_chunks(buffer_count, chunk_bytes);
+    uint64_t chunk_count = (uint64_t)buffer_count + slot_count + spare_count;
+    if (chunk_count >= NMIO_NONE)
+        return -EFBIG;
+    size_t bytes = pages(chunk_count * chunk_bytes);
+    uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED)
+        return -errno;
+    region->base = base;
+    region->chunk_bytes = chunk_bytes;
+    region->first_slot = buffer_count;
+    region->first_spare = buffer_count + slot_count;
+    region->chunk_count = (uint32_t)chunk_count;
+    uint8_t *slots = base + (size_t)buffer_count * chunk_bytes;
+    size_t slots_bytes = (size_t)slot_count * chunk_bytes;
+    /* The last page of the file may go on with its tables: the first spare begins in it, and that is harmless, as
+     * spares are written before they are sent. */
+    void *mapped = slots_bytes > 0 ? mmap(slots, slots_bytes, PROT_READ | PROT_WRITE,
+                                          MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)slots_offset)
+                                   : slots;
+    region->free_buffers = calloc(buffer_count, sizeof(uint32_t));
+    region->in_flight = calloc(chunk_count, 1);
+    if (mapped == MAP_FAILED || region->free_buffers == NULL || region->in_flight == NULL) {
+        int error = mapped == MAP_FAILED ? errno : ENOMEM;
+        nmio_region_destroy(region);
+        return -error;
+    }
+    for (uint32_t i = 0; i < buffer_count; i++)
+        region->free_buffers[i] = buffer_count - 1 - i;
+    region->free_count = buffer_count;
+    return 0;
+}
+
+void nmio_region_destroy(struct nmio_region *region)
+{
+    if (region->base != NULL)
+        munmap(region->base, pages((size_t)region->chunk_count * region->chunk_bytes));
+    free(region->free_buffers);
+    free(region->in_flight);
+    memset(region, 0, sizeof(*region));
+}
+
+int nmio_tx_create(struct nmio_tx *tx, uint32_t capacity)
+{
+    memset(tx, 0, sizeof(*tx));
+    tx->capacity = capacity;
+    tx->piece_capacity = capacity * NMIO_PIECES_MAX;
+    tx->space = capacity;
+    tx->desc = calloc(capacity, sizeof(*tx->desc));
+    tx->piece = calloc(tx->piece_capacity, sizeof(*tx->piece));
+    if (tx->desc != NULL && tx->piece != NULL)
+        return 0;
+    nmio_tx_destroy(tx);
+    return -ENOMEM;
+}
+
+void nmio_tx_destroy(struct nmio_tx *tx)
+{
+    free(tx->desc);
+    free(tx->piece);
+    memset(tx, 0, sizeof(*tx));
+}

@@ -1,0 +1,17 @@
+/* Set-up of a region: address space with buffers, the image's slots as a private mapping, and spares. */
+#ifndef SANDSTORM_REGION_H
+#define SANDSTORM_REGION_H
+
+#include "nmio.h"
+
+/* Maps buffer_count buffers, slot_count slots of the file fd from slots_offset on (page-aligned; private: what is
+ * patched is copied by the kernel, a page at a time) and spare_count spares. Returns 0, or -errno. */
+int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset, uint32_t chunk_bytes,
+                       uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count);
+void nmio_region_destroy(struct nmio_region *region);
+
+/* Room for capacity descriptors. Returns 0, or -ENOMEM. */
+int nmio_tx_create(struct nmio_tx *tx, uint32_t capacity);
+void nmio_tx_destroy(struct nmio_tx *tx);
+
+#endif

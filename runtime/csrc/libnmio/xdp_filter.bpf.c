@@ -1,0 +1,124 @@
+/* Which frames go to the socket of their queue and which to the kernel.
+ *
+ * Shared mode: TCP to one of our addresses and the served port, nothing else. Own-address mode: all TCP and ICMP to
+ * our addresses, ARP and neighbour solicitations for them. Fragments, VLAN-tagged frames and IPv6 extension headers go
+ * to the kernel: a fragment has no port to judge by, and a request that needs one is rare enough to be lost. */
+#include "xdp_filter.h"
+
+#include <linux/bpf.h>
+#include <linux/icmpv6.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+struct {
+    __uint(type, BPF_MAP_TYPE_XSKMAP);
+    __uint(max_entries, XDP_FILTER_QUEUES);
+    __type(key, __u32);
+    __type(value, __u32);
+} xdp_filter_sockets SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct xdp_filter_config);
+} xdp_filter_configs SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, XDP_FILTER_ADDRESSES);
+    __type(key, __u32);
+    __type(value, __u8);
+} xdp_filter_ipv4 SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_HASH);
+    __uint(max_entries, XDP_FILTER_ADDRESSES);
+    __type(key, struct in6_addr);
+    __type(value, __u8);
+} xdp_filter_ipv6 SEC(".maps");
+
+struct arp_ipv4 {
+    __u8 fixed[8], sender_mac[6], sender_ip[4], target_mac[6];
+    __u32 target_ip;
+} __attribute__((packed));
+
+static __always_inline int is_tcp_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+{
+    const struct tcphdr *tcp = at;
+    if ((const void *)(tcp + 1) > end)
+        return 0;
+    return config->own_address || tcp->dest == bpf_htons(config->tcp_port);
+}
+
+static __always_inline int is_ipv4_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+{
+    const struct iphdr *ip = at;
+    if ((const void *)(ip + 1) > end || ip->ihl < 5 || (ip->frag_off & bpf_htons(0x3fff)) != 0)
+        return 0;
+    __u32 destination = ip->daddr;
+    if (!bpf_map_lookup_elem(&xdp_filter_ipv4, &destination))
+        return 0;
+    if (ip->protocol == IPPROTO_ICMP)
+        return config->own_address;
+    return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
+}
+
+static __always_inline int is_ipv6_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+{
+    const struct ipv6hdr *ip = at;
+    if ((const void *)(ip + 1) > end)
+        return 0;
+    struct in6_addr destination = ip->daddr;
+    int ours = bpf_map_lookup_elem(&xdp_filter_ipv6, &destination) != 0;
+    if (ip->nexthdr == IPPROTO_TCP)
+        return ours && is_tcp_ours(config, ip + 1, end);
+    if (!config->own_address || ip->nexthdr != IPPROTO_ICMPV6)
+        return 0;
+    if (ours)
+        return 1;
+    /* A solicitation to a multicast group: for one of our addresses? */
+    const struct icmp6hdr *icmp = (const void *)(ip + 1);
+    const struct in6_addr *target = (const void *)(icmp + 1);
+    if ((const void *)(target + 1) > end || icmp->icmp6_type != 135)
+        return 0;
+    struct in6_addr wanted = *target;
+    return bpf_map_lookup_elem(&xdp_filter_ipv6, &wanted) != 0;
+}
+
+static __always_inline int is_arp_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+{
+    const struct arp_ipv4 *arp = at;
+    if (!config->own_address || (const void *)(arp + 1) > end)
+        return 0;
+    __u32 target = arp->target_ip;
+    return bpf_map_lookup_elem(&xdp_filter_ipv4, &target) != 0;
+}
+
+SEC("xdp")
+int xdp_filter(struct xdp_md *context)
+{
+    const void *at = (const void *)(long)context->data, *end = (const void *)(long)context->data_end;
+    const struct ethhdr *eth = at;
+    __u32 zero = 0;
+    const struct xdp_filter_config *config = bpf_map_lookup_elem(&xdp_filter_configs, &zero);
+    if (!config || (const void *)(eth + 1) > end)
+        return XDP_PASS;
+    int ours = 0;
+    if (eth->h_proto == bpf_htons(ETH_P_IP))
+        ours = is_ipv4_ours(config, eth + 1, end);
+    else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+        ours = is_ipv6_ours(config, eth + 1, end);
+    else if (eth->h_proto == bpf_htons(ETH_P_ARP))
+        ours = is_arp_ours(config, eth + 1, end);
+    /* Without a socket on this queue the kernel gets it. */
+    return ours ? bpf_redirect_map(&xdp_filter_sockets, context->rx_queue_index, XDP_PASS) : XDP_PASS;
+}
+
+char xdp_filter_license[] SEC("license") = "Dual BSD/GPL";

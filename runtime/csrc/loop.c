@@ -1,0 +1,166 @@
+#define _GNU_SOURCE
+#include "loop.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOP_BATCH 64
+#define LOOP_SECRET_NS 120000000000ull /* a cookie is good for this long at least */
+
+struct worker {
+    struct nmio_port *port;
+    struct stack *stack;
+    size_t stack_bytes;
+    int wake_fd;
+    bool busy_poll, drained;
+    atomic_bool stop, drain;
+    uint64_t rotated_ns;
+};
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int64_t wall_s(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec;
+}
+
+struct worker *worker_create(const struct stack_config *config, const struct image *image, struct nmio_port *port,
+                             bool busy_poll)
+{
+    size_t bytes = stack_memory_bytes(config, image, port->region);
+    struct worker *worker = bytes > 0 ? calloc(1, sizeof(*worker)) : NULL;
+    if (worker == NULL)
+        return NULL;
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    worker->port = port;
+    worker->busy_poll = busy_poll;
+    worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    worker->stack_bytes = bytes;
+    if (memory != MAP_FAILED)
+        worker->stack = stack_init(memory, bytes, config, image, port->region, port->tx);
+    if (worker->stack == NULL || worker->wake_fd < 0) {
+        worker_destroy(worker);
+        return NULL;
+    }
+    worker->rotated_ns = monotonic_ns();
+    return worker;
+}
+
+void worker_destroy(struct worker *worker)
+{
+    if (worker->stack != NULL)
+        munmap(worker->stack, worker->stack_bytes);
+    if (worker->wake_fd >= 0)
+        close(worker->wake_fd);
+    free(worker);
+}
+
+static void rotate_secret(struct worker *worker, uint64_t now_ns)
+{
+    uint8_t secret[STACK_SECRET_BYTES];
+    if (now_ns - worker->rotated_ns < LOOP_SECRET_NS)
+        return;
+    if (getrandom(secret, sizeof(secret), GRND_NONBLOCK) == sizeof(secret))
+        stack_rotate_secret(worker->stack, secret);
+    worker->rotated_ns = now_ns;
+}
+
+/* Sends what there is; goes on while the ring takes more and connections wait for it. */
+static int send_all(struct worker *worker)
+{
+    for (;;) {
+        stack_output(worker->stack);
+        int error = worker->port->ops->output(worker->port);
+        if (error != 0 || !stack_waits_for_space(worker->stack) || worker->port->tx->space == 0 ||
+            worker->port->tx->count > 0)
+            return error;
+    }
+}
+
+int worker_round(struct worker *worker)
+{
+    struct nmio_rx batch[LOOP_BATCH];
+    struct nmio_port *port = worker->port;
+    int received = port->ops->input(port, batch, LOOP_BATCH);
+    uint64_t now_ns = monotonic_ns();
+    stack_clock(worker->stack, now_ns, wall_s());
+    rotate_secret(worker, now_ns);
+    if (atomic_load_explicit(&worker->drain, memory_order_relaxed) && !worker->drained) {
+        worker->drained = true;
+        stack_drain(worker->stack);
+    }
+    if (received > 0)
+        stack_input(worker->stack, batch, (uint32_t)received);
+    int error = send_all(worker);
+    if (received > 0)
+        port->ops->release(port, batch, (uint32_t)received);
+    return error != 0 ? error : received;
+}
+
+static int64_t sleep_ns(const struct worker *worker)
+{
+    uint64_t deadline_ns = stack_deadline_ns(worker->stack), now_ns = monotonic_ns();
+    if (worker->busy_poll || deadline_ns <= now_ns)
+        return 0;
+    return deadline_ns == UINT64_MAX ? -1 : (int64_t)(deadline_ns - now_ns);
+}
+
+int worker_run(struct worker *worker)
+{
+    while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
+        int received = worker_round(worker);
+        if (received < 0)
+            return received;
+        if (received > 0)
+            continue;
+        int64_t timeout_ns = sleep_ns(worker);
+        if (timeout_ns == 0)
+            continue;
+        int error = worker->port->ops->wait(worker->port, timeout_ns, worker->wake_fd);
+        if (error != 0)
+            return error;
+        eventfd_t ignored;
+        eventfd_read(worker->wake_fd, &ignored);
+    }
+    return 0;
+}
+
+void worker_stop(struct worker *worker)
+{
+    atomic_store(&worker->stop, true);
+    eventfd_write(worker->wake_fd, 1);
+}
+
+void worker_drain(struct worker *worker)
+{
+    atomic_store(&worker->drain, true);
+    eventfd_write(worker->wake_fd, 1);
+}
+
+struct stack *worker_stack(const struct worker *worker)
+{
+    return worker->stack;
+}
+
+uint64_t worker_memory_bytes(const struct worker *worker)
+{
+    return worker->stack_bytes;
+}
+
+void nmio_port_close(struct nmio_port *port)
+{
+    port->ops->close(port);
+}

@@ -1,0 +1,33 @@
+/* The worker: one port, one stack, one thread. The only place that reads clocks. */
+#ifndef SANDSTORM_LOOP_H
+#define SANDSTORM_LOOP_H
+
+#include "libnmio/nmio.h"
+#include "stack.h"
+
+struct worker;
+
+/* A worker over an open port; port, image and what they stand on must outlive it. Returns NULL without memory, or if
+ * the configuration is out of bounds. */
+struct worker *worker_create(const struct stack_config *config, const struct image *image, struct nmio_port *port,
+                             bool busy_poll);
+void worker_destroy(struct worker *worker);
+
+/* Serves until worker_stop. Returns 0, or -errno of the port. */
+int worker_run(struct worker *worker);
+
+/* One round without sleeping; frames received, or -errno. */
+int worker_round(struct worker *worker);
+
+/* From any thread or signal handler. */
+void worker_stop(struct worker *worker);
+/* Ends idle connections, finishes the others, accepts no more. */
+void worker_drain(struct worker *worker);
+
+struct stack *worker_stack(const struct worker *worker);
+/* Bytes that the stack was laid out in. */
+uint64_t worker_memory_bytes(const struct worker *worker);
+
+void nmio_port_close(struct nmio_port *port);
+
+#endif
