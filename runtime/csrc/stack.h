@@ -27,7 +27,6 @@ struct stack_config {
     bool own_address; /* we are this host on the link: answer ARP, neighbour discovery and echo */
     uint32_t address_count;
     struct stack_address addresses[STACK_ADDRESSES_MAX];
-    struct stack_address gateways[2]; /* family 0: none; where off-link peers are reached in own-address mode */
     uint32_t mtu_bytes;               /* of the interface */
     uint32_t gather_max;              /* of the port */
     uint32_t max_connections;

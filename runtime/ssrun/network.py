@@ -1,0 +1,215 @@
+"""The kernel's side of an interface: looked at, and for a TAP set up, through netlink."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import ipaddress
+import socket
+import struct
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from .errors import SsrunError
+
+Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+IFA_F_NODAD = 0x02
+SO_ATTACH_FILTER = 26
+SOL_PACKET = 263
+PACKET_ADD_MEMBERSHIP = 1
+PACKET_MR_ALLMULTI = 2
+TAP_NETWORKS4 = ipaddress.IPv4Network("198.18.0.0/15")  # set aside for benchmarks, RFC 2544: nobody routes it
+TAP_PREFIX4 = 24
+TAP_PREFIX6 = 64
+
+
+@dataclass
+class Interface:
+    """An interface as the kernel has it."""
+
+    name: str
+    index: int
+    mac: bytes
+    mtu_bytes: int
+    up: bool
+    addresses: list[Interface4or6] = field(default_factory=list)
+
+    @property
+    def sysfs(self) -> Path:
+        """Its folder below /sys."""
+        return Path("/sys/class/net") / self.name
+
+    @property
+    def is_physical(self) -> bool:
+        """Is there a device behind it? Not for veth, bridges, bonds and VLANs."""
+        return (self.sysfs / "device").exists()
+
+    @property
+    def driver(self) -> str:
+        """The driver's name; of a virtual interface its kind."""
+        link = self.sysfs / "device" / "driver"
+        if link.exists():
+            return link.resolve().name
+        with IPRoute() as route:
+            info = route.get_links(self.index)[0].get_attr("IFLA_LINKINFO")
+        return str(info.get_attr("IFLA_INFO_KIND")) if info else "unknown"
+
+    @property
+    def rx_queues(self) -> int:
+        """Receive queues in use."""
+        return max(1, len(list((self.sysfs / "queues").glob("rx-*"))))
+
+
+def look_up(name: str) -> Interface:
+    """An existing interface. Raises SsrunError."""
+    with IPRoute() as route:
+        found = route.link_lookup(ifname=name)
+        if not found:
+            raise SsrunError(f"no interface {name}; `ip link` lists them, tap:NAME makes a TAP device")
+        link = route.get_links(found[0])[0]
+        interface = Interface(
+            name=name,
+            index=found[0],
+            mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
+            mtu_bytes=int(link.get_attr("IFLA_MTU")),
+            up=bool(link["flags"] & 1),
+        )
+        for message in route.get_addr(index=interface.index):
+            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            interface.addresses.append(ipaddress.ip_interface(f"{address}/{message['prefixlen']}"))
+    return interface
+
+
+def usable(interface: Interface) -> None:
+    """Raises SsrunError if nothing can be served on it."""
+    if not interface.up:
+        raise SsrunError(f"{interface.name} is down; `ip link set {interface.name} up`")
+    if len(interface.mac) != 6:
+        raise SsrunError(f"{interface.name} is no Ethernet interface")
+
+
+def _taken_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Networks that this host has addresses in or routes to, but for default routes."""
+    taken = []
+    with IPRoute() as route:
+        for message in route.get_addr():
+            address = message.get_attr("IFA_ADDRESS")
+            taken.append(ipaddress.ip_interface(f"{address}/{message['prefixlen']}").network)
+        for message in route.get_routes():
+            target = message.get_attr("RTA_DST")
+            if target and message["dst_len"]:
+                taken.append(ipaddress.ip_network(f"{target}/{message['dst_len']}", strict=False))
+    return taken
+
+
+def default_pair(name: str, version: int) -> tuple[Interface4or6, Interface4or6]:
+    """Addresses for both ends of a TAP, ours and the kernel's, that clash with nothing here."""
+    taken = [network for network in _taken_networks() if network.version == version]
+    digest = hashlib.sha256(name.encode()).digest()
+    if version == 6:
+        network6 = ipaddress.IPv6Network((b"\xfd" + digest[:5] + bytes(10), TAP_PREFIX6))
+        return (ipaddress.ip_interface(f"{network6[2]}/{TAP_PREFIX6}"), ipaddress.ip_interface(f"{network6[1]}/64"))
+    for network in TAP_NETWORKS4.subnets(new_prefix=TAP_PREFIX4):
+        if not any(network.overlaps(other) for other in taken):  # type: ignore[arg-type]
+            ours, theirs = network[2], network[1]
+            return (ipaddress.ip_interface(f"{ours}/{TAP_PREFIX4}"), ipaddress.ip_interface(f"{theirs}/{TAP_PREFIX4}"))
+    raise SsrunError("no free network for the TAP device; choose with --address and --host-address")
+
+
+def partner(address: Interface4or6) -> Interface4or6:
+    """An address for the kernel's side in the network of one of ours."""
+    network = address.network
+    for candidate in (network[1], network[2]):
+        if candidate != address.ip:
+            return ipaddress.ip_interface(f"{candidate}/{network.prefixlen}")
+    raise SsrunError(f"{address} leaves no room for the kernel's side; give --host-address")
+
+
+def stable_mac(seed: str) -> bytes:
+    """A locally administered MAC, the same at every start."""
+    return b"\x02" + hashlib.sha256(seed.encode()).digest()[:5]
+
+
+def set_up_tap(name: str, mtu_bytes: int, host_addresses: Iterable[Interface4or6]) -> Interface:
+    """Gives the kernel's side of a TAP its MTU and addresses and sets it up; all gone with the device."""
+    try:
+        with IPRoute() as route:
+            index = route.link_lookup(ifname=name)[0]
+            route.link("set", index=index, mtu=mtu_bytes)
+            for address in host_addresses:
+                flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
+                route.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
+            route.link("set", index=index, state="up")
+    except NetlinkError as error:
+        raise SsrunError(f"tap:{name} can't be set up: {error.args[-1]}; choose other addresses") from None
+    return look_up(name)
+
+
+def _drop_all() -> bytes:
+    """A classic BPF program, "return 0", as SO_ATTACH_FILTER takes it; the buffer must live through the call."""
+    return struct.pack("HBBI", 0x06, 0, 0, 0)
+
+
+class PortReservation:
+    """Keeps the kernel from answering the served port with RST while we serve it on an interface.
+
+    Listening sockets of the kernel's own hold the port; a filter in front drops whatever comes to them. So nothing else
+    can take the port, and nothing is left when this process is gone, however it ends.
+    """
+
+    def __init__(self, interface: str, port: int) -> None:
+        """Raises SsrunError if another server has the port."""
+        self.sockets: list[socket.socket] = []
+        with ExitStack() as stack:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                sock = self._listen(family, interface, port)
+                if sock is not None:
+                    self.sockets.append(stack.enter_context(sock))
+            stack.pop_all()
+
+    @staticmethod
+    def _listen(family: socket.AddressFamily, interface: str, port: int) -> socket.socket | None:
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                return None
+            raise
+        try:
+            program = ctypes.create_string_buffer(_drop_all())
+            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(("", port))
+            sock.listen(1)
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRINUSE:
+                raise SsrunError(
+                    f"port {port} is taken by another server on this host; stop it, or choose with --port"
+                ) from None
+            if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6:
+                return None
+            raise SsrunError(f"port {port} can't be reserved: {error.strerror}") from None
+        return sock
+
+    def close(self) -> None:
+        """Gives the port back."""
+        for sock in self.sockets:
+            sock.close()
+
+
+def join_all_multicast(name: str) -> socket.socket:
+    """Lets multicast (neighbour solicitations for addresses of ours) through the NIC's filter while the socket is open."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    membership = struct.pack("iHH8s", socket.if_nametoindex(name), PACKET_MR_ALLMULTI, 0, b"")
+    sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
+    return sock

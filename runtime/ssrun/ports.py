@@ -1,0 +1,291 @@
+"""Chooses and opens ports: one a worker, with the region that it sends from."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import network
+from ._sandstorm import ffi, lib
+from .errors import SsrunError
+from .loader import ImageFile
+from .network import Interface4or6
+
+RING = 2048  # descriptors, and so spare slots
+BUFFERS = 4096  # to receive into (AF_XDP) and for small frames
+TAP, PCAP = "tap:", "pcap:"
+BACKENDS = ("auto", "afxdp", "packet", "tap")
+
+
+@dataclass
+class Options:
+    """What the command line asks for."""
+
+    iface: str
+    backend: str = "auto"
+    addresses: list[Interface4or6] = field(default_factory=list)
+    host_addresses: list[Interface4or6] = field(default_factory=list)
+    port: int = 80
+    workers: int | None = None
+    superframe: int = lib.NMIO_GATHER_MAX
+    verify_checksums: bool = False
+
+
+@dataclass
+class Opened:
+    """Ports that are open, and what is to be said of them."""
+
+    backend: str
+    interface: str
+    mac: bytes
+    mtu_bytes: int
+    own_address: bool
+    addresses: list[Interface4or6]
+    ports: list[Any] = field(default_factory=list)  # struct nmio_port *
+    gather_max: int = 1
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def _fail(what: str, error: int, hints: dict[int, str] | None = None) -> SsrunError:
+    hint = (hints or {}).get(-error)
+    if hint is None and -error in (errno.EPERM, errno.EACCES):
+        hint = "run it as root"
+    return SsrunError(f"{what}: {os.strerror(-error)}" + (f"; {hint}" if hint else ""))
+
+
+class Opener:
+    """Opens the ports of one run; everything is closed with the stack it was given."""
+
+    def __init__(self, options: Options, image: ImageFile, stack: ExitStack) -> None:
+        """Nothing is opened yet."""
+        self.options = options
+        self.image = image
+        self.stack = stack
+
+    def open(self) -> Opened:
+        """Opens what the options name. Raises SsrunError."""
+        options = self.options
+        if options.iface.startswith(TAP):
+            return self._tap(options.iface.removeprefix(TAP))
+        if options.iface.startswith(PCAP):
+            return self._pcap(options.iface.removeprefix(PCAP))
+        if options.backend == "tap":
+            raise SsrunError(f"--backend tap makes its own device; write --iface tap:{options.iface}")
+        if options.host_addresses:
+            raise SsrunError("--host-address is for tap:NAME; the kernel's side of an interface stays as it is")
+        interface = network.look_up(options.iface)
+        network.usable(interface)
+        return self._existing(interface)
+
+    def _memory(self) -> tuple[Any, Any]:
+        """A region and a TX queue."""
+        header = self.image.header
+        region = ffi.new("struct nmio_region *")
+        offset = self.image.slots.offset
+        error = lib.nmio_region_create(
+            region, self.image.fd, offset, header.slot_bytes, BUFFERS, header.slot_count, RING
+        )
+        if error:
+            raise _fail("the image's slots can't be mapped", error)
+        self.stack.callback(lib.nmio_region_destroy, region)
+        tx = ffi.new("struct nmio_tx *")
+        if lib.nmio_tx_create(tx, RING):
+            raise SsrunError("out of memory")
+        self.stack.callback(lib.nmio_tx_destroy, tx)
+        return region, tx
+
+    def _keep(self, port: Any) -> Any:
+        self.stack.callback(lib.nmio_port_close, port[0])
+        return port[0]
+
+    def _superframe(self) -> int:
+        return max(1, min(self.options.superframe, lib.NMIO_GATHER_MAX))
+
+    def _tap_addresses(self, name: str) -> tuple[list[Interface4or6], list[Interface4or6]]:
+        ours, theirs = list(self.options.addresses), list(self.options.host_addresses)
+        if not ours:
+            given = list(theirs)
+            families = [version for bit, version in ((1, 4), (2, 6)) if self.image.header.families & bit]
+            wanted = {address.version for address in given}
+            for version in families:
+                if version in wanted:
+                    ours.append(network.partner(next(a for a in given if a.version == version)))
+                elif not given:
+                    pair = network.default_pair(name, version)
+                    ours.append(pair[0])
+                    theirs.append(pair[1])
+        for address in ours:
+            if not any(other.version == address.version for other in theirs):
+                theirs.append(network.partner(address))
+        return ours, theirs
+
+    def _tap(self, name: str) -> Opened:
+        if self.options.backend not in ("auto", "tap"):
+            raise SsrunError(f"tap:{name} is served by the tap backend only; leave --backend out")
+        if not 0 < len(name.encode()) < 16 or "/" in name or any(c.isspace() for c in name):
+            raise SsrunError(f"{name!r} is no interface name: 1 to 15 characters, no slash or space")
+        if (Path("/sys/class/net") / name).exists():
+            raise SsrunError(f"an interface {name} exists already; choose another name")
+        ours, theirs = self._tap_addresses(name)
+        workers = self.options.workers or 1
+        opened = Opened(
+            backend="tap",
+            interface=name,
+            mac=network.stable_mac(f"{name} {ours[0]}"),
+            mtu_bytes=int(self.image.header.mtu_bytes),
+            own_address=True,
+            addresses=ours,
+            gather_max=self._superframe(),
+        )
+        hints = {errno.ENOENT: "load the tun module", errno.EBUSY: "the name is in use"}
+        for _ in range(workers):
+            region, tx = self._memory()
+            port = ffi.new("struct nmio_port **")
+            error = lib.tap_open(port, name.encode(), workers > 1, region, tx, opened.gather_max)
+            if error:
+                raise _fail(f"tap:{name} can't be made", error, hints)
+            opened.ports.append(self._keep(port))
+        network.set_up_tap(name, opened.mtu_bytes, theirs)
+        opened.details["host_addresses"] = [str(address) for address in theirs]
+        return opened
+
+    def _pcap(self, paths: str) -> Opened:
+        source, _, target = paths.partition(":")
+        if not source or not target:
+            raise SsrunError("write --iface pcap:IN.pcap:OUT.pcap")
+        if not self.options.addresses:
+            raise SsrunError("a capture needs --address: whom its packets are for")
+        region, tx = self._memory()
+        port = ffi.new("struct nmio_port **")
+        error = lib.pcap_open(port, os.fsencode(source), os.fsencode(target), region, tx)
+        if error:
+            raise _fail(f"{source}", error, {errno.EINVAL: "it must be a classic pcap file of Ethernet frames"})
+        return Opened(
+            backend="pcap",
+            interface=source,
+            mac=network.stable_mac("pcap"),
+            mtu_bytes=int(self.image.header.mtu_bytes),
+            own_address=True,
+            addresses=list(self.options.addresses),
+            ports=[self._keep(port)],
+        )
+
+    def _existing(self, interface: network.Interface) -> Opened:
+        own = bool(self.options.addresses)
+        families = {version for bit, version in ((1, 4), (2, 6)) if self.image.header.families & bit}
+        addresses = self.options.addresses or [a for a in interface.addresses if a.version in families]
+        if not addresses:
+            raise SsrunError(f"{interface.name} has no address to serve on; `ip addr add` one, or give --address")
+        for address in self.options.addresses:
+            if any(address.ip == other.ip for other in interface.addresses):
+                raise SsrunError(f"{address.ip} is the kernel's on {interface.name}; leave --address out to share it")
+        opened = Opened(
+            backend=self.options.backend,
+            interface=interface.name,
+            mac=interface.mac,
+            mtu_bytes=min(interface.mtu_bytes, int(self.image.header.mtu_bytes)),
+            own_address=own,
+            addresses=addresses[: lib.STACK_ADDRESSES_MAX],
+        )
+        if interface.mtu_bytes < self.image.header.mtu_bytes:
+            opened.notes.append(
+                f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every segment "
+                "is cut again (slow); build with 'mtu:' as the interface has it"
+            )
+        if own:
+            self.stack.callback(network.join_all_multicast(interface.name).close)
+        else:
+            self.stack.callback(network.PortReservation(interface.name, self.options.port).close)
+        self._choose(interface, opened)
+        return opened
+
+    def _choose(self, interface: network.Interface, opened: Opened) -> None:
+        backend = self.options.backend
+        if backend == "auto" and not interface.is_physical:
+            opened.notes.append(f"{interface.name} is virtual ({interface.driver}): superframes through AF_PACKET")
+            backend = "packet"
+        if backend == "auto":
+            try:
+                self._afxdp(interface, opened)
+                return
+            except SsrunError as error:
+                opened.notes.append(f"AF_XDP can't be used ({error}): AF_PACKET instead")
+                backend = "packet"
+        if backend == "packet":
+            self._packet(interface, opened)
+        else:
+            self._afxdp(interface, opened)
+
+    def _packet(self, interface: network.Interface, opened: Opened) -> None:
+        if (self.options.workers or 1) != 1:
+            raise SsrunError("AF_PACKET serves with one worker; leave --workers out")
+        opened.backend = "packet"
+        opened.gather_max = self._superframe()
+        region, tx = self._memory()
+        port = ffi.new("struct nmio_port **")
+        error = lib.packet_open(
+            port, interface.index, self.options.port, opened.own_address, region, tx, opened.gather_max
+        )
+        if error:
+            raise _fail(f"a packet socket on {interface.name} can't be opened", error)
+        opened.ports.append(self._keep(port))
+
+    def _filter(self, interface: network.Interface, opened: Opened) -> Any:
+        native = ffi.new("bool *")
+        holder = ffi.new("struct afxdp_filter **")
+        error = lib.afxdp_filter_open(holder, interface.index, self.options.port, opened.own_address, native)
+        hints = {
+            errno.ENOSYS: "this build has no AF_XDP; install libxdp-dev, libbpf-dev and clang, and install ssrun again",
+            errno.EBUSY: f"another XDP program is there; `ip link set {interface.name} xdp off` removes it",
+        }
+        if error:
+            raise _fail(f"no XDP program can be attached to {interface.name}", error, hints)
+        self.stack.callback(lib.afxdp_filter_close, holder[0])
+        for address in opened.addresses:
+            packed = address.ip.packed
+            error = lib.afxdp_filter_address(holder[0], packed, len(packed))
+            if error:
+                raise _fail("the XDP program's addresses can't be set", error)
+        opened.details["xdp"] = "native" if native[0] else "generic"
+        return holder[0]
+
+    def _afxdp(self, interface: network.Interface, opened: Opened) -> None:
+        queues = interface.rx_queues
+        workers = self.options.workers or queues
+        if workers != queues:
+            raise SsrunError(
+                f"{interface.name} has {queues} receive queues and each needs a worker of its own: --workers {queues}, "
+                f"or `ethtool -L {interface.name} combined {workers}`"
+            )
+        if self.image.header.slot_bytes > os.sysconf("SC_PAGESIZE"):
+            raise SsrunError("the image's slots are larger than a page, which AF_XDP can't send; build with a smaller MTU")
+        opened.backend = "afxdp"
+        opened.gather_max = 1
+        filter_ = self._filter(interface, opened)
+        # On veth a local sender leaves checksums unfinished, and AF_XDP has no flag that says so.
+        trusted = interface.driver == "veth" and not self.options.verify_checksums
+        hints = {errno.EBUSY: "another AF_XDP program has the queue; stop it"}
+        zero_copy = ffi.new("bool *")
+        for queue in range(queues):
+            region, tx = self._memory()
+            port = ffi.new("struct nmio_port **")
+            error = lib.afxdp_open(
+                port, filter_, interface.name.encode(), queue, trusted, region, tx, zero_copy
+            )
+            if error:
+                raise _fail(f"queue {queue} of {interface.name} can't be bound", error, hints)
+            opened.ports.append(self._keep(port))
+        opened.details["zero_copy"] = bool(zero_copy[0])
+
+
+def parse_address(text: str) -> Interface4or6:
+    """ADDR or ADDR/LEN; without a length a common one. Raises ValueError."""
+    if "/" not in text:
+        text += "/24" if ipaddress.ip_address(text).version == 4 else "/64"
+    return ipaddress.ip_interface(text)
