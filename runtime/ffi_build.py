@@ -108,10 +108,14 @@ def afxdp() -> tuple[str, list[str], list[str]]:
         return "", [], []
     words = ",".join(str(byte) for byte in program)
     text = f"const unsigned char xdp_filter_object[] __attribute__((aligned(8))) = {{{words}}};\n"
-    return text + "const unsigned int xdp_filter_object_bytes = sizeof(xdp_filter_object);\n", ["-DSANDSTORM_AFXDP"], [
-        "xdp",
-        "bpf",
-    ]
+    return (
+        text + "const unsigned int xdp_filter_object_bytes = sizeof(xdp_filter_object);\n",
+        ["-DSANDSTORM_AFXDP"],
+        [
+            "xdp",
+            "bpf",
+        ],
+    )
 
 
 def make() -> FFI:

@@ -16,7 +16,6 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
-
 from ssrun._sandstorm import ffi, lib
 
 SERVER_MAC = "02:00:00:00:00:01"
@@ -271,7 +270,11 @@ class Client:
         if flags != "S":
             options = [("NOP", None), ("NOP", None), ("Timestamp", (self.ts_value, self.ts_echo))]
             fields.setdefault("options", options if self.timestamps else [])
-        defaults = {"seq": self.seq % 2**32, "ack": self.ack % 2**32 if "A" in flags else 0, "window": self.window}
+        defaults = {
+            "seq": self.seq % 2**32,
+            "ack": self.ack % 2**32 if "A" in flags else 0,
+            "window": self.window,
+        }
         tcp = TCP(sport=self.port, dport=80, flags=flags, **(defaults | fields))
         ip = IPv6(src=CLIENT_IP6, dst=SERVER_IP6) if self.v6 else IP(src=CLIENT_IP, dst=SERVER_IP)
         frame = Ether(src=CLIENT_MAC, dst=SERVER_MAC) / ip / tcp

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, field
-from typing import Any
 
 from ssrun._sandstorm import ffi, lib
 
@@ -101,7 +100,15 @@ class ModelImage:
             head = self.add_response(200, b"", more, len(body))
             unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n", None)
             row = struct.pack(
-                "<6IqQ", get, head, unmodified, self.string(etag), len(etag), encoding, page.last_modified_s, len(body)
+                "<6IqQ",
+                get,
+                head,
+                unmodified,
+                self.string(etag),
+                len(etag),
+                encoding,
+                page.last_modified_s,
+                len(body),
             )
             self.tables["variants"].append(row)
         return path, first, len(bodies)
@@ -119,7 +126,16 @@ class ModelImage:
             self.add_frame(stream[at : at + self.segment_bytes], moving=at == 0)
         count = len(self.tables["frames"]) - first_frame
         row = struct.pack(
-            "<QIIIHHHHI", len(stream), first_frame, count, len(head), status, 0, DATE_OFFSET, CONNECTION_OFFSET, 0
+            "<QIIIHHHHI",
+            len(stream),
+            first_frame,
+            count,
+            len(head),
+            status,
+            0,
+            DATE_OFFSET,
+            CONNECTION_OFFSET,
+            0,
         )
         self.tables["responses"].append(row)
         self.streams.append(stream)

@@ -17,8 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from . import build as building
+from . import content, image, inspect, pcap, verify
 from . import extract as extracting
-from . import image, inspect, pcap, verify
 from .errors import SsccError
 from .manifest import Manifest, load
 from .reader import Reader, ReadRoute, open_image
@@ -128,7 +128,7 @@ def build(source: Path, output: Path, as_json: bool, quiet: bool) -> None:
 @command
 def check(manifest: Path) -> None:
     """Checks a MANIFEST and the files it names, without building."""
-    building.content.find(load(manifest), manifest.parent)
+    content.find(load(manifest), manifest.parent)
     click.echo(f"{manifest}: good")
 
 

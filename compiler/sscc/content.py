@@ -43,7 +43,12 @@ MEDIA_TYPES = {
     ".yaml": "application/yaml",
 }
 TEXT_TYPES = {"application/json", "application/xml", "application/manifest+json", "image/svg+xml"}
-COMPRESSIBLE = TEXT_TYPES | {"application/wasm", "application/javascript", "application/xhtml+xml", "font/ttf"}
+COMPRESSIBLE = TEXT_TYPES | {
+    "application/wasm",
+    "application/javascript",
+    "application/xhtml+xml",
+    "font/ttf",
+}
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,9 @@ def _walk(folder: Path, top: Path, seen: frozenset[Path], problems: list[Problem
                 problems.append(Problem("a symbolic link to nothing, or to itself; remove it", str(path)))
                 continue
             if not real.is_relative_to(top):
-                problems.append(Problem("a symbolic link that leaves the root; copy the file, or exclude it", str(path)))
+                problems.append(
+                    Problem("a symbolic link that leaves the root; copy the file, or exclude it", str(path))
+                )
                 continue
         if entry.is_dir():
             real = path.resolve()

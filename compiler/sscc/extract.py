@@ -37,7 +37,7 @@ def extract(reader: Reader, target: Path, *, force: bool) -> tuple[int, int]:
         raise SsccError(Problem(f"can't be made: {error.strerror}", str(target))) from None
     for route in routes:
         response = reader.identity(route)
-        if response is None or (route.path.endswith(b"/") and _has_file(reader, route, routes, files)):
+        if response is None or (route.path.endswith(b"/") and _has_file(route, routes, files)):
             continue
         relative = _relative(route)
         if relative is None or not _inside(target, relative):
@@ -55,7 +55,7 @@ def extract(reader: Reader, target: Path, *, force: bool) -> tuple[int, int]:
     return count, size_bytes
 
 
-def _has_file(reader: Reader, route: ReadRoute, routes: list[ReadRoute], files: set[bytes]) -> bool:
+def _has_file(route: ReadRoute, routes: list[ReadRoute], files: set[bytes]) -> bool:
     """Does a file's own route have what stands for its folder?"""
     wanted = route.variants[0].get_response
     depth = route.path.count(b"/")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import lz4.frame
-
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
@@ -45,7 +44,7 @@ def slot_bytes(manifest: Manifest) -> int:
 
 
 def _file_chunks(response: Response, chunk_bytes: int) -> Iterator[tuple[bytes, bool]]:
-    """A response's stream in chunks of chunk_bytes, each with whether it is the last. Checks what a file held before."""
+    """A response's stream in chunks, each with whether it is the last. A file must hold what it held before."""
     waiting = response.head
     done = 0
     if isinstance(response.body, bytes):
@@ -60,7 +59,9 @@ def _file_chunks(response: Response, chunk_bytes: int) -> Iterator[tuple[bytes, 
                 yield waiting[:chunk_bytes], done == response.stream_bytes
                 waiting = waiting[chunk_bytes:]
         if sha256.hexdigest() != response.body.sha256:
-            raise SsccError(Problem("changed while it was read; build again when it is quiet", str(response.body.path)))
+            raise SsccError(
+                Problem("changed while it was read; build again when it is quiet", str(response.body.path))
+            )
     while waiting:
         done += len(waiting[:chunk_bytes])
         yield waiting[:chunk_bytes], done == response.stream_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -16,8 +16,10 @@ from .errors import Problem, SsccError
 
 # Fields that follow from the content or the connection; a manifest that set them could only be wrong.
 OWN_FIELDS = frozenset(
-    "connection content-encoding content-length content-range date etag keep-alive last-modified location "
-    "server te trailer transfer-encoding upgrade vary".split()
+    (
+        *("connection", "content-encoding", "content-length", "content-range", "date", "etag", "keep-alive"),
+        *("last-modified", "location", "server", "te", "trailer", "transfer-encoding", "upgrade", "vary"),
+    )
 )
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
 FIELD_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?\Z")  # RFC 9110 section 5.5
@@ -71,9 +73,7 @@ class Root(Model):
     path: str = Field(description="The folder, relative to the manifest.")
     at: Annotated[str, AfterValidator(_mount)] = Field("/", description="The path that its files appear under.")
     include: list[str] = Field(["**"], description="Files to take, as globs relative to the folder.")
-    exclude: list[str] = Field(
-        ["**/.git/**", "**/.svn/**", "**/.hg/**"], description="Files to leave out, as globs."
-    )
+    exclude: list[str] = Field(["**/.git/**", "**/.svn/**", "**/.hg/**"], description="Files to leave out, as globs.")
 
 
 class Encodings(Model):
@@ -149,15 +149,16 @@ def _key_node(node: Node, place: tuple[int | str, ...]) -> Node:
     if isinstance(parent, MappingNode):
         for key, _ in parent.value:
             if str(key.value) == str(place[-1]):
-                return key
+                return cast(Node, key)
     return parent
 
 
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """Keys of the model that a place is in."""
+    models: dict[str, type[Model]] = {"roots": Root, "rules": Rule, "encodings": Encodings}
     model: type[Model] = Manifest
     for step in place:
-        model = {"roots": Root, "rules": Rule, "encodings": Encodings}.get(str(step), model)
+        model = models.get(str(step), model)
     return list(model.model_fields)
 
 

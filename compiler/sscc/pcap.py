@@ -23,7 +23,7 @@ SERVER6 = bytes.fromhex("20010db8" + "00" * 11 + "01")
 CLIENT6 = bytes.fromhex("20010db8" + "00" * 11 + "02")
 FIRST_PORT, PORTS = 1024, 64000
 TCP_BYTES = 32  # with timestamps
-SYN_OPTIONS = bytes.fromhex("020405a0" "0402" "080a" "00000001" "00000000" "01" "030307")
+SYN_OPTIONS = bytes.fromhex("020405a00402080a000000010000000001030307")
 TIMESTAMPS = bytes.fromhex("0101080a0000000100000001")
 ACK_EVERY = 2  # segments, as delayed ACKs go
 

@@ -72,11 +72,11 @@ struct tcb_entry {
 struct packet {
     uint8_t *frame; /* Ethernet header */
     uint8_t *ip;
-    uint8_t *payload;       /* behind the IP header */
+    uint8_t *payload; /* behind the IP header */
     uint32_t payload_bytes; /* as the IP header says, all there */
-    uint8_t family;         /* SSI_FAMILY_* */
-    uint8_t local;          /* index of our address that it is for */
-    bool checksum_ok;       /* the transport checksum needs no check */
+    uint8_t family; /* SSI_FAMILY_* */
+    uint8_t local; /* index of our address that it is for */
+    bool checksum_ok; /* the transport checksum needs no check */
 };
 
 /* libeth */

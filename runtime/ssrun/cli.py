@@ -19,7 +19,7 @@ from .ports import BACKENDS, Opened, Opener, Options, parse_address
 from .server import Limits, Server
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[Interface4or6]):
     """ADDR or ADDR/LEN."""
 
     name = "ADDR/LEN"
@@ -125,16 +125,53 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--iface", required=True, metavar="NAME", help="An interface, tap:NAME (made, and gone on exit) or pcap:IN:OUT.")
+@click.option(
+    "--iface",
+    required=True,
+    metavar="NAME",
+    help="An interface, tap:NAME (made, and gone on exit) or pcap:IN:OUT.",
+)
 @click.option("--address", "addresses", type=Address(), multiple=True, help="Be this host on the link (repeatable).")
 @click.option("--host-address", "host_addresses", type=Address(), multiple=True, help="The kernel's side of a TAP.")
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True, help="TCP port to serve.")
-@click.option("--backend", type=click.Choice(BACKENDS), default="auto", show_default=True, help="How to reach the interface.")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="auto",
+    show_default=True,
+    help="How to reach the interface.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads; one a queue unless given.")
-@click.option("--superframe", type=click.IntRange(1, 44), default=44, show_default=True, help="Segments behind one header, on virtual interfaces; 1: frame by frame.")
-@click.option("--max-connections", type=click.IntRange(1, 1 << 24), default=65536, show_default=True, help="Of each worker.")
-@click.option("--keep-alive", type=click.FloatRange(0.1, 86400), default=65.0, show_default=True, metavar="SECONDS", help="An idle connection is closed after this.")
-@click.option("--request-timeout", type=click.FloatRange(0.1, 86400), default=20.0, show_default=True, metavar="SECONDS", help="A request must be whole after this.")
+@click.option(
+    "--superframe",
+    type=click.IntRange(1, 44),
+    default=44,
+    show_default=True,
+    help="Segments behind one header, on virtual interfaces; 1: frame by frame.",
+)
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1, 1 << 24),
+    default=65536,
+    show_default=True,
+    help="Of each worker.",
+)
+@click.option(
+    "--keep-alive",
+    type=click.FloatRange(0.1, 86400),
+    default=65.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="An idle connection is closed after this.",
+)
+@click.option(
+    "--request-timeout",
+    type=click.FloatRange(0.1, 86400),
+    default=20.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A request must be whole after this.",
+)
 @click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too.")
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
 @click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping.")

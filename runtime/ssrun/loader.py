@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 import lz4.frame
 from elftools.elf.elffile import ELFFile
@@ -150,7 +150,7 @@ class ImageFile:
         found: dict[str, Section] = {}
         assert self._map is not None
         try:
-            elf = ELFFile(self._map)
+            elf = ELFFile(cast(IO[bytes], self._map))
             if not elf.little_endian or elf.elfclass != 64:
                 raise self._error("not a 64-bit little-endian ELF file, so no packet image")
             for each in elf.iter_sections():

@@ -115,11 +115,17 @@ def default_pair(name: str, version: int) -> tuple[Interface4or6, Interface4or6]
     digest = hashlib.sha256(name.encode()).digest()
     if version == 6:
         network6 = ipaddress.IPv6Network((b"\xfd" + digest[:5] + bytes(10), TAP_PREFIX6))
-        return (ipaddress.ip_interface(f"{network6[2]}/{TAP_PREFIX6}"), ipaddress.ip_interface(f"{network6[1]}/64"))
+        return (
+            ipaddress.ip_interface(f"{network6[2]}/{TAP_PREFIX6}"),
+            ipaddress.ip_interface(f"{network6[1]}/64"),
+        )
     for network in TAP_NETWORKS4.subnets(new_prefix=TAP_PREFIX4):
-        if not any(network.overlaps(other) for other in taken):  # type: ignore[arg-type]
+        if not any(network.overlaps(other) for other in taken):
             ours, theirs = network[2], network[1]
-            return (ipaddress.ip_interface(f"{ours}/{TAP_PREFIX4}"), ipaddress.ip_interface(f"{theirs}/{TAP_PREFIX4}"))
+            return (
+                ipaddress.ip_interface(f"{ours}/{TAP_PREFIX4}"),
+                ipaddress.ip_interface(f"{theirs}/{TAP_PREFIX4}"),
+            )
     raise SsrunError("no free network for the TAP device; choose with --address and --host-address")
 
 
@@ -160,8 +166,8 @@ def _drop_all() -> bytes:
 class PortReservation:
     """Keeps the kernel from answering the served port with RST while we serve it on an interface.
 
-    Listening sockets of the kernel's own hold the port; a filter in front drops whatever comes to them. So nothing else
-    can take the port, and nothing is left when this process is gone, however it ends.
+    Listening sockets of the kernel's own hold the port; a filter in front drops whatever comes to them. So
+    nothing else can take the port, and nothing is left when this process is gone, however it ends.
     """
 
     def __init__(self, interface: str, port: int) -> None:
@@ -208,7 +214,7 @@ class PortReservation:
 
 
 def join_all_multicast(name: str) -> socket.socket:
-    """Lets multicast (neighbour solicitations for addresses of ours) through the NIC's filter while the socket is open."""
+    """Lets multicast (neighbour solicitations for us) through the NIC's filter while the socket is open."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     membership = struct.pack("iHH8s", socket.if_nametoindex(name), PACKET_MR_ALLMULTI, 0, b"")
     sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)

@@ -105,7 +105,7 @@ class Opener:
         return port[0]
 
     def _superframe(self) -> int:
-        return max(1, min(self.options.superframe, lib.NMIO_GATHER_MAX))
+        return max(1, min(self.options.superframe, int(lib.NMIO_GATHER_MAX)))
 
     def _tap_addresses(self, name: str) -> tuple[list[Interface4or6], list[Interface4or6]]:
         ours, theirs = list(self.options.addresses), list(self.options.host_addresses)
@@ -195,8 +195,8 @@ class Opener:
         )
         if interface.mtu_bytes < self.image.header.mtu_bytes:
             opened.notes.append(
-                f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every segment "
-                "is cut again (slow); build with 'mtu:' as the interface has it"
+                f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every "
+                "segment is cut again (slow); build with 'mtu:' as the interface has it"
             )
         if own:
             self.stack.callback(network.join_all_multicast(interface.name).close)
@@ -241,7 +241,7 @@ class Opener:
         holder = ffi.new("struct afxdp_filter **")
         error = lib.afxdp_filter_open(holder, interface.index, self.options.port, opened.own_address, native)
         hints = {
-            errno.ENOSYS: "this build has no AF_XDP; install libxdp-dev, libbpf-dev and clang, and install ssrun again",
+            errno.ENOSYS: "built without AF_XDP; install libxdp-dev, libbpf-dev and clang, then ssrun again",
             errno.EBUSY: f"another XDP program is there; `ip link set {interface.name} xdp off` removes it",
         }
         if error:
@@ -260,11 +260,13 @@ class Opener:
         workers = self.options.workers or queues
         if workers != queues:
             raise SsrunError(
-                f"{interface.name} has {queues} receive queues and each needs a worker of its own: --workers {queues}, "
-                f"or `ethtool -L {interface.name} combined {workers}`"
+                f"{interface.name} has {queues} receive queues and each needs its own worker: --workers {queues}, or "
+                f" `ethtool -L {interface.name} combined {workers}`"
             )
         if self.image.header.slot_bytes > os.sysconf("SC_PAGESIZE"):
-            raise SsrunError("the image's slots are larger than a page, which AF_XDP can't send; build with a smaller MTU")
+            raise SsrunError(
+                "the image's slots are larger than a page, which AF_XDP can't send; build with a smaller MTU"
+            )
         opened.backend = "afxdp"
         opened.gather_max = 1
         filter_ = self._filter(interface, opened)
@@ -275,9 +277,7 @@ class Opener:
         for queue in range(queues):
             region, tx = self._memory()
             port = ffi.new("struct nmio_port **")
-            error = lib.afxdp_open(
-                port, filter_, interface.name.encode(), queue, trusted, region, tx, zero_copy
-            )
+            error = lib.afxdp_open(port, filter_, interface.name.encode(), queue, trusted, region, tx, zero_copy)
             if error:
                 raise _fail(f"queue {queue} of {interface.name} can't be bound", error, hints)
             opened.ports.append(self._keep(port))

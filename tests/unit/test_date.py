@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-
 from ssrun._sandstorm import ffi, lib
 
 NOW_S = 1_700_000_000
@@ -22,7 +21,14 @@ def parse(text: bytes) -> int | None:
 
 def test_format_and_parse_agree_with_the_library() -> None:
     source = random.Random(7)
-    seconds = [0, 951782399, 951782400, 4107542399, 4107542400, *(source.randrange(1 << 33) for _ in range(5000))]
+    seconds = [
+        0,
+        951782399,
+        951782400,
+        4107542399,
+        4107542400,
+        *(source.randrange(1 << 33) for _ in range(5000)),
+    ]
     for second in seconds:
         out = ffi.new("uint8_t[29]")
         lib.date_format(second, out)

@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import pytest
-
 from ssrun._sandstorm import ffi, lib
 
 REQUEST_BYTES_MAX = 16384
@@ -120,7 +119,7 @@ def test_versions() -> None:
 
 
 def test_every_prefix_is_partial() -> None:
-    data = b"\r\nGET /%41 HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"x\"\r\nAccept-Encoding: gzip;q=0.5\r\n\r\n"
+    data = b'\r\nGET /%41 HTTP/1.1\r\nHost: a\r\nIf-None-Match: "x"\r\nAccept-Encoding: gzip;q=0.5\r\n\r\n'
     for length in range(len(data)):
         assert parse(data[:length])[0] == 0
     assert parse(data)[0] == len(data)

@@ -361,8 +361,10 @@ def test_a_full_pool_drops_and_the_peer_may_come_again(image: Image) -> None:
 
 
 def test_frames_in_flight_are_never_patched(model: ModelImage, image: Image) -> None:
-    """A slow port: nothing is completed while many connections ask for the same file. Host.complete asserts that every
-    frame still is what it was when it was enqueued."""
+    """A slow port: nothing is completed while many connections ask for the same file.
+
+    Host.complete asserts that every frame still is what it was when it was enqueued.
+    """
     host = Host(image, ring=32, prompt=False)
     clients = [Client(host, port=50000 + i) for i in range(12)]
     for client in clients:

@@ -153,7 +153,8 @@ static int check_responses(const struct image *image)
         const struct ssi_response *r = &image->responses[i];
         if (r->status < 200 || r->status > 599 || r->head_bytes == 0 || r->stream_bytes < r->head_bytes)
             return fail(IMAGE_ERROR_RESPONSE, i);
-        if (r->frame_count == 0 || r->first_frame >= h->frame_count || r->frame_count > h->frame_count - r->first_frame)
+        if (r->frame_count == 0 || r->first_frame >= h->frame_count ||
+            r->frame_count > h->frame_count - r->first_frame)
             return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
         uint64_t before_last = (uint64_t)(r->frame_count - 1) * h->segment_bytes;
         if (r->stream_bytes <= before_last || r->stream_bytes - before_last > h->segment_bytes)

@@ -13,8 +13,8 @@
 struct image_sections {
     const void *header, *strings, *buckets, *routes, *variants, *responses, *errors, *frames;
     const uint8_t *slots; /* may be NULL where only the tables are looked at */
-    uint64_t header_bytes, strings_bytes, buckets_bytes, routes_bytes, variants_bytes, responses_bytes,
-        errors_bytes, frames_bytes, slots_bytes;
+    uint64_t header_bytes, strings_bytes, buckets_bytes, routes_bytes, variants_bytes, responses_bytes, errors_bytes,
+        frames_bytes, slots_bytes;
 };
 
 /* A validated image. */

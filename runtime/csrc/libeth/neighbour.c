@@ -84,9 +84,8 @@ static void nd_advertise(struct stack *stack, const struct packet *packet, const
                              .hop_limit = 255};
     memcpy(ip->source, question->target, 16);
     memcpy(ip->destination, solicited ? asked->source : all_nodes, 16);
-    *answer = (struct wire_neighbour){.icmp.type = ICMPV6_NEIGHBOUR_ADVERTISEMENT,
-                                      .option_type = ND_OPTION_TARGET,
-                                      .option_units = 1};
+    *answer = (struct wire_neighbour){
+        .icmp.type = ICMPV6_NEIGHBOUR_ADVERTISEMENT, .option_type = ND_OPTION_TARGET, .option_units = 1};
     answer->icmp.rest = be32((solicited ? ND_FLAG_SOLICITED : 0u) | ND_FLAG_OVERRIDE);
     memcpy(answer->target, question->target, 16);
     memcpy(answer->option_mac, stack->config.mac, ETH_ADDRESS_BYTES);

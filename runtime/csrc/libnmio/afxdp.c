@@ -133,8 +133,7 @@ static void refill(struct afxdp_port *xdp)
     if (count == 0 || xsk_ring_prod__reserve(&xdp->fill, count, &index) != count)
         return;
     for (uint32_t i = 0; i < count; i++)
-        *xsk_ring_prod__fill_addr(&xdp->fill, index + i) =
-            (uint64_t)nmio_buffer_take(region) * region->chunk_bytes;
+        *xsk_ring_prod__fill_addr(&xdp->fill, index + i) = (uint64_t)nmio_buffer_take(region) * region->chunk_bytes;
     xsk_ring_prod__submit(&xdp->fill, count);
 }
 
@@ -226,8 +225,7 @@ static int afxdp_output(struct nmio_port *base)
 static int afxdp_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
     struct afxdp_port *xdp = (struct afxdp_port *)base;
-    struct pollfd fds[2] = {{.fd = xsk_socket__fd(xdp->socket), .events = POLLIN},
-                            {.fd = wake_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = xsk_socket__fd(xdp->socket), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
     if (xdp->outstanding > 0 && (timeout_ns < 0 || timeout_ns > 1000000))
         timeout_ns = 1000000; /* completions don't wake; slots are wanted back */
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
@@ -272,10 +270,8 @@ static int open_socket(struct afxdp_port *xdp, struct afxdp_filter *filter, cons
                        bool *zero_copy)
 {
     struct nmio_region *region = xdp->port.region;
-    struct xsk_umem_config config = {.fill_size = AFXDP_RING,
-                                     .comp_size = AFXDP_RING,
-                                     .frame_size = region->chunk_bytes,
-                                     .frame_headroom = 0};
+    struct xsk_umem_config config = {
+        .fill_size = AFXDP_RING, .comp_size = AFXDP_RING, .frame_size = region->chunk_bytes, .frame_headroom = 0};
     uint64_t bytes = (uint64_t)region->chunk_count * region->chunk_bytes;
     int error = xsk_umem__create(&xdp->umem, region->base, bytes, &xdp->fill, &xdp->completed, &config);
     if (error != 0)

@@ -163,8 +163,7 @@ static int set_filter(int fd, uint16_t tcp_port, bool own_address)
 static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_port, bool own_address)
 {
     int one = 1, buffer_bytes = 8 << 20;
-    struct sockaddr_ll address = {
-        .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
     packet->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (packet->fd < 0)
         return -errno;
@@ -180,8 +179,8 @@ static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_p
     return 0;
 }
 
-int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool own_address,
-                struct nmio_region *region, struct nmio_tx *tx, uint32_t gather_max)
+int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool own_address, struct nmio_region *region,
+                struct nmio_tx *tx, uint32_t gather_max)
 {
     struct packet_port *packet = calloc(1, sizeof(*packet));
     if (packet == NULL)

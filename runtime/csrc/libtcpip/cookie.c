@@ -21,7 +21,7 @@ static uint32_t mss_class(uint16_t mss)
 {
     uint32_t class = 7;
     while (class > 0 && mss_classes[class] > mss)
-        class--;
+        class --;
     return class;
 }
 
@@ -42,12 +42,8 @@ static uint32_t mac_bits(const struct cookie *c)
 static uint32_t cookie_mac(const uint8_t *secret, const struct tcp_flow *flow, uint64_t slot, uint32_t irs,
                            uint32_t class, const struct cookie *c)
 {
-    struct cookie_input input = {*flow,
-                                 slot,
-                                 irs,
-                                 (uint16_t)class,
-                                 c->wscale,
-                                 (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0))};
+    struct cookie_input input = {*flow,           slot,      irs,
+                                 (uint16_t)class, c->wscale, (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0))};
     return (uint32_t)siphash(secret, &input, sizeof(input)) & ((1u << mac_bits(c)) - 1);
 }
 

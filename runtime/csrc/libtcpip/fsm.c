@@ -228,8 +228,8 @@ static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
 
 static void window_update(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
-    bool newer = seq_lt(tcb->snd_wl1, segment->seq) ||
-                 (tcb->snd_wl1 == segment->seq && seq_leq(tcb->snd_wl2, segment->ack));
+    bool newer =
+        seq_lt(tcb->snd_wl1, segment->seq) || (tcb->snd_wl1 == segment->seq && seq_leq(tcb->snd_wl2, segment->ack));
     if (!newer)
         return;
     tcb->snd_wnd = segment->window << tcb->snd_wscale;

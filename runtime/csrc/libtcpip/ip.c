@@ -89,8 +89,7 @@ static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len
 
 void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok)
 {
-    struct packet packet = {
-        .frame = frame, .ip = frame + sizeof(struct wire_eth), .checksum_ok = checksum_ok};
+    struct packet packet = {.frame = frame, .ip = frame + sizeof(struct wire_eth), .checksum_ok = checksum_ok};
     uint32_t ip_bytes = len_bytes - (uint32_t)sizeof(struct wire_eth);
     uint8_t protocol = 0;
     if (ip_bytes < sizeof(struct wire_ipv4)) {
@@ -112,7 +111,8 @@ uint64_t ip_pseudo_sum(const struct packet *packet, uint8_t protocol, uint32_t p
 {
     const struct wire_ipv4 *v4 = (const struct wire_ipv4 *)packet->ip;
     const struct wire_ipv6 *v6 = (const struct wire_ipv6 *)packet->ip;
-    uint64_t addresses = packet->family == SSI_FAMILY_IPV4 ? checksum_sum(v4->source, 8) : checksum_sum(v6->source, 32);
+    uint64_t addresses =
+        packet->family == SSI_FAMILY_IPV4 ? checksum_sum(v4->source, 8) : checksum_sum(v6->source, 32);
     return addresses + checksum_pseudo(protocol, payload_bytes);
 }
 

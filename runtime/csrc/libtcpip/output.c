@@ -29,8 +29,7 @@ static void moving_fields_of(struct stack *stack, const struct tcp_span *span, s
     fields->connection = span->close ? close : keep_alive;
     fields->sum = 0;
     if (span->connection_offset != 0)
-        fields->sum +=
-            checksum_at(checksum_sum(fields->connection, SSI_CONNECTION_BYTES), span->connection_offset);
+        fields->sum += checksum_at(checksum_sum(fields->connection, SSI_CONNECTION_BYTES), span->connection_offset);
     if (span->date_offset == 0)
         return;
     fields->date = stack->date_text;

@@ -59,32 +59,32 @@ struct tcb {
     bool request_begun;  /* the idle deadline is that of a request */
     uint8_t retries;  /* timeouts since the last progress */
     uint8_t dupacks;
-    uint16_t mss;     /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
+    uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
 
     uint64_t snd_una, snd_nxt, snd_max; /* oldest unacknowledged, next to send, highest sent */
-    uint64_t snd_end;                   /* end of what was written */
+    uint64_t snd_end; /* end of what was written */
     uint32_t snd_wnd, snd_wl1, snd_wl2;
     uint32_t rcv_nxt, irs;
     uint32_t ts_recent, ts_offset;
     uint32_t last_ack_sent;
 
     uint32_t cwnd, ssthresh; /* bytes */
-    uint64_t recover;        /* RFC 6582: recovery ends when this is acknowledged */
+    uint64_t recover; /* RFC 6582: recovery ends when this is acknowledged */
     uint32_t srtt_us, rttvar_us, rto_us;
-    uint64_t rtt_end;     /* the segment being timed ends here; 0: none */
+    uint64_t rtt_end; /* the segment being timed ends here; 0: none */
     uint64_t rtt_sent_us;
 
-    uint64_t rto_deadline_us;  /* 0: not running */
+    uint64_t rto_deadline_us; /* 0: not running */
     uint64_t idle_deadline_us;
-    uint64_t timer_at_us;      /* where the wheel holds us; may be earlier than needed */
+    uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
     uint32_t ready_next;
     uint32_t table_hash;
 
-    uint32_t request;     /* buffer of unread bytes, or TCB_NONE */
+    uint32_t request; /* buffer of unread bytes, or TCB_NONE */
     uint32_t request_len; /* bytes in it */
-    uint64_t app;         /* the application's own */
+    uint64_t app; /* the application's own */
 
     uint8_t span_first, span_count;
     struct tcp_span spans[TCB_SPANS]; /* a ring */

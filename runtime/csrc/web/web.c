@@ -3,12 +3,13 @@
 #include "image/date.h"
 #include "stack_internal.h"
 
-#define DRAIN_BYTES_MAX 65536 /* a request's body is read and forgotten up to this; a longer one ends the connection */
+#define DRAIN_BYTES_MAX                                                                                              \
+    65536 /* a request's body is read and forgotten up to this; a longer one ends the connection */
 
 static void count_status(struct stack *stack, uint32_t status)
 {
-    static const enum counter by_class[] = {COUNTER_http_status_2xx, COUNTER_http_status_3xx,
-                                            COUNTER_http_status_4xx, COUNTER_http_status_5xx};
+    static const enum counter by_class[] = {COUNTER_http_status_2xx, COUNTER_http_status_3xx, COUNTER_http_status_4xx,
+                                            COUNTER_http_status_5xx};
     stack->counters[by_class[status / 100 - 2]]++;
 }
 

@@ -1,0 +1,49 @@
+# Everything an engineer does here. `make help` lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint format check-c sanitize bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(STAMP) ## install what is needed (Debian packages as root, Python packages into .venv)
+
+# A stale extension must never be tested: whatever it is made of makes it again.
+$(STAMP): pyproject.toml setup.py setup.cfg runtime/ffi_build.py $(C_FILES) runtime/csrc/libnmio/xdp_filter.bpf.c .ci/setup
+	.ci/setup $(VENV)
+	@touch $@
+
+demo: $(STAMP) ## build the example site and serve it to curl and a browser; DEMO_ONCE=1 ends after one look
+	$(PYTHON) manifests/demo/run.py
+
+test: $(STAMP) lint sanitize ## all checks and tests
+	$(PYTHON) -m pytest
+
+lint: $(STAMP) check-c ## formatters and linters
+	$(VENV)/bin/ruff check -q .
+	$(VENV)/bin/ruff format -q --check .
+	$(VENV)/bin/mypy compiler/sscc runtime/ssrun
+	$(VENV)/bin/clang-format --dry-run -Werror $(shell find runtime/csrc -name '*.[ch]')
+
+check-c: $(STAMP) ## the C files under gcc's warnings and analyzer, and cppcheck
+	.ci/check-c
+
+format: $(STAMP) ## format all files
+	$(VENV)/bin/ruff check -q --fix .
+	$(VENV)/bin/ruff format -q .
+	$(VENV)/bin/clang-format -i $(shell find runtime/csrc -name '*.[ch]')
+
+sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
+	.ci/sanitize $(VENV)
+
+bench: $(STAMP) ## requests per second beside nginx, into docs/benchmarks.md
+	$(PYTHON) tests/bench/nginx_compare.py
+
+clean: ## remove what was built
+	rm -rf $(VENV) .cache build/*.img build/*.img.lz4 runtime/ssrun/_sandstorm*.so *.egg-info
