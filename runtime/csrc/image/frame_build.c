@@ -27,7 +27,8 @@ static uint64_t put_ip(uint8_t *at, uint32_t ipv6, uint32_t segment_bytes)
                                .payload_bytes = be16((uint16_t)segment_bytes),
                                .next_header = IP_PROTOCOL_TCP,
                                .hop_limit = IP_TTL};
-        memcpy(ip.source, ipv6_addresses, sizeof(ipv6_addresses));
+        memcpy(ip.source, ipv6_addresses, 16);
+        memcpy(ip.destination, ipv6_addresses + 16, 16);
         memcpy(at, &ip, sizeof(ip));
         return checksum_sum(ipv6_addresses, sizeof(ipv6_addresses));
     }
@@ -36,7 +37,8 @@ static uint64_t put_ip(uint8_t *at, uint32_t ipv6, uint32_t segment_bytes)
                            .fragment = be16(IPV4_DONT_FRAGMENT),
                            .ttl = IP_TTL,
                            .protocol = IP_PROTOCOL_TCP};
-    memcpy(ip.source, ipv4_addresses, sizeof(ipv4_addresses));
+    memcpy(ip.source, ipv4_addresses, 4);
+    memcpy(ip.destination, ipv4_addresses + 4, 4);
     ip.checksum = (uint16_t)~checksum_fold(checksum_sum(&ip, sizeof(ip)));
     memcpy(at, &ip, sizeof(ip));
     return checksum_sum(ipv4_addresses, sizeof(ipv4_addresses));

@@ -253,14 +253,13 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
     return true;
 }
 
+/* The span that holds a position in [snd_una, snd_end). */
 static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
 {
-    for (uint32_t i = 0; i < tcb->span_count; i++) {
-        const struct tcp_span *span = &tcb->spans[(tcb->span_first + i) % TCB_SPANS];
-        if (position < span->end)
-            return span;
-    }
-    return NULL;
+    uint32_t i = 0;
+    while (i + 1u < tcb->span_count && position >= tcb->spans[(tcb->span_first + i) % TCB_SPANS].end)
+        i++;
+    return &tcb->spans[(tcb->span_first + i) % TCB_SPANS];
 }
 
 /* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing

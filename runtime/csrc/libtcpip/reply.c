@@ -18,7 +18,8 @@ void tcp_reply(struct stack *stack, const struct packet *packet, const struct wi
     tcp->destination_port = received->source_port;
     tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
     tcp->checksum = 0;
-    memcpy(tcp + 1, options, options_bytes);
+    if (options_bytes > 0)
+        memcpy(tcp + 1, options, options_bytes);
     uint64_t sum = ip_pseudo_sum(packet, IP_PROTOCOL_TCP, tcp_bytes) + checksum_sum(tcp, tcp_bytes);
     tcp->checksum = (uint16_t)~checksum_fold(sum);
     eth_output(stack, frame, (uint32_t)((uint8_t *)tcp - frame) + tcp_bytes, chunk);
