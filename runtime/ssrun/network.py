@@ -21,6 +21,7 @@ from .errors import SsrunError
 Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 IFA_F_NODAD = 0x02
+IFF_UP, IFF_LOOPBACK = 1, 8
 SO_ATTACH_FILTER = 26
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
@@ -39,6 +40,7 @@ class Interface:
     mac: bytes
     mtu_bytes: int
     up: bool
+    loopback: bool = False
     addresses: list[Interface4or6] = field(default_factory=list)
 
     @property
@@ -79,7 +81,8 @@ def look_up(name: str) -> Interface:
             index=found[0],
             mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
             mtu_bytes=int(link.get_attr("IFLA_MTU")),
-            up=bool(link["flags"] & 1),
+            up=bool(link["flags"] & IFF_UP),
+            loopback=bool(link["flags"] & IFF_LOOPBACK),
         )
         for message in route.get_addr(index=interface.index):
             address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
@@ -91,6 +94,8 @@ def usable(interface: Interface) -> None:
     """Raises SsrunError if nothing can be served on it."""
     if not interface.up:
         raise SsrunError(f"{interface.name} is down; `ip link set {interface.name} up`")
+    if interface.loopback:
+        raise SsrunError(f"{interface.name} is the loopback interface; --iface tap:NAME serves this host itself")
     if len(interface.mac) != 6:
         raise SsrunError(f"{interface.name} is no Ethernet interface")
 

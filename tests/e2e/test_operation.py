@@ -1,0 +1,150 @@
+"""ssrun as an operator meets it: what it shares with the kernel, what it leaves behind, how it ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from host import build
+from net import BACKENDS, CLIENT4, SERVER4, Namespace, namespace, needs, needs_root, serving, ssrun_command, veth_pair
+
+pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "ping")]
+
+OWN = ("--address", "10.213.0.77/24", "--address", "fd57:1::77/64")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "index.html").write_text("<title>small</title>")
+    return build(folder, tmp_path_factory.mktemp("image") / "small.img")
+
+
+def ping(client: Namespace, host: str) -> bool:
+    return client.run("ping", "-c", "2", "-i", "0.2", "-W", "2", host, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("backend", ["packet", "afxdp"])
+def test_shared_mode_leaves_the_rest_to_the_kernel(image: Path, backend: str) -> None:
+    with serving(image, backend) as running:
+        other = running.server.popen("python3", "-m", "http.server", "--bind", SERVER4, "8022")
+        try:
+            assert running.event["mode"] == "shared"
+            assert ping(running.client, SERVER4)
+            assert "small" in running.client.run("curl", "-sS", f"http://{SERVER4}/").stdout
+            get = ["curl", "-sS", "-o", "/dev/null", "--retry", "10", "--retry-connrefused", "--retry-delay", "1"]
+            running.client.run(*get, f"http://{SERVER4}:8022/")
+        finally:
+            other.kill()
+            other.wait()
+
+
+@pytest.mark.parametrize("backend", ["packet", "afxdp"])
+def test_own_address_mode_answers_arp_nd_and_echo(image: Path, backend: str) -> None:
+    with serving(image, backend, *OWN) as running:
+        assert running.event["mode"] == "own-address"
+        assert ping(running.client, "10.213.0.77")
+        assert ping(running.client, "fd57:1::77")
+        assert ping(running.client, SERVER4)
+        assert "small" in running.client.run("curl", "-sS", "http://10.213.0.77/").stdout
+        refused = running.client.run("curl", "-sS", "http://10.213.0.77:81/", check=False)
+        assert refused.returncode == 7  # could not connect, at once: RST
+        running.stop()
+    counters = running.stopped["counters"]
+    assert counters["arp_tx_replies"] >= 1
+    assert counters["nd_tx_advertisements"] >= 1
+    assert counters["icmp_tx_echo_reply"] >= 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(image: Path, backend: str, number: signal.Signals) -> None:
+    with serving(image, backend) as running:
+        host = running.hosts[0]
+        assert "small" in running.client.run("curl", "-sS", f"http://{host}/").stdout
+        status = running.stop(number)
+        assert status == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        deadline = time.monotonic() + 5
+        while True:
+            links = running.server.ip("link")
+            sockets = running.server.run("cat", "/proc/net/tcp").stdout
+            listens = re.search(r":0050 [0-9A-F]{8}:0000 0A", sockets)
+            clean = "sand0" not in links and "prog/xdp" not in links and listens is None
+            if clean or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        assert clean, links
+
+
+def test_another_server_on_the_port_is_told(image: Path) -> None:
+    with veth_pair() as (server, _):
+        other = server.popen("python3", "-m", "http.server", "--bind", "0.0.0.0", "80")
+        try:
+            deadline = time.monotonic() + 10
+            while ":0050 " not in server.run("cat", "/proc/net/tcp").stdout and time.monotonic() < deadline:
+                time.sleep(0.1)
+            done = server.run(*ssrun_command(image, "--iface", "srv0"), check=False)
+        finally:
+            other.kill()
+            other.wait()
+    assert done.returncode == 1
+    assert done.stderr.startswith("ssrun: port 80 is taken by another server")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "text"),
+    [
+        (["--iface", "nosuch0"], 1, "no interface nosuch0"),
+        (["--iface", "lo"], 1, "lo"),
+        (["--iface", "tap:a name"], 1, "no interface name"),
+        (["--iface", "tap:x", "--backend", "afxdp"], 1, "tap backend only"),
+        (["--iface", "srv0", "--backend", "tap"], 1, "tap:srv0"),
+        (["--iface", "srv0", "--address", SERVER4], 1, "leave --address out"),
+        (["--iface", "srv0", "--workers", "3", "--backend", "afxdp"], 1, "receive queues"),
+        (["--iface", "srv0", "--address", "300.1.1.1"], 2, "no IPv4 or IPv6 address"),
+        (["--iface", "srv0", "--backend", "pigeon"], 2, "pigeon"),
+        ([], 2, "--iface"),
+    ],
+)
+def test_wrong_usage_gets_one_clear_line(image: Path, options: list[str], status: int, text: str) -> None:
+    with veth_pair() as (server, _):
+        done = server.run(*ssrun_command(image, *options), check=False)
+    assert done.returncode == status
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    if status == 1:
+        assert done.stderr.count("\n") == 1
+
+
+def test_an_interface_that_goes_away_ends_with_a_line(image: Path) -> None:
+    with serving(image, "packet") as running:
+        running.client.ip("link", "del", "cli0")
+        _, error = running.process.communicate(timeout=20)
+    assert running.process.returncode == 1
+    assert error.startswith("ssrun: srv0: ")
+
+
+def test_a_tap_takes_the_addresses_it_is_given(image: Path) -> None:
+    options = ("--address", "10.77.0.2/24", "--host-address", "10.77.0.1/24")
+    with serving(image, "tap", *options) as running:
+        assert running.hosts == ["10.77.0.2"]
+        assert ping(running.client, "10.77.0.2")
+        assert "10.77.0.1/24" in running.client.ip("addr", "show", "sand0")
+
+
+def test_default_addresses_clash_with_nothing(image: Path) -> None:
+    with namespace("clash") as space:
+        space.ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+        space.ip("addr", "add", "198.18.0.9/24", "dev", "d0")
+        space.ip("link", "set", "d0", "up")
+        process = space.popen(*ssrun_command(image, "--iface", "tap:sand0"), stdout=-1)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=10)
+    assert "http://198.18.1.2/" in line
+    assert CLIENT4 not in line

@@ -1,0 +1,189 @@
+"""A real site that nobody here wrote, and files of every awkward size, fetched by real clients over every port."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from host import build
+from net import BACKENDS, Running, needs, needs_root, run, serving
+
+pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "wget")]
+
+PACKAGES = ("python3.11-doc", "debian-policy")
+FAMILIES = [0, 1]
+
+
+def documentation() -> Path | None:
+    """The largest HTML folder of an installed documentation package."""
+    folders = [Path("/usr/share/doc/python3.11/html"), Path("/usr/share/doc/debian-policy/policy.html")]
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Regular files by their path below a folder."""
+    found = {}
+    for at, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(at) / name
+            found[path.relative_to(folder).as_posix()] = path
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's folder with its links followed, as links out of it are refused."""
+    source = documentation()
+    if source is None:
+        pytest.skip(f"needs an HTML documentation package: {' or '.join(PACKAGES)}")
+    target = tmp_path_factory.mktemp("site") / "html"
+    run("cp", "-rL", source, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def site_image(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(site, tmp_path_factory.mktemp("image") / "site.img")
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def running(request: pytest.FixtureRequest, site_image: Path) -> Iterator[Running]:
+    with serving(site_image, request.param) as server:
+        yield server
+
+
+def compare(site: Path, fetched: Path) -> None:
+    """Every file of the site is there and has the same SHA-256."""
+    expected = {name: sha256(path) for name, path in files_below(site).items()}
+    got = {name: sha256(fetched / name) for name in expected if (fetched / name).is_file()}
+    assert len(expected) > 400
+    assert got == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_curl_fetches_the_whole_site(running: Running, site: Path, tmp_path: Path, family: int) -> None:
+    config = tmp_path / "curl.conf"
+    with config.open("w") as file:
+        for name in files_below(site):
+            file.write(f'url = "http://{running.hosts[family]}/{quote(name)}"\noutput = "{tmp_path}/got/{name}"\n')
+    options = ["--globoff", "--fail-early", "-fsS", "--create-dirs", "--parallel", "--parallel-max", "16"]
+    running.client.run("curl", *options, "-K", config, timeout_s=120)
+    compare(site, tmp_path / "got")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_wget_fetches_the_whole_site(running: Running, site: Path, tmp_path: Path, family: int) -> None:
+    urls = tmp_path / "urls"
+    urls.write_text("".join(f"http://{running.hosts[family]}/{quote(name)}\n" for name in files_below(site)))
+    options = ["-q", "--no-proxy", "-x", "-nH", "--tries=3", "--timeout=10"]
+    running.client.run("wget", *options, "-P", tmp_path / "got", "-i", urls, timeout_s=120)
+    compare(site, tmp_path / "got")
+
+
+CHROMIUM = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--no-proxy-server",
+    "--virtual-time-budget=10000",
+]
+
+
+@needs("chromium")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_chromium_shows_a_page_with_its_assets(running: Running, site: Path, tmp_path: Path, family: int) -> None:
+    before = running.process.poll()
+    url = f"http://{running.hosts[family]}/"
+    done = running.client.run("chromium", *CHROMIUM, f"--user-data-dir={tmp_path}", "--dump-dom", url, timeout_s=60)
+    title = (site / "index.html").read_text(errors="replace").split("<title>")[1].split("</title>")[0].strip()
+    assert title.split("&")[0] in done.stdout
+    assert "</html>" in done.stdout
+    assert running.process.poll() is before
+
+
+S = 1428  # the image's segments
+AWKWARD = sorted({0, 1, 2, S - 1, S, S + 1, 2 * S, 44 * S, 44 * S + 1, *range(S - 340, S - 200), 1_000_000})
+
+
+@pytest.fixture(scope="module")
+def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bodies of such sizes that among them are responses of one segment more or less a byte too; and 100 MB."""
+    folder = tmp_path_factory.mktemp("sizes")
+    block = os.urandom(1_000_003)
+    for size in AWKWARD:
+        (folder / f"{size}.bin").write_bytes(block[:size])
+    with (folder / "100000000.bin").open("wb") as file:
+        for _ in range(99):
+            file.write(block)
+        file.write(block[: 100_000_000 - 99 * len(block)])
+    return folder
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_awkward_sizes(sizes: Path, tmp_path: Path, backend: str) -> None:
+    image = build(sizes, tmp_path / "sizes.img")
+    with serving(image, backend) as running:
+        for host in running.hosts:
+            config = tmp_path / "curl.conf"
+            names = list(files_below(sizes))
+            config.write_text(
+                "".join(f'url = "http://{host}/{name}"\noutput = "{tmp_path}/got/{name}"\n' for name in names)
+            )
+            running.client.run("curl", "-gfsS", "--create-dirs", "-K", config, timeout_s=120)
+            for name in names:
+                assert sha256(tmp_path / "got" / name) == sha256(sizes / name), name
+        running.stop()
+    assert running.stopped["counters"].get("arena_stalls") is None
+
+
+@needs("tcpdump", "tshark")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("superframe", ["44", "1"])
+def test_tshark_finds_nothing_wrong(
+    site: Path, site_image: Path, tmp_path: Path, backend: str, superframe: str
+) -> None:
+    """Frame by frame every checksum is on the wire and checked. A superframe's is finished by the kernel behind the
+    capture, as with every server on a NIC with TSO, so there it can't be."""
+    if backend == "afxdp" and superframe != "1":
+        pytest.skip("AF_XDP sends frame by frame only")
+    capture = tmp_path / "capture.pcap"
+    with serving(site_image, backend, "--superframe", superframe) as running:
+        device = "sand0" if backend == "tap" else "cli0"
+        dump = running.client.popen(
+            "tcpdump", "-i", device, "-w", capture, "-U", "--immediate-mode", "-B", "65536", "port", "80",
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert dump.stderr is not None
+        dump.stderr.readline()
+        names = sorted(files_below(site))[:200]
+        for host in running.hosts:
+            config = tmp_path / "curl.conf"
+            config.write_text(
+                "".join(f'url = "http://{host}/{quote(name)}"\noutput = "/dev/null"\n' for name in names)
+            )
+            running.client.run("curl", "-gfsS", "-K", config)
+        running.stop()
+        dump.terminate()
+        dump.communicate(timeout=10)
+    checks = "TRUE" if superframe == "1" else "FALSE"
+    options = ["-o", f"tcp.check_checksum:{checks}", "-o", "ip.check_checksum:TRUE"]
+    bad = "(tcp.checksum.status == 0 && tcp.srcport == 80) || ip.checksum.status == 0 || _ws.malformed"
+    assert run("tshark", "-n", "-r", capture, *options, "-Y", bad).stdout == ""
+    severe = "tcp.srcport == 80 && _ws.expert.severity >= 0x00800000"
+    assert run("tshark", "-n", "-r", capture, *options, "-Y", severe).stdout == ""
+    assert run("tshark", "-n", "-r", capture, "-Y", "http.response.code == 200").stdout.count("\n") >= 2 * len(names)

@@ -1,0 +1,147 @@
+"""Network namespaces, veth pairs and ssrun in them, for tests with real clients. All is removed again."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_S = 20
+SERVER4, CLIENT4 = "10.213.0.1", "10.213.0.2"
+SERVER6, CLIENT6 = "fd57:1::1", "fd57:1::2"
+NUMBERS = itertools.count()
+BACKENDS = ("tap", "packet", "afxdp")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces")
+
+
+def needs(*tools: str) -> pytest.MarkDecorator:
+    """Skips, and says so, where a tool is missing."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+def run(*command: str | Path, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """A command to its end."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+class Namespace:
+    """A network namespace of the test's own."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        run("ip", "netns", "add", name)
+        self.ip("link", "set", "lo", "up")
+
+    def run(self, *command: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:
+        """A command inside, to its end."""
+        return run("ip", "netns", "exec", self.name, *command, **how)
+
+    def popen(self, *command: str | Path, **how: Any) -> subprocess.Popen[str]:
+        """A command inside, going on."""
+        words = ["ip", "netns", "exec", self.name, *map(str, command)]
+        return subprocess.Popen(words, text=True, **how)
+
+    def ip(self, *command: str, check: bool = True) -> str:
+        """`ip -n`."""
+        return run("ip", "-d", "-n", self.name, *command, check=check).stdout
+
+    def remove(self) -> None:
+        run("ip", "netns", "del", self.name, check=False)
+
+
+@contextlib.contextmanager
+def namespace(kind: str) -> Iterator[Namespace]:
+    """A namespace for the length of a with."""
+    space = Namespace(f"sandstorm-{kind}-{os.getpid()}-{next(NUMBERS)}")
+    try:
+        yield space
+    finally:
+        space.remove()
+
+
+@contextlib.contextmanager
+def veth_pair() -> Iterator[tuple[Namespace, Namespace]]:
+    """Two namespaces, a server's with veth `srv0` and a client's with `cli0`."""
+    with namespace("server") as server, namespace("client") as client:
+        server.ip("link", "add", "srv0", "type", "veth", "peer", "name", "cli0", "netns", client.name)
+        for space, device, v4, v6 in ((server, "srv0", SERVER4, SERVER6), (client, "cli0", CLIENT4, CLIENT6)):
+            space.ip("addr", "add", f"{v4}/24", "dev", device)
+            space.ip("addr", "add", f"{v6}/64", "dev", device, "nodad")
+            space.ip("link", "set", device, "up")
+        yield server, client
+
+
+@dataclass
+class Running:
+    """ssrun, ready to answer."""
+
+    process: subprocess.Popen[str]
+    event: dict[str, Any]
+    server: Namespace  # where it runs
+    client: Namespace  # where clients run
+    hosts: list[str]  # as they stand in URLs, IPv4 first
+    stopped: dict[str, Any] = field(default_factory=dict)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ends it and takes in its last event; the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        output, _ = self.process.communicate(timeout=START_S)
+        for line in output.splitlines():
+            self.stopped = json.loads(line)
+        return self.process.returncode
+
+
+def ssrun_command(image: Path, *options: str) -> list[str]:
+    """The command as it is installed beside this Python."""
+    return [sys.executable, "-m", "ssrun.cli", str(image), "--json", *options]
+
+
+@contextlib.contextmanager
+def ssrun(image: Path, space: Namespace, client: Namespace, *options: str) -> Iterator[Running]:
+    """ssrun in a namespace, for the length of a with."""
+    process = space.popen(*ssrun_command(image, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        _, error = process.communicate(timeout=START_S)
+        raise AssertionError(f"ssrun did not start: {error}")
+    event = json.loads(line)
+    hosts = [url.removeprefix("http://").rstrip("/") for url in event["urls"]]
+    running = Running(process, event, space, client, hosts)
+    try:
+        yield running
+    finally:
+        if process.poll() is None:
+            running.stop()
+
+
+@contextlib.contextmanager
+def serving(image: Path, backend: str, *options: str) -> Iterator[Running]:
+    """An image over one of the ports: the network, ssrun and a client's namespace."""
+    if backend == "tap":
+        with namespace("tap") as space, ssrun(image, space, space, "--iface", "tap:sand0", *options) as running:
+            yield running
+    else:
+        with (
+            veth_pair() as (server, client),
+            ssrun(image, server, client, "--iface", "srv0", "--backend", backend, *options) as running,
+        ):
+            yield running
