@@ -177,6 +177,8 @@ class Writer:
             )
             self.response_index[key] = len(self.responses)
             self.responses.append(row)
+        else:
+            self.summary.shared_frames += self.frames_index[response.key()][1]
         return self.response_index[key]
 
     def _add_variant(self, variant: Variant) -> None:

@@ -1,0 +1,319 @@
+"""sscc through its command line, with readelf, pyelftools and tshark as witnesses."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import brotli
+import lz4.frame
+import pytest
+from elftools.elf.elffile import ELFFile
+from host import Image
+from net import needs, run
+
+SEGMENT = 1428
+
+
+def sscc(*words: str | Path, status: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sscc.cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "index.html").write_text("<title>home</title>")
+    (folder / "sub" / "index.html").write_text("<title>sub</title>")
+    (folder / "style.css").write_text("body { color: black }\n" * 200)
+    (folder / "a b.txt").write_text("space")
+    (folder / "empty").write_bytes(b"")
+    for size in (1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 300_000):
+        (folder / f"{size}.bin").write_bytes(bytes(i * 7 % 251 for i in range(size)))
+    for path in folder.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    return folder
+
+
+@pytest.fixture
+def image(site: Path, tmp_path: Path) -> Path:
+    sscc("build", site, "-o", tmp_path / "site.img")
+    return tmp_path / "site.img"
+
+
+def inspect(image: Path, *route: str) -> Any:
+    return json.loads(sscc("inspect", image, *route, "--json").stdout)
+
+
+def manifest(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_routes_of_a_folder(image: Path) -> None:
+    routes = {route["path"]: route["variants"][0] for route in inspect(image)["routes_list"]}
+    assert routes["/sub"]["status"] == 301
+    assert "\r\nLocation: /sub/\r\n" in routes["/sub"]["head"]
+    assert routes["/"]["etag"] == routes["/index.html"]["etag"]
+    assert set(routes) >= {"/", "/a b.txt", "/empty", "/sub/", "/sub/index.html", "/style.css"}
+    head = routes["/style.css"]["head"]
+    assert head.startswith("HTTP/1.1 200 OK\r\nDate:")
+    assert "Content-Type: text/css; charset=utf-8\r\n" in head
+    assert "Last-Modified: Sun, 09 Sep 2001 01:46:40 GMT\r\n" in head
+
+
+@needs("readelf")
+def test_readelf_and_pyelftools_read_it(image: Path) -> None:
+    done = run("readelf", "-aW", image)
+    assert done.stderr == ""
+    assert "arning" not in done.stdout
+    with image.open("rb") as file:
+        elf = ELFFile(file)
+        slots = elf.get_section_by_name(".sandstorm.slots")
+        assert slots is not None
+        assert slots["sh_offset"] % 4096 == 0
+    assert Image.read(image).error == 0
+
+
+def test_the_same_input_gives_the_same_bytes(site: Path, image: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere" / "deep"
+    shutil.copytree(site, other)
+    sscc("build", other, "-o", tmp_path / "again.img")
+    assert (tmp_path / "again.img").read_bytes() == image.read_bytes()
+
+
+def test_source_date_epoch(site: Path, tmp_path: Path) -> None:
+    sscc("build", site, "-o", tmp_path / "old.img", env={"SOURCE_DATE_EPOCH": "86400"})
+    head = inspect(tmp_path / "old.img", "/empty")["routes_list"][0]["variants"][0]["head"]
+    assert "Last-Modified: Fri, 02 Jan 1970 00:00:00 GMT\r\n" in head
+
+
+def test_extract_gives_the_files_back(site: Path, image: Path, tmp_path: Path) -> None:
+    sscc("extract", image, "-o", tmp_path / "out")
+    names = {path.relative_to(site) for path in site.rglob("*") if path.is_file()}
+    assert {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*") if path.is_file()} == names
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (site / name).read_bytes()
+    done = sscc("extract", image, "-o", tmp_path / "out", status=1)
+    assert "--force" in done.stderr
+    sscc("extract", image, "-o", tmp_path / "out", "--force")
+
+
+def test_lz4_images_are_frames_and_are_read(image: Path, site: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "site.img.lz4"
+    sscc("build", site, "-o", packed)
+    assert lz4.frame.decompress(packed.read_bytes()) == image.read_bytes()
+    sscc("verify", packed)
+    packed.write_bytes(packed.read_bytes()[:-100])
+    assert "LZ4" in sscc("verify", packed, status=1).stderr
+
+
+def test_verify_sees_every_kind_of_damage(image: Path, tmp_path: Path) -> None:
+    sscc("verify", image)
+    data = image.read_bytes()
+    for at in (4096 + 128 + 300, 4096 + 62 + 10, len(data) // 2):
+        bad = tmp_path / "bad.img"
+        bad.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        assert "bad.img: " in sscc("verify", bad, status=1).stderr
+
+
+def test_verify_against_the_source(image: Path, site: Path) -> None:
+    sscc("verify", image, "--manifest", site)
+    (site / "a b.txt").write_text("other")
+    (site / "new").write_text("new")
+    (site / "empty").unlink()
+    errors = sscc("verify", image, "--manifest", site, status=1).stderr
+    assert "/a b.txt: differs" in errors
+    assert "/new: in the source, but not in the image" in errors
+    assert "/empty: in the image, but no longer in the source" in errors
+
+
+@needs("tshark")
+@pytest.mark.parametrize("families", ["[ipv4, ipv6]", "[ipv6]"])
+def test_pcap_is_clean(site: Path, tmp_path: Path, families: str) -> None:
+    source = manifest(tmp_path, f"version: 1\nroot: site\nfamilies: {families}\n")
+    sscc("build", source, "-o", tmp_path / "x.img")
+    sscc("pcap", tmp_path / "x.img", "-o", tmp_path / "x.pcap")
+    options = ["-r", tmp_path / "x.pcap", "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE"]
+    bad = "tcp.checksum.status != 1 || (ip && ip.checksum.status != 1) || _ws.expert.severity >= 0x00600000"
+    assert run("tshark", "-n", *options, "-Y", bad).stdout == ""
+    bodies = run(
+        "tshark", "-n", *options, "-Y", "http.response.code == 200", "-T", "fields", "-e", "http.content_length"
+    )
+    assert {int(line) for line in bodies.stdout.split() if line} >= {1, SEGMENT - 1, SEGMENT, SEGMENT + 1, 300_000}
+
+
+def test_variants(site: Path, tmp_path: Path) -> None:
+    text = (site / "style.css").read_bytes()
+    (site / "style.css.gz").write_bytes(gzip.compress(text, mtime=0))
+    source = manifest(tmp_path, "version: 1\nroot: site\nencodings: {make: [br, gzip, zstd]}\n")
+    sscc("build", source, "-o", tmp_path / "x.img")
+    variants = inspect(tmp_path / "x.img", "/style.css")["routes_list"][0]["variants"]
+    assert {variant["encoding"] for variant in variants} == {"identity", "gzip", "br", "zstd"}
+    assert [variant["bytes"] for variant in variants] == sorted(variant["bytes"] for variant in variants)
+    assert len({variant["etag"] for variant in variants}) == 4
+    for variant in variants:
+        assert "\r\nVary: Accept-Encoding\r\n" in variant["head"]
+    sizes = {variant["encoding"]: variant["bytes"] for variant in variants}
+    assert sizes["gzip"] == len(gzip.compress(text, mtime=0))
+    assert sizes["br"] == len(brotli.compress(text))
+    # Too small, or not worth it.
+    assert len(inspect(tmp_path / "x.img", "/a b.txt")["routes_list"][0]["variants"]) == 1
+    sscc("verify", tmp_path / "x.img", "--manifest", source)
+
+
+def test_a_wrong_precompressed_file_is_told(site: Path, tmp_path: Path) -> None:
+    (site / "style.css.gz").write_bytes(gzip.compress(b"other"))
+    assert "does not hold what style.css holds" in sscc("build", site, "-o", tmp_path / "x.img", status=1).stderr
+    (site / "style.css.gz").write_bytes(b"no gzip")
+    assert "is no gzip stream" in sscc("build", site, "-o", tmp_path / "x.img", status=1).stderr
+    assert not (tmp_path / "x.img").exists()
+
+
+def test_the_manifest_s_say(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "lost.html").write_text("lost")
+    text = """
+version: 1
+roots:
+  - path: site
+    at: /files
+    exclude: ["*.bin"]
+mime: {".css": text/x-style}
+headers: {X-All: all}
+rules:
+  - match: "/files/sub/**"
+    headers: {Cache-Control: max-age=60, X-All: sub}
+    copies: 3
+  - match: "/files/empty"
+    mime: application/x-nothing
+error_pages: {404: lost.html}
+mtu: 9000
+copies: 2
+server: false
+"""
+    sscc("build", manifest(tmp_path, text), "-o", tmp_path / "x.img")
+    document = inspect(tmp_path / "x.img")
+    routes = {route["path"]: route["variants"][0] for route in document["routes_list"]}
+    assert document["segment_bytes"] == 9000 - 72
+    assert "/files/1.bin" not in routes
+    assert routes["/files/sub/"]["copies"] == 3
+    assert "Cache-Control: max-age=60\r\nX-All: sub\r\n" in routes["/files/sub/"]["head"]
+    assert routes["/files/empty"]["copies"] == 2
+    assert "Content-Type: application/x-nothing\r\n" in routes["/files/empty"]["head"]
+    assert "Content-Type: text/x-style; charset=utf-8\r\n" in routes["/files/style.css"]["head"]
+    assert "Server" not in routes["/files/empty"]["head"]
+    sscc("verify", tmp_path / "x.img", "--manifest", tmp_path / "site.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("version: 1\nroot: site\ncopis: 15\n", ":3:1: unknown key 'copis'; did you mean 'copies'?"),
+        ("root: site\n", "version is missing (write 'version: 1')"),
+        ("version: 2\nroot: site\n", ":1:10: version"),
+        ("version: 1\nroot: [site\n", ":"),
+        ("version: 1\nroot: site\nroot: site\n", ":3:1: "),
+        ("version: 1\n", "nothing to serve"),
+        ("- a\n", "a manifest is a mapping"),
+        ("version: 1\nroot: site\nmtu: big\n", ":3:6: mtu: "),
+        ("version: 1\nroot: site\nmtu: 100\n", ":3:6: mtu: "),
+        ("version: 1\nroot: site\nfamilies: [ipv5]\n", "did you mean 'ipv"),
+        ("version: 1\nroot: site\nheaders: {Content-Length: '1'}\n", "set by sscc itself"),
+        ("version: 1\nroot: site\nheaders: {'X Y': '1'}\n", "no header field name"),
+        ('version: 1\nroot: site\nheaders: {X: "a\\r\\nb"}\n', "without line breaks"),
+        ("version: 1\nroots: [{path: site, at: x}]\n", "write '/x'"),
+        ("version: 1\nroot: nowhere\n", "no such folder"),
+        ("version: 1\nroots: [{path: site}, {path: site}]\n", "two files for /"),
+        ("version: 1\nroots: [{path: site, include: ['*.nothing']}]\n", "no file to serve"),
+        ("version: 1\nroot: site\nerror_pages: {404: none.html}\n", "none.html: error page 404 can't be read"),
+        ("version: 1\nroot: site\nerror_pages: {200: none.html}\n", "error_pages"),
+        ("\tversion: 1\n", "site.yaml:1:"),
+    ],
+)
+def test_wrong_manifests(site: Path, tmp_path: Path, text: str, expected: str) -> None:
+    done = sscc("build", manifest(tmp_path, text), "-o", tmp_path / "x.img", status=1)
+    assert expected in done.stderr
+    assert done.stderr.startswith("sscc: ")
+    assert not list(tmp_path.glob("*.img*"))
+    assert not list(tmp_path.glob(".x.img*"))
+
+
+def test_all_mistakes_are_told_at_once(site: Path, tmp_path: Path) -> None:
+    done = sscc("check", manifest(tmp_path, "version: 1\nroot: site\nmtu: x\ncopys: 1\nindex: 5\n"), status=1)
+    assert len(done.stderr.splitlines()) == 3
+
+
+def test_wrong_sources(site: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.img"
+    assert "no such file or folder" in sscc("build", tmp_path / "none", "-o", target, status=1).stderr
+    assert "no such folder" in sscc("build", site, "-o", tmp_path / "none" / "x.img", status=1).stderr
+    (site / "loop").symlink_to(site)
+    assert "back to a folder above" in sscc("build", site, "-o", target, status=1).stderr
+    (site / "loop").unlink()
+    (site / "self").symlink_to("self")
+    assert "symbolic link to nothing" in sscc("build", site, "-o", target, status=1).stderr
+    (site / "self").unlink()
+    (site / "out").symlink_to("/etc/hostname")
+    assert "leaves the root" in sscc("build", site, "-o", target, status=1).stderr
+    (site / "out").unlink()
+    (site / "in").symlink_to("style.css")
+    os.mkfifo(site / "pipe")
+    assert "neither a file nor a folder" in sscc("build", site, "-o", target, status=1).stderr
+    (site / "pipe").unlink()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(site / "sock"))
+        assert "neither a file nor a folder" in sscc("build", site, "-o", target, status=1).stderr
+    (site / "sock").unlink()
+    assert not target.exists()
+    sscc("build", site, "-o", target)
+    assert {route["path"] for route in inspect(target)["routes_list"]} >= {"/in", "/style.css"}
+
+
+def test_equal_files_share_frames(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.bin").write_bytes(bytes(100_000))
+        os.utime(folder / f"{name}.bin", (1_000_000_000, 1_000_000_000))
+    done = json.loads(sscc("build", folder, "-o", tmp_path / "x.img", "--json").stdout)
+    assert done["shared_frames"] >= 2 * 70
+    assert done["routes"] == 3
+
+
+def test_schema_is_one(tmp_path: Path) -> None:
+    schema = json.loads(sscc("schema").stdout)
+    assert schema["properties"]["roots"]["items"]
+    assert schema["additionalProperties"] is False
+
+
+def test_damaged_images_get_one_line(image: Path, tmp_path: Path) -> None:
+    data = image.read_bytes()
+    digest = int(hashlib.sha256(data).hexdigest(), 16)
+    bad = tmp_path / "bad.img"
+    cases = [b"", b"\x7fELF", data[:100], data[:5000], data[: len(data) // 2], b"x" * 10000]
+    for number in range(12):
+        at = (digest >> number) % 64 if number < 6 else len(data) - 1 - (digest >> number) % 900
+        cases.append(data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :])
+    for case in cases:
+        bad.write_bytes(case)
+        done = subprocess.run(
+            [sys.executable, "-m", "sscc.cli", "verify", str(bad)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode in (0, 1)
+        assert "Traceback" not in done.stderr
+        if done.returncode:
+            assert done.stderr.startswith("sscc: ")
+    assert sscc("inspect", tmp_path / "none.img", status=1).stderr.count("\n") == 1

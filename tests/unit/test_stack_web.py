@@ -1,0 +1,192 @@
+"""The web in memory: which of the image's answers a request gets."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from host import WALL_S, WALL_TEXT, Client, Host, Image
+from model import CONNECTION_OFFSET, ModelImage, Page
+
+A = b"hello"
+TEXT = b"text " * 100
+GZIP = gzip.compress(TEXT, mtime=0)
+HTTP = b" HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.fixture(scope="module")
+def model() -> ModelImage:
+    pages = {"/": Page(b"root"), "/a": Page(A, last_modified_s=WALL_S - 10), "/a b": Page(b"space")}
+    pages["/t"] = Page(TEXT, encodings={1: GZIP})
+    return ModelImage(pages)
+
+
+@pytest.fixture(scope="module")
+def image(model: ModelImage) -> Image:
+    return Image(model.sections)
+
+
+def ask(image: Image, *requests: bytes, gather_max: int = 1) -> Client:
+    """A connection after these requests, each in a segment of its own."""
+    client = Client(Host(image, gather_max=gather_max))
+    client.connect()
+    for request in requests:
+        client.request(request)
+    client.drain()
+    return client
+
+
+def split(data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, fields and body."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    fields = dict(line.split(":", 1) for line in lines[1:])
+    return int(lines[0].split()[1]), {name: value.strip() for name, value in fields.items()}, body
+
+
+def one(image: Image, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    return split(ask(image, request).received)
+
+
+def test_get_and_head(image: Image) -> None:
+    status, fields, body = one(image, b"GET /a" + HTTP + b"\r\n")
+    assert (status, body) == (200, A)
+    head_status, head_fields, nothing = one(image, b"HEAD /a" + HTTP + b"\r\n")
+    assert (head_status, head_fields, nothing) == (200, fields, b"")
+    assert fields["Date"] == WALL_TEXT.decode()
+    assert fields["Content-Length"] == "5"
+    assert fields["Connection"] == "keep-alive"
+
+
+def test_paths(image: Image) -> None:
+    assert one(image, b"GET /a%20b?x=%zz" + HTTP + b"\r\n")[2] == b"space"
+    assert one(image, b"GET /x/../%61" + HTTP + b"\r\n")[2] == A
+    assert one(image, b"GET http://a/a" + HTTP + b"\r\n")[2] == A
+    assert one(image, b"GET http://a" + HTTP + b"\r\n")[2] == b"root"
+    assert one(image, b"GET /A" + HTTP + b"\r\n")[0] == 404
+    assert one(image, b"GET /a/" + HTTP + b"\r\n")[0] == 404
+
+
+def test_methods(image: Image) -> None:
+    status, fields, _ = one(image, b"POST /a" + HTTP + b"Content-Length: 0\r\n\r\n")
+    assert (status, fields["Allow"]) == (405, "GET, HEAD")
+    assert one(image, b"BREW /a" + HTTP + b"\r\n")[0] == 501
+
+
+def test_conditions(image: Image, model: ModelImage) -> None:
+    etag = Page(A).etag(A)
+    assert one(image, b"GET /a" + HTTP + b"If-None-Match: " + etag + b"\r\n\r\n")[0] == 304
+    assert one(image, b"GET /a" + HTTP + b'If-None-Match: "x", W/' + etag + b"\r\n\r\n")[0] == 304
+    assert one(image, b"GET /a" + HTTP + b'If-None-Match: "x"\r\n\r\n')[0] == 200
+    since = b"If-Modified-Since: " + WALL_TEXT + b"\r\n\r\n"
+    assert one(image, b"GET /a" + HTTP + since)[0] == 304
+    before = since.replace(b"08:49:37", b"08:49:26")
+    assert one(image, b"GET /a" + HTTP + before)[0] == 200
+    # If-None-Match wins, RFC 9110 section 13.2.2.
+    assert one(image, b"GET /a" + HTTP + b'If-None-Match: "x"\r\n' + since)[0] == 200
+
+
+def test_encodings(image: Image) -> None:
+    _, fields, body = one(image, b"GET /t" + HTTP + b"\r\n")
+    assert (fields.get("Content-Encoding"), body) == (None, TEXT)
+    _, fields, body = one(image, b"GET /t" + HTTP + b"Accept-Encoding: br, gzip;q=0.5\r\n\r\n")
+    assert (fields["Content-Encoding"], body) == ("gzip", GZIP)
+    assert one(image, b"GET /t" + HTTP + b"Accept-Encoding: gzip;q=0\r\n\r\n")[2] == TEXT
+    assert one(image, b"GET /t" + HTTP + b"Accept-Encoding: *\r\n\r\n")[2] == GZIP
+
+
+def test_a_request_byte_by_byte(image: Image) -> None:
+    request = b"GET /a" + HTTP + b"\r\n"
+    client = ask(image, *(request[i : i + 1] for i in range(len(request))))
+    assert split(client.received)[2] == A
+    assert client.host.counters()["http_requests"] == 1
+
+
+@pytest.mark.parametrize("count", [2, 10, 100])
+@pytest.mark.parametrize("gather_max", [1, 44])
+def test_pipelining_keeps_the_order(image: Image, count: int, gather_max: int) -> None:
+    """More than the connection queues: the rest waits unread, in a bounded buffer."""
+    requests = b"".join((b"GET /a" if i % 2 else b"GET /t") + HTTP + b"\r\n" for i in range(count))
+    client = Client(Host(image, gather_max=gather_max))
+    client.connect()
+    for at in range(0, len(requests), 1400):
+        packet = client.packet("PA", requests[at : at + 1400])
+        client.seq += len(requests[at : at + 1400])
+        client.note(client.host.send(packet), check=gather_max == 1)
+    data = client.drain(check=gather_max == 1)
+    for i in range(count):
+        body = A if i % 2 else TEXT
+        head, _, data = data.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert data[: len(body)] == body
+        data = data[len(body) :]
+    assert data == b""
+    host = client.host
+    assert host.counters()["http_requests"] == count
+
+
+def test_connection_close_is_said_and_done(image: Image, model: ModelImage) -> None:
+    client = ask(image, b"GET /a" + HTTP + b"Connection: close\r\n\r\n")
+    assert client.received[CONNECTION_OFFSET:].startswith(b"close     \r\n")
+    assert client.fin
+
+
+def test_http_1_0(image: Image) -> None:
+    client = ask(image, b"GET /a HTTP/1.0\r\n\r\n")
+    assert client.fin
+    client = ask(image, b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert not client.fin
+    assert split(client.received)[1]["Connection"] == "keep-alive"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"\x16\x03\x01\x02\0\x01", b"GET /\r\n\r\n", b"GET / HTTP/1.1\n\n", b"GET / HTTP/1.1\r\n\r\n"],
+)
+def test_garbage_is_refused_and_the_connection_ends(image: Image, request_: bytes) -> None:
+    client = ask(image, request_, b"GET /a" + HTTP + b"\r\n")
+    status, fields, _ = split(client.received)
+    assert (status, fields["Connection"]) == (400, "close")
+    assert client.fin
+
+
+def test_a_head_too_large(image: Image) -> None:
+    pieces = [b"GET /a" + HTTP, *([b"X: " + b"a" * 1000 + b"\r\n"] * 20)]
+    client = ask(image, *pieces)
+    assert split(client.received)[0] == 431
+    assert client.fin
+
+
+def test_bodies_are_drained_or_refused(image: Image) -> None:
+    get = b"GET /a" + HTTP + b"\r\n"
+    client = ask(image, b"POST /a" + HTTP + b"Content-Length: 10\r\n\r\n01234", b"56789" + get)
+    assert b"405" in client.received
+    assert client.received.endswith(A)
+    for field in (
+        b"Content-Length: 100000",
+        b"Transfer-Encoding: chunked",
+        b"Content-Length: 5\r\nExpect: 100-continue",
+    ):
+        client = ask(image, b"GET /a" + HTTP + field + b"\r\n\r\n")
+        assert split(client.received)[1]["Connection"] == "close"
+        assert client.fin
+
+
+def test_a_request_that_never_ends_gets_408(image: Image) -> None:
+    client = Client(Host(image))
+    client.connect()
+    client.request(b"GET /a HTT")
+    for _ in range(8):
+        assert client.note(client.host.advance(600)) == []
+        client.request(b"P")
+    client.note(client.host.advance(600))
+    assert split(client.received)[0] == 408
+    assert client.fin
+
+
+def test_date_goes_with_the_clock(image: Image) -> None:
+    client = ask(image, b"GET /a" + HTTP + b"\r\n")
+    client.host.advance(1000)
+    client.request(b"GET /a" + HTTP + b"\r\n")
+    assert client.received.count(WALL_TEXT) == 1
+    assert client.received.count(WALL_TEXT.replace(b":37", b":38")) == 1

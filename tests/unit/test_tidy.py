@@ -1,0 +1,139 @@
+"""What no linter sees: the core makes no system call, functions stay short, layouts agree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+from ssrun import _sandstorm
+from ssrun._sandstorm import ffi
+
+ROOT = Path(__file__).resolve().parents[2]
+CSRC = ROOT / "runtime" / "csrc"
+CORE = [*(CSRC / "image").glob("*.c"), *(CSRC / "libeth").glob("*.c"), *(CSRC / "libtcpip").glob("*.c")]
+CORE += [*(CSRC / "web").glob("*.c"), CSRC / "stack.c"]
+ALLOWED = {"memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
+FUNCTION_LINES_MAX = 70
+
+
+def symbols(path: Path) -> tuple[set[str], set[str]]:
+    """Names that an object defines and that it needs."""
+    defined, needed = set(), set()
+    with path.open("rb") as file:
+        table = ELFFile(file).get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        for symbol in table.iter_symbols():
+            if symbol["st_info"]["bind"] == "STB_GLOBAL":
+                (needed if symbol["st_shndx"] == "SHN_UNDEF" else defined).add(symbol.name)
+    return defined, needed
+
+
+def test_the_core_makes_no_system_call(tmp_path: Path) -> None:
+    """No clock, no allocation, no I/O: its objects import nothing but each other and memcpy's kin."""
+    defined: set[str] = set()
+    needed: dict[str, set[str]] = {}
+    assert len(CORE) > 15
+    for source in CORE:
+        target = tmp_path / f"{source.stem}.o"
+        # Unoptimized, so that nothing is inlined away or made of builtins.
+        subprocess.run(["gcc", "-std=gnu11", "-O0", f"-I{CSRC}", "-c", source, "-o", target], check=True)
+        mine, others = symbols(target)
+        defined |= mine
+        for name in others:
+            needed.setdefault(name, set()).add(source.name)
+    foreign = {name: users for name, users in needed.items() if name not in defined | ALLOWED}
+    assert foreign == {}
+
+
+def c_functions(text: str) -> list[tuple[str, int]]:
+    """Names and lengths of the functions of a formatted C file."""
+    found = []
+    start, name = None, ""
+    for number, line in enumerate(text.splitlines()):
+        if start is None and re.match(r"^[a-z].*\)$|^ +.*\)$", line):
+            name = line
+        if line == "{":
+            start = number
+        elif line == "}" and start is not None:
+            found.append((name, number - start + 1))
+            start = None
+    return found
+
+
+def test_functions_are_short_enough_to_see_whole() -> None:
+    long = []
+    for path in CSRC.rglob("*.c"):
+        functions = c_functions(path.read_text())
+        assert functions, path
+        long += [(path.name, *function) for function in functions if function[1] > FUNCTION_LINES_MAX]
+    for folder in ("compiler", "runtime"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.FunctionDef) and node.end_lineno is not None:
+                    lines = node.end_lineno - node.lineno + 1
+                    if lines > FUNCTION_LINES_MAX:
+                        long.append((path.name, node.name, lines))
+    assert long == []
+
+
+def test_headers_say_what_they_are() -> None:
+    for path in CSRC.rglob("*.h"):
+        assert path.read_text().startswith("/* "), path
+
+
+def dwarf_structs() -> dict[str, tuple[int, dict[str, int]]]:
+    """Sizes and member offsets of structs as the compiler of the extension laid them out."""
+    found: dict[str, tuple[int, dict[str, int]]] = {}
+    with Path(_sandstorm.__file__).open("rb") as file:
+        elf = ELFFile(file)
+        if not elf.has_dwarf_info():
+            pytest.skip("the extension has no debug information")
+        for unit in elf.get_dwarf_info().iter_CUs():
+            for die in unit.iter_DIEs():
+                name = die.attributes.get("DW_AT_name")
+                if die.tag != "DW_TAG_structure_type" or name is None or "DW_AT_byte_size" not in die.attributes:
+                    continue
+                members = {
+                    child.attributes["DW_AT_name"].value.decode(): child.attributes[
+                        "DW_AT_data_member_location"
+                    ].value
+                    for child in die.iter_children()
+                    if child.tag == "DW_TAG_member"
+                    and {"DW_AT_name", "DW_AT_data_member_location"} <= child.attributes.keys()
+                }
+                found[name.value.decode()] = (die.attributes["DW_AT_byte_size"].value, members)
+    return found
+
+
+@pytest.mark.slow
+def test_the_image_s_layout_in_the_extension_is_the_header_s() -> None:
+    built = dwarf_structs()
+    header = (CSRC / "image" / "image_format.h").read_text()
+    names = re.findall(r"^struct (ssi_\w+) \{", header, re.MULTILINE)
+    assert len(names) == 6
+    for name in names:
+        kind = ffi.typeof(f"struct {name}")
+        assert kind.fields is not None
+        size, members = built[name]
+        assert size == ffi.sizeof(kind)
+        assert members == {field: item.offset for field, item in kind.fields}
+        # No padding: every byte of a struct is somebody's.
+        assert sum(ffi.sizeof(item.type) for _, item in kind.fields) == size
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    """No path of a machine in what is tracked."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(r"/(?:root|home/\w+|work/main)/")
+    for name in filter(None, tracked.stdout.split("\0")):
+        path = ROOT / name
+        if path.suffix in (".py", ".c", ".h", ".md", ".yaml", ".toml", "") and path.is_file():
+            text = path.read_text(errors="replace")
+            assert path == Path(__file__) or not pattern.search(text), name
