@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint format check-c sanitize bench clean
+.PHONY: help setup demo test lint format check-c sanitize sim bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,6 +41,10 @@ format: $(STAMP) ## format all files
 
 sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
 	.ci/sanitize $(VENV)
+
+SEEDS ?= 10000
+sim: $(STAMP) ## the simulation: make sim SEEDS=10000
+	$(PYTHON) tests/sim/world.py --seeds $(SEEDS)
 
 bench: $(STAMP) ## requests per second beside nginx, into docs/benchmarks.md
 	$(PYTHON) tests/bench/nginx_compare.py

@@ -34,6 +34,7 @@
     X(tcp_drop_flags)                                                                                                \
     X(tcp_drop_no_connection)                                                                                        \
     X(tcp_drop_pool_full)                                                                                            \
+    X(tcp_drop_cookie_early)                                                                                         \
     X(tcp_drop_cookie)                                                                                               \
     X(tcp_drop_paws)                                                                                                 \
     X(tcp_drop_out_of_window)                                                                                        \
@@ -61,6 +62,8 @@
     X(tcp_tx_acks)                                                                                                   \
     X(tcp_retransmit_fast)                                                                                           \
     X(tcp_retransmit_timeout)                                                                                        \
+    X(tcp_retransmit_spurious)                                                                                       \
+    X(tcp_tail_probes)                                                                                               \
     X(tcp_retransmit_segments)                                                                                       \
     X(tcp_window_probes)                                                                                             \
     X(tx_drop_no_space)                                                                                              \

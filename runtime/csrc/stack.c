@@ -2,6 +2,7 @@
 
 #include "image/date.h"
 #include "libtcpip/checksum.h"
+#include "libtcpip/tcp.h"
 #include "stack_internal.h"
 
 #define TIME_WAIT_SETS_MAX 16384
@@ -62,7 +63,7 @@ static bool in_bounds(const struct stack_config *c, const struct image *image, c
     bool limits = c->max_connections > 0 && c->max_connections <= 1u << 24 && c->max_half_requests > 0 &&
                   c->max_half_requests <= c->max_connections && c->gather_max >= 1 &&
                   c->gather_max <= NMIO_GATHER_MAX && c->mtu_bytes >= 576 && c->mtu_bytes <= 65535 &&
-                  c->keep_alive_ms > 0 && c->request_ms > 0;
+                  c->keep_alive_ms > 0 && c->request_ms > 0 && c->congestion < CONGESTION_COUNT;
     const struct ssi_header *h = image->header;
     bool slots = region->chunk_bytes == h->slot_bytes && region->first_slot > 0 &&
                  region->first_slot <= region->first_spare && region->first_spare <= region->chunk_count &&
@@ -188,6 +189,29 @@ void stack_drain(struct stack *stack)
 uint32_t stack_connections(const struct stack *stack)
 {
     return stack->config.max_connections - stack->tcb_free_count;
+}
+
+bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack_connection *connection)
+{
+    const struct tcb *tcb = &stack->tcbs[index];
+    if (index >= stack->config.max_connections || tcb->state == 0)
+        return false;
+    *connection = (struct stack_connection){.state = tcb->state,
+                                            .peer_port = be16(tcb->flow.peer_port),
+                                            .mss_bytes = tcb->mss,
+                                            .snd_una = tcb->snd_una,
+                                            .snd_nxt = tcb->snd_nxt,
+                                            .snd_end = tcb->snd_end,
+                                            .snd_wnd = tcb->snd_wnd,
+                                            .cwnd = tcb->cwnd,
+                                            .ssthresh = tcb->ssthresh,
+                                            .pipe = recovery_pipe(tcb),
+                                            .srtt_us = tcb->srtt_us,
+                                            .rto_us = tcb->rto_us,
+                                            .family = tcb->flow.family,
+                                            .in_recovery = tcb->in_recovery};
+    memcpy(connection->peer, tcb->flow.peer, sizeof(connection->peer));
+    return true;
 }
 
 static const char *const counter_names[COUNTER_COUNT] = {

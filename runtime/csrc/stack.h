@@ -14,6 +14,10 @@
 #define STACK_ADDRESSES_MAX 32
 #define STACK_SECRET_BYTES 16
 
+#define CONGESTION_CUBIC 0
+#define CONGESTION_NEWRENO 1
+#define CONGESTION_COUNT 2
+
 /* One of our addresses. */
 struct stack_address {
     uint8_t family; /* SSI_FAMILY_IPV4 or SSI_FAMILY_IPV6 */
@@ -33,6 +37,7 @@ struct stack_config {
     uint32_t max_half_requests;   /* connections that may have a request half read, or pipelined requests waiting */
     uint32_t keep_alive_ms;       /* an idle connection is closed after this */
     uint32_t request_ms;          /* a request must be whole this long after its first byte (or the handshake) */
+    uint32_t congestion;                /* CONGESTION_* */
     uint8_t secret[STACK_SECRET_BYTES]; /* random */
 };
 
@@ -71,6 +76,22 @@ void stack_drain(struct stack *stack);
 
 /* Connections open now. */
 uint32_t stack_connections(const struct stack *stack);
+
+/* A connection looked at from outside. Positions are 64-bit; their low half is the sequence number. */
+struct stack_connection {
+    uint32_t state;     /* enum tcp_state, libtcpip/tcb.h */
+    uint16_t peer_port; /* host byte order */
+    uint16_t mss_bytes;
+    uint64_t snd_una, snd_nxt, snd_end;
+    uint32_t snd_wnd, cwnd, ssthresh, pipe; /* bytes; pipe: in flight by RFC 8985's reckoning */
+    uint32_t srtt_us, rto_us;
+    uint8_t peer[16];
+    uint8_t family;
+    bool in_recovery;
+};
+
+/* Fills in what place index, below max_connections, holds; false if that is free. */
+bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack_connection *connection);
 
 /* One counter for everything counted, a reason for every drop. */
 uint32_t stack_counter_count(void);

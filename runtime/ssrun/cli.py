@@ -16,7 +16,7 @@ from .errors import SsrunError
 from .loader import ImageError, ImageFile
 from .network import Interface4or6
 from .ports import BACKENDS, Opened, Opener, Options, parse_address
-from .server import Limits, Server
+from .server import CONGESTION, Limits, Server
 
 
 class Address(click.ParamType[Interface4or6]):
@@ -172,6 +172,13 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
     metavar="SECONDS",
     help="A request must be whole after this.",
 )
+@click.option(
+    "--congestion",
+    type=click.Choice(tuple(CONGESTION)),
+    default="cubic",
+    show_default=True,
+    help="Congestion control.",
+)
 @click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too.")
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
 @click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping.")
@@ -189,6 +196,7 @@ def main(
     max_connections: int,
     keep_alive: float,
     request_timeout: float,
+    congestion: str,
     verify_checksums: bool,
     no_verify_content: bool,
     busy_poll: bool,
@@ -200,7 +208,7 @@ def main(
     options = Options(
         iface, backend, list(addresses), list(host_addresses), port, workers, superframe, verify_checksums
     )
-    limits = Limits(max_connections, keep_alive, request_timeout, busy_poll)
+    limits = Limits(max_connections, keep_alive, request_timeout, busy_poll, congestion)
     try:
         run(image, options, limits, Output(as_json), not no_verify_content)
     except (SsrunError, ImageError) as error:

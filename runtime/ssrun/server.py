@@ -16,6 +16,7 @@ from .loader import ImageFile
 from .ports import Opened
 
 SECRET_BYTES = 16
+CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Limits:
     keep_alive_s: float = 65.0
     request_s: float = 20.0
     busy_poll: bool = False
+    congestion: str = "cubic"
 
 
 def counter_names() -> list[str]:
@@ -65,6 +67,7 @@ class Server:
                 "max_half_requests": max(1, limits.max_connections // 16),
                 "keep_alive_ms": int(limits.keep_alive_s * 1000),
                 "request_ms": int(limits.request_s * 1000),
+                "congestion": CONGESTION[limits.congestion],
                 "secret": os.urandom(SECRET_BYTES),
             },
         )

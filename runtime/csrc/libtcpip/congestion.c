@@ -1,31 +1,162 @@
-/* How much may be in flight: NewReno (RFC 5681, RFC 6582). */
+/* How much may be in flight: NewReno (RFC 5681) and CUBIC (RFC 9438), both with HyStart++ (RFC 9406) in slow start. Windows
+ * are in bytes. */
+#include "congestion.h"
+
 #include "tcp.h"
 
+#define CUBIC_C 0.4
+#define CUBIC_BETA 0.7
+#define HYSTART_RTT_MIN_US 4000 /* RFC 9406 section 4.3 */
+#define HYSTART_RTT_MAX_US 16000
+#define HYSTART_SAMPLES 8
+#define HYSTART_GROWTH_DIVISOR 4
+#define HYSTART_ROUNDS 5
+
 /* RFC 6928 section 2. */
-void congestion_init(struct tcb *tcb)
+static uint32_t initial_window(uint32_t mss)
 {
-    uint32_t mss = tcb->mss;
     uint32_t floor = mss * 2 > 14600 ? mss * 2 : 14600;
-    tcb->cwnd = mss * 10 < floor ? mss * 10 : floor;
-    tcb->ssthresh = UINT32_MAX;
+    return mss * 10 < floor ? mss * 10 : floor;
 }
 
-void congestion_acked(struct tcb *tcb, uint32_t acked_bytes)
+static uint32_t at_least_two(const struct tcb *tcb, uint32_t window)
 {
-    /* A window that the sender does not fill proves nothing, RFC 7661: grow only when at least half was in use. */
-    if (tcp_flight(tcb) + acked_bytes < tcb->cwnd / 2)
-        return;
-    if (tcb->cwnd < tcb->ssthresh) {
-        tcb->cwnd += acked_bytes;
-        return;
-    }
+    uint32_t least = 2u * tcb->mss;
+    return window > least ? window : least;
+}
+
+static uint32_t newreno_lost(struct stack *stack, struct tcb *tcb)
+{
+    (void)stack;
+    uint32_t flight = tcp_flight(tcb) < tcb->cwnd ? tcp_flight(tcb) : tcb->cwnd;
+    return at_least_two(tcb, flight / 2);
+}
+
+static void newreno_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
+{
+    (void)stack;
     uint64_t grown = (uint64_t)tcb->mss * acked_bytes / tcb->cwnd;
     tcb->cwnd += grown > 0 ? (uint32_t)grown : 1;
 }
 
-void congestion_lost(struct tcb *tcb)
+/* Newton's method; for arguments from 0 to 1e6 a dozen steps from 1000 down are exact enough. */
+static double cube_root(double value)
 {
-    uint32_t half = tcp_flight(tcb) / 2;
-    uint32_t least = 2u * tcb->mss;
-    tcb->ssthresh = half > least ? half : least;
+    double root = value > 1 ? value : 1;
+    for (int step = 0; step < 48; step++)
+        root = (2 * root + value / (root * root)) / 3;
+    return root;
+}
+
+static uint32_t cubic_lost(struct stack *stack, struct tcb *tcb)
+{
+    struct cubic *cubic = &tcb->cubic;
+    double window = tcb->cwnd;
+    (void)stack;
+    /* Fast convergence, RFC 9438 section 4.7. */
+    cubic->w_max = window < cubic->w_max ? window * (1 + CUBIC_BETA) / 2 : window;
+    cubic->epoch_us = 0;
+    return at_least_two(tcb, (uint32_t)(window * CUBIC_BETA));
+}
+
+static void cubic_epoch(const struct stack *stack, struct tcb *tcb)
+{
+    struct cubic *cubic = &tcb->cubic;
+    double window = tcb->cwnd;
+    cubic->epoch_us = stack->now_us;
+    cubic->w_est = window;
+    if (cubic->w_max < window)
+        cubic->w_max = window;
+    cubic->k = cube_root((cubic->w_max - window) / tcb->mss / CUBIC_C);
+}
+
+static void cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
+{
+    struct cubic *cubic = &tcb->cubic;
+    const double alpha = 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA);
+    double window = tcb->cwnd;
+    if (cubic->epoch_us == 0)
+        cubic_epoch(stack, tcb);
+    double t = (double)(stack->now_us - cubic->epoch_us + tcb->srtt_us) / 1e6 - cubic->k;
+    double target = cubic->w_max + CUBIC_C * t * t * t * tcb->mss;
+    target = target > 1.5 * window ? 1.5 * window : target;
+    /* The Reno-friendly region, RFC 9438 section 4.3. */
+    double slope = cubic->w_est >= cubic->w_max ? 1 : alpha;
+    cubic->w_est += slope * tcb->mss * acked_bytes / window;
+    if (target < cubic->w_est)
+        target = cubic->w_est;
+    if (target > window)
+        cubic->fraction += (target - window) * acked_bytes / window;
+    else
+        cubic->fraction += 0.01 * tcb->mss * acked_bytes / window;
+    uint32_t whole = (uint32_t)cubic->fraction;
+    cubic->fraction -= whole;
+    tcb->cwnd += whole;
+}
+
+static const struct congestion_ops algorithms[] = {
+    [CONGESTION_CUBIC] = {"cubic", cubic_lost, cubic_acked},
+    [CONGESTION_NEWRENO] = {"newreno", newreno_lost, newreno_acked},
+};
+
+/* Slow start ends before loss when the RTT of a round has grown, RFC 9406 section 4.2. */
+static void hystart_round(struct tcb *tcb)
+{
+    struct hystart *h = &tcb->hystart;
+    if (h->samples >= HYSTART_SAMPLES && h->last_min_us != 0) {
+        uint32_t threshold = h->last_min_us / 8;
+        threshold = threshold < HYSTART_RTT_MIN_US ? HYSTART_RTT_MIN_US : threshold;
+        threshold = threshold > HYSTART_RTT_MAX_US ? HYSTART_RTT_MAX_US : threshold;
+        if (h->css_rounds == 0 && h->round_min_us >= h->last_min_us + threshold) {
+            h->css_baseline_us = h->round_min_us;
+            h->css_rounds = 1;
+        } else if (h->css_rounds > 0 && h->round_min_us < h->css_baseline_us) {
+            h->css_rounds = 0; /* it was jitter: on with slow start */
+        }
+    }
+}
+
+static void slow_start(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
+{
+    struct hystart *h = &tcb->hystart;
+    uint32_t rtt_us = tcb->rack_rtt_us;
+    (void)stack;
+    if (rtt_us > 0) {
+        h->samples++;
+        if (h->round_min_us == 0 || rtt_us < h->round_min_us)
+            h->round_min_us = rtt_us;
+        hystart_round(tcb);
+    }
+    tcb->cwnd += h->css_rounds > 0 ? acked_bytes / HYSTART_GROWTH_DIVISOR : acked_bytes;
+    if (tcb->snd_una < h->round_end)
+        return;
+    if (h->css_rounds > 0 && ++h->css_rounds > HYSTART_ROUNDS)
+        tcb->ssthresh = tcb->cwnd;
+    h->round_end = tcb->snd_nxt;
+    h->last_min_us = h->round_min_us;
+    h->round_min_us = h->samples = 0;
+}
+
+void congestion_init(struct stack *stack, struct tcb *tcb)
+{
+    (void)stack;
+    tcb->cwnd = initial_window(tcb->mss);
+    tcb->ssthresh = UINT32_MAX;
+}
+
+void congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes, uint32_t flight)
+{
+    /* A window that the sender does not fill proves nothing, RFC 7661: grow only when it was used. */
+    if (flight < tcb->cwnd / 2 || (flight + 4u * tcb->mss < tcb->cwnd && tcb->cwnd >= tcb->ssthresh))
+        return;
+    if (tcb->cwnd < tcb->ssthresh)
+        slow_start(stack, tcb, acked_bytes);
+    else
+        algorithms[stack->config.congestion].acked(stack, tcb, acked_bytes);
+}
+
+void congestion_lost(struct stack *stack, struct tcb *tcb)
+{
+    tcb->ssthresh = algorithms[stack->config.congestion].lost(stack, tcb);
+    tcb->hystart.css_rounds = 0;
 }

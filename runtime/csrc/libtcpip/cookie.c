@@ -1,11 +1,12 @@
 /* SYN cookies (RFC 4987 section 3.6) with nothing lost by them. The initial sequence number is
  *
- *   with timestamps:     | slot:2 | mss:3 |           mac:27           |    and the timestamp's low five bits are
- *                                                                           | window scale:4 | SACK permitted:1 |
- *   without:             | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | mac:22 |
+ *   with timestamps:  | slot:2 | mss:3 | flow mac:6 |              full mac:21              |
+ *                     and the timestamp's low five bits are | window scale:4 | SACK permitted:1 |
+ *   without:          | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | flow mac:6 | full mac:16 |
  *
- * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The MAC covers the flow, the
- * client's initial sequence number, the full slot count and everything encoded. */
+ * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The full MAC covers the flow, the
+ * full slot count, everything encoded and the client's initial sequence number. The flow MAC leaves the last out: where
+ * it fits and the full one does not, the segment has overtaken the first one, and is dropped without a reset. */
 #include <string.h>
 
 #include "siphash.h"
@@ -34,26 +35,31 @@ struct cookie_input {
     uint8_t sack_and_timestamps;
 };
 
+#define FLOW_MAC_BITS 6
+
+/* Bits of the full MAC. */
 static uint32_t mac_bits(const struct cookie *c)
 {
-    return c->timestamps ? 27 : 22;
+    return c->timestamps ? 21 : 16;
 }
 
-static uint32_t cookie_mac(const uint8_t *secret, const struct tcp_flow *flow, uint64_t slot, uint32_t irs,
-                           uint32_t class, const struct cookie *c)
+static uint32_t mac(const uint8_t *secret, const struct cookie_input *input, uint32_t bits)
 {
-    struct cookie_input input = {*flow,           slot,      irs,
-                                 (uint16_t)class, c->wscale, (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0))};
-    return (uint32_t)siphash(secret, &input, sizeof(input)) & ((1u << mac_bits(c)) - 1);
+    return (uint32_t)siphash(secret, input, sizeof(*input)) & ((1u << bits) - 1);
 }
 
 static uint32_t cookie_encode(const uint8_t *secret, const struct tcp_flow *flow, uint64_t slot, uint32_t irs,
                               uint32_t class, const struct cookie *c)
 {
+    uint8_t flags = (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0));
+    struct cookie_input input = {*flow, slot, irs, (uint16_t)class, c->wscale, flags};
     uint32_t head = (uint32_t)(slot & 3) << 30 | class << 27;
     if (!c->timestamps)
         head |= (uint32_t)c->wscale << 23 | (c->sack ? 1u << 22 : 0);
-    return head | cookie_mac(secret, flow, slot, irs, class, c);
+    uint32_t full = mac(secret, &input, mac_bits(c));
+    input.irs = 0;
+    input.sack_and_timestamps |= 4; /* apart from the full MAC of a client that begins at 0 */
+    return head | mac(secret, &input, FLOW_MAC_BITS) << mac_bits(c) | full;
 }
 
 uint32_t cookie_ts_offset(const struct stack *stack, const struct tcp_flow *flow)
@@ -81,8 +87,8 @@ uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uin
     return cookie_encode(stack->secrets[0], flow, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
 }
 
-bool cookie_check(const struct stack *stack, const struct tcp_flow *flow, const struct tcp_segment *segment,
-                  struct cookie *cookie)
+enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
+                                 const struct tcp_segment *segment, struct cookie *cookie)
 {
     uint32_t iss = segment->ack - 1;
     uint32_t irs = segment->seq - 1;
@@ -90,17 +96,22 @@ bool cookie_check(const struct stack *stack, const struct tcp_flow *flow, const 
     uint64_t now = stack->now_us / COOKIE_SLOT_US;
     uint64_t age = (now - (iss >> 30)) & 3;
     if (age > 1 || age > now)
-        return false;
+        return COOKIE_BAD;
     struct cookie c = {.mss = mss_classes[class], .timestamps = segment->options.timestamps};
     uint32_t coded = iss >> 22 & COOKIE_TS_MASK;
     if (c.timestamps)
         coded = segment->options.ts_echo & COOKIE_TS_MASK;
     c.wscale = (uint8_t)(coded >> 1);
     c.sack = (coded & 1) != 0;
-    for (int generation = 0; generation < 2; generation++)
-        if (cookie_encode(stack->secrets[generation], flow, now - age, irs, class, &c) == iss) {
+    enum cookie_verdict verdict = COOKIE_BAD;
+    for (int generation = 0; generation < 2; generation++) {
+        uint32_t good = cookie_encode(stack->secrets[generation], flow, now - age, irs, class, &c);
+        if (good == iss) {
             *cookie = c;
-            return true;
+            return COOKIE_GOOD;
         }
-    return false;
+        if ((good ^ iss) >> mac_bits(&c) == 0)
+            verdict = COOKIE_EARLY;
+    }
+    return verdict;
 }

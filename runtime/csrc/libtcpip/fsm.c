@@ -31,14 +31,15 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     tcb->mss = (uint16_t)(largest < segment_bytes ? largest : segment_bytes);
     tcb->state = TCP_ESTABLISHED;
-    tcb->snd_nxt = tcb->snd_max = tcb->snd_end = tcb->snd_una;
+    tcb->snd_nxt = tcb->snd_end = tcb->snd_una;
+    tcb->rack_fack = (uint32_t)tcb->snd_una;
     tcb->recover = tcb->snd_una;
     tcb->snd_wnd = segment->window << tcb->snd_wscale;
     tcb->snd_wl1 = segment->seq;
     tcb->snd_wl2 = segment->ack;
     tcb->last_ack_sent = tcb->rcv_nxt;
     tcb->rto_us = TCP_RTO_INITIAL_US;
-    congestion_init(tcb);
+    congestion_init(stack, tcb);
     tcb->request_begun = true;
     tcb->idle_deadline_us = stack->now_us + stack->config.request_ms * 1000ull;
     timer_update(stack, tcb);
@@ -207,14 +208,13 @@ static void release_spans(struct tcb *tcb)
 /* New data is acknowledged. False: the connection is gone. */
 static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
 {
-    uint32_t acked = (uint32_t)(ack - tcb->snd_una);
-    bool fin_sent = tcb->snd_max > tcb->snd_end;
+    bool fin_sent = tcb->snd_nxt > tcb->snd_end;
     tcb->snd_una = ack;
-    if (tcb->snd_nxt < ack)
-        tcb->snd_nxt = ack;
-    recovery_acked(stack, tcb, ack, acked);
     release_spans(tcb);
-    tcb->rto_deadline_us = tcb->snd_max > ack ? stack->now_us + tcb->rto_us : 0;
+    if (tcb->snd_nxt > ack)
+        recovery_arm(stack, tcb, true);
+    else
+        recovery_disarm(tcb);
     tcpip_ready(stack, tcb);
     if (fin_sent && ack > tcb->snd_end && !fin_acked(stack, tcb))
         return false;
@@ -242,7 +242,7 @@ static void window_update(struct stack *stack, struct tcb *tcb, const struct tcp
 static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
     uint64_t ack = seq_unwrap(segment->ack, tcb->snd_una);
-    if (ack > tcb->snd_max || ack + (1u << 30) < tcb->snd_una) {
+    if (ack > tcb->snd_nxt || ack + (1u << 30) < tcb->snd_una) {
         COUNT(stack, tcp_drop_ack_unacceptable);
         challenge(stack, tcb);
         return false;
@@ -250,16 +250,19 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
     uint32_t old_window = tcb->snd_wnd;
     if (ack >= tcb->snd_una)
         window_update(stack, tcb, segment);
+    if (tcb->snd_nxt == tcb->snd_una)
+        tcb->retries = 0; /* a window probe was answered: the peer lives, RFC 9293 section 3.8.6.1 */
+    if (ack < tcb->snd_una)
+        return true;
+    bool duplicate = ack == tcb->snd_una && tcb->snd_nxt > ack && segment->data_bytes == 0 &&
+                     tcb->snd_wnd == old_window && (segment->flags & TCP_FIN) == 0;
+    recovery_ack(stack, tcb, segment, ack, duplicate);
     if (ack > tcb->snd_una)
         return ack_advance(stack, tcb, ack);
-    if (tcb->snd_max == tcb->snd_una)
-        tcb->retries = 0; /* a window probe was answered: the peer lives, RFC 9293 section 3.8.6.1 */
-    bool duplicate = ack == tcb->snd_una && tcb->snd_max > ack && segment->data_bytes == 0 &&
-                     tcb->snd_wnd == old_window && (segment->flags & TCP_FIN) == 0;
-    if (duplicate) {
-        recovery_duplicate(stack, tcb);
-        tcpip_ready(stack, tcb);
+    if (tcb->reorder_wait_us > 0) {
+        recovery_arm(stack, tcb, false);
     }
+    tcpip_ready(stack, tcb);
     return true;
 }
 
@@ -394,27 +397,31 @@ static void idle_timeout(struct stack *stack, struct tcb *tcb)
     timer_update(stack, tcb);
 }
 
-static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
+/* The timer of what is in flight, or of a shut window. */
+static void transmission_timeout(struct stack *stack, struct tcb *tcb)
 {
-    if (++tcb->retries > TCP_RETRIES_MAX) {
-        COUNT(stack, tcp_timeout_retransmit);
-        tcp_abort(stack, tcb);
-        return;
+    bool in_flight = tcb->snd_nxt > tcb->snd_una;
+    bool rto = !in_flight || tcb->timer_kind == TCP_TIMER_RTO;
+    if (rto) {
+        if (++tcb->retries > TCP_RETRIES_MAX) {
+            COUNT(stack, tcp_timeout_retransmit);
+            tcp_abort(stack, tcb);
+            return;
+        }
+        tcb->rto_us = tcb->rto_us * 2 > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : tcb->rto_us * 2;
     }
-    tcb->rto_us = tcb->rto_us * 2 > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : tcb->rto_us * 2;
-    if (tcb->snd_max > tcb->snd_una)
+    if (in_flight)
         recovery_timeout(stack, tcb);
     else
         tcp_send_probe(stack, tcb);
-    tcb->rto_deadline_us = stack->now_us + tcb->rto_us;
-    timer_update(stack, tcb);
+    recovery_arm(stack, tcb, rto);
     tcpip_ready(stack, tcb);
 }
 
 void tcpip_timeout(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->rto_deadline_us != 0 && tcb->rto_deadline_us <= stack->now_us)
-        retransmission_timeout(stack, tcb);
+        transmission_timeout(stack, tcb);
     else
         idle_timeout(stack, tcb);
 }

@@ -18,6 +18,13 @@ static void parse_option(struct tcp_options *options, const uint8_t *at, uint8_t
     case TCP_OPTION_SACK_PERMITTED:
         options->sack_permitted = len == 2;
         break;
+    case TCP_OPTION_SACK:
+        for (uint32_t i = 0; i < 4 && len >= 2 + 8 * (i + 1); i++) {
+            options->sacks[i][0] = load_be32(at + 2 + 8 * i);
+            options->sacks[i][1] = load_be32(at + 6 + 8 * i);
+            options->sack_count = i + 1;
+        }
+        break;
     case TCP_OPTION_TIMESTAMPS:
         if (len == 10) {
             options->timestamps = true;
@@ -149,7 +156,13 @@ static void stateless_input(struct stack *stack, const struct packet *packet, co
         return;
     }
     struct cookie cookie;
-    if ((segment->flags & TCP_SYN) != 0 || !cookie_check(stack, flow, segment, &cookie)) {
+    bool syn = (segment->flags & TCP_SYN) != 0;
+    enum cookie_verdict verdict = syn ? COOKIE_BAD : cookie_check(stack, flow, segment, &cookie);
+    if (verdict == COOKIE_EARLY) {
+        COUNT(stack, tcp_drop_cookie_early);
+        return;
+    }
+    if (verdict == COOKIE_BAD) {
         COUNT(stack, tcp_drop_cookie);
         tcp_reply_rst(stack, packet, segment);
         return;

@@ -3,6 +3,7 @@
  * are gathered in place whatever the segment size. */
 #include "checksum.h"
 #include "image/date.h"
+#include "seq.h"
 #include "tcp.h"
 
 /* A segment about to be sent. */
@@ -118,7 +119,7 @@ static void count_payload(struct stack *stack, struct tcb *tcb, const struct out
 {
     stack->counters[COUNTER_tcp_tx_segments] += segments;
     stack->counters[COUNTER_tcp_tx_payload_bytes] += out->payload_bytes;
-    if (out->position < tcb->snd_max)
+    if (out->position < tcb->snd_nxt)
         stack->counters[COUNTER_tcp_retransmit_segments] += segments;
 }
 
@@ -290,7 +291,8 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
     uint64_t end = position + out.payload_bytes;
     if (end == span->end)
         out.flags |= TCP_PSH; /* else an odd last segment waits for the peer's delayed ACK */
-    if (tcb->fin_queued && end == tcb->snd_end)
+    /* Sent again without FIN while that has not been sent yet. */
+    if (tcb->fin_queued && end == tcb->snd_end && (position == tcb->snd_nxt || tcb->snd_nxt > tcb->snd_end))
         out.flags |= TCP_FIN;
     uint64_t offset = position - span->start;
     uint32_t frame_index = span->first_frame + (uint32_t)(offset / segment_bytes);
@@ -348,44 +350,83 @@ static void fin_sent(struct tcb *tcb)
         tcb->state = TCP_LAST_ACK;
 }
 
-static void advance(struct stack *stack, struct tcb *tcb, uint32_t bytes)
+/* Notes that [snd_nxt, end) has been sent, and the FIN behind it if that went along. */
+static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 {
-    uint64_t end = tcb->snd_nxt + bytes;
-    if (tcb->rtt_end == 0 && tcb->snd_nxt >= tcb->snd_max) {
+    uint64_t start = tcb->snd_nxt;
+    if (tcb->rtt_end == 0 && !tcb->in_recovery) {
         tcb->rtt_end = end;
         tcb->rtt_sent_us = stack->now_us;
     }
     tcb->snd_nxt = end;
     if (tcb->fin_queued && end == tcb->snd_end)
         fin_sent(tcb);
-    if (tcb->snd_max < tcb->snd_nxt)
-        tcb->snd_max = tcb->snd_nxt;
+    tcb->prr_out += (uint32_t)(end - start);
+    scoreboard_sent(tcb, (uint32_t)start, (uint32_t)tcb->snd_nxt, (uint32_t)stack->now_us);
+}
+
+/* Sends lost runs again, as far as cwnd goes. pipe: bytes in flight, kept up. False: space ran out. */
+static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
+{
+    const struct tcp_run *run;
+    while ((run = scoreboard_lost(tcb)) != NULL) {
+        uint64_t start = seq_unwrap(run->start, tcb->snd_una);
+        uint32_t bytes = run->end - run->start;
+        uint32_t room = tcb->cwnd > *pipe ? tcb->cwnd - *pipe : 0;
+        if (tcb->tlp_now || *pipe == 0)
+            room = room > tcb->mss ? room : tcb->mss;
+        if (room < bytes && room < tcb->mss)
+            return true;
+        uint64_t end = start + bytes;
+        if (start == tcb->snd_end) {
+            if (!send_bare(stack, tcb, start, TCP_FIN | TCP_ACK))
+                return false;
+        } else {
+            uint32_t data = (uint32_t)((end < tcb->snd_end ? end : tcb->snd_end) - start);
+            uint32_t sent = send_at(stack, tcb, start, data <= room ? data : room - room % tcb->mss, false);
+            if (sent == 0)
+                return false;
+            if (start + sent < tcb->snd_end)
+                end = start + sent;
+        }
+        tcb->tlp_now = false;
+        *pipe += (uint32_t)(end - start);
+        tcb->prr_out += (uint32_t)(end - start);
+        scoreboard_resent(tcb, (uint32_t)start, (uint32_t)end, (uint32_t)stack->now_us);
+    }
+    return true;
 }
 
 /* How much the windows let go from snd_nxt on. */
-static uint32_t usable_window(const struct tcb *tcb)
+static uint32_t usable_window(const struct tcb *tcb, uint32_t pipe)
 {
-    uint32_t window = tcb->cwnd < tcb->snd_wnd ? tcb->cwnd : tcb->snd_wnd;
     uint32_t flight = tcp_flight(tcb);
-    return window > flight ? window - flight : 0;
+    uint32_t congestion = tcb->cwnd > pipe ? tcb->cwnd - pipe : 0;
+    uint32_t peer = tcb->snd_wnd > flight ? tcb->snd_wnd - flight : 0;
+    if (tcb->tlp_now && congestion < tcb->mss)
+        congestion = tcb->mss;
+    return congestion < peer ? congestion : peer;
 }
 
-/* Sends new data, and again what a timeout went back to. False: space ran out. */
-static bool send_data(struct stack *stack, struct tcb *tcb)
+/* Sends new data. False: space ran out. */
+static bool send_data(struct stack *stack, struct tcb *tcb, uint32_t pipe)
 {
     while (tcb->snd_nxt < tcb->snd_end) {
-        uint32_t usable = usable_window(tcb);
+        uint32_t usable = usable_window(tcb, pipe);
         uint64_t left = span_at(tcb, tcb->snd_nxt)->end - tcb->snd_nxt;
         /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment, the end, or the only one in flight. */
         if (usable == 0 || (usable < tcb->mss && usable < left && tcp_flight(tcb) > 0))
-            return true;
+            break;
         if (usable >= tcb->mss && usable < left)
             usable -= usable % tcb->mss;
         uint32_t sent = send_at(stack, tcb, tcb->snd_nxt, usable, false);
         if (sent == 0)
             return false;
-        advance(stack, tcb, sent);
+        advance(stack, tcb, tcb->snd_nxt + sent);
+        tcb->tlp_now = false;
+        pipe += sent;
     }
+    tcb->tlp_now = false;
     return true;
 }
 
@@ -395,32 +436,25 @@ static bool send_fin(struct stack *stack, struct tcb *tcb)
         return true;
     if (!send_bare(stack, tcb, tcb->snd_nxt, TCP_FIN | TCP_ACK))
         return false;
-    fin_sent(tcb);
-    if (tcb->snd_max < tcb->snd_nxt)
-        tcb->snd_max = tcb->snd_nxt;
+    advance(stack, tcb, tcb->snd_end);
     return true;
 }
 
 /* The retransmission timer runs while something is in flight, and as persist timer while the window is shut. */
 static void rto_start(struct stack *stack, struct tcb *tcb)
 {
-    bool waiting = tcb->snd_max > tcb->snd_una || tcb->snd_nxt < tcb->snd_end;
+    bool waiting = tcb->snd_nxt > tcb->snd_una || tcb->snd_nxt < tcb->snd_end;
     if (!waiting || tcb->rto_deadline_us != 0)
         return;
-    tcb->rto_deadline_us = stack->now_us + tcb->rto_us;
-    timer_update(stack, tcb);
+    recovery_arm(stack, tcb, true);
 }
 
 bool tcpip_output(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->state == 0)
         return true;
-    if (tcb->retransmit_una && tcb->snd_una < tcb->snd_end) {
-        if (send_at(stack, tcb, tcb->snd_una, tcb->mss, true) == 0)
-            return false;
-    }
-    tcb->retransmit_una = false;
-    bool done = send_data(stack, tcb) && send_fin(stack, tcb);
+    uint32_t pipe = recovery_pipe(tcb);
+    bool done = send_lost(stack, tcb, &pipe) && send_data(stack, tcb, pipe) && send_fin(stack, tcb);
     if (done && tcb->ack_now) {
         done = stack->tx->space > 0;
         if (done)

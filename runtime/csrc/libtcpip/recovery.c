@@ -1,83 +1,345 @@
-/* What to send again and when: RTO (RFC 6298), fast retransmit and recovery (RFC 5681, RFC 6582). Nothing is kept
- * for it but positions, since every byte can be made again from the image. */
+/* What to send again and when: SACK (RFC 2018), RACK-TLP (RFC 8985), PRR (RFC 6937), RTO (RFC 6298), NewReno's partial
+ * ACKs for peers without SACK (RFC 6582), and the Eifel response (RFC 3522, RFC 4015) when it was in vain. Nothing is kept
+ * for it but positions and times, since every byte can be made again from the image. */
+#include "seq.h"
 #include "tcp.h"
+
+#define TLP_MAX_ACK_DELAY_US 200000 /* RFC 8985 section 7.2 */
+#define RACK_SEGMENTS 3 /* DupThresh */
+
+static void set_rto(struct tcb *tcb)
+{
+    if (tcb->srtt_us == 0) {
+        tcb->rto_us = TCP_RTO_INITIAL_US;
+        return;
+    }
+    uint64_t variance = 4ull * tcb->rttvar_us;
+    uint64_t rto = tcb->srtt_us + (variance > TCP_RTO_MIN_US ? variance : TCP_RTO_MIN_US);
+    tcb->rto_us = rto > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : (uint32_t)rto;
+}
 
 void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us)
 {
     uint32_t rtt = rtt_us > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : (uint32_t)rtt_us;
+    rtt = rtt > 0 ? rtt : 1;
+    if (tcb->min_rtt_us == 0 || rtt < tcb->min_rtt_us)
+        tcb->min_rtt_us = rtt;
     if (tcb->srtt_us == 0) {
-        tcb->srtt_us = rtt > 0 ? rtt : 1;
+        tcb->srtt_us = rtt;
         tcb->rttvar_us = rtt / 2;
     } else {
         uint32_t error = rtt > tcb->srtt_us ? rtt - tcb->srtt_us : tcb->srtt_us - rtt;
         tcb->rttvar_us = tcb->rttvar_us - tcb->rttvar_us / 4 + error / 4;
         tcb->srtt_us = tcb->srtt_us - tcb->srtt_us / 8 + rtt / 8;
     }
-    uint64_t rto = (uint64_t)tcb->srtt_us + 4ull * tcb->rttvar_us;
-    rto = rto < TCP_RTO_MIN_US ? TCP_RTO_MIN_US : rto;
-    tcb->rto_us = rto > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : (uint32_t)rto;
+    set_rto(tcb);
+}
+
+uint32_t recovery_pipe(const struct tcb *tcb)
+{
+    uint32_t pipe = scoreboard_pipe(tcb);
+    if (tcb->sack)
+        return pipe;
+    /* Each duplicate ACK says that one segment has left the network. */
+    uint32_t left = tcb->dupacks * (uint32_t)tcb->mss;
+    return pipe > left ? pipe - left : 0;
+}
+
+/* What the Eifel response takes back, should the loss turn out to be none. */
+static void remember(struct stack *stack, struct tcb *tcb)
+{
+    tcb->undo_cwnd = tcb->cwnd;
+    tcb->undo_ssthresh = tcb->ssthresh;
+    tcb->undo_ts = tcp_ts_clock(stack, tcb->ts_offset);
+    tcb->undo = tcb->timestamps;
+}
+
+static void enter_recovery(struct stack *stack, struct tcb *tcb)
+{
+    COUNT(stack, tcp_retransmit_fast);
+    remember(stack, tcb);
+    tcb->prr_flight = recovery_pipe(tcb) + scoreboard_sacked_bytes(tcb);
+    tcb->prr_flight = tcb->prr_flight > tcb->mss ? tcb->prr_flight : tcb->mss;
+    congestion_lost(stack, tcb);
+    tcb->in_recovery = true;
+    tcb->recover = tcb->snd_nxt;
+    tcb->prr_delivered = tcb->prr_out = 0;
+    tcb->rtt_end = 0; /* Karn's algorithm */
+    tcb->tlp_end = 0;
 }
 
 static void leave_recovery(struct tcb *tcb)
 {
-    uint32_t flight = tcp_flight(tcb) + tcb->mss;
-    tcb->in_recovery = false;
-    tcb->cwnd = tcb->ssthresh < flight ? tcb->ssthresh : flight;
-    if (tcb->cwnd < 2u * tcb->mss)
-        tcb->cwnd = 2u * tcb->mss;
+    tcb->in_recovery = tcb->in_loss = false;
+    tcb->undo = false;
+    if (tcb->cwnd < tcb->ssthresh && tcb->prr_flight > 0)
+        tcb->cwnd = tcb->ssthresh; /* RFC 6937 section 3: at the end cwnd is ssthresh */
+    tcb->prr_flight = 0;
 }
 
-/* snd_una has just moved to ack. */
-void recovery_acked(struct stack *stack, struct tcb *tcb, uint64_t ack, uint32_t acked_bytes)
+/* The first retransmission was in vain if what it is answered to is older than itself, RFC 3522. */
+static bool undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
-    tcb->dupacks = 0;
-    tcb->retries = 0;
-    if (tcb->rtt_end != 0 && ack >= tcb->rtt_end) {
-        recovery_rtt_sample(tcb, stack->now_us - tcb->rtt_sent_us);
-        tcb->rtt_end = 0;
-    }
-    if (!tcb->in_recovery) {
-        congestion_acked(tcb, acked_bytes);
-        return;
-    }
-    if (ack >= tcb->recover) {
-        leave_recovery(tcb);
-        return;
-    }
-    /* A partial ACK: the next hole begins at snd_una, RFC 6582 section 3.2 step 3. */
-    tcb->retransmit_una = true;
-    tcb->cwnd = tcb->cwnd > acked_bytes ? tcb->cwnd - acked_bytes : 0;
-    tcb->cwnd += tcb->mss;
+    if (!tcb->undo || !segment->options.timestamps || !seq_lt(segment->options.ts_echo, tcb->undo_ts))
+        return false;
+    COUNT(stack, tcp_retransmit_spurious);
+    scoreboard_unlose(tcb);
+    if (tcb->cwnd < tcb->undo_cwnd)
+        tcb->cwnd = tcb->undo_cwnd;
+    tcb->ssthresh = tcb->undo_ssthresh;
+    tcb->prr_flight = 0;
+    leave_recovery(tcb);
+    return true;
 }
 
-void recovery_duplicate(struct stack *stack, struct tcb *tcb)
+/* RFC 8985 section 6.2 step 4: how long a hole may be reordering. */
+static uint32_t reorder_window_us(const struct tcb *tcb)
 {
-    if (tcb->dupacks < UINT8_MAX)
+    if (!tcb->reordering) {
+        if (tcb->in_recovery || scoreboard_sacked_bytes(tcb) >= RACK_SEGMENTS * (uint32_t)tcb->mss)
+            return 0;
+    }
+    uint32_t window = tcb->min_rtt_us / 4 * (tcb->reorder_steps + 1u);
+    return window < tcb->srtt_us ? window : tcb->srtt_us;
+}
+
+/* RFC 8985 section 6.2 step 5. Marks what is lost; returns when the next might be, 0 if none waits. */
+static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
+{
+    uint32_t now_us = (uint32_t)stack->now_us, wait_us = 0;
+    uint32_t window_us = reorder_window_us(tcb);
+    for (uint32_t i = 0; i < tcb->run_count; i++) {
+        struct tcp_run *run = &tcb->runs[i];
+        bool before = seq_lt(run->sent_us, tcb->rack_sent_us) ||
+                      (run->sent_us == tcb->rack_sent_us && seq_lt(run->end, tcb->rack_end));
+        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0 || !before)
+            continue;
+        int32_t left_us = (int32_t)(run->sent_us + tcb->rack_rtt_us + window_us - now_us);
+        if (left_us <= 0)
+            run->flags |= RUN_LOST;
+        else if ((uint32_t)left_us > wait_us)
+            wait_us = (uint32_t)left_us;
+    }
+    if (!tcb->in_recovery && scoreboard_lost(tcb) != NULL)
+        enter_recovery(stack, tcb);
+    return wait_us;
+}
+
+static void rack_update(struct stack *stack, struct tcb *tcb, const struct delivery *delivery,
+                        const struct tcp_segment *segment)
+{
+    uint32_t rtt_us = (uint32_t)stack->now_us - delivery->sent_us;
+    if (delivery->reordered)
+        tcb->reordering = true;
+    if (delivery->resent) {
+        /* Perhaps the ACK is for the first sending, RFC 8985 section 6.2 step 2. */
+        bool older = segment->options.timestamps && tcb->undo && seq_lt(segment->options.ts_echo, tcb->undo_ts);
+        if (older || rtt_us < tcb->min_rtt_us)
+            return;
+    } else if (tcb->in_recovery) {
+        recovery_rtt_sample(tcb, rtt_us); /* outside of it one segment per round trip is timed */
+    }
+    tcb->rack_rtt_us = rtt_us;
+    if (seq_lt(tcb->rack_sent_us, delivery->sent_us) ||
+        (tcb->rack_sent_us == delivery->sent_us && seq_lt(tcb->rack_end, delivery->end))) {
+        tcb->rack_sent_us = delivery->sent_us;
+        tcb->rack_end = delivery->end;
+    }
+}
+
+/* The SACK blocks of a segment; true if the first is a duplicate's (RFC 2883). */
+static bool take_sacks(struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack, struct delivery *delivery)
+{
+    bool duplicate = false;
+    for (uint32_t i = 0; i < segment->options.sack_count; i++) {
+        uint32_t start = segment->options.sacks[i][0], end = segment->options.sacks[i][1];
+        if (!seq_lt(start, end))
+            continue;
+        if (seq_leq(end, (uint32_t)ack)) {
+            duplicate = duplicate || i == 0;
+            continue;
+        }
+        if (seq_lt(start, (uint32_t)ack) || seq_lt((uint32_t)tcb->snd_nxt, end))
+            continue;
+        scoreboard_sacked(tcb, start, end, delivery);
+    }
+    return duplicate;
+}
+
+/* RFC 6937: as much goes out as has arrived, in proportion to the new window. */
+static void prr(struct tcb *tcb, uint32_t delivered)
+{
+    uint32_t pipe = recovery_pipe(tcb);
+    tcb->prr_delivered += delivered;
+    int64_t send;
+    if (pipe > tcb->ssthresh) {
+        uint64_t share = ((uint64_t)tcb->prr_delivered * tcb->ssthresh + tcb->prr_flight - 1) / tcb->prr_flight;
+        send = (int64_t)share - (int64_t)tcb->prr_out;
+    } else {
+        int64_t limit = (int64_t)tcb->prr_delivered - (int64_t)tcb->prr_out;
+        limit = (limit > (int64_t)delivered ? limit : (int64_t)delivered) + tcb->mss;
+        int64_t room = (int64_t)tcb->ssthresh - (int64_t)pipe;
+        send = room < limit ? room : limit;
+    }
+    if (tcb->prr_out == 0 && send < tcb->mss)
+        send = tcb->mss; /* the first retransmission always goes */
+    tcb->cwnd = pipe + (send > 0 ? (uint32_t)send : 0);
+}
+
+/* Without SACK: three duplicates, or a partial ACK in recovery, say that the first segment is lost. */
+static void newreno_detect(struct stack *stack, struct tcb *tcb, uint64_t ack, bool advanced)
+{
+    bool partial = advanced && tcb->in_recovery && ack < tcb->recover;
+    bool third = !advanced && !tcb->in_recovery && tcb->dupacks >= TCP_DUPACKS && ack >= tcb->recover;
+    if (!partial && !third)
+        return;
+    uint32_t start = (uint32_t)ack;
+    scoreboard_lose(tcb, start, start + tcb->mss);
+    if (third)
+        enter_recovery(stack, tcb);
+}
+
+static void end_probe(struct stack *stack, struct tcb *tcb, uint64_t ack, bool dsack)
+{
+    if (tcb->tlp_end == 0 || ack < tcb->tlp_end)
+        return;
+    /* The probe repaired a loss that nobody saw: the window must shrink for it, RFC 8985 section 7.4.2. */
+    if (tcb->tlp_resent && !dsack && !tcb->in_recovery)
+        congestion_lost(stack, tcb);
+    if (tcb->tlp_resent && !dsack && !tcb->in_recovery)
+        tcb->cwnd = tcb->ssthresh;
+    tcb->tlp_end = 0;
+}
+
+/* An acceptable ACK, before snd_una moves to it. duplicate: in RFC 5681's sense. */
+void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
+                  bool duplicate)
+{
+    struct delivery delivery = {0};
+    bool advanced = ack > tcb->snd_una;
+    bool dsack = tcb->sack && take_sacks(tcb, segment, ack, &delivery);
+    uint32_t flight = tcp_flight(tcb);
+    if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
+        return;
+    if (advanced)
+        scoreboard_acked(tcb, (uint32_t)ack, &delivery);
+    if (dsack && tcb->reordering && tcb->reorder_steps < UINT8_MAX)
+        tcb->reorder_steps++;
+    if (advanced) {
+        tcb->dupacks = 0;
+        tcb->retries = 0;
+        if (tcb->rtt_end != 0 && ack >= tcb->rtt_end) {
+            recovery_rtt_sample(tcb, stack->now_us - tcb->rtt_sent_us);
+            tcb->rtt_end = 0;
+        } else {
+            set_rto(tcb); /* progress ends the backoff: in a long recovery there may be no sample for minutes */
+        }
+        undo_spurious(stack, tcb, segment);
+    } else if (duplicate && tcb->dupacks < UINT8_MAX) {
         tcb->dupacks++;
-    if (tcb->in_recovery) {
-        tcb->cwnd += tcb->mss;
-        return;
     }
-    if (tcb->dupacks < TCP_DUPACKS || tcb->snd_una < tcb->recover)
-        return;
-    COUNT(stack, tcp_retransmit_fast);
-    congestion_lost(tcb);
-    tcb->in_recovery = true;
-    tcb->recover = tcb->snd_max;
-    tcb->retransmit_una = true;
-    tcb->rtt_end = 0; /* Karn's algorithm */
-    tcb->cwnd = tcb->ssthresh + TCP_DUPACKS * tcb->mss;
+    if (delivery.bytes > 0)
+        rack_update(stack, tcb, &delivery, segment);
+    end_probe(stack, tcb, ack, dsack);
+    if (tcb->in_recovery && ack >= tcb->recover)
+        leave_recovery(tcb);
+    tcb->reorder_wait_us = 0;
+    if (tcb->sack)
+        tcb->reorder_wait_us = detect_loss(stack, tcb);
+    else
+        newreno_detect(stack, tcb, ack, advanced);
+    uint32_t delivered = delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->mss;
+    if (tcb->in_recovery && !tcb->in_loss)
+        prr(tcb, delivered);
+    else if (advanced)
+        congestion_acked(stack, tcb, delivery.bytes, flight);
+}
+
+/* A tail loss probe: new data if there is some, else the last segment again, RFC 8985 section 7.3. */
+static void probe_tail(struct stack *stack, struct tcb *tcb)
+{
+    COUNT(stack, tcp_tail_probes);
+    struct tcp_run *last = &tcb->runs[tcb->run_count - 1];
+    bool room = tcb->snd_nxt < tcb->snd_end && tcb->snd_wnd >= tcp_flight(tcb) + tcb->mss;
+    tcb->tlp_resent = !room;
+    tcb->tlp_now = room;
+    if (!room) {
+        uint32_t bytes = last->end - last->start;
+        uint32_t start = bytes > tcb->mss ? last->end - tcb->mss : last->start;
+        scoreboard_lose(tcb, start, last->end);
+        tcb->tlp_now = true;
+    }
+    tcb->rtt_end = 0;
+    tcb->tlp_end = tcb->snd_nxt + (room ? tcb->mss : 0);
+}
+
+static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
+{
+    COUNT(stack, tcp_retransmit_timeout);
+    if (tcb->retries == 1) {
+        if (!tcb->in_recovery)
+            remember(stack, tcb);
+        congestion_lost(stack, tcb);
+    }
+    scoreboard_lose_all(tcb);
+    tcb->cwnd = tcb->mss;
+    tcb->in_recovery = tcb->in_loss = true;
+    tcb->recover = tcb->snd_nxt;
+    tcb->prr_flight = 0;
+    tcb->dupacks = 0;
+    tcb->rtt_end = 0;
+    tcb->tlp_end = 0;
 }
 
 void recovery_timeout(struct stack *stack, struct tcb *tcb)
 {
-    COUNT(stack, tcp_retransmit_timeout);
-    if (tcb->retries == 1)
-        congestion_lost(tcb);
-    tcb->cwnd = tcb->mss;
-    tcb->in_recovery = false;
-    tcb->dupacks = 0;
-    tcb->recover = tcb->snd_max;
-    tcb->rtt_end = 0;
-    tcb->snd_nxt = tcb->snd_una;
+    uint8_t kind = tcb->timer_kind;
+    tcb->timer_kind = TCP_TIMER_RTO;
+    if (kind == TCP_TIMER_REORDER) {
+        tcb->reorder_wait_us = detect_loss(stack, tcb);
+        if (tcb->in_recovery && !tcb->in_loss)
+            prr(tcb, 0);
+        return;
+    }
+    if (kind == TCP_TIMER_PROBE && tcb->run_count > 0) {
+        probe_tail(stack, tcb);
+        return;
+    }
+    retransmission_timeout(stack, tcb);
+}
+
+/* May a tail loss probe be scheduled? RFC 8985 section 7.2. */
+static bool may_probe(const struct tcb *tcb)
+{
+    return tcb->sack && tcb->run_count > 0 && !tcb->in_recovery && tcb->tlp_end == 0 && tcb->srtt_us != 0 &&
+           tcb->retries == 0 && scoreboard_sacked_bytes(tcb) == 0;
+}
+
+/* The one timer of a connection is set for what is due first: the retransmission timeout, which only progress or
+ * restart puts off, RACK's reordering timer, or a tail loss probe. */
+void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
+{
+    uint64_t now_us = stack->now_us;
+    if (restart || tcb->rto_at_us == 0)
+        tcb->rto_at_us = now_us + tcb->rto_us;
+    tcb->rto_deadline_us = tcb->rto_at_us;
+    tcb->timer_kind = TCP_TIMER_RTO;
+    if (tcb->reorder_wait_us > 0 && now_us + tcb->reorder_wait_us < tcb->rto_at_us) {
+        tcb->timer_kind = TCP_TIMER_REORDER;
+        tcb->rto_deadline_us = now_us + tcb->reorder_wait_us;
+    } else if (may_probe(tcb)) {
+        uint64_t probe_us = now_us + 2ull * tcb->srtt_us;
+        if (tcp_flight(tcb) <= tcb->mss)
+            probe_us += TLP_MAX_ACK_DELAY_US;
+        if (probe_us < tcb->rto_at_us) {
+            tcb->timer_kind = TCP_TIMER_PROBE;
+            tcb->rto_deadline_us = probe_us;
+        }
+    }
+    timer_update(stack, tcb);
+}
+
+void recovery_disarm(struct tcb *tcb)
+{
+    tcb->rto_at_us = tcb->rto_deadline_us = 0;
 }

@@ -6,8 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "congestion.h"
+#include "scoreboard.h"
+
 #define TCB_NONE 0xffffffff
 #define TCB_SPANS 4            /* responses queued in a connection; more wait as unread requests */
+#define TCB_RUNS 32 /* of the scoreboard */
 #define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
@@ -20,6 +24,8 @@ enum tcp_state {
     TCP_CLOSING,
     TCP_LAST_ACK,
 };
+
+enum tcp_timer_kind { TCP_TIMER_RTO, TCP_TIMER_REORDER, TCP_TIMER_PROBE };
 
 /* Addresses of a connection, as they are compared and hashed. */
 struct tcp_flow {
@@ -54,15 +60,15 @@ struct tcb {
     bool fin_queued;  /* no more will be written: FIN follows snd_end */
     bool fin_received;
     bool ready;       /* in the FIFO of those that may have something to send */
-    bool in_recovery;
-    bool retransmit_una; /* the segment at snd_una is to be sent again */
+    bool in_recovery; /* until recover is acknowledged */
+    bool in_loss;     /* and it began with a timeout */
     bool request_begun;  /* the idle deadline is that of a request */
     uint8_t retries;  /* timeouts since the last progress */
     uint8_t dupacks;
     uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
 
-    uint64_t snd_una, snd_nxt, snd_max; /* oldest unacknowledged, next to send, highest sent */
+    uint64_t snd_una, snd_nxt; /* oldest unacknowledged, next to send for the first time */
     uint64_t snd_end; /* end of what was written */
     uint32_t snd_wnd, snd_wl1, snd_wl2;
     uint32_t rcv_nxt, irs;
@@ -70,11 +76,28 @@ struct tcb {
     uint32_t last_ack_sent;
 
     uint32_t cwnd, ssthresh; /* bytes */
-    uint64_t recover; /* RFC 6582: recovery ends when this is acknowledged */
-    uint32_t srtt_us, rttvar_us, rto_us;
+    uint64_t recover;        /* recovery ends when this is acknowledged */
+    uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
     uint64_t rtt_end; /* the segment being timed ends here; 0: none */
     uint64_t rtt_sent_us;
 
+    /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
+    uint32_t rack_sent_us, rack_end, rack_rtt_us, rack_fack;
+    uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
+    uint8_t reorder_steps;    /* quarters of the RTT beyond the first that reordering has needed */
+    bool reordering;
+    bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
+    uint64_t tlp_end;         /* a probe is out up to here; 0: none */
+    uint8_t timer_kind;       /* enum tcp_timer_kind: what rto_deadline_us stands for */
+    bool undo;                /* the Eifel response is possible */
+    uint32_t undo_cwnd, undo_ssthresh, undo_ts;
+    uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
+    struct cubic cubic;
+    struct hystart hystart;
+    uint8_t run_count;
+    struct tcp_run runs[TCB_RUNS];
+
+    uint64_t rto_at_us; /* retransmission timeout; 0: not running */
     uint64_t rto_deadline_us; /* 0: not running */
     uint64_t idle_deadline_us;
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */

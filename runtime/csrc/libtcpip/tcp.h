@@ -21,6 +21,8 @@ struct tcp_options {
     bool sack_permitted;
     bool timestamps;
     uint32_t ts_value, ts_echo;
+    uint32_t sack_count;
+    uint32_t sacks[4][2]; /* [start, end) */
 };
 
 /* A received segment, in host byte order. */
@@ -43,8 +45,13 @@ struct cookie {
 };
 uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
                      const struct tcp_options *options, uint32_t *ts_value);
-bool cookie_check(const struct stack *stack, const struct tcp_flow *flow, const struct tcp_segment *segment,
-                  struct cookie *cookie);
+enum cookie_verdict {
+    COOKIE_BAD,
+    COOKIE_EARLY, /* of a peer that has our SYN-ACK, but not the first segment behind it */
+    COOKIE_GOOD,
+};
+enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
+                                 const struct tcp_segment *segment, struct cookie *cookie);
 /* Our timestamps of a flow start from here, so that they tell nothing of our uptime. */
 uint32_t cookie_ts_offset(const struct stack *stack, const struct tcp_flow *flow);
 
@@ -73,14 +80,14 @@ void tcp_reply_syn_ack(struct stack *stack, const struct packet *packet, const s
                        const struct tcp_segment *segment);
 void tcp_reply_time_wait(struct stack *stack, const struct packet *packet, const struct time_wait *wait);
 
-/* recovery.c: what to send again and when; congestion.c: how much may be in flight. */
-void recovery_acked(struct stack *stack, struct tcb *tcb, uint64_t ack, uint32_t acked_bytes);
-void recovery_duplicate(struct stack *stack, struct tcb *tcb);
+/* recovery.c: what to send again and when */
+void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
+                  bool duplicate);
 void recovery_timeout(struct stack *stack, struct tcb *tcb);
 void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us);
-void congestion_init(struct tcb *tcb);
-void congestion_acked(struct tcb *tcb, uint32_t acked_bytes);
-void congestion_lost(struct tcb *tcb);
+uint32_t recovery_pipe(const struct tcb *tcb);
+void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart);
+void recovery_disarm(struct tcb *tcb);
 
 static inline uint32_t tcp_flight(const struct tcb *tcb)
 {

@@ -1,0 +1,367 @@
+"""A small TCP client for the simulation, from the RFCs: slow, plain, and of no code with the core.
+
+It keeps what RFC 9293 asks of a receiver, RFC 7323's timestamps and RFC 2018's SACK, and as a sender no more than a
+request needs: one segment in flight at a time, sent again after a second.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from dataclasses import dataclass, field
+
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+RETRY_MS = 1000
+M32 = 2**32
+
+
+def ones_sum(data: bytes) -> int:
+    """RFC 1071, big-endian words."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+@dataclass
+class Segment:
+    """A TCP segment as it was on the wire."""
+
+    seq: int
+    ack: int
+    flags: int
+    window: int
+    options: dict[int, bytes]
+    payload: bytes
+
+
+class BadFrameError(Exception):
+    """A frame that no receiver would take."""
+
+
+@dataclass
+class Side:
+    """Both ends' addresses."""
+
+    v6: bool
+    port: int
+    server: bytes = b""
+    client: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.v6:
+            self.server = bytes.fromhex("20010db8" + "00" * 11 + "01")
+            self.client = bytes.fromhex("20010db8" + "00" * 11 + "02")
+        else:
+            self.server, self.client = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
+
+    def frame(self, tcp: bytes) -> bytes:
+        """Ethernet and IP around a segment whose checksum is still zero."""
+        check = ~ones_sum(self.client + self.server + struct.pack(">HH", 6, len(tcp)) + tcp) & 0xFFFF
+        tcp = tcp[:16] + struct.pack(">H", check) + tcp[18:]
+        macs = bytes.fromhex("020000000001020000000002")
+        if self.v6:
+            head = struct.pack(">IHBB", 6 << 28, len(tcp), 6, 64) + self.client + self.server
+            return macs + b"\x86\xdd" + head + tcp
+        head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0) + self.client + self.server
+        head = head[:10] + struct.pack(">H", ~ones_sum(head) & 0xFFFF) + head[12:]
+        return macs + b"\x08\x00" + head + tcp
+
+    def parse(self, frame: bytes) -> Segment:
+        """Takes a frame apart; BadFrameError if a checksum or length is wrong."""
+        if self.v6:
+            length = struct.unpack_from(">H", frame, 18)[0]
+            pseudo, tcp = frame[22:54], frame[54 : 54 + length]
+        else:
+            if ones_sum(frame[14:34]) != 0xFFFF:
+                raise BadFrameError("IP checksum")
+            length = struct.unpack_from(">H", frame, 16)[0] - 20
+            pseudo, tcp = frame[26:34], frame[34 : 34 + length]
+        if len(tcp) != length or length < 20:
+            raise BadFrameError("length")
+        if ones_sum(pseudo + struct.pack(">HH", 6, length) + tcp) != 0xFFFF:
+            raise BadFrameError("TCP checksum")
+        _, port, seq, ack, offset, flags, window = struct.unpack_from(">HHIIBBH", tcp)
+        if port != self.port:
+            raise BadFrameError("port")
+        head = (offset >> 4) * 4
+        return Segment(seq, ack, flags, window, parse_options(tcp[20:head]), tcp[head:])
+
+
+def parse_options(data: bytes) -> dict[int, bytes]:
+    """Options by kind."""
+    found = {}
+    at = 0
+    while at < len(data) and data[at]:
+        if data[at] == 1:
+            at += 1
+            continue
+        found[data[at]] = data[at + 2 : at + data[at + 1]]
+        at += data[at + 1]
+    return found
+
+
+@dataclass
+class Profile:
+    """What a client can do and how it behaves."""
+
+    v6: bool = False
+    mss: int = 1460
+    timestamps: bool = True
+    sack: bool = True
+    wscale: int = 7
+    buffer: int = 1 << 20
+    ack_every: int = 2
+    ack_delay_ms: float = 40.0
+    close_first: bool = True
+    stalls: bool = False
+
+
+@dataclass
+class Client:
+    """One connection: connects, sends requests, takes the answers, closes."""
+
+    side: Side
+    profile: Profile
+    requests: list[bytes]
+    expect_bytes: list[int]  # what has come in all after each answer
+    rng: random.Random
+    state: str = "closed"
+    iss: int = 0
+    snd_nxt: int = 0
+    snd_una: int = 0
+    irs: int = 0
+    rcv_nxt: int = 0  # count from the first byte of data
+    received: bytearray = field(default_factory=bytearray)
+    early: dict[int, bytes] = field(default_factory=dict)  # out of order, by position
+    latest: int = -1
+    out: list[bytes] = field(default_factory=list)
+    unacked: bytes = b""
+    sent_requests: int = 0
+    fin_sent: bool = False
+    fin_at: int | None = None
+    retry_at: float | None = None
+    ack_at: float | None = None
+    pending_acks: int = 0
+    ts_recent: int = 0
+    consumed: int = 0
+    stalled_until: float = 0.0
+    edge: int = 0  # highest right edge told, as a count
+    now: float = 0.0
+    resets: int = 0
+
+    def start(self, now: float) -> None:
+        self.now = now
+        self.iss = self.rng.randrange(M32)
+        self.snd_una = self.iss
+        self.snd_nxt = self.iss + 1
+        self.state = "syn-sent"
+        self.send_syn()
+
+    # What goes out
+
+    def options(self, syn: bool) -> bytes:
+        p = self.profile
+        made = b""
+        if syn:
+            made += struct.pack(">BBH", 2, 4, p.mss)
+            made += bytes((4, 2, 1, 1)) if p.sack else b""
+            made += bytes((1, 3, 3, p.wscale)) if p.wscale >= 0 else b""
+        if p.timestamps:
+            made += struct.pack(">BBBBII", 1, 1, 8, 10, int(self.now) % M32, self.ts_recent)
+        if not syn and p.sack and self.early:
+            blocks = self.blocks()[: 3 if p.timestamps else 4]
+            made += bytes((1, 1, 5, 2 + 8 * len(blocks)))
+            for start, end in blocks:
+                made += struct.pack(">II", (self.irs + 1 + start) % M32, (self.irs + 1 + end) % M32)
+        return made
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Ranges held out of order; the one that came last first, RFC 2018 section 4."""
+        ranges: list[list[int]] = []
+        for start in sorted(self.early):
+            end = start + len(self.early[start])
+            if ranges and start <= ranges[-1][1]:
+                ranges[-1][1] = max(ranges[-1][1], end)
+            else:
+                ranges.append([start, end])
+        ranges.sort(key=lambda r: not r[0] <= self.latest < r[1])
+        return [(start, end) for start, end in ranges]
+
+    def window(self) -> int:
+        """Free room; never taken back once told."""
+        held = len(self.received) - self.consumed
+        free = max(self.profile.buffer - held, self.edge - self.rcv_nxt, 0)
+        scale = max(self.profile.wscale, 0)
+        told = min(free >> scale, 65535) << scale
+        self.edge = max(self.edge, self.rcv_nxt + told)
+        return told >> scale
+
+    def emit(self, flags: int, payload: bytes = b"", seq: int | None = None) -> None:
+        syn = bool(flags & SYN)
+        options = self.options(syn)
+        ack = (self.irs + 1 + self.rcv_nxt + (self.fin_at is not None and self.fin_at <= self.rcv_nxt)) % M32
+        window = min(self.profile.buffer, 65535) if syn else self.window()
+        if syn:
+            self.edge = max(self.edge, window)
+        head = struct.pack(
+            ">HHIIBBHHH",
+            self.side.port,
+            80,
+            (self.snd_nxt if seq is None else seq) % M32,
+            ack if flags & ACK else 0,
+            (20 + len(options)) // 4 << 4,
+            flags,
+            window,
+            0,
+            0,
+        )
+        self.out.append(self.side.frame(head + options + payload))
+        if flags & ACK:
+            self.pending_acks = 0
+            self.ack_at = None
+
+    def send_syn(self) -> None:
+        self.emit(SYN, seq=self.iss)
+        self.retry_at = self.now + RETRY_MS
+
+    def send_unacked(self) -> None:
+        flags = ACK | PSH if self.unacked else ACK
+        if self.fin_sent:
+            flags |= FIN
+        self.emit(flags, self.unacked, seq=self.snd_una)
+        self.retry_at = self.now + RETRY_MS
+
+    # What is due
+
+    def deadline(self) -> float | None:
+        times = [t for t in (self.retry_at, self.ack_at) if t is not None]
+        if self.stalled_until > self.now:
+            times.append(self.stalled_until)
+        return min(times) if times else None
+
+    def tick(self, now: float) -> None:
+        self.now = now
+        if self.retry_at is not None and self.retry_at <= now:
+            if self.state == "syn-sent":
+                self.send_syn()
+            else:
+                self.send_unacked()
+        if self.ack_at is not None and self.ack_at <= now:
+            self.emit(ACK)
+        if self.profile.stalls and self.stalled_until <= now and self.consumed < len(self.received):
+            self.consumed = len(self.received)
+            self.emit(ACK)
+            self.stalled_until = now + self.rng.choice([0.0, 5.0, 300.0])
+
+    # What comes in
+
+    def take(self, frame: bytes, now: float) -> None:
+        self.now = now
+        segment = self.side.parse(frame)
+        if segment.flags & RST:
+            if self.done:
+                return  # TIME-WAIT, RFC 1337
+            self.resets += 1
+            self.state = "reset"
+            self.retry_at = self.ack_at = None
+            return
+        if self.state == "syn-sent":
+            self.take_syn_ack(segment)
+            return
+        if self.state in ("closed", "reset"):
+            return
+        if segment.flags & SYN:
+            self.emit(ACK)
+            return
+        self.take_ack(segment)
+        self.take_data(segment)
+        self.proceed()
+
+    def take_syn_ack(self, segment: Segment) -> None:
+        if segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (self.iss + 1) % M32:
+            return
+        assert (8 in segment.options) == self.profile.timestamps
+        assert (4 in segment.options) == self.profile.sack
+        assert (3 in segment.options) == (self.profile.wscale >= 0)
+        self.irs = segment.seq
+        self.snd_una = self.snd_nxt = self.iss + 1
+        if 8 in segment.options:
+            self.ts_recent = struct.unpack_from(">I", segment.options[8])[0]
+        self.state = "established"
+        self.retry_at = None
+        if self.rng.random() < 0.5:
+            self.emit(ACK)
+        self.proceed()
+
+    def take_ack(self, segment: Segment) -> None:
+        acked = (segment.ack - self.snd_una) % M32
+        if 0 < acked <= self.snd_nxt - self.snd_una:
+            self.unacked = self.unacked[acked:]
+            self.snd_una += acked
+            self.retry_at = None if self.snd_una == self.snd_nxt else self.now + RETRY_MS
+
+    def take_data(self, segment: Segment) -> None:
+        start = (segment.seq - self.irs - 1) % M32
+        start = start - M32 if start > M32 // 2 else start
+        end = start + len(segment.payload)
+        in_order = start <= self.rcv_nxt
+        if 8 in segment.options and in_order:
+            self.ts_recent = struct.unpack_from(">I", segment.options[8])[0]
+        if segment.flags & FIN:
+            assert self.fin_at in (None, end)
+            self.fin_at = end
+        if end <= self.rcv_nxt:
+            if segment.payload or segment.flags & FIN or start < self.rcv_nxt:
+                self.emit(ACK)
+            return
+        if not in_order:
+            held = self.early.get(start, b"")
+            if len(segment.payload) > len(held):
+                self.early[start] = segment.payload
+            self.latest = start
+            self.emit(ACK)
+            return
+        hole = bool(self.early)
+        self.append(start, segment.payload)
+        while (at := next((s for s in self.early if s <= self.rcv_nxt), None)) is not None:
+            self.append(at, self.early.pop(at))
+        self.pending_acks += 1
+        if hole or self.pending_acks >= self.profile.ack_every or self.fin_at == self.rcv_nxt:
+            self.emit(ACK)
+        elif self.ack_at is None:
+            self.ack_at = self.now + self.profile.ack_delay_ms
+
+    def append(self, start: int, payload: bytes) -> None:
+        new = payload[self.rcv_nxt - start :]
+        self.received += new
+        self.rcv_nxt += len(new)
+        if not self.profile.stalls:
+            self.consumed = len(self.received)
+        elif self.stalled_until <= self.now:
+            self.stalled_until = self.now + self.rng.choice([1.0, 50.0, 700.0])
+
+    def proceed(self) -> None:
+        """Sends the next request when the answers so far are complete, and closes behind the last."""
+        if self.snd_una != self.snd_nxt or self.state != "established":
+            return
+        due = self.expect_bytes[self.sent_requests - 1] if self.sent_requests else 0
+        if self.sent_requests < len(self.requests):
+            if len(self.received) >= due:
+                self.unacked = self.requests[self.sent_requests]
+                self.sent_requests += 1
+                self.snd_nxt += len(self.unacked)
+                self.send_unacked()
+        elif (
+            len(self.received) >= due and not self.fin_sent and (self.profile.close_first or self.fin_at is not None)
+        ):
+            self.fin_sent = True
+            self.snd_nxt += 1
+            self.send_unacked()
+
+    @property
+    def done(self) -> bool:
+        """Both directions are closed and acknowledged."""
+        return self.fin_sent and self.snd_una == self.snd_nxt and self.fin_at == self.rcv_nxt
