@@ -25,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from host import build  # noqa: E402
-from net import SERVER4, Namespace, namespace, run, ssrun, veth_pair  # noqa: E402
+from host import build
+from net import SERVER4, Namespace, namespace, run, ssrun, veth_pair
 
 SIZES = {"100 B": 100, "1 KB": 1024, "22 KB": 22 * 1024, "100 KB": 100 * 1024, "1 MB": 1024 * 1024}
 SYSTEMS = ("nginx", "TAP", "AF_PACKET", "AF_XDP")
