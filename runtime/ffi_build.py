@@ -82,7 +82,7 @@ def flags() -> tuple[list[str], list[str]]:
 
 
 def xdp_object() -> bytes | None:
-    """The XDP program, compiled; None without clang or libbpf's headers."""
+    """The XDP program, compiled; None without clang. A program that does not compile is no reason to go on without."""
     source = CSRC / "libnmio" / "xdp_filter.bpf.c"
     include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
     with tempfile.TemporaryDirectory() as folder:
@@ -93,8 +93,7 @@ def xdp_object() -> bytes | None:
         except OSError:
             return None
         if done.returncode != 0:
-            sys.stderr.write(done.stderr)
-            return None
+            raise SystemExit(f"sandstorm: {source.name} does not compile:\n{done.stderr}")
         return target.read_bytes()
 
 
@@ -103,7 +102,7 @@ def afxdp() -> tuple[str, list[str], list[str]]:
     missing = [name for name in ("libxdp", "libbpf") if pkg_config(name, "--libs") is None]
     program = xdp_object() if not missing else None
     if program is None:
-        lacking = ", ".join(missing) or "clang, or a header it needs"
+        lacking = ", ".join(missing) or "clang"
         sys.stderr.write(f"sandstorm: built without AF_XDP ({lacking}); install libxdp-dev, libbpf-dev and clang\n")
         return "", [], []
     words = ",".join(str(byte) for byte in program)

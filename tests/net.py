@@ -47,6 +47,8 @@ class Namespace:
     def __init__(self, name: str) -> None:
         self.name = name
         run("ip", "netns", "add", name)
+        # Addresses can be used at once, also those that the kernel makes.
+        self.run("sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0")
         self.ip("link", "set", "lo", "up")
 
     def run(self, *command: str | Path, **how: Any) -> subprocess.CompletedProcess[str]:

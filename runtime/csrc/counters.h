@@ -17,12 +17,19 @@
     X(ip_drop_fragment)                                                                                              \
     X(ip_drop_not_ours)                                                                                              \
     X(ip_drop_source)                                                                                                \
+    X(ip_drop_extension)                                                                                             \
     X(ip_drop_protocol)                                                                                              \
     X(icmp_rx_echo)                                                                                                  \
     X(icmp_tx_echo_reply)                                                                                            \
     X(icmp_drop_short)                                                                                               \
     X(icmp_drop_checksum)                                                                                            \
     X(icmp_drop_type)                                                                                                \
+    X(icmp_drop_limit)                                                                                               \
+    X(pmtu_learned)                                                                                                  \
+    X(pmtu_black_holes)                                                                                              \
+    X(pmtu_drop_not_ours)                                                                                            \
+    X(pmtu_drop_not_in_flight)                                                                                       \
+    X(pmtu_drop_no_less)                                                                                             \
     X(nd_rx_solicitations)                                                                                           \
     X(nd_tx_advertisements)                                                                                          \
     X(nd_drop_malformed)                                                                                             \
@@ -43,6 +50,9 @@
     X(tcp_drop_no_ack)                                                                                               \
     X(tcp_drop_after_close)                                                                                          \
     X(tcp_drop_half_requests_full)                                                                                   \
+    X(tcp_drop_challenge_limit)                                                                                      \
+    X(tcp_drop_rst_limit)                                                                                            \
+    X(tcp_evicted_half_requests)                                                                                     \
     X(tcp_drop_draining)                                                                                             \
     X(tcp_rx_syn)                                                                                                    \
     X(tcp_tx_syn_ack)                                                                                                \

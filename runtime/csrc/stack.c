@@ -42,7 +42,8 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     parts.table = take(layout, entries * sizeof(struct tcb_entry));
     parts.time_waits = take(layout, (size_t)sets * TIME_WAIT_WAYS * sizeof(struct time_wait));
     parts.requests = take(layout, (size_t)config->max_half_requests * TCB_REQUEST_BYTES);
-    parts.request_free = take(layout, config->max_half_requests * sizeof(uint32_t));
+    parts.request_buffers = take(layout, config->max_half_requests * sizeof(struct request_buffer));
+    parts.paths = take(layout, PMTU_PATHS * sizeof(struct pmtu_path));
     *arena_memory = take(layout, arena_memory_bytes(image, region));
     if (stack == NULL)
         return NULL;
@@ -51,7 +52,8 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     stack->table = parts.table;
     stack->time_waits = parts.time_waits;
     stack->requests = parts.requests;
-    stack->request_free = parts.request_free;
+    stack->request_buffers = parts.request_buffers;
+    stack->paths = parts.paths;
     stack->table_mask = entries - 1;
     stack->time_wait_mask = sets - 1;
     return stack;
@@ -87,12 +89,10 @@ static void fill_pools(struct stack *stack)
     const struct stack_config *config = &stack->config;
     for (uint32_t i = 0; i < config->max_connections; i++)
         stack->tcb_free[i] = config->max_connections - 1 - i;
-    for (uint32_t i = 0; i < config->max_half_requests; i++)
-        stack->request_free[i] = config->max_half_requests - 1 - i;
+    request_init(stack);
     for (uint32_t i = 0; i <= stack->table_mask; i++)
         stack->table[i].index = TCB_NONE;
     stack->tcb_free_count = config->max_connections;
-    stack->request_free_count = config->max_half_requests;
     stack->ready_first = stack->ready_last = TCB_NONE;
 }
 

@@ -4,6 +4,9 @@
 
 #include "counters.h"
 #include "image/arena.h"
+#include "libtcpip/limit.h"
+#include "libtcpip/pmtu.h"
+#include "libtcpip/request.h"
 #include "libtcpip/tcb.h"
 #include "libtcpip/timer.h"
 #include "stack.h"
@@ -32,8 +35,7 @@ struct stack {
 
     /* SYN cookies: the secret in use and the one before. */
     uint8_t secrets[2][STACK_SECRET_BYTES];
-    uint64_t challenge_second; /* RFC 5961 section 7: so many challenge ACKs in a second at most */
-    uint32_t challenges;
+    struct limits limits;
 
     /* The Date field of this second, and its sum at an even offset. */
     int64_t date_s;
@@ -47,10 +49,12 @@ struct stack {
     uint32_t table_mask;
     struct time_wait *time_waits;
     uint32_t time_wait_mask; /* of sets */
+    struct pmtu_path *paths;
 
     uint8_t *requests; /* [max_half_requests][TCB_REQUEST_BYTES] */
-    uint32_t *request_free;
-    uint32_t request_free_count;
+    struct request_buffer *request_buffers;
+    uint32_t request_free; /* a stack of buffers, through next */
+    uint32_t request_first, request_last; /* those in use, the one taken first at the front */
 
     uint32_t ready_first, ready_last; /* FIFO of TCBs that may have something to send */
 
@@ -108,6 +112,8 @@ bool tcpip_can_write(const struct tcb *tcb);
 void tcpip_finish(struct stack *stack, struct tcb *tcb);
 /* Gives unread bytes to the application again; after a queued response has gone. */
 void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes);
+/* The peer has had its time: what the application has to say to that, and FIN. request_begun: a request is half read. */
+void tcpip_give_up(struct stack *stack, struct tcb *tcb, bool request_begun);
 /* The TCB may have something to send. */
 void tcpip_ready(struct stack *stack, struct tcb *tcb);
 /* Headers of a packet of ours that answers none of a connection's (RST, SYN-ACK, echo): swaps the addresses of the one

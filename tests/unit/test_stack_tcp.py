@@ -185,7 +185,7 @@ def test_zero_window_is_probed_until_it_opens(image: Image, model: ModelImage) -
 
 def test_a_lost_segment_is_sent_again_with_the_same_bytes_a_second_later(image: Image, model: ModelImage) -> None:
     host = Host(image)
-    client = Client(host)
+    client = Client(host, options=PLAIN)
     client.connect()
     (lost,) = host.send(client.packet("PA", GET % b"a"))
     (again,) = [packet for _ in range(30) for packet in host.advance(50)]
@@ -197,7 +197,7 @@ def test_a_lost_segment_is_sent_again_with_the_same_bytes_a_second_later(image: 
 
 def test_retransmissions_back_off_and_end(image: Image) -> None:
     host = Host(image, config={"keep_alive_ms": 10_000_000})
-    client = Client(host)
+    client = Client(host, options=PLAIN)
     client.connect()
     host.send(client.packet("PA", GET % b"a"))
     times, packets = [], []

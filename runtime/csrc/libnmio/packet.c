@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/icmp.h>
+#include <linux/icmpv6.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <stdlib.h>
@@ -123,38 +125,57 @@ static void packet_close(struct nmio_port *base)
 static const struct nmio_port_ops packet_ops = {"packet",      packet_input, packet_release,
                                                 packet_output, packet_wait,  packet_close};
 
-/* What isn't ours is not copied to us: TCP to the port; in own-address mode also ARP, ICMP and TCP to any port. Offsets
- * are those of Ethernet frames without VLAN tag (tagged ones stay with the kernel); IPv6 extension headers don't match and stay with the kernel. */
+/* What isn't ours is not copied to us: TCP to the port, and ICMP saying that a packet from the port was too big; in
+ * own-address mode also ARP, all ICMP and TCP to any port. Offsets are those of Ethernet frames without VLAN tag (tagged
+ * ones stay with the kernel, as do those with IPv6 extension headers). Places in the program: */
+enum {
+    FILTER_IPV4 = 6,
+    FILTER_ICMP = 11,
+    FILTER_IPV6 = 18,
+    FILTER_ICMPV6 = 22,
+    FILTER_OWN = 29,
+    FILTER_ACCEPT,
+    FILTER_DROP
+};
+#define LOAD(size, offset) BPF_STMT(BPF_LD | (size) | BPF_ABS, (uint32_t)(offset))
+#define LOAD_BEHIND_IPV4(size, offset) BPF_STMT(BPF_LD | (size) | BPF_IND, (offset))
+#define IF_EQUAL(at, value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (yes) - (at) - 1, (no) - (at) - 1)
+
 static int set_filter(int fd, uint16_t tcp_port, bool own_address)
 {
-    uint32_t any = own_address ? 1 : 0;
     struct sock_filter code[] = {
-        /* A tag that the NIC took off is not in the frame. */
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        /* 0: the type */
-        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 12),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 4, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 10, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_ARP, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, any ? 0xffffffff : 0),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        /* 6: IPv4 */
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 23),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, any ? 0xffffffff : 0),
-        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
-        BPF_STMT(BPF_LD | BPF_H | BPF_IND, 16),
-        BPF_STMT(BPF_JMP | BPF_JA, 4),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        /* 13: IPv6 */
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 20),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_TCP, 0, 3),
-        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 56),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, tcp_port, 0, 1), /* 16: the port */
-        BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
-        BPF_STMT(BPF_RET | BPF_K, any ? 0xffffffff : 0),
+        [0] = LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT), /* a tag that the NIC took off is not in the frame */
+        [1] = IF_EQUAL(1, 0, 2, FILTER_DROP),
+        [2] = LOAD(BPF_H, 12),
+        [3] = IF_EQUAL(3, ETH_P_IP, FILTER_IPV4, 4),
+        [4] = IF_EQUAL(4, ETH_P_IPV6, FILTER_IPV6, 5),
+        [5] = IF_EQUAL(5, ETH_P_ARP, FILTER_OWN, FILTER_DROP),
+        [FILTER_IPV4] = LOAD(BPF_B, 23),
+        [7] = BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
+        [8] = IF_EQUAL(8, IPPROTO_TCP, 9, FILTER_ICMP),
+        [9] = LOAD_BEHIND_IPV4(BPF_H, 16),
+        [10] = IF_EQUAL(10, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_ICMP] = IF_EQUAL(11, IPPROTO_ICMP, 12, FILTER_OWN),
+        [12] = LOAD_BEHIND_IPV4(BPF_H, 14),
+        [13] = IF_EQUAL(13, ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED, 14, FILTER_OWN),
+        [14] = LOAD_BEHIND_IPV4(BPF_B, 14 + 8 + 9), /* the protocol of the packet quoted */
+        [15] = IF_EQUAL(15, IPPROTO_TCP, 16, FILTER_OWN),
+        [16] = LOAD_BEHIND_IPV4(BPF_H, 14 + 8 + 20), /* and its source port: we send no IP options */
+        [17] = IF_EQUAL(17, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_IPV6] = LOAD(BPF_B, 20),
+        [19] = IF_EQUAL(19, IPPROTO_TCP, 20, FILTER_ICMPV6),
+        [20] = LOAD(BPF_H, 56),
+        [21] = IF_EQUAL(21, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_ICMPV6] = IF_EQUAL(22, IPPROTO_ICMPV6, 23, FILTER_OWN),
+        [23] = LOAD(BPF_B, 54),
+        [24] = IF_EQUAL(24, ICMPV6_PKT_TOOBIG, 25, FILTER_OWN),
+        [25] = LOAD(BPF_B, 54 + 8 + 6),
+        [26] = IF_EQUAL(26, IPPROTO_TCP, 27, FILTER_OWN),
+        [27] = LOAD(BPF_H, 54 + 8 + 40),
+        [28] = IF_EQUAL(28, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_OWN] = BPF_STMT(BPF_RET | BPF_K, own_address ? 0xffffffff : 0),
+        [FILTER_ACCEPT] = BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+        [FILTER_DROP] = BPF_STMT(BPF_RET | BPF_K, 0),
     };
     struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ? -errno : 0;

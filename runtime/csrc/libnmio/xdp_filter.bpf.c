@@ -1,6 +1,7 @@
 /* Which frames go to the socket of their queue and which to the kernel.
  *
- * Shared mode: TCP to one of our addresses and the served port, nothing else. Own-address mode: all TCP and ICMP to
+ * Shared mode: TCP to one of our addresses and the served port, and ICMP saying that a packet from that port was too big,
+ * nothing else. Own-address mode: all TCP and ICMP to
  * our addresses, ARP and neighbour solicitations for them. Fragments, VLAN-tagged frames and IPv6 extension headers go
  * to the kernel: a fragment has no port to judge by, and a request that needs one is rare enough to be lost. */
 #include "xdp_filter.h"
@@ -57,6 +58,40 @@ static __always_inline int is_tcp_ours(const struct xdp_filter_config *config, c
     return config->own_address || tcp->dest == bpf_htons(config->tcp_port);
 }
 
+/* linux/icmp.h needs headers of the C library that this target has none of. */
+struct icmp_ipv4 {
+    __u8 type, code;
+    __be16 checksum;
+    __be32 rest;
+};
+#define ICMP_DEST_UNREACH 3
+#define ICMP_FRAG_NEEDED 4
+
+/* Path MTU discovery, RFC 1191: of a packet that came from the served port? We send no IP options. */
+static __always_inline int is_icmp_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+{
+    const struct icmp_ipv4 *icmp = at;
+    const struct iphdr *quoted = (const void *)(icmp + 1);
+    const __be16 *source_port = (const void *)(quoted + 1);
+    if (config->own_address)
+        return 1;
+    return (const void *)(source_port + 1) <= end && icmp->type == ICMP_DEST_UNREACH &&
+           icmp->code == ICMP_FRAG_NEEDED && quoted->protocol == IPPROTO_TCP &&
+           *source_port == bpf_htons(config->tcp_port);
+}
+
+/* The same of IPv6, RFC 8201. */
+static __always_inline int is_icmpv6_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+{
+    const struct icmp6hdr *icmp = at;
+    const struct ipv6hdr *quoted = (const void *)(icmp + 1);
+    const __be16 *source_port = (const void *)(quoted + 1);
+    if (config->own_address)
+        return 1;
+    return (const void *)(source_port + 1) <= end && icmp->icmp6_type == ICMPV6_PKT_TOOBIG &&
+           quoted->nexthdr == IPPROTO_TCP && *source_port == bpf_htons(config->tcp_port);
+}
+
 static __always_inline int is_ipv4_ours(const struct xdp_filter_config *config, const void *at, const void *end)
 {
     const struct iphdr *ip = at;
@@ -66,7 +101,7 @@ static __always_inline int is_ipv4_ours(const struct xdp_filter_config *config, 
     if (!bpf_map_lookup_elem(&xdp_filter_ipv4, &destination))
         return 0;
     if (ip->protocol == IPPROTO_ICMP)
-        return config->own_address;
+        return is_icmp_ours(config, at + ip->ihl * 4, end);
     return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
 }
 
@@ -79,10 +114,12 @@ static __always_inline int is_ipv6_ours(const struct xdp_filter_config *config, 
     int ours = bpf_map_lookup_elem(&xdp_filter_ipv6, &destination) != 0;
     if (ip->nexthdr == IPPROTO_TCP)
         return ours && is_tcp_ours(config, ip + 1, end);
-    if (!config->own_address || ip->nexthdr != IPPROTO_ICMPV6)
+    if (ip->nexthdr != IPPROTO_ICMPV6)
         return 0;
     if (ours)
-        return 1;
+        return is_icmpv6_ours(config, ip + 1, end);
+    if (!config->own_address)
+        return 0;
     /* A solicitation to a multicast group: for one of our addresses? */
     const struct icmp6hdr *icmp = (const void *)(ip + 1);
     const struct in6_addr *target = (const void *)(icmp + 1);

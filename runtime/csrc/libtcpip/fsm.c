@@ -3,7 +3,7 @@
 #include "seq.h"
 #include "tcp.h"
 
-#define CHALLENGE_ACKS_A_SECOND 1000 /* of the whole stack, as Linux */
+#define CHALLENGE_INTERVAL_US 500000 /* of one connection, as Linux: two stacks must not answer each other for ever */
 
 /* Ethernet, IP and ports as all segments of the connection begin, and the sums of what never changes in them. */
 static void header_template(const struct stack *stack, struct tcb *tcb, const struct packet *packet)
@@ -25,7 +25,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
                           const struct tcp_segment *segment)
 {
     header_template(stack, tcb, packet);
-    uint32_t path_mss = stack->config.mtu_bytes - tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp);
+    uint32_t path_mss = pmtu_of(stack, &tcb->flow) - tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp);
     uint32_t options = tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0;
     uint32_t largest = (mss < path_mss ? mss : path_mss) - options;
     uint32_t segment_bytes = stack->image->header->segment_bytes;
@@ -34,7 +34,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     tcb->snd_nxt = tcb->snd_end = tcb->snd_una;
     tcb->rack_fack = (uint32_t)tcb->snd_una;
     tcb->recover = tcb->snd_una;
-    tcb->snd_wnd = segment->window << tcb->snd_wscale;
+    tcb->snd_wnd = tcb->snd_wnd_max = segment->window << tcb->snd_wscale;
     tcb->snd_wl1 = segment->seq;
     tcb->snd_wl2 = segment->ack;
     tcb->last_ack_sent = tcb->rcv_nxt;
@@ -65,19 +65,23 @@ void tcp_abort(struct stack *stack, struct tcb *tcb)
     tcb_destroy(stack, tcb);
 }
 
-/* RFC 5961 section 7: a limit, so that we can't be made to flood. */
-static void challenge(struct stack *stack, struct tcb *tcb)
+static void acknowledge(struct stack *stack, struct tcb *tcb)
 {
-    uint64_t second = stack->now_us / 1000000;
-    if (stack->challenge_second != second) {
-        stack->challenge_second = second;
-        stack->challenges = 0;
-    }
-    if (stack->challenges++ >= CHALLENGE_ACKS_A_SECOND)
-        return;
-    COUNT(stack, tcp_tx_challenge_ack);
     tcb->ack_now = true;
     tcpip_ready(stack, tcb);
+}
+
+/* RFC 5961 section 7: limits, so that we can't be made to flood. */
+static void challenge(struct stack *stack, struct tcb *tcb)
+{
+    if (stack->now_us < tcb->challenge_after_us ||
+        !limit_allows(&stack->limits, LIMIT_CHALLENGE_ACK, stack->now_us)) {
+        COUNT(stack, tcp_drop_challenge_limit);
+        return;
+    }
+    tcb->challenge_after_us = stack->now_us + CHALLENGE_INTERVAL_US;
+    COUNT(stack, tcp_tx_challenge_ack);
+    acknowledge(stack, tcb);
 }
 
 bool tcpip_can_write(const struct tcb *tcb)
@@ -113,34 +117,6 @@ static void idle_restart(struct stack *stack, struct tcb *tcb)
     timer_update(stack, tcb);
 }
 
-static void request_buffer_shift(struct stack *stack, struct tcb *tcb, uint32_t consumed)
-{
-    uint8_t *buffer = stack->requests + (size_t)tcb->request * TCB_REQUEST_BYTES;
-    tcb->request_len -= consumed;
-    memmove(buffer, buffer + consumed, tcb->request_len);
-    if (tcb->request_len == 0) {
-        stack->request_free[stack->request_free_count++] = tcb->request;
-        tcb->request = TCB_NONE;
-    }
-}
-
-/* Keeps what the application could not use yet. Returns the bytes kept: none when there is no buffer. */
-static uint32_t request_buffer_append(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
-{
-    if (tcb->request == TCB_NONE) {
-        if (stack->request_free_count == 0) {
-            COUNT(stack, tcp_drop_half_requests_full);
-            return 0;
-        }
-        tcb->request = stack->request_free[--stack->request_free_count];
-    }
-    uint32_t room = TCB_REQUEST_BYTES - tcb->request_len;
-    uint32_t kept = len_bytes < room ? len_bytes : room;
-    memcpy(stack->requests + (size_t)tcb->request * TCB_REQUEST_BYTES + tcb->request_len, data, kept);
-    tcb->request_len += kept;
-    return kept;
-}
-
 /* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. */
 void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
@@ -157,14 +133,13 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
     if (tcb->fin_queued)
         taken = len_bytes;
     if (taken < len_bytes)
-        taken += request_buffer_append(stack, tcb, data + taken, len_bytes - taken);
+        taken += request_append(stack, tcb, data + taken, len_bytes - taken);
     tcb->rcv_nxt += taken;
     while (tcb->request_len > 0 && !tcb->fin_queued) {
-        const uint8_t *buffer = stack->requests + (size_t)tcb->request * TCB_REQUEST_BYTES;
-        uint32_t consumed = stack->app->receive(stack, tcb, buffer, tcb->request_len);
+        uint32_t consumed = stack->app->receive(stack, tcb, request_bytes(stack, tcb), tcb->request_len);
         if (consumed == 0)
             break;
-        request_buffer_shift(stack, tcb, consumed);
+        request_consume(stack, tcb, consumed);
     }
     /* After the peer's FIN a request half read will never be whole. */
     if (tcb->fin_received && !tcb->fin_queued && tcpip_can_write(tcb))
@@ -233,6 +208,8 @@ static void window_update(struct stack *stack, struct tcb *tcb, const struct tcp
     if (!newer)
         return;
     tcb->snd_wnd = segment->window << tcb->snd_wscale;
+    if (tcb->snd_wnd > tcb->snd_wnd_max)
+        tcb->snd_wnd_max = tcb->snd_wnd;
     tcb->snd_wl1 = segment->seq;
     tcb->snd_wl2 = segment->ack;
     tcpip_ready(stack, tcb);
@@ -259,9 +236,8 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
     recovery_ack(stack, tcb, segment, ack, duplicate);
     if (ack > tcb->snd_una)
         return ack_advance(stack, tcb, ack);
-    if (tcb->reorder_wait_us > 0) {
+    if (tcb->reorder_wait_us > 0)
         recovery_arm(stack, tcb, false);
-    }
     tcpip_ready(stack, tcb);
     return true;
 }
@@ -317,7 +293,11 @@ static bool sequence_acceptable(struct stack *stack, struct tcb *tcb, const stru
     if (!beyond && !behind)
         return true;
     COUNT(stack, tcp_drop_out_of_window);
-    if ((segment->flags & TCP_RST) == 0)
+    if ((segment->flags & TCP_RST) != 0)
+        return false;
+    if (behind && len > 0)
+        acknowledge(stack, tcb); /* sent again, since our ACK was lost */
+    else
         challenge(stack, tcb);
     return false;
 }
@@ -378,6 +358,14 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
     text_input(stack, tcb, segment);
 }
 
+void tcpip_give_up(struct stack *stack, struct tcb *tcb, bool request_begun)
+{
+    tcb->idle_deadline_us = stack->now_us + stack->config.keep_alive_ms * 1000ull;
+    stack->app->timeout(stack, tcb, request_begun);
+    tcpip_finish(stack, tcb);
+    timer_update(stack, tcb);
+}
+
 /* Nothing has been heard for too long. */
 static void idle_timeout(struct stack *stack, struct tcb *tcb)
 {
@@ -391,10 +379,7 @@ static void idle_timeout(struct stack *stack, struct tcb *tcb)
         COUNT(stack, tcp_timeout_request);
     else
         COUNT(stack, tcp_timeout_idle);
-    tcb->idle_deadline_us = stack->now_us + stack->config.keep_alive_ms * 1000ull;
-    stack->app->timeout(stack, tcb, tcb->request_len > 0);
-    tcpip_finish(stack, tcb);
-    timer_update(stack, tcb);
+    tcpip_give_up(stack, tcb, tcb->request_len > 0);
 }
 
 /* The timer of what is in flight, or of a shut window. */

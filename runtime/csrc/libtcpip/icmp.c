@@ -1,5 +1,6 @@
-/* ICMP (RFC 792) and ICMPv6 (RFC 4443) in own-address mode. */
+/* ICMP (RFC 792) and ICMPv6 (RFC 4443): echo and neighbour discovery in own-address mode, path MTU in both. */
 #include "checksum.h"
+#include "pmtu.h"
 #include "stack_internal.h"
 #include "wire.h"
 
@@ -36,6 +37,17 @@ static void echo_reply(struct stack *stack, const struct packet *packet, uint8_t
     eth_output(stack, frame, headers + packet->payload_bytes, chunk);
 }
 
+static void echo_input(struct stack *stack, const struct packet *packet)
+{
+    COUNT(stack, icmp_rx_echo);
+    if (!limit_allows(&stack->limits, LIMIT_ECHO, stack->now_us))
+        COUNT(stack, icmp_drop_limit);
+    else if (packet->family == SSI_FAMILY_IPV4)
+        echo_reply(stack, packet, IP_PROTOCOL_ICMP, ICMP_ECHO_REPLY);
+    else
+        echo_reply(stack, packet, IP_PROTOCOL_ICMPV6, ICMPV6_ECHO_REPLY);
+}
+
 void icmp_input(struct stack *stack, const struct packet *packet)
 {
     const struct wire_icmp *icmp = (const struct wire_icmp *)packet->payload;
@@ -48,13 +60,15 @@ void icmp_input(struct stack *stack, const struct packet *packet)
         COUNT(stack, icmp_drop_checksum);
         return;
     }
-    if (icmp->type == (v4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) && icmp->code == 0) {
-        COUNT(stack, icmp_rx_echo);
-        echo_reply(stack, packet, v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6,
-                   v4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
-    } else if (!v4 && icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION) {
+    bool own = stack->config.own_address;
+    bool too_big = v4 ? icmp->type == ICMP_UNREACHABLE && icmp->code == ICMP_FRAGMENTATION_NEEDED
+                      : icmp->type == ICMPV6_PACKET_TOO_BIG;
+    if (too_big)
+        pmtu_input(stack, packet);
+    else if (own && icmp->type == (v4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) && icmp->code == 0)
+        echo_input(stack, packet);
+    else if (own && !v4 && icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION)
         nd_input(stack, packet);
-    } else {
+    else
         COUNT(stack, icmp_drop_type);
-    }
 }

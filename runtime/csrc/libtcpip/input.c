@@ -133,6 +133,8 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
     tcb->irs = segment->seq - 1;
     tcb->rcv_nxt = segment->seq;
     tcp_connection_start(stack, tcb, packet, cookie->mss, segment);
+    if (tcb->timestamps) /* the cookie's timestamp is up to 31 ms old */
+        recovery_rtt_guess(tcb, 1000ull * (tcp_ts_clock(stack, tcb->ts_offset) - segment->options.ts_echo + 1));
     return tcb;
 }
 

@@ -87,6 +87,12 @@ static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len
     return true;
 }
 
+/* No client sends them for a web page, and a chain of them is work for us: dropped on purpose. */
+static bool is_extension(uint8_t next_header)
+{
+    return next_header == IPV6_HOP_BY_HOP || next_header == IPV6_ROUTING || next_header == IPV6_DESTINATION_OPTIONS;
+}
+
 void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok)
 {
     struct packet packet = {.frame = frame, .ip = frame + sizeof(struct wire_eth), .checksum_ok = checksum_ok};
@@ -101,8 +107,12 @@ void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool c
         return;
     if (protocol == IP_PROTOCOL_TCP)
         tcp_input(stack, &packet);
-    else if (stack->config.own_address && protocol == (v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6))
+    else if (protocol == (v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6))
         icmp_input(stack, &packet);
+    else if (!v4 && protocol == IPV6_FRAGMENT)
+        COUNT(stack, ip_drop_fragment);
+    else if (!v4 && is_extension(protocol))
+        COUNT(stack, ip_drop_extension);
     else
         COUNT(stack, ip_drop_protocol);
 }

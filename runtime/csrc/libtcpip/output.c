@@ -10,6 +10,7 @@
 struct outgoing {
     uint64_t position; /* of its first byte */
     uint32_t payload_bytes;
+    uint32_t mss; /* payload of one segment of a superframe */
     uint64_t payload_sum;
     uint8_t flags;
     bool partial; /* the checksum is finished behind us: only the pseudo-header's sum is put in */
@@ -249,7 +250,7 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
     struct nmio_tx_desc *desc = append(stack, tcb, head, (uint32_t)(end - head), chunk, out);
     desc->first_piece = first_piece;
     desc->piece_count = (uint16_t)pieces;
-    desc->gso_bytes = out->payload_bytes > tcb->mss ? tcb->mss : 0;
+    desc->gso_bytes = (uint16_t)(out->payload_bytes > out->mss ? out->mss : 0);
     COUNT(stack, tcp_tx_superframes);
     return true;
 }
@@ -263,13 +264,22 @@ static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
     return &tcb->spans[(tcb->span_first + i) % TCB_SPANS];
 }
 
+/* Payload of the largest segment now: half of the largest window at most, as Linux has it, or a peer with a tiny buffer
+ * would get one segment at a time and sit on its ACK. */
+static uint32_t send_mss(const struct tcb *tcb)
+{
+    uint32_t bound = tcb->snd_wnd_max > TCP_MSS_DEFAULT_IPV4 ? tcb->snd_wnd_max / 2 : tcb->snd_wnd_max;
+    bound = bound > TCP_MSS_MIN ? bound : TCP_MSS_MIN;
+    return tcb->mss < bound ? tcb->mss : bound;
+}
+
 /* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing
  * with the frame, so that the next one is a ready frame again (unless the path takes none whole). */
 static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, const struct tcp_span *span,
                           uint64_t position, uint32_t max_bytes, bool one_segment)
 {
     uint32_t segment_bytes = stack->image->header->segment_bytes;
-    uint32_t size = tcb->mss;
+    uint32_t size = send_mss(tcb);
     uint32_t gather_max = one_segment ? 1 : stack->config.gather_max;
     uint64_t bytes = (uint64_t)size * gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
@@ -286,7 +296,7 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
         return 0;
     const struct tcp_span *span = span_at(tcb, position);
     uint32_t segment_bytes = stack->image->header->segment_bytes;
-    struct outgoing out = {.position = position, .flags = TCP_ACK};
+    struct outgoing out = {.position = position, .mss = send_mss(tcb), .flags = TCP_ACK};
     out.payload_bytes = send_size(stack, tcb, span, position, max_bytes, one_segment);
     uint64_t end = position + out.payload_bytes;
     if (end == span->end)
@@ -305,7 +315,7 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
         sent = send_cut(stack, tcb, span, &out);
     if (!sent)
         return 0;
-    count_payload(stack, tcb, &out, (out.payload_bytes + tcb->mss - 1) / tcb->mss);
+    count_payload(stack, tcb, &out, (out.payload_bytes + out.mss - 1) / out.mss);
     return out.payload_bytes;
 }
 
@@ -369,13 +379,14 @@ static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
 {
     const struct tcp_run *run;
+    uint32_t mss = send_mss(tcb);
     while ((run = scoreboard_lost(tcb)) != NULL) {
         uint64_t start = seq_unwrap(run->start, tcb->snd_una);
         uint32_t bytes = run->end - run->start;
         uint32_t room = tcb->cwnd > *pipe ? tcb->cwnd - *pipe : 0;
         if (tcb->tlp_now || *pipe == 0)
-            room = room > tcb->mss ? room : tcb->mss;
-        if (room < bytes && room < tcb->mss)
+            room = room > mss ? room : mss;
+        if (room < bytes && room < mss)
             return true;
         uint64_t end = start + bytes;
         if (start == tcb->snd_end) {
@@ -383,7 +394,7 @@ static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
                 return false;
         } else {
             uint32_t data = (uint32_t)((end < tcb->snd_end ? end : tcb->snd_end) - start);
-            uint32_t sent = send_at(stack, tcb, start, data <= room ? data : room - room % tcb->mss, false);
+            uint32_t sent = send_at(stack, tcb, start, data <= room ? data : room - room % mss, false);
             if (sent == 0)
                 return false;
             if (start + sent < tcb->snd_end)
@@ -411,14 +422,17 @@ static uint32_t usable_window(const struct tcb *tcb, uint32_t pipe)
 /* Sends new data. False: space ran out. */
 static bool send_data(struct stack *stack, struct tcb *tcb, uint32_t pipe)
 {
+    uint32_t mss = send_mss(tcb);
     while (tcb->snd_nxt < tcb->snd_end) {
         uint32_t usable = usable_window(tcb, pipe);
         uint64_t left = span_at(tcb, tcb->snd_nxt)->end - tcb->snd_nxt;
-        /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment, the end, or the only one in flight. */
-        if (usable == 0 || (usable < tcb->mss && usable < left && tcp_flight(tcb) > 0))
+        /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment (send_mss is no more than half of the largest
+         * window), the end, or the only one in flight. */
+        bool silly = usable < mss && usable < left;
+        if (usable == 0 || (silly && tcp_flight(tcb) > 0))
             break;
-        if (usable >= tcb->mss && usable < left)
-            usable -= usable % tcb->mss;
+        if (usable >= mss && usable < left)
+            usable -= usable % mss;
         uint32_t sent = send_at(stack, tcb, tcb->snd_nxt, usable, false);
         if (sent == 0)
             return false;

@@ -22,9 +22,10 @@ void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us)
 {
     uint32_t rtt = rtt_us > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : (uint32_t)rtt_us;
     rtt = rtt > 0 ? rtt : 1;
-    if (tcb->min_rtt_us == 0 || rtt < tcb->min_rtt_us)
+    bool first = tcb->min_rtt_us == 0;
+    if (first || rtt < tcb->min_rtt_us)
         tcb->min_rtt_us = rtt;
-    if (tcb->srtt_us == 0) {
+    if (first) {
         tcb->srtt_us = rtt;
         tcb->rttvar_us = rtt / 2;
     } else {
@@ -32,6 +33,16 @@ void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us)
         tcb->rttvar_us = tcb->rttvar_us - tcb->rttvar_us / 4 + error / 4;
         tcb->srtt_us = tcb->srtt_us - tcb->srtt_us / 8 + rtt / 8;
     }
+    set_rto(tcb);
+}
+
+/* What the cookie's timestamp says, too coarse for anything but a first timeout: replaced by the first real sample. */
+void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us)
+{
+    if (rtt_us >= TCP_RTO_INITIAL_US)
+        return;
+    tcb->srtt_us = (uint32_t)rtt_us;
+    tcb->rttvar_us = tcb->srtt_us / 2;
     set_rto(tcb);
 }
 
@@ -282,6 +293,7 @@ static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
         congestion_lost(stack, tcb);
     }
     scoreboard_lose_all(tcb);
+    pmtu_black_hole(stack, tcb);
     tcb->cwnd = tcb->mss;
     tcb->in_recovery = tcb->in_loss = true;
     tcb->recover = tcb->snd_nxt;
@@ -320,7 +332,7 @@ static bool may_probe(const struct tcb *tcb)
 void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
 {
     uint64_t now_us = stack->now_us;
-    if (restart || tcb->rto_at_us == 0)
+    if (restart || tcb->rto_at_us <= now_us) /* not running, or a probe has taken its turn */
         tcb->rto_at_us = now_us + tcb->rto_us;
     tcb->rto_deadline_us = tcb->rto_at_us;
     tcb->timer_kind = TCP_TIMER_RTO;
@@ -331,10 +343,8 @@ void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
         uint64_t probe_us = now_us + 2ull * tcb->srtt_us;
         if (tcp_flight(tcb) <= tcb->mss)
             probe_us += TLP_MAX_ACK_DELAY_US;
-        if (probe_us < tcb->rto_at_us) {
-            tcb->timer_kind = TCP_TIMER_PROBE;
-            tcb->rto_deadline_us = probe_us;
-        }
+        tcb->timer_kind = TCP_TIMER_PROBE;
+        tcb->rto_deadline_us = probe_us < tcb->rto_at_us ? probe_us : tcb->rto_at_us;
     }
     timer_update(stack, tcb);
 }

@@ -80,9 +80,7 @@ void tcb_destroy(struct stack *stack, struct tcb *tcb)
     uint32_t index = (uint32_t)(tcb - stack->tcbs);
     timer_remove(stack, tcb);
     table_remove(stack, tcb->table_hash, index);
-    if (tcb->request != TCB_NONE)
-        stack->request_free[stack->request_free_count++] = tcb->request;
-    tcb->request = TCB_NONE;
+    request_release(stack, tcb);
     tcb->state = 0;
     stack->tcb_free[stack->tcb_free_count++] = index;
     COUNT(stack, tcp_closed);

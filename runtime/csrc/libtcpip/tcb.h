@@ -70,7 +70,8 @@ struct tcb {
 
     uint64_t snd_una, snd_nxt; /* oldest unacknowledged, next to send for the first time */
     uint64_t snd_end; /* end of what was written */
-    uint32_t snd_wnd, snd_wl1, snd_wl2;
+    uint32_t snd_wnd, snd_wnd_max, snd_wl1, snd_wl2;
+    uint64_t challenge_after_us; /* no challenge ACK before */
     uint32_t rcv_nxt, irs;
     uint32_t ts_recent, ts_offset;
     uint32_t last_ack_sent;

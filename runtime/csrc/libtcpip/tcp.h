@@ -85,6 +85,7 @@ void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment
                   bool duplicate);
 void recovery_timeout(struct stack *stack, struct tcb *tcb);
 void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us);
+void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us); /* an upper bound, before any sample */
 uint32_t recovery_pipe(const struct tcb *tcb);
 void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart);
 void recovery_disarm(struct tcb *tcb);

@@ -14,6 +14,10 @@
 #define IP_PROTOCOL_ICMP 1
 #define IP_PROTOCOL_TCP 6
 #define IP_PROTOCOL_ICMPV6 58
+#define IPV6_HOP_BY_HOP 0 /* extension headers, RFC 8200 section 4 */
+#define IPV6_ROUTING 43
+#define IPV6_FRAGMENT 44
+#define IPV6_DESTINATION_OPTIONS 60
 #define IP_TTL 64
 #define IPV4_DONT_FRAGMENT 0x4000
 #define IPV4_FRAGMENT_MASK 0x3fff /* more-fragments flag and offset, RFC 791 */
@@ -103,6 +107,9 @@ struct wire_icmp {
 } __attribute__((packed));
 #define ICMP_ECHO_REPLY 0
 #define ICMP_ECHO_REQUEST 8
+#define ICMP_UNREACHABLE 3
+#define ICMP_FRAGMENTATION_NEEDED 4 /* code; RFC 1191 section 4: rest's low half is the MTU */
+#define ICMPV6_PACKET_TOO_BIG 2 /* RFC 4443 section 3.2: rest is the MTU */
 #define ICMPV6_ECHO_REQUEST 128
 #define ICMPV6_ECHO_REPLY 129
 #define ICMPV6_NEIGHBOUR_SOLICITATION 135
