@@ -82,7 +82,7 @@ def flags() -> tuple[list[str], list[str]]:
 
 
 def xdp_object() -> bytes | None:
-    """The XDP program, compiled; None without clang. A program that does not compile is no reason to go on without."""
+    """The XDP program, compiled; None without clang. One that does not compile is an error."""
     source = CSRC / "libnmio" / "xdp_filter.bpf.c"
     include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
     with tempfile.TemporaryDirectory() as folder:

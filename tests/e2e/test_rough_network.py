@@ -27,7 +27,7 @@ from net import (
     serving,
     ssrun,
 )
-from test_site import CHECK_PAGE, chromium, compare, files_below, sha256, site  # noqa: F401
+from pages import CHECK_PAGE, chromium, compare, files_below, sha256
 
 pytestmark = [
     pytest.mark.e2e,
@@ -138,14 +138,9 @@ else:
     ]
 
 
-@pytest.fixture(scope="module")
-def site_image(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    return build(site, tmp_path_factory.mktemp("image") / "site.img")
-
-
 @pytest.mark.parametrize(("client", "handicap", "backend"), CASES)
 def test_the_whole_site_with_loss(
-    site: Path,  # noqa: F811
+    site: Path,
     site_image: Path,
     tmp_path: Path,
     client: str,
@@ -185,7 +180,7 @@ def window_overruns(capture: Path) -> tuple[int, list[str]]:
 
 @pytest.mark.parametrize("handicap", ["4 KB buffer", "no SACK", "narrow route"])
 def test_nothing_goes_beyond_the_window_and_no_checksum_is_bad(
-    site: Path,  # noqa: F811
+    site: Path,
     site_image: Path,
     tmp_path: Path,
     handicap: str,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,81 +11,17 @@ from urllib.parse import quote
 import pytest
 from host import build
 from net import BACKENDS, Running, needs, needs_root, run, serving
+from pages import CHECK_PAGE, chromium, compare, files_below, sha256
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "wget")]
 
-PACKAGES = ("python3.11-doc", "debian-policy")
 FAMILIES = [0, 1]
-
-
-def documentation() -> Path | None:
-    """The largest HTML folder of an installed documentation package."""
-    folders = [Path("/usr/share/doc/python3.11/html"), Path("/usr/share/doc/debian-policy/policy.html")]
-    return next((folder for folder in folders if folder.is_dir()), None)
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def files_below(folder: Path) -> dict[str, Path]:
-    """Regular files by their path below a folder."""
-    found = {}
-    for at, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            path = Path(at) / name
-            found[path.relative_to(folder).as_posix()] = path
-    return found
-
-
-CHECK_PAGE = "sandstorm-check.html"
-CHECK_HTML = """<!DOCTYPE html><meta charset="utf-8"><p id="result">unfinished</p><script>
-const digests = DIGESTS, wrong = [];
-async function check(name) {
-  const path = name.split("/").map(encodeURIComponent).join("/");
-  const body = await (await fetch("/" + path)).arrayBuffer();
-  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
-  const hex = Array.from(sum, byte => byte.toString(16).padStart(2, "0")).join("");
-  if (hex !== digests[name]) wrong.push(name);
-}
-(async () => {
-  const names = Object.keys(digests);
-  for (let i = 0; i < names.length; i += 16) await Promise.all(names.slice(i, i + 16).map(check));
-  document.getElementById("result").textContent = `${names.length} files, wrong: ${wrong.join(" ") || "none"}`;
-})().catch(error => { document.getElementById("result").textContent = error; });
-</script>"""
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site's folder with its links followed, as links out of it are refused."""
-    source = documentation()
-    if source is None:
-        pytest.skip(f"needs an HTML documentation package: {' or '.join(PACKAGES)}")
-    target = tmp_path_factory.mktemp("site") / "html"
-    run("cp", "-rL", source, target)
-    digests = {name: sha256(path) for name, path in files_below(target).items()}
-    (target / CHECK_PAGE).write_text(CHECK_HTML.replace("DIGESTS", json.dumps(digests)))
-    return target
-
-
-@pytest.fixture(scope="module")
-def site_image(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(site, tmp_path_factory.mktemp("image") / "site.img")
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def running(request: pytest.FixtureRequest, site_image: Path) -> Iterator[Running]:
     with serving(site_image, request.param) as server:
         yield server
-
-
-def compare(site: Path, fetched: Path) -> None:
-    """Every file of the site is there and has the same SHA-256."""
-    expected = {name: sha256(path) for name, path in files_below(site).items()}
-    got = {name: sha256(fetched / name) for name in expected if (fetched / name).is_file()}
-    assert len(expected) > 400
-    assert got == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -108,28 +42,6 @@ def test_wget_fetches_the_whole_site(running: Running, site: Path, tmp_path: Pat
     options = ["-q", "--no-proxy", "-x", "-nH", "--tries=3", "--timeout=10"]
     running.client.run("wget", *options, "-P", tmp_path / "got", "-i", urls, timeout_s=120)
     compare(site, tmp_path / "got")
-
-
-CHROMIUM = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--no-proxy-server",
-    "--virtual-time-budget=10000",
-]
-
-
-def chromium(running: Running, url: str, profile: Path) -> str:
-    """The DOM of a page when it has come to rest. The origin counts as secure, so that scripts may hash."""
-    origin = "/".join(url.split("/")[:3])
-    options = [f"--user-data-dir={profile}", f"--unsafely-treat-insecure-origin-as-secure={origin}"]
-    return running.client.run("chromium", *CHROMIUM, *options, "--dump-dom", url, timeout_s=120).stdout
 
 
 @needs("chromium")

@@ -1,0 +1,94 @@
+"""What strangers and crowds do to a server: floods, malformed packets, ten thousand connections at once, a hundred
+thousand one after the other. Memory stays what it was, and the next client is served at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from host import build
+from net import BACKENDS, Running, needs, needs_root, serving
+
+pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl"), pytest.mark.timeout(600)]
+
+SYNS = 200_000
+MALFORMED = 100_000
+CROWD = 10_000
+SEQUENCE = 100_000
+BODY = b"<title>small</title>"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "index.html").write_bytes(BODY)
+    return build(folder, tmp_path_factory.mktemp("image") / "small.img")
+
+
+def resident_kb(running: Running) -> int:
+    """Memory of ssrun and its workers, that a client can't make grow."""
+    out = running.server.run("ps", "-o", "rss=", "-p", str(running.process.pid), "--ppid", str(running.process.pid))
+    return sum(int(word) for word in out.stdout.split())
+
+
+def served_at_once(running: Running) -> None:
+    for host in running.hosts:
+        out = running.client.run("curl", "-sS", "--connect-timeout", "2", "-m", "4", f"http://{host}/")
+        assert out.stdout.encode() == BODY
+
+
+FLOOD = Path(__file__).with_name("flood.py")
+CROWD_PROGRAM = Path(__file__).with_name("crowd.py")
+
+
+def flood(running: Running, device: str, kind: str, count: int) -> None:
+    """Frames to the server from its client's side, as fast as Python sends them."""
+    target = running.hosts[0]
+    done = running.client.run(sys.executable, FLOOD, device, target, kind, str(count), timeout_s=300)
+    assert int(done.stdout) == count
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_floods_take_no_memory(image: Path, backend: str) -> None:
+    device = "sand0" if backend == "tap" else "cli0"
+    with serving(image, backend) as running:
+        served_at_once(running)
+        flood(running, device, "syn", 1000)  # what is touched first is resident from then on
+        before = resident_kb(running)
+        flood(running, device, "syn", SYNS)
+        served_at_once(running)
+        flood(running, device, "malformed", MALFORMED)
+        served_at_once(running)
+        after = resident_kb(running)
+        running.stop()
+    counters = running.stopped["counters"]
+    assert after - before < 2048, (before, after)
+    assert counters["tcp_rx_syn"] > SYNS / 2  # the rest may have been lost on the way: nobody retransmits here
+    drops = {name: count for name, count in counters.items() if "_drop_" in name}
+    assert len(drops) >= 3, drops
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ten_thousand_connections_at_once(image: Path, backend: str) -> None:
+    with serving(image, backend) as running:
+        done = running.client.run(sys.executable, CROWD_PROGRAM, running.hosts[0], "crowd", str(CROWD), timeout_s=300)
+        assert done.stdout.strip() == f"{CROWD} served twice"
+        running.stop()
+    counters = running.stopped["counters"]
+    assert counters["tcp_opened"] >= CROWD
+    assert counters["http_status_2xx"] == 2 * CROWD
+    assert counters.get("tcp_drop_pool_full") is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_hundred_thousand_connections_one_after_the_other(image: Path, backend: str) -> None:
+    """Ports come round again several times."""
+    with serving(image, backend) as running:
+        running.client.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=10000 29999")
+        done = running.client.run(
+            sys.executable, CROWD_PROGRAM, running.hosts[0], "sequence", str(SEQUENCE), timeout_s=500
+        )
+        assert done.stdout.strip() == f"{SEQUENCE} served"
+        running.stop()
+    assert running.stopped["counters"]["http_status_2xx"] == SEQUENCE
