@@ -6,6 +6,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
+C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
 
 .PHONY: help setup demo test lint format check-c sanitize sim bench clean
 
@@ -29,7 +30,7 @@ lint: $(STAMP) check-c ## formatters and linters
 	$(VENV)/bin/ruff check -q .
 	$(VENV)/bin/ruff format -q --check .
 	$(VENV)/bin/mypy compiler/sscc runtime/ssrun
-	$(VENV)/bin/clang-format --dry-run -Werror $(shell find runtime/csrc -name '*.[ch]')
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FORMATTED)
 
 check-c: $(STAMP) ## the C files under gcc's warnings and analyzer, and cppcheck
 	.ci/check-c
@@ -37,7 +38,7 @@ check-c: $(STAMP) ## the C files under gcc's warnings and analyzer, and cppcheck
 format: $(STAMP) ## format all files
 	$(VENV)/bin/ruff check -q --fix .
 	$(VENV)/bin/ruff format -q .
-	$(VENV)/bin/clang-format -i $(shell find runtime/csrc -name '*.[ch]')
+	$(VENV)/bin/clang-format -i $(C_FORMATTED)
 
 sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
 	.ci/sanitize $(VENV)

@@ -29,6 +29,13 @@ static uint32_t power_of_two_at_least(uint32_t value)
     return power;
 }
 
+/* Connections that may have a large scoreboard at once; the others make do with the few runs of their TCB. */
+static uint32_t boards_of(const struct stack_config *config)
+{
+    uint32_t share = config->max_connections / 64;
+    return share > 16 ? share : 16;
+}
+
 static struct stack *lay_out(struct layout *layout, const struct stack_config *config, const struct image *image,
                              const struct nmio_region *region, void **arena_memory)
 {
@@ -44,6 +51,8 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     parts.requests = take(layout, (size_t)config->max_half_requests * TCB_REQUEST_BYTES);
     parts.request_buffers = take(layout, config->max_half_requests * sizeof(struct request_buffer));
     parts.paths = take(layout, PMTU_PATHS * sizeof(struct pmtu_path));
+    parts.boards = take(layout, (size_t)boards_of(config) * SCOREBOARD_RUNS * sizeof(struct tcp_run));
+    parts.board_free = take(layout, boards_of(config) * sizeof(uint32_t));
     *arena_memory = take(layout, arena_memory_bytes(image, region));
     if (stack == NULL)
         return NULL;
@@ -54,6 +63,8 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     stack->requests = parts.requests;
     stack->request_buffers = parts.request_buffers;
     stack->paths = parts.paths;
+    stack->boards = parts.boards;
+    stack->board_free = parts.board_free;
     stack->table_mask = entries - 1;
     stack->time_wait_mask = sets - 1;
     return stack;
@@ -90,6 +101,9 @@ static void fill_pools(struct stack *stack)
     for (uint32_t i = 0; i < config->max_connections; i++)
         stack->tcb_free[i] = config->max_connections - 1 - i;
     request_init(stack);
+    stack->board_free_count = boards_of(config);
+    for (uint32_t i = 0; i < stack->board_free_count; i++)
+        stack->board_free[i] = i;
     for (uint32_t i = 0; i <= stack->table_mask; i++)
         stack->table[i].index = TCB_NONE;
     stack->tcb_free_count = config->max_connections;

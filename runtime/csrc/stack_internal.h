@@ -50,6 +50,9 @@ struct stack {
     struct time_wait *time_waits;
     uint32_t time_wait_mask; /* of sets */
     struct pmtu_path *paths;
+    struct tcp_run *boards; /* [][SCOREBOARD_RUNS] */
+    uint32_t *board_free;   /* stack of free indices */
+    uint32_t board_free_count;
 
     uint8_t *requests; /* [max_half_requests][TCB_REQUEST_BYTES] */
     struct request_buffer *request_buffers;

@@ -179,6 +179,7 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
     show_default=True,
     help="Congestion control.",
 )
+@click.option("--pacing", is_flag=True, help="Spread each window over the round trip instead of sending bursts.")
 @click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too.")
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
 @click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping.")
@@ -197,6 +198,7 @@ def main(
     keep_alive: float,
     request_timeout: float,
     congestion: str,
+    pacing: bool,
     verify_checksums: bool,
     no_verify_content: bool,
     busy_poll: bool,
@@ -208,7 +210,7 @@ def main(
     options = Options(
         iface, backend, list(addresses), list(host_addresses), port, workers, superframe, verify_checksums
     )
-    limits = Limits(max_connections, keep_alive, request_timeout, busy_poll, congestion)
+    limits = Limits(max_connections, keep_alive, request_timeout, busy_poll, congestion, pacing)
     try:
         run(image, options, limits, Output(as_json), not no_verify_content)
     except (SsrunError, ImageError) as error:

@@ -28,6 +28,7 @@ class Limits:
     request_s: float = 20.0
     busy_poll: bool = False
     congestion: str = "cubic"
+    pacing: bool = False
 
 
 def counter_names() -> list[str]:
@@ -68,6 +69,7 @@ class Server:
                 "keep_alive_ms": int(limits.keep_alive_s * 1000),
                 "request_ms": int(limits.request_s * 1000),
                 "congestion": CONGESTION[limits.congestion],
+                "pacing": limits.pacing,
                 "secret": os.urandom(SECRET_BYTES),
             },
         )

@@ -32,7 +32,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     tcb->mss = (uint16_t)(largest < segment_bytes ? largest : segment_bytes);
     tcb->state = TCP_ESTABLISHED;
     tcb->snd_nxt = tcb->snd_end = tcb->snd_una;
-    tcb->rack_fack = (uint32_t)tcb->snd_una;
+    tcb->rack_fack = tcb->rack.end = (uint32_t)tcb->snd_una;
     tcb->recover = tcb->snd_una;
     tcb->snd_wnd = tcb->snd_wnd_max = segment->window << tcb->snd_wscale;
     tcb->snd_wl1 = segment->seq;
@@ -405,7 +405,11 @@ static void transmission_timeout(struct stack *stack, struct tcb *tcb)
 
 void tcpip_timeout(struct stack *stack, struct tcb *tcb)
 {
-    if (tcb->rto_deadline_us != 0 && tcb->rto_deadline_us <= stack->now_us)
+    if (tcb->paced && tcb->pace_at_us <= stack->now_us) {
+        tcb->paced = false;
+        timer_update(stack, tcb);
+        tcpip_ready(stack, tcb);
+    } else if (tcb->rto_deadline_us != 0 && tcb->rto_deadline_us <= stack->now_us)
         transmission_timeout(stack, tcb);
     else
         idle_timeout(stack, tcb);

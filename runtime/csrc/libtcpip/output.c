@@ -276,12 +276,11 @@ static uint32_t send_mss(const struct tcb *tcb)
 /* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing
  * with the frame, so that the next one is a ready frame again (unless the path takes none whole). */
 static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, const struct tcp_span *span,
-                          uint64_t position, uint32_t max_bytes, bool one_segment)
+                          uint64_t position, uint32_t max_bytes)
 {
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     uint32_t size = send_mss(tcb);
-    uint32_t gather_max = one_segment ? 1 : stack->config.gather_max;
-    uint64_t bytes = (uint64_t)size * gather_max;
+    uint64_t bytes = (uint64_t)size * stack->config.gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
     if (stack->config.gather_max == 1 && size == segment_bytes)
         bytes = segment_bytes - (position - span->start) % segment_bytes;
@@ -290,14 +289,14 @@ static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, cons
 }
 
 /* Sends one segment or superframe from a position on. Returns its payload's bytes; 0: there was no space. */
-static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t max_bytes, bool one_segment)
+static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t max_bytes)
 {
     if (stack->tx->space == 0)
         return 0;
     const struct tcp_span *span = span_at(tcb, position);
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     struct outgoing out = {.position = position, .mss = send_mss(tcb), .flags = TCP_ACK};
-    out.payload_bytes = send_size(stack, tcb, span, position, max_bytes, one_segment);
+    out.payload_bytes = send_size(stack, tcb, span, position, max_bytes);
     uint64_t end = position + out.payload_bytes;
     if (end == span->end)
         out.flags |= TCP_PSH; /* else an odd last segment waits for the peer's delayed ACK */
@@ -360,6 +359,39 @@ static void fin_sent(struct tcb *tcb)
         tcb->state = TCP_LAST_ACK;
 }
 
+/* Bytes per second at which a window is spread over the round trip: faster than it, as ACKs come late. The factors are
+ * Linux's, sysctl tcp_pacing_ss_ratio and tcp_pacing_ca_ratio. */
+static uint64_t pace_bytes_s(const struct tcb *tcb)
+{
+    uint32_t percent = tcb->cwnd < tcb->ssthresh / 2 ? 200 : 120;
+    return (uint64_t)tcb->cwnd * percent * 10000 / tcb->srtt_us;
+}
+
+/* Most that may go now; 0: not yet, and the timer is set for when. */
+static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
+{
+    if (!stack->config.pacing || tcb->srtt_us == 0)
+        return UINT32_MAX;
+    if (tcb->pace_at_us > stack->now_us && !tcb->tlp_now) {
+        tcb->paced = true;
+        timer_update(stack, tcb);
+        return 0;
+    }
+    uint64_t a_tick = pace_bytes_s(tcb) * TIMER_TICK_US / 1000000;
+    uint32_t least = 2 * send_mss(tcb);
+    return a_tick > least ? (uint32_t)a_tick : least;
+}
+
+/* So many bytes have gone. What a late timer has cost is made good, up to a tick of it. */
+static void pace_spend(const struct stack *stack, struct tcb *tcb, uint32_t sent_bytes)
+{
+    if (!stack->config.pacing || tcb->srtt_us == 0)
+        return;
+    uint64_t earliest_us = stack->now_us - TIMER_TICK_US;
+    uint64_t from_us = tcb->pace_at_us > earliest_us ? tcb->pace_at_us : earliest_us;
+    tcb->pace_at_us = from_us + sent_bytes * 1000000ull / (pace_bytes_s(tcb) + 1);
+}
+
 /* Notes that [snd_nxt, end) has been sent, and the FIN behind it if that went along. */
 static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 {
@@ -394,16 +426,21 @@ static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
                 return false;
         } else {
             uint32_t data = (uint32_t)((end < tcb->snd_end ? end : tcb->snd_end) - start);
-            uint32_t sent = send_at(stack, tcb, start, data <= room ? data : room - room % mss, false);
+            uint32_t allowed = pace_allows(stack, tcb);
+            if (allowed == 0)
+                return true;
+            room = room < allowed ? room : allowed;
+            uint32_t sent = send_at(stack, tcb, start, data <= room ? data : room - room % mss);
             if (sent == 0)
                 return false;
+            pace_spend(stack, tcb, sent);
             if (start + sent < tcb->snd_end)
                 end = start + sent;
         }
         tcb->tlp_now = false;
         *pipe += (uint32_t)(end - start);
         tcb->prr_out += (uint32_t)(end - start);
-        scoreboard_resent(tcb, (uint32_t)start, (uint32_t)end, (uint32_t)stack->now_us);
+        scoreboard_resent(stack, tcb, (uint32_t)start, (uint32_t)end, (uint32_t)stack->now_us);
     }
     return true;
 }
@@ -431,11 +468,16 @@ static bool send_data(struct stack *stack, struct tcb *tcb, uint32_t pipe)
         bool silly = usable < mss && usable < left;
         if (usable == 0 || (silly && tcp_flight(tcb) > 0))
             break;
+        uint32_t allowed = pace_allows(stack, tcb);
+        if (allowed == 0)
+            return true;
+        usable = usable < allowed ? usable : allowed;
         if (usable >= mss && usable < left)
             usable -= usable % mss;
-        uint32_t sent = send_at(stack, tcb, tcb->snd_nxt, usable, false);
+        uint32_t sent = send_at(stack, tcb, tcb->snd_nxt, usable);
         if (sent == 0)
             return false;
+        pace_spend(stack, tcb, sent);
         advance(stack, tcb, tcb->snd_nxt + sent);
         tcb->tlp_now = false;
         pipe += sent;

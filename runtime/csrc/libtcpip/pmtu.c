@@ -54,7 +54,7 @@ static void shrink(struct stack *stack, struct tcb *tcb, uint32_t mtu_bytes)
     if (mss >= tcb->mss)
         return;
     tcb->mss = (uint16_t)mss;
-    scoreboard_lose(tcb, (uint32_t)tcb->snd_una, (uint32_t)tcb->snd_nxt);
+    scoreboard_lose(stack, tcb, (uint32_t)tcb->snd_una, (uint32_t)tcb->snd_nxt);
     tcb->rtt_end = 0;
     tcpip_ready(stack, tcb);
 }

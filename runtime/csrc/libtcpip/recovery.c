@@ -5,7 +5,10 @@
 #include "tcp.h"
 
 #define TLP_MAX_ACK_DELAY_US 200000 /* RFC 8985 section 7.2 */
+/* Beyond twice the RTT, as Linux: on a short path that is too little for a peer which is not scheduled at once. */
+#define TLP_SLACK_US 2000
 #define RACK_SEGMENTS 3 /* DupThresh */
+#define RACK_PERSIST_RECOVERIES 16 /* RFC 8985 section 6.2 step 4 */
 
 static void set_rto(struct tcb *tcb)
 {
@@ -56,13 +59,14 @@ uint32_t recovery_pipe(const struct tcb *tcb)
     return pipe > left ? pipe - left : 0;
 }
 
-/* What the Eifel response takes back, should the loss turn out to be none. */
+/* What the Eifel response takes back, should the loss turn out to be none. It can turn out only if what is sent again
+ * begins at snd_una: then the first ACK that advances tells, RFC 3522 section 3.2. */
 static void remember(struct stack *stack, struct tcb *tcb)
 {
     tcb->undo_cwnd = tcb->cwnd;
     tcb->undo_ssthresh = tcb->ssthresh;
     tcb->undo_ts = tcp_ts_clock(stack, tcb->ts_offset);
-    tcb->undo = tcb->timestamps;
+    tcb->undo = tcb->timestamps && tcb->run_count > 0 && (tcb->runs[0].flags & RUN_LOST) != 0;
 }
 
 static void enter_recovery(struct stack *stack, struct tcb *tcb)
@@ -86,13 +90,22 @@ static void leave_recovery(struct tcb *tcb)
     if (tcb->cwnd < tcb->ssthresh && tcb->prr_flight > 0)
         tcb->cwnd = tcb->ssthresh; /* RFC 6937 section 3: at the end cwnd is ssthresh */
     tcb->prr_flight = 0;
+    if (tcb->reorder_steps > 0 && --tcb->reorder_persist == 0)
+        tcb->reorder_steps = 0;
+}
+
+static bool echo_is_old(const struct tcb *tcb, const struct tcp_segment *segment)
+{
+    return tcb->undo && segment->options.timestamps && seq_lt(segment->options.ts_echo, tcb->undo_ts);
 }
 
 /* The first retransmission was in vain if what it is answered to is older than itself, RFC 3522. */
-static bool undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+static void undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
-    if (!tcb->undo || !segment->options.timestamps || !seq_lt(segment->options.ts_echo, tcb->undo_ts))
-        return false;
+    bool spurious = echo_is_old(tcb, segment);
+    tcb->undo = false;
+    if (!spurious)
+        return;
     COUNT(stack, tcp_retransmit_spurious);
     scoreboard_unlose(tcb);
     if (tcb->cwnd < tcb->undo_cwnd)
@@ -100,7 +113,6 @@ static bool undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp
     tcb->ssthresh = tcb->undo_ssthresh;
     tcb->prr_flight = 0;
     leave_recovery(tcb);
-    return true;
 }
 
 /* RFC 8985 section 6.2 step 4: how long a hole may be reordering. */
@@ -121,11 +133,10 @@ static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
     uint32_t window_us = reorder_window_us(tcb);
     for (uint32_t i = 0; i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
-        bool before = seq_lt(run->sent_us, tcb->rack_sent_us) ||
-                      (run->sent_us == tcb->rack_sent_us && seq_lt(run->end, tcb->rack_end));
-        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0 || !before)
+        struct sending sending = {run->last_us, run->end, (run->flags & RUN_RESENT) != 0};
+        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0 || !scoreboard_after(&tcb->rack, &sending))
             continue;
-        int32_t left_us = (int32_t)(run->sent_us + tcb->rack_rtt_us + window_us - now_us);
+        int32_t left_us = (int32_t)(run->last_us + tcb->rack_rtt_us + window_us - now_us);
         if (left_us <= 0)
             run->flags |= RUN_LOST;
         else if ((uint32_t)left_us > wait_us)
@@ -136,30 +147,24 @@ static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
     return wait_us;
 }
 
-static void rack_update(struct stack *stack, struct tcb *tcb, const struct delivery *delivery,
-                        const struct tcp_segment *segment)
+static void rack_update(struct tcb *tcb, const struct delivery *delivery)
 {
-    uint32_t rtt_us = (uint32_t)stack->now_us - delivery->sent_us;
+    uint32_t rtt_us = delivery->now_us - delivery->latest.sent_us;
     if (delivery->reordered)
         tcb->reordering = true;
-    if (delivery->resent) {
-        /* Perhaps the ACK is for the first sending, RFC 8985 section 6.2 step 2. */
-        bool older = segment->options.timestamps && tcb->undo && seq_lt(segment->options.ts_echo, tcb->undo_ts);
-        if (older || rtt_us < tcb->min_rtt_us)
-            return;
-    } else if (tcb->in_recovery) {
-        recovery_rtt_sample(tcb, rtt_us); /* outside of it one segment per round trip is timed */
-    }
+    if (!delivery->timed)
+        return;
+    /* Outside of recovery one segment per round trip is timed. */
+    if (tcb->in_recovery && !delivery->latest.resent && (tcb->sack || !delivery->any_resent))
+        recovery_rtt_sample(tcb, rtt_us);
     tcb->rack_rtt_us = rtt_us;
-    if (seq_lt(tcb->rack_sent_us, delivery->sent_us) ||
-        (tcb->rack_sent_us == delivery->sent_us && seq_lt(tcb->rack_end, delivery->end))) {
-        tcb->rack_sent_us = delivery->sent_us;
-        tcb->rack_end = delivery->end;
-    }
+    if (scoreboard_after(&delivery->latest, &tcb->rack))
+        tcb->rack = delivery->latest;
 }
 
 /* The SACK blocks of a segment; true if the first is a duplicate's (RFC 2883). */
-static bool take_sacks(struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack, struct delivery *delivery)
+static bool take_sacks(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
+                       struct delivery *delivery)
 {
     bool duplicate = false;
     for (uint32_t i = 0; i < segment->options.sack_count; i++) {
@@ -172,13 +177,14 @@ static bool take_sacks(struct tcb *tcb, const struct tcp_segment *segment, uint6
         }
         if (seq_lt(start, (uint32_t)ack) || seq_lt((uint32_t)tcb->snd_nxt, end))
             continue;
-        scoreboard_sacked(tcb, start, end, delivery);
+        scoreboard_sacked(stack, tcb, start, end, delivery);
     }
     return duplicate;
 }
 
-/* RFC 6937: as much goes out as has arrived, in proportion to the new window. */
-static void prr(struct tcb *tcb, uint32_t delivered)
+/* RFC 6937: as much goes out as has arrived, in proportion to the new window; and one segment more where that is safe, as
+ * snd_una has moved and nothing else was lost. */
+static void prr(struct tcb *tcb, uint32_t delivered, bool safe)
 {
     uint32_t pipe = recovery_pipe(tcb);
     tcb->prr_delivered += delivered;
@@ -188,7 +194,7 @@ static void prr(struct tcb *tcb, uint32_t delivered)
         send = (int64_t)share - (int64_t)tcb->prr_out;
     } else {
         int64_t limit = (int64_t)tcb->prr_delivered - (int64_t)tcb->prr_out;
-        limit = (limit > (int64_t)delivered ? limit : (int64_t)delivered) + tcb->mss;
+        limit = (limit > (int64_t)delivered ? limit : (int64_t)delivered) + (safe ? tcb->mss : 0);
         int64_t room = (int64_t)tcb->ssthresh - (int64_t)pipe;
         send = room < limit ? room : limit;
     }
@@ -205,7 +211,7 @@ static void newreno_detect(struct stack *stack, struct tcb *tcb, uint64_t ack, b
     if (!partial && !third)
         return;
     uint32_t start = (uint32_t)ack;
-    scoreboard_lose(tcb, start, start + tcb->mss);
+    scoreboard_lose(stack, tcb, start, start + tcb->mss);
     if (third)
         enter_recovery(stack, tcb);
 }
@@ -222,46 +228,70 @@ static void end_probe(struct stack *stack, struct tcb *tcb, uint64_t ack, bool d
     tcb->tlp_end = 0;
 }
 
-/* An acceptable ACK, before snd_una moves to it. duplicate: in RFC 5681's sense. */
-void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
-                  bool duplicate)
+/* A duplicate was reported: the reordering window was too short. A step a round trip, kept for a while, RFC 8985 section
+ * 6.2 step 4. */
+static void widen_reorder_window(struct tcb *tcb)
 {
-    struct delivery delivery = {0};
-    bool advanced = ack > tcb->snd_una;
-    bool dsack = tcb->sack && take_sacks(tcb, segment, ack, &delivery);
-    uint32_t flight = tcp_flight(tcb);
-    if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
+    if (!tcb->reordering || tcb->snd_una < tcb->dsack_round_end)
         return;
-    if (advanced)
-        scoreboard_acked(tcb, (uint32_t)ack, &delivery);
-    if (dsack && tcb->reordering && tcb->reorder_steps < UINT8_MAX)
+    tcb->dsack_round_end = tcb->snd_nxt;
+    tcb->reorder_persist = RACK_PERSIST_RECOVERIES;
+    if (tcb->reorder_steps < UINT8_MAX)
         tcb->reorder_steps++;
-    if (advanced) {
-        tcb->dupacks = 0;
-        tcb->retries = 0;
-        if (tcb->rtt_end != 0 && ack >= tcb->rtt_end) {
-            recovery_rtt_sample(tcb, stack->now_us - tcb->rtt_sent_us);
-            tcb->rtt_end = 0;
-        } else {
-            set_rto(tcb); /* progress ends the backoff: in a long recovery there may be no sample for minutes */
-        }
-        undo_spurious(stack, tcb, segment);
-    } else if (duplicate && tcb->dupacks < UINT8_MAX) {
-        tcb->dupacks++;
+}
+
+static void take_rtt(struct stack *stack, struct tcb *tcb, uint64_t ack)
+{
+    tcb->dupacks = 0;
+    tcb->retries = 0;
+    if (tcb->rtt_end != 0 && ack >= tcb->rtt_end) {
+        recovery_rtt_sample(tcb, stack->now_us - tcb->rtt_sent_us);
+        tcb->rtt_end = 0;
+    } else {
+        set_rto(tcb); /* progress ends the backoff: in a long recovery there may be no sample for minutes */
     }
-    if (delivery.bytes > 0)
-        rack_update(stack, tcb, &delivery, segment);
-    end_probe(stack, tcb, ack, dsack);
-    if (tcb->in_recovery && ack >= tcb->recover)
-        leave_recovery(tcb);
+}
+
+/* Marks what is lost; true if something is that was not before. */
+static bool find_losses(struct stack *stack, struct tcb *tcb, uint64_t ack, bool advanced)
+{
+    uint32_t before = scoreboard_lost_bytes(tcb);
     tcb->reorder_wait_us = 0;
     if (tcb->sack)
         tcb->reorder_wait_us = detect_loss(stack, tcb);
     else
         newreno_detect(stack, tcb, ack, advanced);
+    return scoreboard_lost_bytes(tcb) > before;
+}
+
+/* An acceptable ACK, before snd_una moves to it. duplicate: in RFC 5681's sense. */
+void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
+                  bool duplicate)
+{
+    struct delivery delivery = {.now_us = (uint32_t)stack->now_us, .echo_old = echo_is_old(tcb, segment)};
+    bool advanced = ack > tcb->snd_una;
+    bool dsack = tcb->sack && take_sacks(stack, tcb, segment, ack, &delivery);
+    uint32_t flight = tcp_flight(tcb);
+    if (dsack)
+        widen_reorder_window(tcb);
+    if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
+        return;
+    if (advanced) {
+        scoreboard_acked(stack, tcb, (uint32_t)ack, &delivery);
+        take_rtt(stack, tcb, ack);
+        undo_spurious(stack, tcb, segment);
+    } else if (duplicate && tcb->dupacks < UINT8_MAX) {
+        tcb->dupacks++;
+    }
+    if (delivery.bytes > 0)
+        rack_update(tcb, &delivery);
+    end_probe(stack, tcb, ack, dsack);
+    if (tcb->in_recovery && ack >= tcb->recover)
+        leave_recovery(tcb);
+    bool safe = !find_losses(stack, tcb, ack, advanced) && advanced;
     uint32_t delivered = delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->mss;
     if (tcb->in_recovery && !tcb->in_loss)
-        prr(tcb, delivered);
+        prr(tcb, delivered, safe);
     else if (advanced)
         congestion_acked(stack, tcb, delivery.bytes, flight);
 }
@@ -277,7 +307,7 @@ static void probe_tail(struct stack *stack, struct tcb *tcb)
     if (!room) {
         uint32_t bytes = last->end - last->start;
         uint32_t start = bytes > tcb->mss ? last->end - tcb->mss : last->start;
-        scoreboard_lose(tcb, start, last->end);
+        scoreboard_lose(stack, tcb, start, last->end);
         tcb->tlp_now = true;
     }
     tcb->rtt_end = 0;
@@ -287,12 +317,12 @@ static void probe_tail(struct stack *stack, struct tcb *tcb)
 static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
 {
     COUNT(stack, tcp_retransmit_timeout);
+    scoreboard_lose_all(tcb);
     if (tcb->retries == 1) {
         if (!tcb->in_recovery)
             remember(stack, tcb);
         congestion_lost(stack, tcb);
     }
-    scoreboard_lose_all(tcb);
     pmtu_black_hole(stack, tcb);
     tcb->cwnd = tcb->mss;
     tcb->in_recovery = tcb->in_loss = true;
@@ -310,7 +340,7 @@ void recovery_timeout(struct stack *stack, struct tcb *tcb)
     if (kind == TCP_TIMER_REORDER) {
         tcb->reorder_wait_us = detect_loss(stack, tcb);
         if (tcb->in_recovery && !tcb->in_loss)
-            prr(tcb, 0);
+            prr(tcb, 0, false);
         return;
     }
     if (kind == TCP_TIMER_PROBE && tcb->run_count > 0) {
@@ -340,9 +370,8 @@ void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
         tcb->timer_kind = TCP_TIMER_REORDER;
         tcb->rto_deadline_us = now_us + tcb->reorder_wait_us;
     } else if (may_probe(tcb)) {
-        uint64_t probe_us = now_us + 2ull * tcb->srtt_us;
-        if (tcp_flight(tcb) <= tcb->mss)
-            probe_us += TLP_MAX_ACK_DELAY_US;
+        bool alone = tcp_flight(tcb) <= tcb->mss;
+        uint64_t probe_us = now_us + 2ull * tcb->srtt_us + (alone ? TLP_MAX_ACK_DELAY_US : TLP_SLACK_US);
         tcb->timer_kind = TCP_TIMER_PROBE;
         tcb->rto_deadline_us = probe_us < tcb->rto_at_us ? probe_us : tcb->rto_at_us;
     }

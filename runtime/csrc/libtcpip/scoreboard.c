@@ -3,37 +3,80 @@
 #include <string.h>
 
 #include "seq.h"
-#include "tcb.h"
+#include "stack_internal.h"
 
-#define MERGE_US 500 /* bursts closer than this, or than an eighth of the RTT, are one run */
+#define MERGE_US 500 /* what is sent within this, or within a sixteenth of the RTT, is one run */
+
+void scoreboard_init(struct tcb *tcb)
+{
+    tcb->runs = tcb->few_runs;
+    tcb->run_capacity = TCB_RUNS;
+    tcb->board = TCB_NONE;
+}
+
+static void move_runs(struct tcb *tcb, struct tcp_run *to, uint32_t capacity)
+{
+    memcpy(to, tcb->runs, tcb->run_count * sizeof(*to));
+    tcb->runs = to;
+    tcb->run_capacity = (uint16_t)capacity;
+}
+
+/* A larger board, while there are any. */
+static bool grow(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->board != TCB_NONE || stack->board_free_count == 0)
+        return false;
+    tcb->board = stack->board_free[--stack->board_free_count];
+    move_runs(tcb, stack->boards + (size_t)tcb->board * SCOREBOARD_RUNS, SCOREBOARD_RUNS);
+    return true;
+}
+
+void scoreboard_release(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->board == TCB_NONE)
+        return;
+    stack->board_free[stack->board_free_count++] = tcb->board;
+    tcb->board = TCB_NONE;
+}
 
 static void erase(struct tcb *tcb, uint32_t at, uint32_t count)
 {
-    tcb->run_count = (uint8_t)(tcb->run_count - count);
+    if (count == 0)
+        return;
+    tcb->run_count = (uint16_t)(tcb->run_count - count);
     memmove(&tcb->runs[at], &tcb->runs[at + count], (tcb->run_count - at) * sizeof(tcb->runs[0]));
 }
 
-/* Makes run at and the one behind it one; of the later time, so that nothing is taken for lost too early. */
+/* Makes run at and the one behind it one. */
 static void merge(struct tcb *tcb, uint32_t at)
 {
     struct tcp_run *run = &tcb->runs[at];
     run->end = run[1].end;
-    if (seq_lt(run->sent_us, run[1].sent_us))
-        run->sent_us = run[1].sent_us;
+    if (seq_lt(run[1].first_us, run->first_us))
+        run->first_us = run[1].first_us;
+    if (seq_lt(run->last_us, run[1].last_us))
+        run->last_us = run[1].last_us;
     erase(tcb, at + 1, 1);
 }
 
-/* Room for one run more: merges the two neighbours of equal fate that were sent closest together. Where fates alternate
- * all along, a SACK is forgotten: that run is then sent again in vain. */
-static void make_room(struct tcb *tcb)
+/* How long the sending of two neighbours took in all. */
+static uint32_t spread_us(const struct tcp_run *run)
 {
-    uint32_t best = UINT32_MAX, best_apart = UINT32_MAX;
-    for (uint32_t i = 0; i + 1 < tcb->run_count; i++) {
-        uint32_t apart = tcb->runs[i + 1].sent_us - tcb->runs[i].sent_us;
-        apart = (int32_t)apart < 0 ? 0 - apart : apart;
-        if (tcb->runs[i].flags == tcb->runs[i + 1].flags && apart <= best_apart) {
+    uint32_t first_us = seq_lt(run[1].first_us, run->first_us) ? run[1].first_us : run->first_us;
+    uint32_t last_us = seq_lt(run->last_us, run[1].last_us) ? run[1].last_us : run->last_us;
+    return last_us - first_us;
+}
+
+/* Merges the two neighbours of equal fate that were sent closest together. Where fates alternate all along, a SACK is
+ * forgotten: that run is then sent again in vain. */
+static void merge_closest(struct tcb *tcb)
+{
+    uint32_t best = UINT32_MAX, best_us = UINT32_MAX;
+    for (uint32_t i = 0; i + 1u < tcb->run_count; i++) {
+        uint32_t us = spread_us(&tcb->runs[i]);
+        if (tcb->runs[i].flags == tcb->runs[i + 1].flags && us <= best_us) {
             best = i;
-            best_apart = apart;
+            best_us = us;
         }
     }
     if (best != UINT32_MAX) {
@@ -46,6 +89,13 @@ static void make_room(struct tcb *tcb)
         sacked--;
     tcb->runs[sacked].flags = tcb->runs[sacked + 1].flags;
     merge(tcb, sacked);
+}
+
+static void make_room(struct stack *stack, struct tcb *tcb, uint32_t count)
+{
+    while (tcb->run_count + count > tcb->run_capacity)
+        if (!grow(stack, tcb))
+            merge_closest(tcb);
 }
 
 /* Splits a run at a position inside of it; the position then is run at + 1's start. Indices below at are kept. */
@@ -61,55 +111,56 @@ void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now
 {
     if (tcb->run_count > 0) {
         struct tcp_run *last = &tcb->runs[tcb->run_count - 1];
-        uint32_t close = tcb->srtt_us / 8 > MERGE_US ? tcb->srtt_us / 8 : MERGE_US;
-        if (last->flags == 0 && now_us - last->sent_us <= close) {
+        uint32_t close_us = tcb->srtt_us / 16 > MERGE_US ? tcb->srtt_us / 16 : MERGE_US;
+        if (last->flags == 0 && now_us - last->first_us <= close_us) {
             last->end = end;
-            last->sent_us = now_us;
+            last->last_us = now_us;
             return;
         }
     }
-    if (tcb->run_count == TCB_RUNS)
-        make_room(tcb);
-    tcb->runs[tcb->run_count++] = (struct tcp_run){start, end, now_us, 0};
+    /* Nothing may be lost, so no larger board is taken for it: coarser times will do. */
+    if (tcb->run_count == tcb->run_capacity)
+        merge_closest(tcb);
+    tcb->runs[tcb->run_count++] = (struct tcp_run){start, end, now_us, now_us, 0};
 }
 
-void scoreboard_resent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
+void scoreboard_resent(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
 {
-    if (tcb->run_count + 1 > TCB_RUNS)
-        make_room(tcb);
+    make_room(stack, tcb, 1);
     for (uint32_t i = 0; i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
         if (seq_leq(run->end, start) || (run->flags & RUN_LOST) == 0)
             continue;
         if (seq_lt(end, run->end))
             split(tcb, i, end);
-        tcb->runs[i].sent_us = now_us;
-        tcb->runs[i].flags = RUN_RESENT;
-        if (i > 0 && tcb->runs[i - 1].flags == RUN_RESENT && now_us - tcb->runs[i - 1].sent_us <= MERGE_US)
+        run->first_us = run->last_us = now_us;
+        run->flags = RUN_RESENT;
+        if (i > 0 && run[-1].flags == RUN_RESENT && now_us - run[-1].first_us <= MERGE_US)
             merge(tcb, i - 1);
         return;
     }
 }
 
-/* A run has arrived. */
-static void deliver(struct tcb *tcb, const struct tcp_run *run, uint32_t bytes, struct delivery *delivery)
+/* A run has arrived, or a part of one. */
+static void deliver(struct tcb *tcb, const struct tcp_run *run, struct delivery *delivery)
 {
     bool resent = (run->flags & RUN_RESENT) != 0;
-    bool later = delivery->bytes == 0 || seq_lt(delivery->sent_us, run->sent_us) ||
-                 (delivery->sent_us == run->sent_us && seq_lt(delivery->end, run->end));
+    delivery->bytes += run->end - run->start;
+    delivery->any_resent = delivery->any_resent || resent;
     if (!resent && seq_lt(run->end, tcb->rack_fack))
         delivery->reordered = true;
     if (seq_lt(tcb->rack_fack, run->end))
         tcb->rack_fack = run->end;
-    if (later) {
-        delivery->sent_us = run->sent_us;
-        delivery->end = run->end;
-        delivery->resent = resent;
-    }
-    delivery->bytes += bytes;
+    /* Perhaps what came is the first sending, RFC 8985 section 6.2 step 2. */
+    if (resent && (delivery->echo_old || delivery->now_us - run->first_us < tcb->min_rtt_us))
+        return;
+    struct sending sending = {run->first_us, run->end, resent};
+    if (!delivery->timed || scoreboard_after(&sending, &delivery->latest))
+        delivery->latest = sending;
+    delivery->timed = true;
 }
 
-void scoreboard_acked(struct tcb *tcb, uint32_t ack, struct delivery *delivery)
+void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct delivery *delivery)
 {
     uint32_t gone = 0;
     for (; gone < tcb->run_count && seq_lt(tcb->runs[gone].start, ack); gone++) {
@@ -118,19 +169,22 @@ void scoreboard_acked(struct tcb *tcb, uint32_t ack, struct delivery *delivery)
         struct tcp_run part = *run;
         part.end = whole ? run->end : ack;
         if ((run->flags & RUN_SACKED) == 0)
-            deliver(tcb, &part, part.end - part.start, delivery);
+            deliver(tcb, &part, delivery);
         if (!whole) {
             run->start = ack;
             break;
         }
     }
     erase(tcb, 0, gone);
+    if (tcb->board != TCB_NONE && tcb->run_count <= TCB_RUNS / 2) {
+        move_runs(tcb, tcb->few_runs, TCB_RUNS);
+        scoreboard_release(stack, tcb);
+    }
 }
 
-void scoreboard_sacked(struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery)
+void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery)
 {
-    while (tcb->run_count + 2 > TCB_RUNS)
-        make_room(tcb);
+    make_room(stack, tcb, 2);
     for (uint32_t i = 0; i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
         if (seq_leq(tcb->runs[i].end, start) || (tcb->runs[i].flags & RUN_SACKED) != 0)
             continue;
@@ -140,11 +194,10 @@ void scoreboard_sacked(struct tcb *tcb, uint32_t start, uint32_t end, struct del
         }
         if (seq_lt(end, tcb->runs[i].end))
             split(tcb, i, end);
-        struct tcp_run *run = &tcb->runs[i];
-        deliver(tcb, run, run->end - run->start, delivery);
-        run->flags = RUN_SACKED;
+        deliver(tcb, &tcb->runs[i], delivery);
+        tcb->runs[i].flags = RUN_SACKED;
     }
-    for (uint32_t i = 0; i + 1 < tcb->run_count;) {
+    for (uint32_t i = 0; i + 1u < tcb->run_count;) {
         if ((tcb->runs[i].flags & tcb->runs[i + 1].flags & RUN_SACKED) != 0)
             merge(tcb, i);
         else
@@ -152,10 +205,9 @@ void scoreboard_sacked(struct tcb *tcb, uint32_t start, uint32_t end, struct del
     }
 }
 
-void scoreboard_lose(struct tcb *tcb, uint32_t start, uint32_t end)
+void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end)
 {
-    while (tcb->run_count + 2 > TCB_RUNS)
-        make_room(tcb);
+    make_room(stack, tcb, 2);
     for (uint32_t i = 0; i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
         if (seq_leq(tcb->runs[i].end, start) || (tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
             continue;
@@ -171,13 +223,16 @@ void scoreboard_lose(struct tcb *tcb, uint32_t start, uint32_t end)
 
 void scoreboard_lose_all(struct tcb *tcb)
 {
-    if (tcb->run_count == 0)
-        return;
-    uint32_t last = tcb->run_count - 1u;
-    tcb->runs[0].end = tcb->runs[last].end;
-    tcb->runs[0].sent_us = tcb->runs[last].sent_us;
-    tcb->runs[0].flags = RUN_LOST;
-    tcb->run_count = 1;
+    /* What the peer holds at snd_una it would acknowledge, had it not taken it back. */
+    bool taken_back = tcb->run_count > 0 && (tcb->runs[0].flags & RUN_SACKED) != 0;
+    uint32_t kept = taken_back ? 0 : RUN_SACKED;
+    for (uint32_t i = 0; i < tcb->run_count; i++) {
+        struct tcp_run *run = &tcb->runs[i];
+        if ((run->flags & kept) == 0)
+            run->flags = (run->flags & ~(uint32_t)RUN_SACKED) | RUN_LOST;
+        if (i > 0 && run[-1].flags == run->flags)
+            merge(tcb, --i);
+    }
 }
 
 void scoreboard_unlose(struct tcb *tcb)
@@ -203,11 +258,21 @@ const struct tcp_run *scoreboard_lost(const struct tcb *tcb)
     return NULL;
 }
 
-uint32_t scoreboard_sacked_bytes(const struct tcb *tcb)
+static uint32_t bytes_with(const struct tcb *tcb, uint32_t flag)
 {
     uint32_t bytes = 0;
     for (uint32_t i = 0; i < tcb->run_count; i++)
-        if ((tcb->runs[i].flags & RUN_SACKED) != 0)
+        if ((tcb->runs[i].flags & flag) != 0)
             bytes += tcb->runs[i].end - tcb->runs[i].start;
     return bytes;
+}
+
+uint32_t scoreboard_sacked_bytes(const struct tcb *tcb)
+{
+    return bytes_with(tcb, RUN_SACKED);
+}
+
+uint32_t scoreboard_lost_bytes(const struct tcb *tcb)
+{
+    return bytes_with(tcb, RUN_LOST);
 }

@@ -1,5 +1,6 @@
 /* What is in flight: runs of bytes that were sent at about the same time and share a fate. Sorted, adjacent, together
- * [snd_una, snd_nxt). Bounded: when there is no room, neighbours are merged in the direction that at worst sends
+ * [snd_una, snd_nxt). A TCB has room for a few, which is enough while nothing is lost; losses take a larger board from a
+ * bounded pool and give it back. Where there is no room, neighbours are merged in the direction that at worst sends
  * something twice. Times are the low 32 bits of microseconds, positions the low 32 bits, as on the wire. */
 #ifndef SANDSTORM_SCOREBOARD_H
 #define SANDSTORM_SCOREBOARD_H
@@ -13,32 +14,56 @@
 
 struct tcp_run {
     uint32_t start, end; /* [start, end) */
-    uint32_t sent_us; /* last time; of merged ones the latest */
+    uint32_t first_us, last_us; /* when the sending of it began and ended */
     uint32_t flags;
 };
 
 struct tcb;
 
-/* What an acknowledgement newly says has arrived. */
-struct delivery {
-    uint32_t bytes;
-    uint32_t sent_us; /* of the run sent last among them; valid if bytes > 0 */
-    uint32_t end; /* and its end */
-    bool resent; /* and whether it had been sent again */
-    bool reordered; /* one never sent again arrived after one sent later */
+/* When something was sent. */
+struct sending {
+    uint32_t sent_us;
+    uint32_t end;
+    bool resent;
 };
 
+/* What an acknowledgement newly says has arrived. */
+struct delivery {
+    uint32_t now_us; /* in; all else starts as zero */
+    bool echo_old; /* in: its timestamp is older than what has been sent again */
+    bool timed; /* latest is known */
+    bool any_resent; /* some of it had been sent again */
+    bool reordered; /* something never sent again arrived after what was sent later */
+    uint32_t bytes;
+    struct sending
+        latest; /* what was sent last of it; of a run its beginning, so that no RTT is taken for too small */
+};
+
+/* Was a sent after b? First sendings went out in the order of their positions. */
+static inline bool scoreboard_after(const struct sending *a, const struct sending *b)
+{
+    if ((!a->resent && !b->resent) || a->sent_us == b->sent_us)
+        return (int32_t)(a->end - b->end) > 0;
+    return (int32_t)(a->sent_us - b->sent_us) > 0;
+}
+
+struct stack;
+
+void scoreboard_init(struct tcb *tcb);
+/* Gives a larger board back; the runs are void. */
+void scoreboard_release(struct stack *stack, struct tcb *tcb);
 /* New data has been sent. */
 void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
 /* [start, end) at the beginning of a lost run has been sent again. */
-void scoreboard_resent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
+void scoreboard_resent(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
 /* All below ack has arrived. */
-void scoreboard_acked(struct tcb *tcb, uint32_t ack, struct delivery *delivery);
+void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct delivery *delivery);
 /* The peer holds [start, end). */
-void scoreboard_sacked(struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery);
+void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery);
 /* Marks [start, end) lost, what is not SACKed of it. */
-void scoreboard_lose(struct tcb *tcb, uint32_t start, uint32_t end);
-/* After a timeout: everything is to be sent again; SACKs may have been taken back (RFC 2018 section 8). */
+void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end);
+/* After a timeout: all that is not SACKed is to be sent again; all of it, where SACKs have been taken back (RFC 2018
+ * section 8). */
 void scoreboard_lose_all(struct tcb *tcb);
 /* Takes back all marks of loss. */
 void scoreboard_unlose(struct tcb *tcb);
@@ -48,5 +73,7 @@ uint32_t scoreboard_pipe(const struct tcb *tcb);
 const struct tcp_run *scoreboard_lost(const struct tcb *tcb);
 /* Bytes that the peer holds beyond snd_una. */
 uint32_t scoreboard_sacked_bytes(const struct tcb *tcb);
+/* Bytes to be sent again. */
+uint32_t scoreboard_lost_bytes(const struct tcb *tcb);
 
 #endif

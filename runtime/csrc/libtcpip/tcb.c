@@ -50,6 +50,7 @@ struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_
     tcb->flow = *flow;
     tcb->table_hash = hash;
     tcb->request = TCB_NONE;
+    scoreboard_init(tcb);
     uint32_t at = hash & stack->table_mask;
     while (stack->table[at].index != TCB_NONE)
         at = (at + 1) & stack->table_mask;
@@ -81,6 +82,7 @@ void tcb_destroy(struct stack *stack, struct tcb *tcb)
     timer_remove(stack, tcb);
     table_remove(stack, tcb->table_hash, index);
     request_release(stack, tcb);
+    scoreboard_release(stack, tcb);
     tcb->state = 0;
     stack->tcb_free[stack->tcb_free_count++] = index;
     COUNT(stack, tcp_closed);

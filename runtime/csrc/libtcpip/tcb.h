@@ -11,7 +11,8 @@
 
 #define TCB_NONE 0xffffffff
 #define TCB_SPANS 4            /* responses queued in a connection; more wait as unread requests */
-#define TCB_RUNS 32 /* of the scoreboard */
+#define TCB_RUNS 24            /* of the scoreboard in a TCB, */
+#define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
 #define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
@@ -83,9 +84,12 @@ struct tcb {
     uint64_t rtt_sent_us;
 
     /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
-    uint32_t rack_sent_us, rack_end, rack_rtt_us, rack_fack;
+    struct sending rack;
+    uint32_t rack_rtt_us, rack_fack;
     uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
     uint8_t reorder_steps;    /* quarters of the RTT beyond the first that reordering has needed */
+    uint8_t reorder_persist;  /* recoveries until they are forgotten */
+    uint64_t dsack_round_end; /* one step a round trip */
     bool reordering;
     bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
     uint64_t tlp_end;         /* a probe is out up to here; 0: none */
@@ -95,12 +99,16 @@ struct tcb {
     uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
     struct cubic cubic;
     struct hystart hystart;
-    uint8_t run_count;
-    struct tcp_run runs[TCB_RUNS];
+    uint16_t run_count, run_capacity;
+    uint32_t board; /* of the pool, or TCB_NONE */
+    struct tcp_run *runs; /* few_runs, or the board's */
+    struct tcp_run few_runs[TCB_RUNS];
 
     uint64_t rto_at_us; /* retransmission timeout; 0: not running */
     uint64_t rto_deadline_us; /* 0: not running */
     uint64_t idle_deadline_us;
+    uint64_t pace_at_us; /* nothing is sent before */
+    bool paced;          /* and something waits for that */
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
     uint32_t ready_next;

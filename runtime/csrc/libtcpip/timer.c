@@ -11,8 +11,10 @@ void timer_init(struct timer_wheel *wheel, uint64_t now_us)
 
 static uint64_t deadline_of(const struct tcb *tcb)
 {
-    uint64_t rto = tcb->rto_deadline_us;
-    return rto != 0 && rto < tcb->idle_deadline_us ? rto : tcb->idle_deadline_us;
+    uint64_t deadline = tcb->idle_deadline_us;
+    if (tcb->rto_deadline_us != 0 && tcb->rto_deadline_us < deadline)
+        deadline = tcb->rto_deadline_us;
+    return tcb->paced && tcb->pace_at_us < deadline ? tcb->pace_at_us : deadline;
 }
 
 static void wheel_insert(struct stack *stack, struct tcb *tcb, uint64_t at_us)
