@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
 
-.PHONY: help setup demo test lint format check-c sanitize sim bench clean
+.PHONY: help setup demo test lint format check-c sanitize sim bench yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,9 @@ sim: $(STAMP) ## the simulation: make sim SEEDS=10000
 
 bench: $(STAMP) ## requests per second beside nginx, into docs/benchmarks.md
 	$(PYTHON) tests/bench/nginx_compare.py
+
+yardstick: $(STAMP) ## goodput under loss beside Linux, into docs/loss.md
+	$(PYTHON) tests/path/yardstick.py
 
 clean: ## remove what was built
 	rm -rf $(VENV) .cache build/*.img build/*.img.lz4 runtime/ssrun/_sandstorm*.so *.egg-info

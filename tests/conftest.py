@@ -5,4 +5,4 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent / part) for part in (".", "sim", "scripts")]
+sys.path[:0] = [str(Path(__file__).parent / part) for part in (".", "sim", "scripts", "fuzz", "path")]

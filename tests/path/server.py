@@ -1,4 +1,4 @@
-"""The yardstick: Linux's TCP behind a plain HTTP server: server.py CONGESTION_CONTROL FILE. Prints "ready"."""
+"""The yardstick: Linux's TCP behind a plain HTTP server: server.py CONGESTION_CONTROL PORT FILE. Prints "ready"."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def serve(connection: socket.socket, fd: int, size_bytes: int) -> None:
 
 
 def main() -> None:
-    """Serves port 80 until it is ended."""
-    congestion, path = sys.argv[1:]
+    """Serves until it is ended."""
+    congestion, port, path = sys.argv[1:]
     fd = os.open(path, os.O_RDONLY)
     size_bytes = os.fstat(fd).st_size
     with socket.socket(socket.AF_INET6) as listener:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
-        listener.bind(("::", 80))
+        listener.bind(("::", int(port)))
         listener.listen(100)
         print("ready", flush=True)
         while True:
