@@ -129,7 +129,7 @@ class Host:
         aligned = ffi.cast("uint8_t *", (int(ffi.cast("uintptr_t", self.stack_memory)) + 63) & ~63)
         self.stack = lib.stack_init(aligned, size, self.stack_config, image.image, self.region, self.tx)
         assert self.stack != ffi.NULL
-        self.advance(0)
+        self.first = self.advance(0)  # what it sent unasked
 
     @staticmethod
     def _config(own_address: bool, mtu: int, gather_max: int, max_connections: int, more: dict[str, Any]) -> Any:

@@ -9,13 +9,20 @@
     X(eth_drop_type)                                                                                                 \
     X(arp_rx_requests)                                                                                               \
     X(arp_tx_replies)                                                                                                \
+    X(arp_tx_probes)                                                                                                 \
+    X(arp_tx_announcements)                                                                                          \
+    X(arp_tx_defences)                                                                                               \
+    X(arp_conflicts)                                                                                                 \
     X(arp_drop_malformed)                                                                                            \
     X(arp_drop_not_ours)                                                                                             \
+    X(arp_drop_looped)                                                                                               \
+    X(arp_drop_unclaimed)                                                                                            \
     X(ip_drop_short)                                                                                                 \
     X(ip_drop_version)                                                                                               \
     X(ip_drop_checksum)                                                                                              \
     X(ip_drop_fragment)                                                                                              \
     X(ip_drop_not_ours)                                                                                              \
+    X(ip_drop_unclaimed)                                                                                             \
     X(ip_drop_source)                                                                                                \
     X(ip_drop_extension)                                                                                             \
     X(ip_drop_protocol)                                                                                              \
@@ -32,8 +39,13 @@
     X(pmtu_drop_no_less)                                                                                             \
     X(nd_rx_solicitations)                                                                                           \
     X(nd_tx_advertisements)                                                                                          \
+    X(nd_tx_probes)                                                                                                  \
+    X(nd_tx_announcements)                                                                                           \
+    X(nd_conflicts)                                                                                                  \
     X(nd_drop_malformed)                                                                                             \
     X(nd_drop_not_ours)                                                                                              \
+    X(nd_drop_looped)                                                                                                \
+    X(nd_drop_unclaimed)                                                                                             \
     X(tcp_rx_segments)                                                                                               \
     X(tcp_drop_short)                                                                                                \
     X(tcp_drop_checksum)                                                                                             \

@@ -19,7 +19,7 @@ struct worker {
     size_t stack_bytes;
     int wake_fd;
     bool busy_poll, drained;
-    atomic_bool stop, drain;
+    atomic_bool stop, drain, addresses_granted;
     uint64_t rotated_ns;
 };
 
@@ -102,6 +102,10 @@ int worker_round(struct worker *worker)
         worker->drained = true;
         stack_drain(worker->stack);
     }
+    if (atomic_load_explicit(&worker->addresses_granted, memory_order_relaxed)) {
+        atomic_store(&worker->addresses_granted, false);
+        stack_addresses_granted(worker->stack);
+    }
     if (received > 0)
         stack_input(worker->stack, batch, (uint32_t)received);
     int error = send_all(worker);
@@ -147,6 +151,12 @@ void worker_stop(struct worker *worker)
 void worker_drain(struct worker *worker)
 {
     atomic_store(&worker->drain, true);
+    eventfd_write(worker->wake_fd, 1);
+}
+
+void worker_addresses_granted(struct worker *worker)
+{
+    atomic_store(&worker->addresses_granted, true);
     eventfd_write(worker->wake_fd, 1);
 }
 

@@ -24,6 +24,9 @@ void worker_stop(struct worker *worker);
 /* Ends idle connections, finishes the others, accepts no more. */
 void worker_drain(struct worker *worker);
 
+/* The addresses that its stack watches (STACK_CLAIM_WATCH) have been claimed by another worker. */
+void worker_addresses_granted(struct worker *worker);
+
 struct stack *worker_stack(const struct worker *worker);
 /* Bytes that the stack was laid out in. */
 uint64_t worker_memory_bytes(const struct worker *worker);

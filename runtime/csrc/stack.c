@@ -76,7 +76,8 @@ static bool in_bounds(const struct stack_config *c, const struct image *image, c
     bool limits = c->max_connections > 0 && c->max_connections <= 1u << 24 && c->max_half_requests > 0 &&
                   c->max_half_requests <= c->max_connections && c->gather_max >= 1 &&
                   c->gather_max <= NMIO_GATHER_MAX && c->mtu_bytes >= 576 && c->mtu_bytes <= 65535 &&
-                  c->keep_alive_ms > 0 && c->request_ms > 0 && c->congestion < CONGESTION_COUNT;
+                  c->keep_alive_ms > 0 && c->request_ms > 0 && c->congestion < CONGESTION_COUNT &&
+                  c->claim <= STACK_CLAIM_WATCH;
     const struct ssi_header *h = image->header;
     bool slots = region->chunk_bytes == h->slot_bytes && region->first_slot > 0 &&
                  region->first_slot <= region->first_spare && region->first_spare <= region->chunk_count &&
@@ -133,6 +134,7 @@ struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_c
         if (image->errors[i].status < STACK_ERRORS_MAX)
             stack->errors[image->errors[i].status] = &image->errors[i];
     timer_init(&stack->wheel, 0);
+    claim_init(stack);
     return stack;
 }
 
@@ -169,6 +171,8 @@ static void run_ready(struct stack *stack)
 
 void stack_output(struct stack *stack)
 {
+    if (stack->now_us >= stack->claim_next_us)
+        claim_run(stack);
     timer_run(stack);
     run_ready(stack);
 }
@@ -176,6 +180,7 @@ void stack_output(struct stack *stack)
 uint64_t stack_deadline_ns(const struct stack *stack)
 {
     uint64_t us = timer_next_us(&stack->wheel);
+    us = stack->claim_next_us < us ? stack->claim_next_us : us;
     return us == UINT64_MAX ? UINT64_MAX : us * 1000;
 }
 

@@ -25,10 +25,22 @@ struct stack_address {
     uint8_t bytes[16]; /* network order; IPv4 in the first four */
 };
 
+/* How a stack comes by its addresses, in own-address mode. */
+#define STACK_CLAIM_NONE 0 /* they are ours from the start */
+#define STACK_CLAIM_ANNOUNCE 1 /* the same, and the neighbours are told */
+#define STACK_CLAIM_CHECK 2 /* the link is asked first */
+#define STACK_CLAIM_WATCH 3 /* another stack asks: stack_addresses_granted tells that it has them */
+
+/* What stack_address_state says. Nothing is answered for an address that is not ours. */
+#define STACK_ADDRESS_TENTATIVE 0
+#define STACK_ADDRESS_OURS 1
+#define STACK_ADDRESS_CONFLICT 2 /* somebody had it before us */
+
 struct stack_config {
     uint8_t mac[6];
     uint16_t tcp_port;
     bool own_address; /* we are this host on the link: answer ARP, neighbour discovery and echo */
+    uint32_t claim;   /* STACK_CLAIM_* */
     uint32_t address_count;
     struct stack_address addresses[STACK_ADDRESSES_MAX];
     uint32_t mtu_bytes;               /* of the interface */
@@ -74,6 +86,14 @@ void stack_rotate_secret(struct stack *stack, const uint8_t *secret);
 
 /* Stops accepting connections and closes idle ones; the others end with the response they are in. */
 void stack_drain(struct stack *stack);
+
+/* With STACK_CLAIM_WATCH: those that nobody has contested here either are ours from now on. */
+void stack_addresses_granted(struct stack *stack);
+
+/* Of place index in the configuration: STACK_ADDRESS_*. From any thread. */
+uint32_t stack_address_state(const struct stack *stack, uint32_t index);
+/* How many frames said that the address is another's; mac (6 bytes): who sent the last. From any thread. */
+uint32_t stack_address_conflicts(const struct stack *stack, uint32_t index, uint8_t *mac);
 
 /* Connections open now. */
 uint32_t stack_connections(const struct stack *stack);

@@ -4,6 +4,7 @@
 
 #include "counters.h"
 #include "image/arena.h"
+#include "libeth/claim.h"
 #include "libtcpip/limit.h"
 #include "libtcpip/pmtu.h"
 #include "libtcpip/request.h"
@@ -33,6 +34,9 @@ struct stack {
     int64_t wall_s;
     bool draining;
 
+    struct claim claims[STACK_ADDRESSES_MAX];
+    uint64_t claim_next_us; /* when claim_run has something to do; UINT64_MAX: never */
+
     /* SYN cookies: the secret in use and the one before. */
     uint8_t secrets[2][STACK_SECRET_BYTES];
     struct limits limits;
@@ -51,7 +55,7 @@ struct stack {
     uint32_t time_wait_mask; /* of sets */
     struct pmtu_path *paths;
     struct tcp_run *boards; /* [][SCOREBOARD_RUNS] */
-    uint32_t *board_free;   /* stack of free indices */
+    uint32_t *board_free; /* stack of free indices */
     uint32_t board_free_count;
 
     uint8_t *requests; /* [max_half_requests][TCB_REQUEST_BYTES] */
@@ -95,6 +99,10 @@ void arp_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes);
 void nd_input(struct stack *stack, const struct packet *packet);
 /* Index of our address, or -1. bytes: 4 or 16 of them. */
 int stack_address_find(const struct stack *stack, uint8_t family, const uint8_t *bytes);
+static inline bool stack_address_is_ours(const struct stack *stack, uint32_t index)
+{
+    return stack->claims[index].state == STACK_ADDRESS_OURS;
+}
 /* A free buffer for a small frame and room for it in tx, or NMIO_NONE (counted). */
 uint32_t eth_buffer(struct stack *stack);
 /* Where the Ethernet header of a small frame is put in a buffer: the IP header is 16-byte aligned. */

@@ -16,7 +16,7 @@ from .errors import SsrunError
 from .loader import ImageError, ImageFile
 from .network import Interface4or6
 from .ports import BACKENDS, Opened, Opener, Options, parse_address
-from .server import CONGESTION, Limits, Server
+from .server import CONGESTION, Conflict, Limits, Server
 
 
 class Address(click.ParamType[Interface4or6]):
@@ -88,6 +88,25 @@ class Output:
             click.echo(f"serving {url}")
         sys.stdout.flush()
 
+    def conflict(self, conflict: Conflict, interface: str) -> None:
+        """Somebody else uses an address of ours; we go on."""
+        if self.as_json:
+            self._line(
+                {
+                    "event": "address-conflict",
+                    "address": str(conflict.address.ip),
+                    "mac": conflict.mac,
+                    "interface": interface,
+                    "frames": conflict.frames,
+                }
+            )
+        else:
+            click.echo(
+                f"ssrun: note: {conflict.address.ip} is also used by {conflict.mac} on {interface}; "
+                "clients may reach either of us",
+                err=True,
+            )
+
     def stopped(self, counters: dict[str, int]) -> None:
         """All has been undone."""
         seen = {name: value for name, value in counters.items() if value}
@@ -115,9 +134,10 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())
         server.start()
-        output.serving(image, opened, server, options.port)
         try:
-            server.serve_until_stopped()
+            if server.claim_addresses():
+                output.serving(image, opened, server, options.port)
+                server.serve_until_stopped(lambda conflict: output.conflict(conflict, opened.interface))
         finally:
             server.stop()
             output.stopped(server.counters())
@@ -180,6 +200,7 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
     help="Congestion control.",
 )
 @click.option("--pacing", is_flag=True, help="Spread each window over the round trip instead of sending bursts.")
+@click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken.")
 @click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too.")
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
 @click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping.")
@@ -199,6 +220,7 @@ def main(
     request_timeout: float,
     congestion: str,
     pacing: bool,
+    no_address_check: bool,
     verify_checksums: bool,
     no_verify_content: bool,
     busy_poll: bool,
@@ -208,7 +230,15 @@ def main(
     if len(addresses) > lib.STACK_ADDRESSES_MAX:
         raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
     options = Options(
-        iface, backend, list(addresses), list(host_addresses), port, workers, superframe, verify_checksums
+        iface,
+        backend,
+        list(addresses),
+        list(host_addresses),
+        port,
+        workers,
+        superframe,
+        verify_checksums,
+        not no_address_check,
     )
     limits = Limits(max_connections, keep_alive, request_timeout, busy_poll, congestion, pacing)
     try:

@@ -100,6 +100,13 @@ def usable(interface: Interface) -> None:
         raise SsrunError(f"{interface.name} is no Ethernet interface")
 
 
+def host_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """This host's addresses, on whatever interface: the kernel answers for all of them on each."""
+    with IPRoute() as route:
+        messages = route.get_addr()
+        return {ipaddress.ip_address(m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS")) for m in messages}
+
+
 def _taken_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Networks that this host has addresses in or routes to, but for default routes."""
     taken = []

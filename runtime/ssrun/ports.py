@@ -34,6 +34,7 @@ class Options:
     workers: int | None = None
     superframe: int = lib.NMIO_GATHER_MAX
     verify_checksums: bool = False
+    address_check: bool = True
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Opened:
     addresses: list[Interface4or6]
     ports: list[Any] = field(default_factory=list)  # struct nmio_port *
     gather_max: int = 1
+    claim: int = lib.STACK_CLAIM_NONE
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -133,6 +135,10 @@ class Opener:
         if (Path("/sys/class/net") / name).exists():
             raise SsrunError(f"an interface {name} exists already; choose another name")
         ours, theirs = self._tap_addresses(name)
+        kernels = {address.ip for address in theirs} | network.host_ips()
+        for address in ours:
+            if address.ip in kernels:
+                raise SsrunError(f"{address.ip} is this host's own; choose another --address")
         workers = self.options.workers or 1
         opened = Opened(
             backend="tap",
@@ -142,6 +148,9 @@ class Opener:
             own_address=True,
             addresses=ours,
             gather_max=self._superframe(),
+            # Nobody to ask: the only other party on a device just made is the kernel, and none of its addresses is
+            # ours, as was seen above. So it is only told.
+            claim=lib.STACK_CLAIM_ANNOUNCE,
         )
         hints = {errno.ENOENT: "load the tun module", errno.EBUSY: "the name is in use"}
         for _ in range(workers):
@@ -199,6 +208,8 @@ class Opener:
                 "segment is cut again (slow); build with 'mtu:' as the interface has it"
             )
         if own:
+            check = self.options.address_check
+            opened.claim = lib.STACK_CLAIM_CHECK if check else lib.STACK_CLAIM_ANNOUNCE
             self.stack.callback(network.join_all_multicast(interface.name).close)
         else:
             self.stack.callback(network.PortReservation(interface.name, self.options.port).close)

@@ -6,6 +6,8 @@ import errno
 import os
 import queue
 import threading
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +15,13 @@ from typing import Any
 from ._sandstorm import ffi, lib
 from .errors import SsrunError
 from .loader import ImageFile
+from .network import Interface4or6
 from .ports import Opened
 
 SECRET_BYTES = 16
+CLAIM_POLL_S = 0.01
+CONFLICT_POLL_S = 1.0
+CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
 CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
 
 
@@ -29,6 +35,33 @@ class Limits:
     busy_poll: bool = False
     congestion: str = "cubic"
     pacing: bool = False
+
+
+@dataclass
+class Conflict:
+    """Somebody else uses an address of ours."""
+
+    address: Interface4or6
+    mac: str  # whose frame said so last
+    frames: int  # that said so since the start
+
+
+class ConflictNotes:
+    """Which conflicts are to be told now: new ones, and each address once in CONFLICT_NOTE_S."""
+
+    def __init__(self) -> None:
+        """Nothing has been told yet."""
+        self.told: dict[Interface4or6, tuple[float, int]] = {}  # when, and of how many frames
+
+    def due(self, conflicts: list[Conflict], now_s: float) -> list[Conflict]:
+        """Those of which there is something new to tell; they count as told."""
+        due = []
+        for conflict in conflicts:
+            told_s, frames = self.told.get(conflict.address, (-CONFLICT_NOTE_S, 0))
+            if conflict.frames > frames and now_s >= told_s + CONFLICT_NOTE_S:
+                self.told[conflict.address] = (now_s, conflict.frames)
+                due.append(conflict)
+        return due
 
 
 def counter_names() -> list[str]:
@@ -47,6 +80,7 @@ class Server:
         self.ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         config = self._config(opened, port, limits)
         for nmio_port in opened.ports:
+            config.claim = self._claim(opened, first=not self.workers)
             worker = lib.worker_create(config, image.image, nmio_port, limits.busy_poll)
             if worker == ffi.NULL:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")
@@ -79,6 +113,13 @@ class Server:
             ffi.memmove(entry.bytes, address.ip.packed, len(address.ip.packed))
         return config
 
+    @staticmethod
+    def _claim(opened: Opened, *, first: bool) -> int:
+        """One worker asks and announces; the others wait for it and watch, as an answer may come to their queue."""
+        if first:
+            return opened.claim
+        return int(lib.STACK_CLAIM_WATCH if opened.claim == lib.STACK_CLAIM_CHECK else lib.STACK_CLAIM_NONE)
+
     @property
     def memory_bytes(self) -> int:
         """Of all workers' stacks."""
@@ -98,14 +139,58 @@ class Server:
         """Asks serve_until_stopped to return; from a signal handler."""
         self.ended.put(None)
 
-    def serve_until_stopped(self) -> None:
-        """Returns after request_stop, or when a capture has been replayed. Raises SsrunError if a worker fails."""
-        reason = self.ended.get()
+    def _stopped(self, timeout_s: float | None) -> bool:
+        """Waits for request_stop, or for a capture to end; False in vain. Raises SsrunError if a worker fails."""
+        try:
+            reason = self.ended.get(timeout=timeout_s)
+        except queue.Empty:
+            return False
         if reason is None or (reason == -errno.ENODATA and self.opened.backend == "pcap"):
-            return
+            return True
         raise SsrunError(
             f"{self.opened.interface}: {os.strerror(-reason)}; the interface went away or down? Start ssrun again"
         )
+
+    def claim_addresses(self) -> bool:
+        """Waits until our addresses are ours; False after request_stop. Raises SsrunError if another host has one."""
+        stack = lib.worker_stack(self.workers[0])
+        states = [lib.STACK_ADDRESS_TENTATIVE]
+        while lib.STACK_ADDRESS_TENTATIVE in states:
+            states = [lib.stack_address_state(stack, place) for place in range(len(self.opened.addresses))]
+            conflicts = self._conflicts(lib.STACK_ADDRESS_CONFLICT)
+            if conflicts:
+                ip, mac = conflicts[0].address.ip, conflicts[0].mac
+                raise SsrunError(f"{ip} is used by {mac} on {self.opened.interface}; choose another --address")
+            if lib.STACK_ADDRESS_TENTATIVE in states and self._stopped(CLAIM_POLL_S):
+                return False
+        for worker in self.workers[1:]:
+            lib.worker_addresses_granted(worker)
+        return True
+
+    def _conflicts(self, state: int) -> list[Conflict]:
+        """Of addresses that any worker has in this state."""
+        found: dict[Interface4or6, Conflict] = {}
+        mac = ffi.new("uint8_t[6]")
+        for worker in self.workers:
+            stack = lib.worker_stack(worker)
+            for place, address in enumerate(self.opened.addresses):
+                frames = lib.stack_address_conflicts(stack, place, mac)
+                if frames == 0 or lib.stack_address_state(stack, place) != state:
+                    continue
+                conflict = found.setdefault(address, Conflict(address, "", 0))
+                conflict.mac = bytes(mac).hex(":")
+                conflict.frames += frames
+        return list(found.values())
+
+    def serve_until_stopped(self, tell: Callable[[Conflict], None]) -> None:
+        """Returns after request_stop, or when a capture has been replayed. Raises SsrunError if a worker fails.
+
+        tell: what to do with an address of ours that somebody else uses too.
+        """
+        notes = ConflictNotes()
+        while not self._stopped(CONFLICT_POLL_S if self.opened.own_address else None):
+            for conflict in notes.due(self._conflicts(lib.STACK_ADDRESS_OURS), time.monotonic()):
+                tell(conflict)
 
     def stop(self) -> None:
         """Ends all workers and waits for them."""

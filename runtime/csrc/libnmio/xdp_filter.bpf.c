@@ -1,9 +1,10 @@
 /* Which frames go to the socket of their queue and which to the kernel.
  *
  * Shared mode: TCP to one of our addresses and the served port, and ICMP saying that a packet from that port was too big,
- * nothing else. Own-address mode: all TCP and ICMP to
- * our addresses, ARP and neighbour solicitations for them. Fragments, VLAN-tagged frames and IPv6 extension headers go
- * to the kernel: a fragment has no port to judge by, and a request that needs one is rare enough to be lost. */
+ * nothing else. Own-address mode: all TCP and ICMP to our addresses, ARP for them and from whoever else uses them,
+ * neighbour solicitations for them and, to a group, advertisements of them. Fragments, VLAN-tagged frames and IPv6
+ * extension headers go to the kernel: a fragment has no port to judge by, and a request that needs one is rare enough to
+ * be lost. */
 #include "xdp_filter.h"
 
 #include <linux/bpf.h>
@@ -46,7 +47,9 @@ struct {
 } xdp_filter_ipv6 SEC(".maps");
 
 struct arp_ipv4 {
-    __u8 fixed[8], sender_mac[6], sender_ip[4], target_mac[6];
+    __u8 fixed[8], sender_mac[6];
+    __u32 sender_ip;
+    __u8 target_mac[6];
     __u32 target_ip;
 } __attribute__((packed));
 
@@ -105,6 +108,9 @@ static __always_inline int is_ipv4_ours(const struct xdp_filter_config *config, 
     return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
 }
 
+#define ND_SOLICITATION 135 /* RFC 4861 */
+#define ND_ADVERTISEMENT 136
+
 static __always_inline int is_ipv6_ours(const struct xdp_filter_config *config, const void *at, const void *end)
 {
     const struct ipv6hdr *ip = at;
@@ -120,10 +126,11 @@ static __always_inline int is_ipv6_ours(const struct xdp_filter_config *config, 
         return is_icmpv6_ours(config, ip + 1, end);
     if (!config->own_address)
         return 0;
-    /* A solicitation to a multicast group: for one of our addresses? */
+    /* A solicitation or advertisement to a multicast group: is it about one of our addresses? */
     const struct icmp6hdr *icmp = (const void *)(ip + 1);
     const struct in6_addr *target = (const void *)(icmp + 1);
-    if ((const void *)(target + 1) > end || icmp->icmp6_type != 135)
+    if ((const void *)(target + 1) > end || destination.s6_addr[0] != 0xff ||
+        (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
         return 0;
     struct in6_addr wanted = *target;
     return bpf_map_lookup_elem(&xdp_filter_ipv6, &wanted) != 0;
@@ -134,8 +141,9 @@ static __always_inline int is_arp_ours(const struct xdp_filter_config *config, c
     const struct arp_ipv4 *arp = at;
     if (!config->own_address || (const void *)(arp + 1) > end)
         return 0;
-    __u32 target = arp->target_ip;
-    return bpf_map_lookup_elem(&xdp_filter_ipv4, &target) != 0;
+    /* The answer to a probe has its target IP from the probe: zero. */
+    __u32 sender = arp->sender_ip, target = arp->target_ip;
+    return bpf_map_lookup_elem(&xdp_filter_ipv4, &target) != 0 || bpf_map_lookup_elem(&xdp_filter_ipv4, &sender) != 0;
 }
 
 SEC("xdp")

@@ -67,7 +67,8 @@ void icmp_input(struct stack *stack, const struct packet *packet)
         pmtu_input(stack, packet);
     else if (own && icmp->type == (v4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) && icmp->code == 0)
         echo_input(stack, packet);
-    else if (own && !v4 && icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION)
+    else if (own && !v4 &&
+             (icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION || icmp->type == ICMPV6_NEIGHBOUR_ADVERTISEMENT))
         nd_input(stack, packet);
     else
         COUNT(stack, icmp_drop_type);

@@ -1,14 +1,13 @@
 /* IPv4 (RFC 791) and IPv6 (RFC 8200): what comes in, and the headers of replies that belong to no connection. */
 #include "checksum.h"
+#include "libeth/neighbour.h"
 #include "stack_internal.h"
 #include "wire.h"
-
-static const uint8_t solicited_node_prefix[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
 
 /* A solicitation goes to the multicast address made of the target's last three bytes, RFC 4291 section 2.7.1. */
 static int find_solicited_node(const struct stack *stack, const uint8_t *destination)
 {
-    if (memcmp(destination, solicited_node_prefix, sizeof(solicited_node_prefix)) != 0)
+    if (memcmp(destination, nd_solicited_node_prefix, sizeof(nd_solicited_node_prefix)) != 0)
         return -1;
     for (uint32_t i = 0; i < stack->config.address_count; i++) {
         const struct stack_address *address = &stack->config.addresses[i];
@@ -49,12 +48,36 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_not_ours);
         return false;
     }
+    if (!stack_address_is_ours(stack, (uint32_t)local)) {
+        COUNT(stack, ip_drop_unclaimed);
+        return false;
+    }
     packet->family = SSI_FAMILY_IPV4;
     packet->local = (uint8_t)local;
     packet->payload = packet->ip + header_bytes;
     packet->payload_bytes = total_bytes - header_bytes;
     *protocol = ip->protocol;
     return true;
+}
+
+/* The ICMPv6 type, or 0 if it is something else. */
+static uint8_t icmpv6_type(const struct wire_ipv6 *ip)
+{
+    const struct wire_icmp *icmp = (const struct wire_icmp *)(ip + 1);
+    return ip->next_header == IP_PROTOCOL_ICMPV6 && be16(ip->payload_bytes) >= sizeof(*icmp) ? icmp->type : 0;
+}
+
+/* Which of our addresses it is for, or -1. To all nodes go many things, but of interest are only advertisements: they
+ * may say that an address of ours is another's. Which one is nd_input's matter, as with solicitations. */
+static int ipv6_local(const struct stack *stack, const struct wire_ipv6 *ip)
+{
+    int local = stack_address_find(stack, SSI_FAMILY_IPV6, ip->destination);
+    if (local < 0 && ip->next_header == IP_PROTOCOL_ICMPV6)
+        local = find_solicited_node(stack, ip->destination);
+    bool all_nodes = local < 0 && memcmp(ip->destination, nd_all_nodes, sizeof(nd_all_nodes)) == 0;
+    if (all_nodes && stack->config.own_address && icmpv6_type(ip) == ICMPV6_NEIGHBOUR_ADVERTISEMENT)
+        local = 0;
+    return local;
 }
 
 static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
@@ -68,15 +91,20 @@ static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_version);
         return false;
     }
-    int local = stack_address_find(stack, SSI_FAMILY_IPV6, ip->destination);
-    if (local < 0 && ip->next_header == IP_PROTOCOL_ICMPV6)
-        local = find_solicited_node(stack, ip->destination);
+    int local = ipv6_local(stack, ip);
     if (local < 0) {
         COUNT(stack, ip_drop_not_ours);
         return false;
     }
     if (ip->source[0] == 0xff) {
         COUNT(stack, ip_drop_source);
+        return false;
+    }
+    /* Neighbour discovery is about its target, and also tells whether we may have the address. */
+    uint8_t type = icmpv6_type(ip);
+    bool discovery = type == ICMPV6_NEIGHBOUR_SOLICITATION || type == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+    if (!discovery && !stack_address_is_ours(stack, (uint32_t)local)) {
+        COUNT(stack, ip_drop_unclaimed);
         return false;
     }
     packet->family = SSI_FAMILY_IPV6;

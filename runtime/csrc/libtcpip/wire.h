@@ -96,6 +96,7 @@ struct wire_arp {
     uint8_t target_mac[ETH_ADDRESS_BYTES];
     uint8_t target_ip[4];
 } __attribute__((packed));
+#define ARP_ETHERNET 1 /* hardware type */
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 
@@ -123,6 +124,8 @@ struct wire_neighbour {
     uint8_t option_units; /* of 8 bytes */
     uint8_t option_mac[ETH_ADDRESS_BYTES];
 } __attribute__((packed));
+#define ND_BYTES_MIN 24 /* without option */
+#define ND_HOP_LIMIT 255
 #define ND_OPTION_SOURCE 1
 #define ND_OPTION_TARGET 2
 #define ND_FLAG_SOLICITED 0x40000000
