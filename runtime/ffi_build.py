@@ -73,7 +73,15 @@ def sources() -> list[str]:
 
 def flags() -> tuple[list[str], list[str]]:
     """Compiler's and linker's flags."""
-    common = ["-std=gnu11", "-fvisibility=hidden", "-fno-omit-frame-pointer", "-g", "-Wall", "-Wextra"]
+    common = [
+        "-std=gnu11",
+        "-ffp-contract=off",
+        "-fvisibility=hidden",
+        "-fno-omit-frame-pointer",
+        "-g",
+        "-Wall",
+        "-Wextra",
+    ]
     if os.environ.get("SANDSTORM_SANITIZE"):
         sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
         return [*common, "-O1", "-UNDEBUG", *sanitize], sanitize

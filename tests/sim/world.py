@@ -1,11 +1,13 @@
 """Deterministic simulation: the real core against the model clients over a seeded network, in virtual time.
 
-    python tests/sim/world.py --seeds 1000        many seeds, on all cores
-    python tests/sim/world.py --seed 17 --pcap x.pcap   one again, with what was on the wire
+    python tests/sim/world.py --seeds 1000    many seeds, on all cores
+    python tests/sim/world.py --seed 17       one again; what was on the wire goes to .cache/sim/seed-17.pcapng
 
-Invariants, at every step: each frame has good checksums and is for its client; no segment exceeds the client's MSS or
-goes beyond the window that it told; what is in flight stays within cwnd; every byte arrives as the image has it. At the
-end every connection has ended, and every TCB, buffer and slot is free.
+Invariants, at every step: each frame has good checksums and is for its client; no segment exceeds the client's MSS, or
+the path's MTU once that was told, or goes beyond the window that the client told; nothing below snd_una is sent but
+window probes; what is in flight stays within cwnd; the TCB pool is balanced; who waits for an ACK or a window is never
+silent for longer than its RTO (checks.py). At the end every byte is right, every connection has ended, and every TCB,
+buffer and slot is free.
 """
 
 from __future__ import annotations
@@ -17,30 +19,38 @@ import os
 import random
 import struct
 import sys
+import traceback
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sim")]
 
-from client import BadFrameError, Client, Profile, Side, ones_sum
-from host import Host, Image
+from capture import Capture
+from checks import FIRST_PORT, NEVER_NS, Checks
+from client import Client, Profile, Side, ones_sum
+from host import WALL_S, Host, Image
 from model import DATE_OFFSET, ModelImage, Page
+from network import Direction, Network, PathMtu, is_v6, quoted_segment
 from ssrun._sandstorm import ffi, lib
 
 LIMIT_MS = 900_000.0
 STEPS_MAX = 200_000
-BURST_MS = 100.0  # a burst of losses is over when nothing was sent for so long
 START_NS = 1_000_000_000_000
+PLACES = 8  # for connections
 SIZES = {"/0": 0, "/1": 1, "/1k": 1000, "/s": 1428 - 160, "/20k": 20_000, "/150k": 150_000, "/1m": 1_000_000}
+TO_SERVER = -1
+ALGORITHMS = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
 
 
 @cache
 def model() -> ModelImage:
     """The site that all runs serve."""
-    block = bytes(i * 31 % 251 for i in range(1_000_000))
+    block = bytes(i * 31 % 251 for i in range(251)) * (max(SIZES.values()) // 251 + 1)
     return ModelImage({path: Page(block[:size]) for path, size in SIZES.items()})
 
 
@@ -49,66 +59,37 @@ def image() -> Image:
     return Image(model().sections)
 
 
-@dataclass
-class Network:
-    """What the wire does to frames, each way."""
-
-    delay_ms: float = 10.0
-    jitter_ms: float = 0.0
-    loss: float = 0.0
-    burst: float = 0.0  # chance that a loss takes the next frame too
-    duplicate: float = 0.0
-    corrupt: float = 0.0
-    reorder: float = 0.0
-    rate_bytes_ms: float = 12_500.0  # 100 Mbit/s
-    queue_bytes: int = 256_000
-
-
-class Direction:
-    """One way of the wire: a queue of bounded length in front of a rate, then delay and mischief."""
-
-    def __init__(self, network: Network, rng: random.Random) -> None:
-        self.network = network
-        self.rng = rng
-        self.free_at = 0.0
-        self.bursting = False
-        self.last = 0.0
-
-    def carry(self, frame: bytes, now: float) -> list[tuple[float, bytes]]:
-        """When, and as what, a frame arrives; an empty list if it does not."""
-        n, rng = self.network, self.rng
-        backlog = max(0.0, self.free_at - now)
-        if backlog * n.rate_bytes_ms > n.queue_bytes:
-            return []
-        self.free_at = max(self.free_at, now) + len(frame) / n.rate_bytes_ms
-        if now - self.last > BURST_MS:
-            self.bursting = False
-        self.last = now
-        self.bursting = rng.random() < (n.burst if self.bursting else n.loss)
-        if self.bursting:
-            return []
-        at = self.free_at + n.delay_ms + rng.random() * n.jitter_ms
-        if rng.random() < n.reorder:
-            at += rng.random() * n.delay_ms
-        if rng.random() < n.corrupt:
-            spoiled = bytearray(frame)
-            spoiled[rng.randrange(14, len(frame))] ^= 1 << rng.randrange(8)
-            frame = bytes(spoiled)
-        copies = 2 if rng.random() < n.duplicate else 1
-        return [(at + i * rng.random() * n.delay_ms, frame) for i in range(copies)]
-
-
 class RawHost(Host):
     """Host without scapy: frames as bytes, superframes cut."""
 
-    def _take(self, desc: Any) -> Any:
+    def give(self, frame: bytes) -> list[bytes]:
+        """One received frame; what was sent in answer."""
+        rx = ffi.new("struct nmio_rx *", {"len_bytes": len(frame)})
+        rx.data = data = ffi.new("uint8_t[]", frame)
+        lib.stack_input(self.stack, rx, 1)
+        del data  # it had to live until here
+        return self.output()
+
+    def output(self) -> list[bytes]:
+        """What is due, and what waited for space."""
+        frames: list[bytes] = []
+        lib.stack_output(self.stack)
+        while self.tx.count > 0:
+            for desc in self.desc[0 : self.tx.count]:
+                frames += self._take(desc)
+            self.tx.count = self.tx.piece_count = 0
+            self.complete()
+            lib.stack_output(self.stack)
+        return frames
+
+    def _take(self, desc: Any) -> list[bytes]:
         places = [(desc.head, desc.head_bytes)]
         chunks = [desc.chunk]
         for piece in self.piece[desc.first_piece : desc.first_piece + desc.piece_count]:
             places.append((piece.data, piece.len_bytes))
             if piece.chunk != lib.NMIO_NONE:
                 chunks.append(piece.chunk)
-        data = b"".join(bytes(ffi.buffer(at, length)) for at, length in places)
+        data = b"".join(ffi.buffer(at, length)[:] for at, length in places)
         self.flying.append((chunks, data, places))
         if not desc.checksum_partial:
             return [data]
@@ -151,13 +132,12 @@ class Plan:
     paths: list[list[str]] = field(default_factory=lambda: [["/150k"]])
     gather_max: int = 1
     congestion: int = lib.CONGESTION_CUBIC
+    mtu: PathMtu = field(default_factory=PathMtu)
 
 
-def plan_of(seed: int) -> Plan:
-    """What a seed stands for."""
-    rng = random.Random(seed)
+def network_of(rng: random.Random) -> Network:
     chance = rng.choice([0.0, 0.0, 0.01, 0.03, 0.1])
-    network = Network(
+    return Network(
         delay_ms=rng.choice([0.1, 1.0, 10.0, 50.0]),
         jitter_ms=rng.choice([0.0, 0.0, 1.0, 20.0]),
         loss=chance,
@@ -168,153 +148,183 @@ def plan_of(seed: int) -> Plan:
         rate_bytes_ms=rng.choice([125.0, 1_250.0, 125_000.0]),
         queue_bytes=rng.choice([8_000, 64_000, 1_000_000]),
     )
+
+
+def profile_of(rng: random.Random) -> Profile:
+    profile = Profile(
+        v6=rng.random() < 0.5,
+        mss=rng.choice([88, 536, 1220, 1440, 1460, 8960]),
+        timestamps=rng.random() < 0.7,
+        sack=rng.random() < 0.8,
+        wscale=rng.choice([-1, 0, 2, 7, 14]),
+        buffer=rng.choice([1500, 5_000, 65_535, 1 << 20]),
+        ack_every=rng.choice([1, 2, 4]),
+        ack_delay_ms=rng.choice([1.0, 40.0, 200.0]),
+        close_first=rng.random() < 0.5,
+        stalls=rng.random() < 0.2,
+    )
+    if profile.buffer >> max(profile.wscale, 0) < 2:
+        profile.buffer = 1 << 20  # with less its window would always be told as zero
+    return profile
+
+
+def mtu_of(rng: random.Random, delay_ms: float) -> PathMtu:
+    """One in three paths becomes narrow: from the start, within some round trips, or within two seconds."""
+    if rng.random() > 1 / 3:
+        return PathMtu()
+    return PathMtu(
+        mtu=rng.choice([1400, 1280, 1000, 576]),
+        from_ms=rng.choice([0.0, rng.random() * 20 * delay_ms, rng.random() * 2000]),
+        silent=rng.random() < 0.3,
+        icmp_loss=rng.choice([0.0, 0.0, 0.5]),
+        quote_bytes=rng.choice([8, 2000]),
+    )
+
+
+def plan_of(seed: int) -> Plan:
+    """What a seed stands for."""
+    rng = random.Random(seed)
+    network = network_of(rng)
     profiles, paths = [], []
     for _ in range(rng.choice([1, 1, 2, 4])):
-        profiles.append(
-            Profile(
-                v6=rng.random() < 0.5,
-                mss=rng.choice([88, 536, 1220, 1440, 1460, 8960]),
-                timestamps=rng.random() < 0.7,
-                sack=rng.random() < 0.8,
-                wscale=rng.choice([-1, 0, 2, 7, 14]),
-                buffer=rng.choice([1500, 5_000, 65_535, 1 << 20]),
-                ack_every=rng.choice([1, 2, 4]),
-                ack_delay_ms=rng.choice([1.0, 40.0, 200.0]),
-                close_first=rng.random() < 0.5,
-                stalls=rng.random() < 0.2,
-            )
-        )
-        if profiles[-1].buffer >> max(profiles[-1].wscale, 0) < 2:
-            profiles[-1].buffer = 1 << 20  # with less its window would always be told as zero
-        small = (
-            network.rate_bytes_ms < 1000 or profiles[-1].buffer < 10_000 or chance > 0.05 or profiles[-1].mss < 500
-        )
+        profiles.append(profile_of(rng))
+        slow = network.rate_bytes_ms < 1000 or network.loss > 0.05
+        small = slow or profiles[-1].buffer < 10_000 or profiles[-1].mss < 500
         choice = list(SIZES)[: 5 if small else 7]
         paths.append([rng.choice(choice) for _ in range(rng.choice([1, 1, 2, 5]))])
-    return Plan(network, profiles, paths, rng.choice([1, 1, 8, 44]), rng.randrange(lib.CONGESTION_COUNT))
+    gather_max, congestion = rng.choice([1, 1, 8, 44]), rng.randrange(lib.CONGESTION_COUNT)
+    return Plan(network, profiles, paths, gather_max, congestion, mtu_of(rng, network.delay_ms))
 
 
 class World:
     """The server, its clients, and the wire between them."""
 
-    def __init__(self, plan: Plan, seed: int, wire: Any = None) -> None:
+    def __init__(self, plan: Plan, seed: int, capture: Capture | None = None) -> None:
         self.plan = plan
         self.rng = random.Random(seed ^ 0x5EED)
-        self.wire = wire
+        self.capture = capture
         self.now = 0.0
         self.order = itertools.count()
-        self.sent_to: dict[int, int] = {}
-        self.events: list[tuple[float, int, int | None, bytes]] = []  # client's number: to it; None: to the server
+        # When, a number for the order, to whom (a client's number), the frame, and what is known of it if it is intact:
+        # to a client its Segment, to the server what an ICMP message quotes.
+        self.events: list[tuple[float, int, int, bytes, Any]] = []
         settings = {"keep_alive_ms": 300_000, "request_ms": 300_000, "congestion": plan.congestion}
-        self.host = RawHost(image(), gather_max=plan.gather_max, max_connections=8, config=settings)
+        self.host = RawHost(image(), gather_max=plan.gather_max, max_connections=PLACES, config=settings)
         self.down = Direction(plan.network, self.rng)
         self.up = Direction(plan.network, self.rng)
         self.clients = [self.make_client(number) for number in range(len(plan.profiles))]
+        self.checks = Checks(self.host.stack, PLACES, self.clients)
+        self.deadline_ns = NEVER_NS  # the core's
 
     def make_client(self, number: int) -> Client:
         profile, paths = self.plan.profiles[number], self.plan.paths[number]
         requests, expect, total = [], [], 0
         for place, path in enumerate(paths):
             last = place == len(paths) - 1
-            close = b"Connection: close\r\n" if last and not profile.close_first else b""
-            requests.append(b"GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path.encode(), close))
+            requests.append(request_of(path, close=last and not profile.close_first))
             total += len(self.stream(path))
             expect.append(total)
-        side = Side(profile.v6, 40_000 + number)
+        side = Side(profile.v6, FIRST_PORT + number)
         return Client(side, replace(profile), requests, expect, random.Random(self.rng.random()))
 
     @staticmethod
     def stream(path: str) -> bytes:
         return model().streams[list(SIZES).index(path) * 3]
 
-    def record(self, frame: bytes) -> None:
-        if self.wire is not None:
-            us = int(self.now * 1000)
-            self.wire.write(struct.pack("<IIII", us // 1000000, us % 1000000, len(frame), len(frame)) + frame)
+    # The wire
+
+    def post(self, direction: Direction, number: int, frame: bytes, known: Any, note: str) -> None:
+        """Puts a frame on the wire."""
+        arrivals = direction.carry(frame, self.now)
+        for at, carried in arrivals:
+            event = (at, next(self.order), number, carried, known if carried is frame else None)
+            heapq.heappush(self.events, event)
+        if self.capture is not None:
+            fates = [f"{'' if c is frame else 'spoiled, '}arrives at {at:.3f} ms" for at, c in arrivals]
+            self.capture.write(self.now, frame, f"{note}, {' and '.join(fates) or 'lost'}")
 
     def to_server(self) -> None:
         """Puts what the clients said on the wire."""
-        for client in self.clients:
-            for frame in client.out:
-                self.record(frame)
-                for at, carried in self.up.carry(frame, self.now):
-                    heapq.heappush(self.events, (at, next(self.order), None, carried))
-            client.out.clear()
+        for number, client in enumerate(self.clients):
+            if client.out:
+                for frame in client.out:
+                    self.post(self.up, TO_SERVER, frame, None, f"from client {number}")
+                client.out.clear()
 
-    def to_clients(self, batches: list[Any]) -> None:
-        """Judges what the server said, and puts it on the wire."""
-        sent = [frame for batch in batches for frame in batch]
-        for frame in sent:
-            self.record(frame)
-            number = self.judge(frame)
-            for at, carried in self.down.carry(frame, self.now):
-                heapq.heappush(self.events, (at, next(self.order), number, carried))
-        if any(len(frame) > 200 for frame in sent):
-            self.check_windows()
+    def see(self, frames: list[bytes]) -> None:
+        """The core has run: looks at it, judges what it said, and puts that on the wire."""
+        self.checks.look(self.now, any(len(frame) > 200 for frame in frames))
+        for frame in frames:
+            number, segment = self.checks.judge(frame, self.now)
+            if self.plan.mtu.too_big(frame, self.now):
+                self.refuse(number, frame)
+            else:
+                self.post(self.down, number, frame, segment, f"to client {number}")
 
-    def judge(self, frame: bytes) -> int:
-        """Whom a frame is for. It must be well-formed and within what that client allows."""
-        port = struct.unpack_from(">H", frame, (54 if frame[12:14] == b"\x86\xdd" else 34) + 2)[0]
-        client = self.clients[port - 40_000]
-        segment = client.side.parse(frame)
-        options = 12 if client.profile.timestamps else 0
-        assert len(segment.payload) <= client.profile.mss - options, "above the MSS"
-        if segment.payload and client.state == "established":
-            start = (segment.seq - client.irs - 1) % 2**32
-            assert start + len(segment.payload) <= client.edge, "beyond the window"
-        return port - 40_000
+    def refuse(self, number: int, frame: bytes) -> None:
+        """A frame that the path does not take whole."""
+        path = self.plan.mtu
+        if self.capture is not None:
+            self.capture.write(
+                self.now, frame, f"to client {number}, above the MTU of {path.mtu_at(self.now, is_v6(frame))}"
+            )
+        if path.silent or self.rng.random() < path.icmp_loss:
+            return
+        message = path.refusal(frame, self.now)
+        self.post(self.up, TO_SERVER, message, quoted_segment(message), "from the router")
 
-    def check_windows(self) -> None:
-        """In flight is no more than cwnd, and the one segment that a probe may send beyond it."""
-        info = ffi.new("struct stack_connection *")
-        for index in range(8):
-            if lib.stack_connection_at(self.host.stack, index, info):
-                new = info.snd_nxt - self.sent_to.get(index, info.snd_una)
-                self.sent_to[index] = info.snd_nxt
-                if new <= info.mss_bytes or not self.clients[info.peer_port - 40_000].profile.sack:
-                    continue  # nothing, or a probe; without SACK what is in flight is guessed from duplicate ACKs
-                assert info.pipe <= max(info.cwnd, info.mss_bytes) + 2 * info.mss_bytes, (info.pipe, info.cwnd)
-                assert info.snd_una <= info.snd_nxt <= info.snd_end + 1
-                assert 200_000 <= info.rto_us <= 60_000_000
+    # Time
 
     def next_time(self) -> float | None:
-        times = [client.deadline() for client in self.clients]
-        due = [t for t in times if t is not None]
+        due = [t for client in self.clients if (t := client.deadline()) is not None]
         if self.events:
             due.append(self.events[0][0])
-        deadline_ns = lib.stack_deadline_ns(self.host.stack)
-        if deadline_ns != 2**64 - 1:
-            due.append(max(self.now, (deadline_ns - START_NS) / 1e6))
+        if self.deadline_ns != NEVER_NS:
+            due.append(max(self.now, (self.deadline_ns - START_NS) / 1e6))
         return min(due) if due else None
 
     def step(self, now: float) -> None:
-        """Everything that is due."""
+        """Everything that is due. As in ssrun's loop, the core runs when frames came or its deadline is over."""
         self.now = max(self.now, now)
+        self.checks.before_step(self.now)
+        self.set_clock()
+        ran = False
         while self.events and self.events[0][0] <= self.now:
-            _, _, number, frame = heapq.heappop(self.events)
-            if number is None:
-                self.set_clock()
-                self.to_clients(self.host.send(frame))
-                continue
-            try:
-                self.clients[number].take(frame, self.now)
-            except (BadFrameError, struct.error, IndexError):
-                continue
+            _, _, number, frame, known = heapq.heappop(self.events)
+            if number == TO_SERVER:
+                ran = True
+                self.deliver(frame, known)
+            else:
+                self.clients[number].take(frame, known, self.now)
         for client in self.clients:
             client.tick(self.now)
         self.to_server()
-        self.set_clock()
-        self.to_clients(self.host.advance(0))
+        if not ran and self.host.now_ns >= self.deadline_ns:
+            ran = True
+            self.see(self.host.output())
+        if ran:
+            self.deadline_ns = self.checks.after_run(self.host.now_ns)
+
+    def deliver(self, frame: bytes, quoted: tuple[int, int, int] | None) -> None:
+        """A frame reaches the server."""
+        if quoted is not None:
+            self.checks.refused(*quoted, is_v6(frame))
+        self.see(self.host.give(frame))
 
     def set_clock(self) -> None:
         self.host.now_ns = START_NS + int(self.now * 1e6)
-        lib.stack_clock(self.host.stack, self.host.now_ns, int(self.now / 1000) + 784111777)
+        lib.stack_clock(self.host.stack, self.host.now_ns, int(self.now / 1000) + WALL_S)
+
+    # A run
+
+    def start(self, clients: Iterable[Client]) -> None:
+        for client in clients:
+            client.start(self.now)
+        self.to_server()
 
     def run(self) -> float:
         """To the end; the virtual milliseconds it took."""
-        for client in self.clients:
-            client.start(0.0)
-        self.to_server()
+        self.start(self.clients)
         for _ in range(STEPS_MAX):
             if all(client.done for client in self.clients):
                 break
@@ -329,6 +339,12 @@ class World:
         self.check_end()
         return took
 
+    def run_until(self, end_ms: float) -> None:
+        """What happens before a time."""
+        while (now := self.next_time()) is not None and now < end_ms:
+            self.step(now + 1e-6)
+        self.now = end_ms
+
     def check_bytes(self) -> None:
         for client, paths in zip(self.clients, self.plan.paths, strict=True):
             at = 0
@@ -342,36 +358,49 @@ class World:
                     expected[67:77] = b"close     "
                 assert got == expected, f"bytes differ in {path}"
                 at += len(expected)
-            assert len(client.received) == at
+            assert len(client.received) == at, "more bytes than were asked for"
 
     def check_end(self) -> None:
-        """What is still on the wire arrives; then everything is free."""
-        for _ in range(3):
-            while self.events:
-                self.step(self.events[0][0])
-            self.now += 400_000
-            self.step(self.now)
-        assert lib.stack_connections(self.host.stack) == 0
+        """What is still on the wire arrives, what is due runs out; then everything is free."""
+        for _ in range(STEPS_MAX):
+            now = self.next_time()
+            if now is None:
+                break
+            self.step(now + 1e-6)
+        assert self.next_time() is None, "timers without end"
+        assert lib.stack_connections(self.host.stack) == 0, "a connection is left"
         region = self.host.region
-        assert region.free_count == region.first_slot
-        assert not any(self.host.in_flight)
+        assert region.free_count == region.first_slot, "a buffer is lost"
+        assert not any(self.host.in_flight), "a chunk is in flight"
         counters = self.host.counters()
         assert counters["tcp_opened"] == counters["tcp_closed"]
         assert "arena_stalls" not in counters
 
 
-def run_seed(seed: int, pcap: Path | None = None) -> str:
-    """Empty if all went well; else what went wrong, and how to see it again."""
+def request_of(path: str, *, close: bool = False) -> bytes:
+    return b"GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path.encode(), b"Connection: close\r\n" if close else b"")
+
+
+def capture_of(seed: int) -> Path:
+    return ROOT / ".cache" / "sim" / f"seed-{seed}.pcapng"
+
+
+def run_seed(seed: int, capture: Path | None = None) -> str:
+    """Empty if all went well; else what went wrong, how to see it again, and where what was on the wire lies."""
     try:
-        if pcap is None:
+        if capture is None:
             World(plan_of(seed), seed).run()
         else:
-            with pcap.open("wb") as wire:
-                wire.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+            with Capture(capture, f"seed {seed}") as wire:
                 World(plan_of(seed), seed, wire).run()
-    except AssertionError as error:
-        again = f"python tests/sim/world.py --seed {seed} --pcap seed-{seed}.pcap"
-        return f"seed {seed}: {error}\n  again: {again}"
+    except Exception as error:  # whatever the core made go wrong, the seed must be named
+        if capture is None:
+            return run_seed(seed, capture_of(seed)) or f"seed {seed}: {error!r}, but not when it ran again"
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return (
+            f"seed {seed}: {type(error).__name__} at {where.name}:{where.lineno}: {error}\n"
+            f"  again: python tests/sim/world.py --seed {seed}\n  capture: {capture}"
+        )
     return ""
 
 
@@ -380,14 +409,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1000, help="how many, from --first on")
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seed", type=int, help="only this one")
-    parser.add_argument("--pcap", type=Path, help="with --seed: what was on the wire")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, help="only this one, and a capture of it")
+    parser.add_argument("--pcap", type=Path, help="with --seed: where the capture goes")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        print(plan_of(arguments.seed))
-        sys.exit(run_seed(arguments.seed, arguments.pcap) or 0)
+        capture = arguments.pcap or capture_of(arguments.seed)
+        print(plan_of(arguments.seed), f"capture: {capture}", sep="\n", flush=True)
+        sys.exit(run_seed(arguments.seed, capture) or 0)
     failed = 0
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(arguments.jobs) as pool:
         seeds = range(arguments.first, arguments.first + arguments.seeds)
         for result in pool.map(run_seed, seeds, chunksize=10):
             if result:

@@ -236,7 +236,8 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
     recovery_ack(stack, tcb, segment, ack, duplicate);
     if (ack > tcb->snd_una)
         return ack_advance(stack, tcb, ack);
-    if (tcb->reorder_wait_us > 0)
+    /* In recovery there is nothing to probe for: a probe left waiting would take the RTO's turn, and send nothing. */
+    if (tcb->reorder_wait_us > 0 || (tcb->in_recovery && tcb->timer_kind == TCP_TIMER_PROBE))
         recovery_arm(stack, tcb, false);
     tcpip_ready(stack, tcb);
     return true;
@@ -399,7 +400,8 @@ static void transmission_timeout(struct stack *stack, struct tcb *tcb)
         recovery_timeout(stack, tcb);
     else
         tcp_send_probe(stack, tcb);
-    recovery_arm(stack, tcb, rto);
+    /* A probe may have been put off to when the RTO was due: then that has had its turn. */
+    recovery_arm(stack, tcb, rto || tcb->rto_at_us <= stack->now_us);
     tcpip_ready(stack, tcb);
 }
 

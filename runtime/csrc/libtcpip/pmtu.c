@@ -45,18 +45,20 @@ static void remember(struct stack *stack, const struct tcp_flow *flow, uint32_t 
     stack->paths[hash % PMTU_PATHS] = (struct pmtu_path){hash, stack->now_us + PMTU_LIFETIME_US, mtu_bytes};
 }
 
-/* Smaller segments from now on; what is in flight may have been too large and is sent again. The window stays: it was
- * not congestion (RFC 1191 section 6.5). */
-static void shrink(struct stack *stack, struct tcb *tcb, uint32_t mtu_bytes)
+/* Smaller segments from now on; what is in flight from a position on may have been too large and is sent again. The
+ * window stays: it was not congestion (RFC 1191 section 6.5). */
+static bool shrink(struct stack *stack, struct tcb *tcb, uint32_t mtu_bytes, uint64_t from)
 {
     uint32_t mss =
         mtu_bytes - tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp) - (tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0);
     if (mss >= tcb->mss)
-        return;
+        return false;
     tcb->mss = (uint16_t)mss;
-    scoreboard_lose(stack, tcb, (uint32_t)tcb->snd_una, (uint32_t)tcb->snd_nxt);
+    scoreboard_lose(stack, tcb, (uint32_t)from, (uint32_t)tcb->snd_nxt);
+    tcb->dupacks = 0; /* they were for what is now taken for lost: none of it counts as in flight */
     tcb->rtt_end = 0;
     tcpip_ready(stack, tcb);
+    return true;
 }
 
 /* Reads the quoted headers: 8 bytes of TCP are always there, RFC 792. The packet must have been ours. */
@@ -107,13 +109,14 @@ void pmtu_input(struct stack *stack, const struct packet *packet)
     }
     uint32_t least = least_mtu(quoted.flow.family);
     uint32_t mtu_bytes = quoted.mtu_bytes > least ? quoted.mtu_bytes : least;
-    if (mtu_bytes >= pmtu_of(stack, &quoted.flow)) {
+    /* Another connection to the peer may have learned it before: then it is news to this one alone. */
+    bool less = mtu_bytes < pmtu_of(stack, &quoted.flow);
+    if (less)
+        remember(stack, &quoted.flow, mtu_bytes);
+    if (shrink(stack, tcb, mtu_bytes, position) || less)
+        COUNT(stack, pmtu_learned);
+    else
         COUNT(stack, pmtu_drop_no_less);
-        return;
-    }
-    COUNT(stack, pmtu_learned);
-    remember(stack, &quoted.flow, mtu_bytes);
-    shrink(stack, tcb, mtu_bytes);
 }
 
 void pmtu_black_hole(struct stack *stack, struct tcb *tcb)
@@ -123,8 +126,6 @@ void pmtu_black_hole(struct stack *stack, struct tcb *tcb)
         return;
     if (tcb->retries >= BLACK_HOLE_SECOND)
         mtu_bytes = least_mtu(tcb->flow.family);
-    uint16_t before = tcb->mss;
-    shrink(stack, tcb, mtu_bytes);
-    if (tcb->mss < before)
+    if (shrink(stack, tcb, mtu_bytes, tcb->snd_una))
         COUNT(stack, pmtu_black_holes);
 }
