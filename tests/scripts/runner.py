@@ -16,11 +16,11 @@ within TOLERANCE_MS of that time. Sequence numbers count from each side's initia
 a client's data is a string (a request line gets the rest of a request). Of what the core says, only what the line names is
 judged. `> *` takes any number of segments, `> none` says that there is none up to that time; what no line expects is an
 error. With TS in its SYN the client sends timestamps, milliseconds of the script's time, and echoes the last one it saw;
-`TS -50` sends one of 50 ms ago. Also:
+`TS -50` sends one of 50 ms ago, `TS 0 -50` echoes one that is 50 ms older than the last. Also:
 
     < icmp mtu 1000 seq 1             that our segment at 1 was too big
     counter tcp_tail_probes 1         the core's counter is now this
-    cwnd 14600                        bytes, of the one connection
+    cwnd 14600                        bytes, of the one connection; likewise ssthresh
 """
 
 from __future__ import annotations
@@ -104,10 +104,11 @@ class Runner:
         elif first == "counter":
             name, value = rest.split()
             assert self.core.counters().get(name, 0) == int(value), f"it is {self.core.counters().get(name, 0)}"
-        elif first == "cwnd":
+        elif first in ("cwnd", "ssthresh"):
             info = ffi.new("struct stack_connection *")
             assert lib.stack_connection_at(self.core.stack, 0, info)
-            assert info.cwnd == int(rest), f"it is {info.cwnd}"
+            found = getattr(info, first)
+            assert found == int(rest), f"it is {found}"
         else:
             self.event(first, rest.strip())
 
@@ -175,7 +176,8 @@ class Runner:
                 made += [("NOP", None), ("NOP", None), ("SAck", tuple(edges))]
             elif name == "TS":
                 self.side.timestamps = self.side.timestamps or "S" in flags
-                made.append(("Timestamp", (TS_BASE + self.now + int((values or ["0"])[0]), self.side.ts_echo)))
+                ago, echo_ago = (int(value) for value in (*values, "0", "0")[:2])
+                made.append(("Timestamp", (TS_BASE + self.now + ago, (self.side.ts_echo + echo_ago) % 2**32)))
             else:
                 raise AssertionError(f"no such option: {name}")
         if self.side.timestamps and not any(name == "Timestamp" for name, _ in made):

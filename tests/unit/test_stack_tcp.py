@@ -373,6 +373,22 @@ def test_a_full_pool_drops_and_the_peer_may_come_again(image: Image) -> None:
     assert second.received.endswith(b"hello")
 
 
+def test_an_ack_waits_for_a_buffer(image: Image) -> None:
+    host = Host(image, buffers=1, prompt=False)
+    client = Client(host)
+    client.seq += 1
+    (syn_ack,) = host.send(client.packet("S", options=client.options, seq=client.seq - 1))
+    host.complete()
+    client.ack = syn_ack[TCP].seq + 1
+    client.ts_echo = dict(syn_ack[TCP].options)["Timestamp"][0]
+    assert len(client.request(b"GET /a")) == 1
+    assert client.request(b" HTTP/1.1\r\n") == [], "the one buffer is in flight"
+    host.complete()
+    (ack,) = host.advance(0)
+    assert ack[TCP].flags == "A"
+    assert ack[TCP].ack == client.seq
+
+
 def test_frames_in_flight_are_never_patched(model: ModelImage, image: Image) -> None:
     """A slow port: nothing is completed while many connections ask for the same file.
 

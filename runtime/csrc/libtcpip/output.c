@@ -512,9 +512,9 @@ bool tcpip_output(struct stack *stack, struct tcb *tcb)
     uint32_t pipe = recovery_pipe(tcb);
     bool done = send_lost(stack, tcb, &pipe) && send_data(stack, tcb, pipe) && send_fin(stack, tcb);
     if (done && tcb->ack_now) {
-        done = stack->tx->space > 0;
-        if (done)
+        if (stack->tx->space > 0)
             tcp_send_ack(stack, tcb);
+        done = !tcb->ack_now; /* else there was no space, or no buffer */
     }
     rto_start(stack, tcb);
     return done;

@@ -52,9 +52,9 @@ void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us)
 uint32_t recovery_pipe(const struct tcb *tcb)
 {
     uint32_t pipe = scoreboard_pipe(tcb);
-    if (tcb->sack)
+    if (tcb->sack || tcb->in_loss)
         return pipe;
-    /* Each duplicate ACK says that one segment has left the network. */
+    /* Each duplicate ACK says that one segment has left the network; after a timeout one of those taken for lost. */
     uint32_t left = tcb->dupacks * (uint32_t)tcb->mss;
     return pipe > left ? pipe - left : 0;
 }
@@ -73,8 +73,7 @@ static void enter_recovery(struct stack *stack, struct tcb *tcb)
 {
     COUNT(stack, tcp_retransmit_fast);
     remember(stack, tcb);
-    tcb->prr_flight = recovery_pipe(tcb) + scoreboard_sacked_bytes(tcb);
-    tcb->prr_flight = tcb->prr_flight > tcb->mss ? tcb->prr_flight : tcb->mss;
+    tcb->prr_flight = tcp_flight(tcb); /* RecoverFS */
     congestion_lost(stack, tcb);
     tcb->in_recovery = true;
     tcb->recover = tcb->snd_nxt;
@@ -87,7 +86,7 @@ static void leave_recovery(struct tcb *tcb)
 {
     tcb->in_recovery = tcb->in_loss = false;
     tcb->undo = false;
-    if (tcb->cwnd < tcb->ssthresh && tcb->prr_flight > 0)
+    if (tcb->prr_flight > 0)
         tcb->cwnd = tcb->ssthresh; /* RFC 6937 section 3: at the end cwnd is ssthresh */
     tcb->prr_flight = 0;
     if (tcb->reorder_steps > 0 && --tcb->reorder_persist == 0)
@@ -362,7 +361,7 @@ static bool may_probe(const struct tcb *tcb)
 void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
 {
     uint64_t now_us = stack->now_us;
-    if (restart || tcb->rto_at_us <= now_us) /* not running, or a probe has taken its turn */
+    if (restart || tcb->rto_at_us == 0)
         tcb->rto_at_us = now_us + tcb->rto_us;
     tcb->rto_deadline_us = tcb->rto_at_us;
     tcb->timer_kind = TCP_TIMER_RTO;
