@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
 
-.PHONY: help setup demo test lint format check-c sanitize sim bench yardstick clean
+.PHONY: help setup demo test lint format check-c sanitize sim fuzz bench yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -46,6 +46,10 @@ sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
 SEEDS ?= 10000
 sim: $(STAMP) ## the simulation: make sim SEEDS=10000
 	$(PYTHON) tests/sim/world.py --seeds $(SEEDS)
+
+FUZZ_SECONDS ?= 600
+fuzz: $(STAMP) ## fuzz the core: make fuzz FUZZ_SECONDS=600 (for each target)
+	$(PYTHON) tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
 bench: $(STAMP) ## requests per second beside nginx, into docs/benchmarks.md
 	$(PYTHON) tests/bench/nginx_compare.py
