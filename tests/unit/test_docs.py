@@ -22,3 +22,14 @@ def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_what_is_said_to_be_shown_is_there() -> None:
+    """Each script and test that a page names."""
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(r"`([\w/]+\.script|tests/[\w/]+\.\w+|test_\w+)`", page.read_text()):
+            if name.startswith("test_"):
+                assert f"def {name}(" in tests, f"{page.name}: {name}"
+            elif name != "x.script":
+                assert (ROOT / "tests" / "scripts" / name).exists() or (ROOT / name).exists(), f"{page.name}: {name}"
