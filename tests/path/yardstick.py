@@ -32,6 +32,7 @@ RATE_MBIT = 100.0
 QUEUE_BYTES = 500_000
 FILE_BYTES = 400 << 20
 FLOWS_MAX = 16
+TIMEOUTS_RULE = 0.1  # from this loss on
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,11 @@ class Cell:
 
     @classmethod
     def of(cls, loss: float, rtt_ms: float) -> Cell:
-        """With enough flows to average, too few to fill the link (by the square-root law)."""
+        """With enough flows to average, too few to fill the link: by the square-root law, which knows no timeouts; where
+        those rule, a single flow's goodput is mostly luck."""
         each_mbit = 1448 * 8 / (rtt_ms * 1000) * (1.5 / loss) ** 0.5
-        return cls(loss, rtt_ms, max(1, min(FLOWS_MAX, round(RATE_MBIT / 2 / each_mbit))))
+        least = FLOWS_MAX // 2 if loss >= TIMEOUTS_RULE else 1
+        return cls(loss, rtt_ms, max(least, min(FLOWS_MAX, round(RATE_MBIT / 2 / each_mbit))))
 
     @property
     def link(self) -> Link:
