@@ -266,7 +266,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         world.clients[i].host = &world.host;
         world.clients[i].port = (uint16_t)(40000 + i);
         world.clients[i].connected = false;
-        world.clients[i].seq = 0;
+        world.clients[i].seq = world.clients[i].loss = 0; /* what else there is, its opening sets */
     }
     size_t steps = size > 0 ? (size - 1) / INSTRUCTION_BYTES : 0;
     for (size_t i = 0; i < steps && i < STEPS_MAX; i++) {
