@@ -14,7 +14,16 @@ from ssrun._sandstorm import ffi, lib
 EPOCH = b"Thu, 01 Jan 1970 00:00:00 GMT"
 DATE_OFFSET = 24
 CONNECTION_OFFSET = DATE_OFFSET + 29 + 2 + 12  # odd, to try both halves of a word
-ERRORS = (400, 404, 405, 408, 414, 431, 501, 505)
+LENGTH_OFFSET = CONNECTION_OFFSET + 10 + 2 + 16  # Content-Length of a 206, LENGTH_BYTES wide
+LENGTH_BYTES = 13
+RANGE_OFFSET = LENGTH_OFFSET + LENGTH_BYTES + 2 + 15  # Content-Range, RANGE_BYTES wide
+RANGE_BYTES = 41
+ERRORS = (400, 404, 405, 408, 414, 416, 431, 501, 505)
+BOUNDARY = b"models"
+NONE = 0xFFFFFFFF
+Fields = tuple[tuple[int, int], ...]  # date, connection, length and range: offset and bytes; offset 0: none
+STILL: Fields = ((0, 0),) * 4
+HEAD: Fields = ((DATE_OFFSET, 29), (CONNECTION_OFFSET, 10), (0, 0), (0, 0))
 
 
 def ones_complement_sum(data: bytes) -> int:
@@ -49,24 +58,31 @@ class ModelImage:
         self.copies = copies
         self.slot_bytes = 2048 if segment_bytes <= 1920 else 16384
         self.strings = b""
+        self.part = NONE
+        self.gets: dict[str, int] = {}  # the GET response of each page, without encoding
         self.streams: list[bytes] = []  # of each response, as stored
         self.tables: dict[str, list[bytes]] = {
             name: [] for name in ("variants", "responses", "errors", "frames", "slots")
         }
         routes = [self.add_page(path.encode(), page) for path, page in pages.items()]
         for status in ERRORS:
-            body = b"" if status in (204, 304) else b"<p>%d</p>\n" % status
+            if status == 416:
+                self.add_unsatisfiable()
+                continue
+            body = b"<p>%d</p>\n" % status
             allow = b"Allow: GET, HEAD\r\n" if status == 405 else b""
             get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, len(body))
             head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, len(body))
             self.tables["errors"].append(struct.pack("<III", status, get, head))
+        kind = self.add_still(206, b"Content-Type: multipart/byteranges; boundary=" + BOUNDARY + b"\r\n")
+        end = self.add_still(206, b"\r\n--" + BOUNDARY + b"--\r\n")
         self.sections = {name: b"".join(rows) for name, rows in self.tables.items()}
         self.sections["strings"] = self.strings
         self.place(routes)
         self.sections["header"] = struct.pack(
-            "<14IQQ",
-            1,
-            72,
+            "<16IQQ",
+            2,
+            80,
             self.slot_bytes,
             segment_bytes,
             mtu,
@@ -79,6 +95,8 @@ class ModelImage:
             len(self.sections["routes"]) // 24,
             len(self.sections["buckets"]) // 4,
             len(self.tables["errors"]),
+            kind,
+            end,
             len(self.strings),
             7,
         )
@@ -97,13 +115,20 @@ class ModelImage:
             if encoding:
                 more += b"Content-Encoding: " + names[encoding] + b"\r\n"
             get = self.add_response(200, body, more, len(body))
+            if not encoding:
+                self.gets[path.decode()] = get
             head = self.add_response(200, b"", more, len(body))
             unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n", None)
+            partial, swap_offset, swap_bytes = self.add_partial(more)
             row = struct.pack(
-                "<6IqQ",
+                "<10IqQ",
                 get,
                 head,
                 unmodified,
+                partial,
+                self.add_part(),
+                swap_offset,
+                swap_bytes,
                 self.string(etag),
                 len(etag),
                 encoding,
@@ -120,32 +145,72 @@ class ModelImage:
         head += more + (b"" if length is None else b"Content-Length: %d\r\n" % length) + b"\r\n"
         assert head[DATE_OFFSET:].startswith(EPOCH)
         assert head[CONNECTION_OFFSET:].startswith(b"keep-alive")
+        return self.add_stream(status, head, body, HEAD)
+
+    def add_still(self, status: int, head: bytes) -> int:
+        return self.add_stream(status, head, b"", STILL)
+
+    def add_partial(self, more: bytes) -> tuple[int, int, int]:
+        """The head of a 206; where it has Content-Range and Content-Type."""
+        head = b"HTTP/1.1 206 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\n"
+        head += b"Content-Length: " + b"?" * LENGTH_BYTES + b"\r\n"
+        swap = len(head)
+        head += b"Content-Range: " + b"?" * RANGE_BYTES + b"\r\nContent-Type: text/model\r\n"
+        swap_bytes = len(head) - swap
+        assert head.index(b"?") == LENGTH_OFFSET
+        assert head.rindex(b"?") == RANGE_OFFSET + RANGE_BYTES - 1
+        fields = (*HEAD[:2], (LENGTH_OFFSET, LENGTH_BYTES), (RANGE_OFFSET, RANGE_BYTES))
+        return self.add_stream(206, head + more + b"\r\n", b"", fields), swap, swap_bytes
+
+    def add_part(self) -> int:
+        """In front of every part; the same for all pages, so it is made once."""
+        if self.part == NONE:
+            head = b"\r\n--" + BOUNDARY + b"\r\nContent-Type: text/model\r\nContent-Range: "
+            at = len(head)
+            assert at % 2 == 1
+            fields = ((0, 0), (0, 0), (0, 0), (at, RANGE_BYTES))
+            self.part = self.add_stream(206, head + b"?" * RANGE_BYTES + b"\r\n\r\n", b"", fields)
+        return self.part
+
+    def add_unsatisfiable(self) -> None:
+        """The 416."""
+        head = b"HTTP/1.1 416 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\nContent-Range: "
+        fields = (*HEAD[:2], (0, 0), (len(head), RANGE_BYTES))
+        head += b"?" * RANGE_BYTES + b"\r\nContent-Length: 4\r\n\r\n"
+        self.tables["errors"].append(
+            struct.pack(
+                "<III", 416, self.add_stream(416, head, b"416\n", fields), self.add_stream(416, head, b"", fields)
+            )
+        )
+
+    def add_stream(self, status: int, head: bytes, body: bytes, fields: Fields) -> int:
+        """A response as it will be sent, but for its moving fields."""
         stream = head + body
         first_frame = len(self.tables["frames"])
         for at in range(0, len(stream), self.segment_bytes):
-            self.add_frame(stream[at : at + self.segment_bytes], moving=at == 0)
+            self.add_frame(stream[at : at + self.segment_bytes], fields if at == 0 else STILL)
         count = len(self.tables["frames"]) - first_frame
         row = struct.pack(
-            "<QIIIHHHHI",
+            "<QIIIHHHHHBB",
             len(stream),
             first_frame,
             count,
             len(head),
             status,
-            0,
-            DATE_OFFSET,
-            CONNECTION_OFFSET,
-            0,
+            *(offset for offset, _ in fields),
+            fields[2][1],
+            fields[3][1],
         )
         self.tables["responses"].append(row)
         self.streams.append(stream)
         return len(self.tables["responses"]) - 1
 
-    def add_frame(self, payload: bytes, *, moving: bool) -> None:
+    def add_frame(self, payload: bytes, fields: Fields) -> None:
         still = bytearray(payload)
-        if moving:
-            still[DATE_OFFSET : DATE_OFFSET + 29] = bytes(29)
-            still[CONNECTION_OFFSET : CONNECTION_OFFSET + 10] = bytes(10)
+        moving = any(offset for offset, _ in fields)
+        for offset, size in fields:
+            if offset:
+                still[offset : offset + size] = bytes(size)
         slot = len(self.tables["slots"])
         row = struct.pack("<IHHHH", slot, self.copies, len(payload), ones_complement_sum(bytes(still)), int(moving))
         self.tables["frames"].append(row)

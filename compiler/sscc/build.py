@@ -26,6 +26,7 @@ class Site:
     sources: list[content.Source]
     routes: list[responses.Route]
     errors: list[responses.ErrorPage]
+    multipart: responses.Multipart
     provenance: dict[str, Any]
 
 
@@ -75,8 +76,10 @@ def plan(source: Path, scratch: Path, progress: Progress) -> Site:
             if each.content is not None
         ],
     }
-    routes = responses.routes(manifest, sources)
-    return Site(manifest, sources, routes, responses.error_pages(manifest, error_bodies), provenance)
+    multipart = responses.multipart(sources)
+    routes = responses.routes(manifest, sources, multipart)
+    errors = responses.error_pages(manifest, error_bodies)
+    return Site(manifest, sources, routes, errors, multipart, provenance)
 
 
 def _frame(site: Site, target: Path, progress: Progress) -> image.Summary:
@@ -89,7 +92,7 @@ def _frame(site: Site, target: Path, progress: Progress) -> image.Summary:
         for route in site.routes:
             writer.add_variants(route.variants)
             progress("Framing", writer.summary.content_bytes, total)
-        summary = writer.finish(site.routes, site.errors, site.provenance)
+        summary = writer.finish(site.routes, site.errors, site.multipart, site.provenance)
         if compressed:
             done = 0
 

@@ -20,7 +20,7 @@ from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 from .content import Content, read_chunks
 from .errors import Problem, SsccError
 from .manifest import Manifest
-from .responses import ErrorPage, Response, Route, Variant
+from .responses import ErrorPage, Multipart, Response, Route, Variant
 
 SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -130,8 +130,7 @@ class Writer:
                 "segment_bytes": self.segment_bytes,
                 "copies": response.copies,
                 "ipv6": int(self.ipv6),
-                "date_offset": response.date_offset,
-                "connection_offset": response.connection_offset,
+                **response.moving(),
             },
         )
         first = self.frame_count
@@ -172,8 +171,7 @@ class Writer:
                 frame_count=count,
                 head_bytes=len(response.head),
                 status=response.status,
-                date_offset=response.date_offset,
-                connection_offset=response.connection_offset,
+                **response.moving(),
             )
             self.response_index[key] = len(self.responses)
             self.responses.append(row)
@@ -181,15 +179,20 @@ class Writer:
             self.summary.shared_frames += self.frames_index[response.key()][1]
         return self.response_index[key]
 
+    def _add_if(self, response: Response | None) -> int:
+        """add_response, or that there is none."""
+        return int(lib.SSI_NONE) if response is None else self.add_response(response)
+
     def _add_variant(self, variant: Variant) -> None:
-        unmodified = lib.SSI_NONE
-        if variant.not_modified is not None:
-            unmodified = self.add_response(variant.not_modified)
         row = self._struct(
             "ssi_variant",
             get_response=self.add_response(variant.get),
             head_response=self.add_response(variant.head),
-            not_modified_response=unmodified,
+            not_modified_response=self._add_if(variant.not_modified),
+            partial_response=self._add_if(variant.partial),
+            part_response=self._add_if(variant.part),
+            swap_offset=variant.swap_offset,
+            swap_bytes=variant.swap_bytes,
             etag_offset=self._string(variant.etag),
             etag_bytes=len(variant.etag),
             encoding=variant.encoding,
@@ -236,8 +239,11 @@ class Writer:
             entry.variant_count = count
         return bytes(ffi.buffer(table)), bytes(ffi.buffer(displacements)), seed
 
-    def finish(self, routes: list[Route], errors: list[ErrorPage], provenance: dict[str, Any]) -> Summary:
+    def finish(
+        self, routes: list[Route], errors: list[ErrorPage], multipart: Multipart, provenance: dict[str, Any]
+    ) -> Summary:
         """Adds everything and writes the file to its end."""
+        multipart_type, multipart_end = self.add_response(multipart.type), self.add_response(multipart.end)
         rows = [self.add_variants(route.variants) for route in routes]
         error_rows = [
             self._struct(
@@ -276,6 +282,8 @@ class Writer:
             route_table_len=len(table) // ffi.sizeof("struct ssi_route"),
             bucket_count=len(buckets) // 4,
             error_count=len(error_rows),
+            multipart_type_response=multipart_type,
+            multipart_end_response=multipart_end,
             string_bytes=len(self.strings),
             route_hash_seed=seed,
         )

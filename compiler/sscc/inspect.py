@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from ssrun._sandstorm import lib
 
 from .reader import ENCODING_NAMES, Reader, ReadRoute
 
@@ -32,6 +33,10 @@ def summary(reader: Reader) -> dict[str, Any]:
     }
 
 
+def _head(reader: Reader, index: int) -> str | None:
+    return None if index == lib.SSI_NONE else reader.head(reader.response(index)).decode("latin-1")
+
+
 def variant(reader: Reader, each: Any) -> dict[str, Any]:
     """A variant as the runtime will answer it."""
     response = reader.response(each.get_response)
@@ -44,6 +49,8 @@ def variant(reader: Reader, each: Any) -> dict[str, Any]:
         "copies": first.copies,
         "etag": reader.string(each.etag_offset, each.etag_bytes).decode("latin-1"),
         "head": reader.head(response).decode("latin-1"),
+        "partial_head": _head(reader, each.partial_response),
+        "part_head": _head(reader, each.part_response),
     }
 
 
@@ -81,4 +88,6 @@ def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
             style="bold",
             highlight=False,
         )
-        console.print(one["head"].replace("\r\n", "\n"), markup=False, highlight=False)
+        for name in ("head", "partial_head", "part_head"):
+            if one[name] is not None:
+                console.print(one[name].replace("\r\n", "\n"), markup=False, highlight=False)

@@ -17,7 +17,8 @@ from .errors import Problem, SsccError
 # Fields that follow from the content or the connection; a manifest that set them could only be wrong.
 OWN_FIELDS = frozenset(
     (
-        *("connection", "content-encoding", "content-length", "content-range", "date", "etag", "keep-alive"),
+        *("accept-ranges", "connection", "content-encoding", "content-length", "content-range", "content-type"),
+        *("date", "etag", "keep-alive"),
         *("last-modified", "location", "server", "te", "trailer", "transfer-encoding", "upgrade", "vary"),
     )
 )
@@ -106,7 +107,7 @@ class Manifest(Model):
         {}, description="Media types by extension: {'.foo': 'application/x-foo'}."
     )
     encodings: Encodings = Field(Encodings(), description="Content codings.")
-    error_pages: dict[Literal[400, 404, 405, 408, 414, 431, 501, 503, 505], str] = Field(
+    error_pages: dict[Literal[400, 404, 405, 408, 414, 416, 431, 501, 503, 505], str] = Field(
         {}, description="Files sent as the body of an error, relative to the manifest."
     )
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(

@@ -11,7 +11,7 @@ from ssrun._sandstorm import ffi, lib
 from .build import Progress, plan
 from .content import Content
 from .reader import ENCODING_NAMES, Reader
-from .responses import Response
+from .responses import MOVING, Response, Variant
 
 CHECKS = {
     1: "the IP header's checksum is wrong",
@@ -29,8 +29,7 @@ def _builds(reader: Reader, response: Any) -> Any:
             "slot_bytes": header.slot_bytes,
             "segment_bytes": header.segment_bytes,
             "ipv6": int(not header.families & lib.SSI_FAMILY_IPV4),
-            "date_offset": response.date_offset,
-            "connection_offset": response.connection_offset,
+            **{name: getattr(response, name) for name in MOVING},
         },
     )
 
@@ -72,6 +71,23 @@ def _same(reader: Reader, built: Any, planned: Response) -> bool:
     return b"".join(reader.body(built)) == (planned.body or b"")
 
 
+def _all_same(reader: Reader, built: Any, planned: Variant) -> bool:
+    """Every answer of a variant."""
+    pairs = (
+        (built.get_response, planned.get),
+        (built.head_response, planned.head),
+        (built.not_modified_response, planned.not_modified),
+        (built.partial_response, planned.partial),
+        (built.part_response, planned.part),
+    )
+    for index, response in pairs:
+        if (index == lib.SSI_NONE) != (response is None):
+            return False
+        if response is not None and not _same(reader, reader.response(index), response):
+            return False
+    return True
+
+
 def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
     """Checks an image against what a build would put into it now; what differs."""
     problems = []
@@ -89,6 +105,6 @@ def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
                 problems.append(f"{text}: has other variants now")
             else:
                 for old, new in zip(built[path].variants, planned[path].variants, strict=True):
-                    if old.encoding != new.encoding or not _same(reader, reader.response(old.get_response), new.get):
+                    if old.encoding != new.encoding or not _all_same(reader, old, new):
                         problems.append(f"{text}: differs ({ENCODING_NAMES[int(old.encoding)]})")
     return problems

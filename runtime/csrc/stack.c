@@ -200,7 +200,7 @@ void stack_drain(struct stack *stack)
     stack->draining = true;
     for (uint32_t i = 0; i < stack->config.max_connections; i++) {
         struct tcb *tcb = &stack->tcbs[i];
-        if (tcb->state != 0 && !tcb->fin_queued)
+        if (tcb->state != 0 && !tcb->fin_queued && !stack->app->is_writing(tcb))
             tcpip_finish(stack, tcb);
     }
 }

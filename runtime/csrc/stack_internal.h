@@ -22,6 +22,8 @@ struct stack_app {
     /* The connection has been silent for too long; request_begun: with a request half read. May write a last
      * answer. */
     void (*timeout)(struct stack *stack, struct tcb *tcb, bool request_begun);
+    /* In the middle of an answer: the rest is written when queued responses have gone. */
+    bool (*is_writing)(const struct tcb *tcb);
 };
 
 struct stack {

@@ -4,6 +4,34 @@
 
 #define HEAD_BYTES_MAX 16384
 
+/* A copy of a field that ends where it ends. */
+static struct http_text alone(struct http_text field)
+{
+    uint8_t *copy = malloc(field.len_bytes > 0 ? field.len_bytes : 1);
+    CHECK(copy != NULL);
+    memcpy(copy, field.data, field.len_bytes);
+    return (struct http_text){copy, field.len_bytes};
+}
+
+/* Whatever is asked for lies inside the body, and is no more than it. */
+static void check_ranges(struct http_text field)
+{
+    static const uint64_t sizes[] = {0, 1, 1000, UINT64_MAX / 2};
+    struct http_text copy = alone(field);
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
+        struct http_range ranges[HTTP_RANGES_MAX];
+        int count = http_ranges(copy, sizes[s], ranges);
+        uint64_t total = 0;
+        CHECK(count >= HTTP_RANGES_IGNORED && count <= HTTP_RANGES_MAX);
+        for (int i = 0; i < count; i++) {
+            CHECK(ranges[i].first <= ranges[i].last && ranges[i].last < sizes[s]);
+            total += ranges[i].last - ranges[i].first + 1;
+        }
+        CHECK(total <= sizes[s]);
+    }
+    free((void *)(uintptr_t)copy.data);
+}
+
 /* On the heap, exactly so long. */
 static int parse(const uint8_t *data, size_t size, struct http_request *request)
 {
@@ -20,6 +48,8 @@ static int parse(const uint8_t *data, size_t size, struct http_request *request)
             http_accept_encoding(request->accept_encoding, weights);
         if (request->if_none_match.data != NULL)
             http_etag_listed(request->if_none_match, (const uint8_t *)"\"tag\"", 5);
+        if (request->range.data != NULL)
+            check_ranges(request->range);
     }
     free(copy);
     return verdict;

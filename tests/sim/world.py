@@ -229,7 +229,7 @@ class World:
 
     @staticmethod
     def stream(path: str) -> bytes:
-        return model().streams[list(SIZES).index(path) * 3]
+        return model().streams[model().gets[path]]
 
     # The wire
 

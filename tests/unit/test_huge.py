@@ -13,7 +13,7 @@ from ssrun._sandstorm import ffi, lib
 SEGMENT_BYTES = 1428
 STREAM_BYTES = (4 << 30) + 100_000_000
 BLOCK = bytes(range(256)) * 20
-RESPONSE_BYTES, FRAME_BYTES = 40, 12
+FRAME_BYTES = 12
 WINDOW_SCALE = 14
 
 
@@ -27,9 +27,13 @@ def huge_image() -> tuple[Image, int]:
     sections["frames"] = frames + frames[:FRAME_BYTES] + frames[FRAME_BYTES : 2 * FRAME_BYTES] * (count - 1)
     response = struct.pack("<QII", count * SEGMENT_BYTES, first_frame, count)
     sections["responses"] = response + sections["responses"][len(response) :]
-    header = list(struct.unpack("<14IQQ", sections["header"]))
+    variants = bytearray(sections["variants"])
+    head_bytes = struct.unpack_from("<I", sections["responses"], 16)[0]
+    struct.pack_into("<Q", variants, 48, count * SEGMENT_BYTES - head_bytes)
+    sections["variants"] = bytes(variants)
+    header = list(struct.unpack("<16IQQ", sections["header"]))
     header[7] += count
-    sections["header"] = struct.pack("<14IQQ", *header)
+    sections["header"] = struct.pack("<16IQQ", *header)
     return Image(sections), count * SEGMENT_BYTES
 
 

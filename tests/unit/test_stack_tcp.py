@@ -28,7 +28,7 @@ def image(model: ModelImage) -> Image:
 
 def response_of(model: ModelImage, path: str, **how: Any) -> bytes:
     """The GET response's bytes as the first second would date it."""
-    return model.expected({"a": 0, "big": 3, "empty": 6}[path], WALL_TEXT, **how)
+    return model.expected(model.gets[f"/{path}"], WALL_TEXT, **how)
 
 
 def mss_options(mss: int, *, timestamps: bool = True) -> list[Any]:

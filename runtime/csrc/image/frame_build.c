@@ -75,9 +75,11 @@ static uint16_t still_sum(const struct frame_build *build, const uint8_t *payloa
     uint64_t sum = checksum_sum(payload, payload_bytes);
     if (!moving)
         return checksum_fold(sum);
-    const uint32_t fields[2][2] = {{build->date_offset, SSI_DATE_BYTES},
-                                   {build->connection_offset, SSI_CONNECTION_BYTES}};
-    for (int f = 0; f < 2; f++)
+    const uint32_t fields[4][2] = {{build->date_offset, SSI_DATE_BYTES},
+                                   {build->connection_offset, SSI_CONNECTION_BYTES},
+                                   {build->length_offset, build->length_bytes},
+                                   {build->range_offset, build->range_bytes}};
+    for (int f = 0; f < 4; f++)
         if (fields[f][0] != 0)
             sum += (uint16_t)~checksum_at(checksum_sum(payload + fields[f][0], fields[f][1]), fields[f][0]);
     return checksum_fold(sum);
@@ -88,10 +90,12 @@ uint32_t frame_build_stream(const struct frame_build *build, const uint8_t *stre
                             struct ssi_frame *frames)
 {
     uint32_t count = 0;
+    int has_fields =
+        (build->date_offset | build->connection_offset | build->length_offset | build->range_offset) != 0;
     for (size_t at = 0; at < len_bytes; at += build->segment_bytes, count++) {
         size_t left = len_bytes - at;
         uint32_t payload_bytes = left < build->segment_bytes ? (uint32_t)left : build->segment_bytes;
-        int moving = stream_offset + at == 0 && (build->date_offset | build->connection_offset) != 0;
+        int moving = stream_offset + at == 0 && has_fields;
         uint8_t *slot = slots + (size_t)count * build->copies * build->slot_bytes;
         memset(slot, 0, SSI_PAYLOAD_OFFSET);
         memcpy(slot + SSI_PAYLOAD_OFFSET, stream + at, payload_bytes);

@@ -12,7 +12,8 @@ struct frame_build {
     uint32_t slot_bytes, segment_bytes;
     uint32_t copies;    /* slots for each frame */
     uint32_t ipv6;      /* the headers built in are IPv6's, else IPv4's */
-    uint32_t date_offset, connection_offset; /* of the fields that move in the first frame; 0: none */
+    uint32_t date_offset, connection_offset, length_offset, range_offset; /* of the fields that move; 0: none */
+    uint32_t length_bytes, range_bytes;
 };
 
 /* Cuts part of a response's stream into frames. stream: len_bytes bytes from stream_offset on, a multiple of

@@ -136,14 +136,42 @@ static int check_frames(const struct image *image)
     return 0;
 }
 
-/* A field that moves: absent, or whole inside the response's head and its first frame. */
-static bool field_fits(const struct image *image, const struct ssi_response *r, uint32_t offset, uint32_t bytes)
+/* A field that moves in [offset, end). */
+struct field {
+    uint32_t offset, end; /* offset 0: absent */
+};
+
+/* Absent, or whole inside the response's head and its first frame. */
+static bool field_fits(const struct image *image, const struct ssi_response *r, struct field field)
 {
-    if (offset == 0)
+    if (field.offset == 0)
         return true;
     const struct ssi_frame *first = &image->frames[r->first_frame];
-    uint32_t end = offset + bytes;
-    return (first->flags & SSI_FRAME_MOVING) != 0 && end <= first->payload_bytes && end <= r->head_bytes;
+    return (first->flags & SSI_FRAME_MOVING) != 0 && field.end <= first->payload_bytes && field.end <= r->head_bytes;
+}
+
+static bool fields_overlap(struct field a, struct field b)
+{
+    return a.offset != 0 && b.offset != 0 && a.offset < b.end && b.offset < a.end;
+}
+
+static bool check_fields(const struct image *image, const struct ssi_response *r)
+{
+    const struct field fields[] = {{r->date_offset, r->date_offset + SSI_DATE_BYTES},
+                                   {r->connection_offset, r->connection_offset + SSI_CONNECTION_BYTES},
+                                   {r->length_offset, (uint32_t)r->length_offset + r->length_bytes},
+                                   {r->range_offset, (uint32_t)r->range_offset + r->range_bytes}};
+    const size_t count = sizeof(fields) / sizeof(fields[0]);
+    if (r->length_bytes > SSI_LENGTH_BYTES_MAX || r->range_bytes > SSI_RANGE_BYTES_MAX)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!field_fits(image, r, fields[i]))
+            return false;
+        for (size_t j = 0; j < i; j++)
+            if (fields_overlap(fields[i], fields[j]))
+                return false;
+    }
+    return true;
 }
 
 static int check_responses(const struct image *image)
@@ -164,13 +192,7 @@ static int check_responses(const struct image *image)
             if (image->frames[r->first_frame + f].payload_bytes != want)
                 return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
         }
-        if (!field_fits(image, r, r->date_offset, SSI_DATE_BYTES) ||
-            !field_fits(image, r, r->connection_offset, SSI_CONNECTION_BYTES))
-            return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
-        bool overlap = r->date_offset != 0 && r->connection_offset != 0 &&
-                       r->date_offset < r->connection_offset + SSI_CONNECTION_BYTES &&
-                       r->connection_offset < r->date_offset + SSI_DATE_BYTES;
-        if (overlap)
+        if (!check_fields(image, r))
             return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
     }
     return 0;
@@ -181,15 +203,42 @@ static bool string_fits(const struct ssi_header *h, uint32_t offset, uint32_t by
     return (uint64_t)offset + bytes <= h->string_bytes;
 }
 
+/* A response, or none. */
+static bool response_fits(const struct ssi_header *h, uint32_t index)
+{
+    return index == SSI_NONE || index < h->response_count;
+}
+
+/* What ranges are answered with. A slice must lie inside the body, and what is swapped strictly inside the head: no
+ * span may be empty. */
+static bool ranges_fit(const struct image *image, const struct ssi_variant *v)
+{
+    const struct ssi_header *h = image->header;
+    if (!response_fits(h, v->partial_response) || !response_fits(h, v->part_response))
+        return false;
+    if (v->partial_response == SSI_NONE)
+        return v->part_response == SSI_NONE;
+    const struct ssi_response *get = &image->responses[v->get_response];
+    const struct ssi_response *partial = &image->responses[v->partial_response];
+    if (get->stream_bytes - get->head_bytes != v->content_bytes)
+        return false;
+    if (v->part_response == SSI_NONE)
+        return true;
+    return h->multipart_type_response != SSI_NONE && h->multipart_end_response != SSI_NONE && v->swap_offset > 0 &&
+           (uint64_t)v->swap_offset + v->swap_bytes < partial->head_bytes;
+}
+
 static int check_variants(const struct image *image)
 {
     const struct ssi_header *h = image->header;
+    if (!response_fits(h, h->multipart_type_response) || !response_fits(h, h->multipart_end_response))
+        return fail(IMAGE_ERROR_VARIANT, h->variant_count);
     for (uint32_t i = 0; i < h->variant_count; i++) {
         const struct ssi_variant *v = &image->variants[i];
         bool fits = v->get_response < h->response_count && v->head_response < h->response_count &&
-                    (v->not_modified_response == SSI_NONE || v->not_modified_response < h->response_count) &&
-                    v->encoding < SSI_ENCODING_COUNT && string_fits(h, v->etag_offset, v->etag_bytes);
-        if (!fits)
+                    response_fits(h, v->not_modified_response) && v->encoding < SSI_ENCODING_COUNT &&
+                    string_fits(h, v->etag_offset, v->etag_bytes);
+        if (!fits || !ranges_fit(image, v))
             return fail(IMAGE_ERROR_VARIANT, i);
     }
     for (uint32_t i = 0; i < h->error_count; i++) {

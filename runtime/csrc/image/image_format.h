@@ -1,4 +1,4 @@
-/* The packet image, format version 1: the only description of its layout.
+/* The packet image, format version 2: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -43,7 +43,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 1
+#define SSI_VERSION 2
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -59,9 +59,12 @@
 #define SSI_FAMILY_IPV4 1
 #define SSI_FAMILY_IPV6 2
 
-/* Fields that move: of fixed width, patched per response, never across a frame's end. */
-#define SSI_DATE_BYTES 29       /* IMF-fixdate, RFC 9110 section 5.6.7 */
-#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "close     " (trailing OWS, RFC 9110 section 5.5) */
+/* Fields that move: of fixed width, patched per response, never across a frame's end. What is shorter than its field is
+ * followed by spaces, which a recipient takes off (RFC 9110 section 5.5). */
+#define SSI_DATE_BYTES 29 /* IMF-fixdate, RFC 9110 section 5.6.7 */
+#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "close     " */
+#define SSI_LENGTH_BYTES_MAX 20 /* Content-Length of any 64-bit number */
+#define SSI_RANGE_BYTES_MAX 68 /* Content-Range of three such, "bytes 0-99/1000" (RFC 9110 section 14.4) */
 
 #define SSI_ENCODING_IDENTITY 0
 #define SSI_ENCODING_GZIP 1
@@ -70,20 +73,22 @@
 #define SSI_ENCODING_COUNT 4
 
 struct ssi_header {
-    uint32_t version;       /* SSI_VERSION */
-    uint32_t header_bytes;  /* sizeof(struct ssi_header) */
-    uint32_t slot_bytes;    /* power of two, SSI_PAYLOAD_OFFSET + segment_bytes at least */
+    uint32_t version; /* SSI_VERSION */
+    uint32_t header_bytes; /* sizeof(struct ssi_header) */
+    uint32_t slot_bytes; /* power of two, SSI_PAYLOAD_OFFSET + segment_bytes at least */
     uint32_t segment_bytes; /* payload of every frame of a response but its last */
-    uint32_t mtu_bytes;     /* IP packet size the image was built for */
-    uint32_t families;      /* SSI_FAMILY_* bits */
+    uint32_t mtu_bytes; /* IP packet size the image was built for */
+    uint32_t families; /* SSI_FAMILY_* bits */
     uint32_t slot_count;
     uint32_t frame_count;
     uint32_t response_count;
     uint32_t variant_count;
-    uint32_t route_count;     /* entries in use */
+    uint32_t route_count; /* entries in use */
     uint32_t route_table_len; /* power of two, entries in .sandstorm.routes */
-    uint32_t bucket_count;    /* power of two */
+    uint32_t bucket_count; /* power of two */
     uint32_t error_count;
+    uint32_t multipart_type_response; /* the line "Content-Type: multipart/byteranges; boundary=B", or SSI_NONE */
+    uint32_t multipart_end_response; /* the closing delimiter, RFC 9110 section 14.6, or SSI_NONE */
     uint64_t string_bytes;
     uint64_t route_hash_seed;
 };
@@ -99,14 +104,23 @@ struct ssi_route {
     uint32_t variant_count;
 };
 
-/* One encoding of a route. Variants of a route are in the order of preference. */
+/* One encoding of a route. Variants of a route are in the order of preference.
+ *
+ * A range is answered with the whole of partial_response and a slice of get_response's body. Several are answered with
+ *   | partial_response up to swap_offset | multipart_type_response | partial_response from behind swap_bytes on |
+ *   | part_response | slice | part_response | slice | ... | multipart_end_response |
+ * swap_offset and swap_bytes: where partial_response has Content-Range and Content-Type. */
 struct ssi_variant {
     uint32_t get_response;
     uint32_t head_response;
     uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect) */
-    uint32_t etag_offset;           /* with its quotes, as sent */
+    uint32_t partial_response; /* the head of a 206, or SSI_NONE: no ranges */
+    uint32_t part_response; /* what stands in front of a part, or SSI_NONE: one range at most */
+    uint32_t swap_offset; /* of partial_response, inside its head */
+    uint32_t swap_bytes;
+    uint32_t etag_offset; /* with its quotes, as sent */
     uint32_t etag_bytes;
-    uint32_t encoding;      /* SSI_ENCODING_* */
+    uint32_t encoding; /* SSI_ENCODING_* */
     int64_t last_modified_s; /* seconds since 1970-01-01 UTC; negative: none */
     uint64_t content_bytes; /* of the body */
 };
@@ -116,15 +130,17 @@ struct ssi_response {
     uint64_t stream_bytes; /* head and body */
     uint32_t first_frame;
     uint32_t frame_count;
-    uint32_t head_bytes;        /* up to and with the empty line */
-    uint16_t status;            /* RFC 9110 section 15 */
-    uint16_t reserved;          /* 0 */
-    uint16_t date_offset;       /* of SSI_DATE_BYTES in the stream, in the first frame; 0: none */
+    uint32_t head_bytes; /* up to and with the empty line */
+    uint16_t status; /* RFC 9110 section 15 */
+    uint16_t date_offset; /* of SSI_DATE_BYTES in the stream, in the first frame; 0: none */
     uint16_t connection_offset; /* of SSI_CONNECTION_BYTES in the stream, in the first frame; 0: none */
-    uint32_t reserved2;         /* 0 */
+    uint16_t length_offset; /* of length_bytes in the stream, in the first frame: Content-Length; 0: none moves */
+    uint16_t range_offset; /* of range_bytes in the stream, in the first frame: Content-Range; 0: none moves */
+    uint8_t length_bytes; /* at most SSI_LENGTH_BYTES_MAX */
+    uint8_t range_bytes; /* at most SSI_RANGE_BYTES_MAX */
 };
 
-/* The responses of the whole site for a status that no route decides: 400, 404, 405, ... */
+/* The responses of the whole site for a status that no route decides: 204 (OPTIONS), 400, 404, 405, ... */
 struct ssi_error {
     uint32_t status;
     uint32_t get_response;
@@ -135,12 +151,12 @@ struct ssi_error {
  * payload as 16-bit words in memory order, an odd last byte padded with zero, with the bytes of the fields
  * that move taken as zeros: patching a header never reads the payload. */
 struct ssi_frame {
-    uint32_t slot;   /* first copy; copies are adjacent */
+    uint32_t slot; /* first copy; copies are adjacent */
     uint16_t copies; /* at least 1 */
     uint16_t payload_bytes;
     uint16_t payload_sum;
     uint16_t flags; /* SSI_FRAME_* */
 };
-#define SSI_FRAME_MOVING 1 /* holds Date or Connection */
+#define SSI_FRAME_MOVING 1 /* holds fields that move */
 
 #endif

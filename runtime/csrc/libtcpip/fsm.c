@@ -193,7 +193,8 @@ static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
     tcpip_ready(stack, tcb);
     if (fin_sent && ack > tcb->snd_end && !fin_acked(stack, tcb))
         return false;
-    if (tcb->request_len > 0 && tcpip_can_write(tcb))
+    /* Unread requests go on, and behind the last of them our FIN if the peer's has come. */
+    if ((tcb->request_len > 0 || tcb->fin_received) && tcpip_can_write(tcb))
         tcpip_recv(stack, tcb, NULL, 0);
     else
         idle_restart(stack, tcb);

@@ -2,7 +2,7 @@
  * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
  * are gathered in place whatever the segment size. */
 #include "checksum.h"
-#include "image/date.h"
+#include "moving.h"
 #include "seq.h"
 #include "tcp.h"
 
@@ -16,49 +16,10 @@ struct outgoing {
     bool partial; /* the checksum is finished behind us: only the pseudo-header's sum is put in */
 };
 
-/* The bytes of the two fields that move, and their sum. */
-struct moving_fields {
-    const uint8_t *date;
-    const uint8_t *connection;
-    uint64_t sum;
-    uint8_t date_text[SSI_DATE_BYTES + 3];
-};
-
-static void moving_fields_of(struct stack *stack, const struct tcp_span *span, struct moving_fields *fields)
+/* Where in its frames' stream a span has a position. */
+static uint64_t stream_offset(const struct tcp_span *span, uint64_t position)
 {
-    static const uint8_t keep_alive[SSI_CONNECTION_BYTES] = "keep-alive";
-    static const uint8_t close[SSI_CONNECTION_BYTES] = "close     ";
-    fields->connection = span->close ? close : keep_alive;
-    fields->sum = 0;
-    if (span->connection_offset != 0)
-        fields->sum += checksum_at(checksum_sum(fields->connection, SSI_CONNECTION_BYTES), span->connection_offset);
-    if (span->date_offset == 0)
-        return;
-    fields->date = stack->date_text;
-    uint64_t date_sum = stack->date_sum;
-    if ((int64_t)span->date_s != stack->date_s) {
-        date_format(span->date_s, fields->date_text);
-        fields->date = fields->date_text;
-        date_sum = checksum_sum(fields->date_text, SSI_DATE_BYTES);
-    }
-    fields->sum += checksum_at(date_sum, span->date_offset);
-}
-
-static void patch_frame(const struct tcp_span *span, const struct moving_fields *fields, uint8_t *payload)
-{
-    if (span->connection_offset != 0)
-        memcpy(payload + span->connection_offset, fields->connection, SSI_CONNECTION_BYTES);
-    if (span->date_offset != 0)
-        memcpy(payload + span->date_offset, fields->date, SSI_DATE_BYTES);
-}
-
-/* Lays what [offset, offset + len) has of a field over dst. */
-static void overlay(uint8_t *dst, uint64_t offset, uint32_t len, const uint8_t *field, uint32_t at, uint32_t bytes)
-{
-    uint64_t from = at > offset ? at : offset;
-    uint64_t to = at + bytes < offset + len ? at + bytes : offset + len;
-    if (at != 0 && from < to)
-        memcpy(dst + (from - offset), field + (from - at), to - from);
+    return position - span->start + span->skip;
 }
 
 /* Ethernet, IP and TCP headers, right-justified in front of payload. Returns where the frame begins. */
@@ -124,10 +85,11 @@ static void count_payload(struct stack *stack, struct tcb *tcb, const struct out
         stack->counters[COUNTER_tcp_retransmit_segments] += segments;
 }
 
-/* Date and Connection are in a response's first frame only. */
-static bool has_moving_fields(const struct tcp_span *span, uint32_t frame_index)
+/* Fields that move are in a response's first frame only, and never in a slice. */
+static bool has_moving_fields(const struct stack *stack, const struct tcp_span *span, uint32_t frame_index)
 {
-    return frame_index == span->first_frame && (span->date_offset | span->connection_offset) != 0;
+    return frame_index == span->first_frame && span->skip == 0 &&
+           (stack->image->frames[frame_index].flags & SSI_FRAME_MOVING) != 0;
 }
 
 /* A ready frame, in place: nothing of its payload is read. False: no slot is free. */
@@ -140,10 +102,10 @@ static bool send_in_place(struct stack *stack, struct tcb *tcb, const struct tcp
     const struct ssi_frame *frame = &stack->image->frames[frame_index];
     uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
     out->payload_sum = frame->payload_sum;
-    if (has_moving_fields(span, frame_index)) {
+    if (has_moving_fields(stack, span, frame_index)) {
         struct moving_fields fields;
         moving_fields_of(stack, span, &fields);
-        patch_frame(span, &fields, payload);
+        moving_patch(&fields, payload);
         out->payload_sum += fields.sum;
     }
     uint8_t *head = write_headers(stack, tcb, payload, out);
@@ -157,7 +119,7 @@ static const uint8_t *resident_payload(const struct stack *stack, uint32_t frame
     return nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
 }
 
-/* Copies [offset, offset + len) of a span's stream. */
+/* Copies [offset, offset + len) of a span's frames' stream. */
 static void copy_stream(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
 {
     uint32_t segment_bytes = stack->image->header->segment_bytes;
@@ -170,11 +132,10 @@ static void copy_stream(struct stack *stack, const struct tcp_span *span, uint64
         memcpy(dst + done, resident_payload(stack, frame_index) + within, part);
         done += part;
     }
-    if (offset < segment_bytes) {
+    if (offset < segment_bytes && has_moving_fields(stack, span, span->first_frame)) {
         struct moving_fields fields;
         moving_fields_of(stack, span, &fields);
-        overlay(dst, offset, len, fields.date, span->date_offset, SSI_DATE_BYTES);
-        overlay(dst, offset, len, fields.connection, span->connection_offset, SSI_CONNECTION_BYTES);
+        moving_overlay(&fields, dst, offset, len);
     }
 }
 
@@ -185,7 +146,7 @@ static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span
     if (chunk == NMIO_NONE)
         return false;
     uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    copy_stream(stack, span, out->position - span->start, payload, out->payload_bytes);
+    copy_stream(stack, span, stream_offset(span, out->position), payload, out->payload_bytes);
     out->payload_sum = checksum_sum(payload, out->payload_bytes);
     uint8_t *head = write_headers(stack, tcb, payload, out);
     append(stack, tcb, head, (uint32_t)(payload - head) + out->payload_bytes, chunk, out);
@@ -198,14 +159,14 @@ static bool add_piece(struct stack *stack, const struct tcp_span *span, uint32_t
                       uint32_t bytes)
 {
     struct nmio_piece piece = {resident_payload(stack, frame_index) + within, bytes, NMIO_NONE};
-    if (has_moving_fields(span, frame_index)) {
+    if (has_moving_fields(stack, span, frame_index)) {
         uint32_t chunk = arena_acquire(&stack->arena, frame_index);
         if (chunk == NMIO_NONE)
             return false;
         struct moving_fields fields;
         moving_fields_of(stack, span, &fields);
         uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-        patch_frame(span, &fields, payload);
+        moving_patch(&fields, payload);
         piece = (struct nmio_piece){payload + within, bytes, chunk};
     }
     stack->tx->piece[stack->tx->piece_count++] = piece;
@@ -215,7 +176,7 @@ static bool add_piece(struct stack *stack, const struct tcp_span *span, uint32_t
 static uint32_t pieces_of(const struct stack *stack, const struct tcp_span *span, const struct outgoing *out)
 {
     uint32_t segment_bytes = stack->image->header->segment_bytes;
-    uint64_t offset = out->position - span->start;
+    uint64_t offset = stream_offset(span, out->position);
     return (uint32_t)((offset + out->payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
 }
 
@@ -230,7 +191,7 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
     if (chunk == NMIO_NONE)
         return false;
     uint32_t segment_bytes = stack->image->header->segment_bytes;
-    uint64_t offset = out->position - span->start;
+    uint64_t offset = stream_offset(span, out->position);
     uint32_t first_piece = tx->piece_count;
     for (uint32_t done = 0; done < out->payload_bytes;) {
         uint32_t within = (uint32_t)((offset + done) % segment_bytes);
@@ -283,7 +244,7 @@ static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, cons
     uint64_t bytes = (uint64_t)size * stack->config.gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
     if (stack->config.gather_max == 1 && size == segment_bytes)
-        bytes = segment_bytes - (position - span->start) % segment_bytes;
+        bytes = segment_bytes - stream_offset(span, position) % segment_bytes;
     bytes = bytes < max_bytes ? bytes : max_bytes;
     return (uint32_t)(bytes < span->end - position ? bytes : span->end - position);
 }
@@ -303,7 +264,7 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
     /* Sent again without FIN while that has not been sent yet. */
     if (tcb->fin_queued && end == tcb->snd_end && (position == tcb->snd_nxt || tcb->snd_nxt > tcb->snd_end))
         out.flags |= TCP_FIN;
-    uint64_t offset = position - span->start;
+    uint64_t offset = stream_offset(span, position);
     uint32_t frame_index = span->first_frame + (uint32_t)(offset / segment_bytes);
     bool sent;
     if (stack->config.gather_max > 1)

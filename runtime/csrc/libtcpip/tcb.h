@@ -37,14 +37,16 @@ struct tcp_flow {
     uint32_t zero;      /* so that it is hashed as whole words */
 };
 
-/* A response, or a part of one, in the stream of a connection: [start, end) are the positions of its bytes. All that
+/* A response, or a slice of one, in the stream of a connection: [start, end) are the positions of its bytes. All that
  * is needed to send any of them again, the same. */
 struct tcp_span {
     uint64_t start, end;
-    uint32_t first_frame;
+    uint64_t skip; /* bytes of the response in front of a slice's first; in a slice no field moves */
+    uint64_t range_first, range_last, content_bytes; /* what Content-Range and Content-Length of a 206 or 416 say */
+    uint32_t response;
+    uint32_t first_frame; /* the response's, beside it since every segment needs it */
     uint32_t date_s; /* what Date says, seconds since 1970 */
-    uint16_t date_offset, connection_offset;
-    bool close;      /* Connection: close */
+    bool close; /* Connection: close */
 };
 
 struct tcb {
@@ -52,19 +54,19 @@ struct tcb {
     /* Ethernet, IP and TCP ports as every segment of ours begins; the peer's MAC is the last one seen. */
     uint8_t header[64];
     uint64_t pseudo_sum; /* of addresses and protocol */
-    uint64_t ip_sum;     /* of the IPv4 header's constant part */
-    uint8_t ip_bytes;    /* 20 or 40 */
-    uint8_t state;       /* enum tcp_state */
+    uint64_t ip_sum; /* of the IPv4 header's constant part */
+    uint8_t ip_bytes; /* 20 or 40 */
+    uint8_t state; /* enum tcp_state */
     uint8_t snd_wscale;
     bool timestamps, sack;
-    bool ack_now;     /* the peer is owed an ACK */
-    bool fin_queued;  /* no more will be written: FIN follows snd_end */
+    bool ack_now; /* the peer is owed an ACK */
+    bool fin_queued; /* no more will be written: FIN follows snd_end */
     bool fin_received;
-    bool ready;       /* in the FIFO of those that may have something to send */
+    bool ready; /* in the FIFO of those that may have something to send */
     bool in_recovery; /* until recover is acknowledged */
-    bool in_loss;     /* and it began with a timeout */
-    bool request_begun;  /* the idle deadline is that of a request */
-    uint8_t retries;  /* timeouts since the last progress */
+    bool in_loss; /* and it began with a timeout */
+    bool request_begun; /* the idle deadline is that of a request */
+    uint8_t retries; /* timeouts since the last progress */
     uint8_t dupacks;
     uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
@@ -78,7 +80,7 @@ struct tcb {
     uint32_t last_ack_sent;
 
     uint32_t cwnd, ssthresh; /* bytes */
-    uint64_t recover;        /* recovery ends when this is acknowledged */
+    uint64_t recover; /* recovery ends when this is acknowledged */
     uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
     uint64_t rtt_end; /* the segment being timed ends here; 0: none */
     uint64_t rtt_sent_us;
@@ -87,14 +89,14 @@ struct tcb {
     struct sending rack;
     uint32_t rack_rtt_us, rack_fack;
     uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
-    uint8_t reorder_steps;    /* quarters of the RTT beyond the first that reordering has needed */
-    uint8_t reorder_persist;  /* recoveries until they are forgotten */
+    uint8_t reorder_steps; /* quarters of the RTT beyond the first that reordering has needed */
+    uint8_t reorder_persist; /* recoveries until they are forgotten */
     uint64_t dsack_round_end; /* one step a round trip */
     bool reordering;
     bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
-    uint64_t tlp_end;         /* a probe is out up to here; 0: none */
-    uint8_t timer_kind;       /* enum tcp_timer_kind: what rto_deadline_us stands for */
-    bool undo;                /* the Eifel response is possible */
+    uint64_t tlp_end; /* a probe is out up to here; 0: none */
+    uint8_t timer_kind; /* enum tcp_timer_kind: what rto_deadline_us stands for */
+    bool undo; /* the Eifel response is possible */
     uint32_t undo_cwnd, undo_ssthresh, undo_ts;
     uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
     struct cubic cubic;
@@ -108,7 +110,7 @@ struct tcb {
     uint64_t rto_deadline_us; /* 0: not running */
     uint64_t idle_deadline_us;
     uint64_t pace_at_us; /* nothing is sent before */
-    bool paced;          /* and something waits for that */
+    bool paced; /* and something waits for that */
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
     uint32_t ready_next;

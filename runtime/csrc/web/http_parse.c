@@ -266,8 +266,26 @@ static int content_length_field(struct http_text value, struct http_request *req
 
 /* What has been seen of the fields that may come only once or not together. */
 struct seen {
-    bool host, content_length;
+    bool host, content_length, range;
 };
+
+/* Fields that are kept as they are, by their names in lower case. */
+static const struct {
+    const char *name;
+    size_t offset; /* of its http_text in struct http_request */
+} kept_fields[] = {
+    {"if-none-match", offsetof(struct http_request, if_none_match)},
+    {"if-modified-since", offsetof(struct http_request, if_modified_since)},
+    {"if-range", offsetof(struct http_request, if_range)},
+    {"accept-encoding", offsetof(struct http_request, accept_encoding)},
+};
+
+static void keep_field(struct http_text name, struct http_text value, struct http_request *request)
+{
+    for (size_t i = 0; i < sizeof(kept_fields) / sizeof(kept_fields[0]); i++)
+        if (text_is(name, kept_fields[i].name))
+            memcpy((uint8_t *)request + kept_fields[i].offset, &value, sizeof(value));
+}
 
 static int parse_field(struct http_text name, struct http_text value, struct http_request *request, struct seen *seen)
 {
@@ -286,12 +304,12 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
         request->chunked = true;
     } else if (text_is(name, "expect")) {
         request->expect_continue = true;
-    } else if (text_is(name, "if-none-match")) {
-        request->if_none_match = value;
-    } else if (text_is(name, "if-modified-since")) {
-        request->if_modified_since = value;
-    } else if (text_is(name, "accept-encoding")) {
-        request->accept_encoding = value;
+    } else if (text_is(name, "range")) {
+        /* It is no list: two of them are malformed, which is ignored. */
+        request->range = seen->range ? (struct http_text){NULL, 0} : value;
+        seen->range = true;
+    } else {
+        keep_field(name, value, request);
     }
     return status;
 }
@@ -323,7 +341,7 @@ int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, stru
 {
     /* All but the path, which is as large as the rest is small. */
     memset(request, 0, offsetof(struct http_request, path));
-    struct seen seen = {false, false};
+    struct seen seen = {false, false, false};
     struct http_text line;
     bool request_line = true;
     uint32_t at = 0;
@@ -424,4 +442,70 @@ bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag
             return true;
     }
     return false;
+}
+
+/* Takes digits off the front; what is too large for 64 bits is the largest. False: there are none. */
+static bool take_number(struct http_text *text, uint64_t *number)
+{
+    uint32_t at = 0;
+    uint64_t value = 0;
+    for (; at < text->len_bytes && text->data[at] >= '0' && text->data[at] <= '9'; at++)
+        value = value > (UINT64_MAX - 9) / 10 ? UINT64_MAX : value * 10 + (text->data[at] - '0');
+    text->data += at;
+    text->len_bytes -= at;
+    *number = value;
+    return at > 0;
+}
+
+/* "0-99", "100-" or "-100", RFC 9110 section 14.1.2. 1: satisfiable, 0: not, -1: malformed. */
+static int parse_range(struct http_text spec, uint64_t content_bytes, struct http_range *range)
+{
+    uint64_t first, last;
+    bool from = take_number(&spec, &first);
+    if (spec.len_bytes == 0 || spec.data[0] != '-')
+        return -1;
+    spec.data++;
+    spec.len_bytes--;
+    bool to = take_number(&spec, &last);
+    if (spec.len_bytes != 0 || (!from && !to) || (from && to && last < first))
+        return -1;
+    if (!from) {
+        first = last < content_bytes ? content_bytes - last : 0;
+        first = last > 0 ? first : content_bytes; /* the last none: never satisfiable */
+    }
+    if (!from || !to)
+        last = UINT64_MAX;
+    if (first >= content_bytes)
+        return 0;
+    *range = (struct http_range){first, last < content_bytes ? last : content_bytes - 1};
+    return 1;
+}
+
+int http_ranges(struct http_text field, uint64_t content_bytes, struct http_range *ranges)
+{
+    const uint8_t *equals = memchr(field.data, '=', field.len_bytes);
+    if (equals == NULL || content_bytes == 0)
+        return HTTP_RANGES_IGNORED;
+    struct http_text unit = {field.data, (uint32_t)(equals - field.data)};
+    if (!text_is(unit, "bytes"))
+        return HTTP_RANGES_IGNORED;
+    struct http_text list = {equals + 1, field.len_bytes - unit.len_bytes - 1}, spec;
+    uint64_t left_bytes = content_bytes;
+    bool any = false;
+    int count = 0;
+    while (next_element(&list, &spec)) {
+        struct http_range range;
+        int verdict = parse_range(spec, content_bytes, &range);
+        if (verdict < 0)
+            return HTTP_RANGES_IGNORED;
+        any = true;
+        if (verdict == 0)
+            continue;
+        uint64_t bytes = range.last - range.first + 1;
+        if (count == HTTP_RANGES_MAX || bytes > left_bytes)
+            return HTTP_RANGES_IGNORED;
+        left_bytes -= bytes;
+        ranges[count++] = range;
+    }
+    return any ? count : HTTP_RANGES_IGNORED;
 }

@@ -28,7 +28,7 @@ struct http_request {
     bool expect_continue;
     bool chunked; /* a body in a transfer coding: its end can't be skipped to */
     uint64_t content_length;
-    struct http_text host, if_none_match, if_modified_since, accept_encoding;
+    struct http_text host, if_none_match, if_modified_since, if_range, range, accept_encoding;
     uint32_t path_bytes;
     uint8_t path[HTTP_PATH_BYTES_MAX]; /* decoded, dots resolved, no query */
 };
@@ -42,5 +42,18 @@ void http_accept_encoding(struct http_text field, uint16_t *weights);
 
 /* Does an If-None-Match field hold this entity tag (weak comparison, RFC 9110 section 13.1.2)? */
 bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes);
+
+/* Bytes of a body, both ends included. */
+struct http_range {
+    uint64_t first, last;
+};
+#define HTTP_RANGES_MAX 16
+#define HTTP_RANGES_IGNORED (-1)
+
+/* Reads a Range field (RFC 9110 section 14.2) for a body of content_bytes into ranges[HTTP_RANGES_MAX], those that can
+ * be satisfied, in their order. Returns their number, 0: none can be, or HTTP_RANGES_IGNORED: the whole body is the
+ * answer. That is so for another unit, a malformed field and an empty body, and for requests that cost more than they
+ * save: more than HTTP_RANGES_MAX ranges, or more bytes in them than the body has. */
+int http_ranges(struct http_text field, uint64_t content_bytes, struct http_range *ranges);
 
 #endif

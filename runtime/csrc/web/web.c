@@ -1,4 +1,6 @@
 /* The web: for each request picks one of the answers that were made at build time. */
+#include <string.h>
+
 #include "http_parse.h"
 #include "image/date.h"
 #include "stack_internal.h"
@@ -13,15 +15,42 @@ static void count_status(struct stack *stack, uint32_t status)
     stack->counters[by_class[status / 100 - 2]]++;
 }
 
+/* What is left of a request: its body, and while its answer is longer than the connection's spans, how much of that
+ * has been written. The request's head stays unread until the answer is whole. It is tcb->app. */
+struct progress {
+    uint32_t body_bytes; /* to read and forget */
+    uint32_t step;       /* spans of the answer that have been written */
+};
+_Static_assert(sizeof(struct progress) == sizeof(((struct tcb *)0)->app), "tcb->app is all there is");
+
+static struct progress progress_of(const struct tcb *tcb)
+{
+    struct progress progress;
+    memcpy(&progress, &tcb->app, sizeof(progress));
+    return progress;
+}
+
+static void progress_set(struct tcb *tcb, uint32_t body_bytes, uint32_t step)
+{
+    struct progress progress = {body_bytes, step};
+    memcpy(&tcb->app, &progress, sizeof(progress));
+}
+
+/* A span of a response from its byte skip on. */
+static struct tcp_span span_of(const struct stack *stack, uint32_t response_index, uint64_t skip, bool close)
+{
+    return (struct tcp_span){.skip = skip,
+                             .response = response_index,
+                             .first_frame = stack->image->responses[response_index].first_frame,
+                             .date_s = (uint32_t)stack->wall_s,
+                             .close = close};
+}
+
 /* Queues a response. close: the connection ends with it. */
 static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool close)
 {
     const struct ssi_response *response = &stack->image->responses[response_index];
-    struct tcp_span span = {.first_frame = response->first_frame,
-                            .date_s = (uint32_t)stack->wall_s,
-                            .date_offset = response->date_offset,
-                            .connection_offset = response->connection_offset,
-                            .close = close};
+    struct tcp_span span = span_of(stack, response_index, 0, close);
     count_status(stack, response->status);
     tcpip_write(stack, tcb, &span, response->stream_bytes);
     if (close)
@@ -74,30 +103,205 @@ static bool is_not_modified(const struct stack *stack, const struct ssi_variant 
            variant->last_modified_s <= since;
 }
 
-static void answer(struct stack *stack, struct tcb *tcb, const struct http_request *request)
+/* A date that must be exact: If-Range's. */
+static bool date_is(const struct stack *stack, struct http_text text, int64_t seconds)
+{
+    int64_t date;
+    return date_parse(text.data, text.len_bytes, stack->wall_s, &date) && date == seconds;
+}
+
+/* RFC 9110 section 13.1.5: a strong entity tag, the same byte for byte, or exactly what Last-Modified says. */
+static bool if_range_holds(const struct stack *stack, const struct ssi_variant *variant, struct http_text field)
+{
+    if (field.data == NULL)
+        return true;
+    if (field.len_bytes == variant->etag_bytes &&
+        memcmp(field.data, stack->image->strings + variant->etag_offset, field.len_bytes) == 0)
+        return true;
+    return variant->last_modified_s >= 0 && date_is(stack, field, variant->last_modified_s);
+}
+
+/* The answer to a Range field. */
+struct partial {
+    const struct ssi_variant *variant;
+    uint32_t count;
+    bool close;
+    struct http_range ranges[HTTP_RANGES_MAX];
+};
+
+static uint64_t stream_bytes(const struct stack *stack, uint32_t response_index)
+{
+    return stack->image->responses[response_index].stream_bytes;
+}
+
+/* Head or part header: what its moving fields say. */
+static void say_range(struct tcp_span *span, struct http_range range, uint64_t content_bytes)
+{
+    span->range_first = range.first;
+    span->range_last = range.last;
+    span->content_bytes = content_bytes;
+}
+
+/* The slice of the body that a range is. */
+static uint64_t body_span(const struct stack *stack, const struct partial *p, struct http_range range,
+                          struct tcp_span *span)
+{
+    uint32_t head_bytes = stack->image->responses[p->variant->get_response].head_bytes;
+    *span = span_of(stack, p->variant->get_response, head_bytes + range.first, p->close);
+    return range.last - range.first + 1;
+}
+
+/* One range: head, slice. Returns the span's bytes; 0: there is no such step. */
+static uint64_t single_span(const struct stack *stack, const struct partial *p, uint32_t step, struct tcp_span *span)
+{
+    if (step == 1)
+        return body_span(stack, p, p->ranges[0], span);
+    if (step > 1)
+        return 0;
+    *span = span_of(stack, p->variant->partial_response, 0, p->close);
+    say_range(span, p->ranges[0], p->variant->content_bytes);
+    return stream_bytes(stack, p->variant->partial_response);
+}
+
+static uint64_t multipart_bytes(const struct stack *stack, const struct partial *p)
+{
+    uint64_t bytes = stream_bytes(stack, stack->image->header->multipart_end_response);
+    for (uint32_t i = 0; i < p->count; i++)
+        bytes += stream_bytes(stack, p->variant->part_response) + p->ranges[i].last - p->ranges[i].first + 1;
+    return bytes;
+}
+
+/* Several, RFC 9110 section 14.6: the head up to what is swapped, its Content-Type, the rest of the head, then for each
+ * range its header and slice, and the closing delimiter. */
+static uint64_t multipart_span(const struct stack *stack, const struct partial *p, uint32_t step,
+                               struct tcp_span *span)
+{
+    const struct ssi_header *header = stack->image->header;
+    const struct ssi_variant *variant = p->variant;
+    uint32_t behind_swap = variant->swap_offset + variant->swap_bytes;
+    uint32_t part = (step - 3) / 2;
+    if (step == 0) {
+        *span = span_of(stack, variant->partial_response, 0, p->close);
+        say_range(span, (struct http_range){0, multipart_bytes(stack, p) - 1}, variant->content_bytes);
+        return variant->swap_offset;
+    }
+    if (step == 1) {
+        *span = span_of(stack, header->multipart_type_response, 0, p->close);
+        return stream_bytes(stack, header->multipart_type_response);
+    }
+    if (step == 2) {
+        *span = span_of(stack, variant->partial_response, behind_swap, p->close);
+        return stream_bytes(stack, variant->partial_response) - behind_swap;
+    }
+    if (part < p->count && (step - 3) % 2 == 0) {
+        *span = span_of(stack, variant->part_response, 0, p->close);
+        say_range(span, p->ranges[part], variant->content_bytes);
+        return stream_bytes(stack, variant->part_response);
+    }
+    if (part < p->count)
+        return body_span(stack, p, p->ranges[part], span);
+    *span = span_of(stack, header->multipart_end_response, 0, p->close);
+    return step == 3 + 2 * p->count ? stream_bytes(stack, header->multipart_end_response) : 0;
+}
+
+/* Writes as many spans of a 206 as there is room for. False: more is to be written. */
+static bool write_partial(struct stack *stack, struct tcb *tcb, const struct partial *p)
+{
+    uint32_t step = progress_of(tcb).step;
+    if (step == 0)
+        count_status(stack, 206);
+    for (;;) {
+        struct tcp_span span;
+        uint64_t bytes = p->count == 1 ? single_span(stack, p, step, &span) : multipart_span(stack, p, step, &span);
+        if (bytes == 0)
+            break;
+        if (!tcpip_can_write(tcb)) {
+            progress_set(tcb, 0, step);
+            return false;
+        }
+        tcpip_write(stack, tcb, &span, bytes);
+        step++;
+    }
+    progress_set(tcb, 0, 0);
+    if (p->close || stack->draining)
+        tcpip_finish(stack, tcb);
+    return true;
+}
+
+/* RFC 9110 section 15.5.17: the site's 416 says how long the body is. */
+static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, const struct ssi_variant *variant, bool close)
+{
+    const struct ssi_error *error = stack->errors[416];
+    if (error == NULL) {
+        tcpip_finish(stack, tcb);
+        return;
+    }
+    struct tcp_span span = span_of(stack, error->get_response, 0, close);
+    say_range(&span, (struct http_range){1, 0}, variant->content_bytes);
+    count_status(stack, 416);
+    tcpip_write(stack, tcb, &span, stream_bytes(stack, error->get_response));
+    if (close)
+        tcpip_finish(stack, tcb);
+}
+
+enum outcome {
+    OUTCOME_WHOLE, /* written */
+    OUTCOME_BEGUN, /* more is to be written when a span is free */
+    OUTCOME_NONE, /* nothing is written */
+};
+
+/* RFC 9110 section 14.2. The conditions have been looked at when the answer was begun: a second later they might come
+ * out differently. */
+static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb, const struct http_request *request,
+                                  const struct ssi_variant *variant)
+{
+    struct partial p = {.variant = variant, .close = request->close};
+    bool begun = progress_of(tcb).step > 0;
+    if (request->method != HTTP_GET || request->range.data == NULL || variant->partial_response == SSI_NONE)
+        return OUTCOME_NONE;
+    if (!begun && !if_range_holds(stack, variant, request->if_range))
+        return OUTCOME_NONE;
+    int count = http_ranges(request->range, variant->content_bytes, p.ranges);
+    if (count == HTTP_RANGES_IGNORED || (count > 1 && variant->part_response == SSI_NONE))
+        return OUTCOME_NONE;
+    if (count == 0) {
+        write_unsatisfiable(stack, tcb, variant, request->close);
+        return OUTCOME_WHOLE;
+    }
+    p.count = (uint32_t)count;
+    return write_partial(stack, tcb, &p) ? OUTCOME_WHOLE : OUTCOME_BEGUN;
+}
+
+/* False: more of the answer is to be written when a span is free. */
+static bool answer(struct stack *stack, struct tcb *tcb, const struct http_request *request)
 {
     bool head = request->method == HTTP_HEAD;
     if (request->method == HTTP_OTHER || request->method == HTTP_UNKNOWN) {
         write_error(stack, tcb, request->method == HTTP_OTHER ? 405 : 501, false, request->close);
-        return;
+        return true;
     }
     const struct ssi_route *route = image_route_find(stack->image, request->path, request->path_bytes);
     if (route == NULL) {
         write_error(stack, tcb, 404, head, request->close);
-        return;
+        return true;
     }
     const struct ssi_variant *variant = choose_variant(stack, route, request->accept_encoding);
-    uint32_t response = head ? variant->head_response : variant->get_response;
-    if (is_not_modified(stack, variant, request))
-        response = variant->not_modified_response;
-    web_write(stack, tcb, response, request->close);
+    if (progress_of(tcb).step == 0 && is_not_modified(stack, variant, request)) {
+        web_write(stack, tcb, variant->not_modified_response, request->close);
+        return true;
+    }
+    enum outcome outcome = answer_ranges(stack, tcb, request, variant);
+    if (outcome == OUTCOME_NONE)
+        web_write(stack, tcb, head ? variant->head_response : variant->get_response, request->close);
+    return outcome != OUTCOME_BEGUN;
 }
 
-/* Bytes of a body, read and forgotten. tcb->app counts what is left of it. */
+/* Bytes of a body, read and forgotten. */
 static uint32_t drain(struct tcb *tcb, uint32_t len_bytes)
 {
-    uint32_t taken = tcb->app < len_bytes ? (uint32_t)tcb->app : len_bytes;
-    tcb->app -= taken;
+    struct progress progress = progress_of(tcb);
+    uint32_t taken = progress.body_bytes < len_bytes ? progress.body_bytes : len_bytes;
+    progress_set(tcb, progress.body_bytes - taken, progress.step);
     return taken;
 }
 
@@ -109,19 +313,22 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
         int status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, &request);
         if (status == HTTP_PARTIAL)
             break;
-        COUNT(stack, http_requests);
+        bool begun = progress_of(tcb).step > 0;
+        if (!begun)
+            COUNT(stack, http_requests);
         if (status < 0) {
             COUNT(stack, http_bad_requests);
             write_error(stack, tcb, (uint32_t)-status, request.method == HTTP_HEAD, true);
             break;
         }
-        taken += (uint32_t)status;
         /* A body whose end we would have to wait for, or don't know, is not read: the answer says close. */
         if (request.chunked || request.content_length > DRAIN_BYTES_MAX ||
             (request.expect_continue && request.content_length > 0))
             request.close = true;
-        tcb->app = request.content_length;
-        answer(stack, tcb, &request);
+        if (!answer(stack, tcb, &request))
+            break;
+        taken += (uint32_t)status;
+        progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length, 0);
         taken += drain(tcb, len_bytes - taken);
     }
     return taken;
@@ -129,8 +336,13 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
 
 static void web_timeout(struct stack *stack, struct tcb *tcb, bool request_begun)
 {
-    if (request_begun && tcpip_can_write(tcb))
+    if (request_begun && tcpip_can_write(tcb) && progress_of(tcb).step == 0)
         write_error(stack, tcb, 408, false, true);
 }
 
-const struct stack_app web_app = {.receive = web_recv, .timeout = web_timeout};
+static bool web_is_writing(const struct tcb *tcb)
+{
+    return progress_of(tcb).step > 0;
+}
+
+const struct stack_app web_app = {.receive = web_recv, .timeout = web_timeout, .is_writing = web_is_writing};

@@ -1,0 +1,122 @@
+#include "moving.h"
+
+#include "checksum.h"
+#include "image/date.h"
+#include "stack_internal.h"
+
+/* All of these stop at end: an image may say a width that is too small for its numbers. */
+static uint8_t *put_number(uint8_t *at, const uint8_t *end, uint64_t number)
+{
+    uint8_t digits[20];
+    uint32_t count = 0;
+    do {
+        digits[count++] = (uint8_t)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    while (count > 0 && at < end)
+        *at++ = digits[--count];
+    return at;
+}
+
+static uint8_t *put_text(uint8_t *at, const uint8_t *end, const char *text)
+{
+    while (*text != '\0' && at < end)
+        *at++ = (uint8_t)*text++;
+    return at;
+}
+
+static void pad(uint8_t *at, const uint8_t *end)
+{
+    while (at < end)
+        *at++ = ' ';
+}
+
+/* Content-Range, RFC 9110 section 14.4; of a 416 with an asterisk. */
+static void put_range(uint8_t *at, uint32_t len_bytes, const struct tcp_span *span)
+{
+    const uint8_t *end = at + len_bytes;
+    at = put_text(at, end, "bytes ");
+    if (span->range_first > span->range_last) {
+        at = put_text(at, end, "*");
+    } else {
+        at = put_number(at, end, span->range_first);
+        at = put_text(at, end, "-");
+        at = put_number(at, end, span->range_last);
+    }
+    at = put_text(at, end, "/");
+    pad(put_number(at, end, span->content_bytes), end);
+}
+
+static uint16_t sum_at(const uint8_t *text, uint32_t len_bytes, uint32_t offset)
+{
+    return checksum_at(checksum_sum(text, len_bytes), offset);
+}
+
+/* The two that only a 206 or 416 has. */
+static void range_fields_of(const struct tcp_span *span, struct moving_fields *fields)
+{
+    const struct ssi_response *response = fields->response;
+    if (response->length_offset != 0) {
+        const uint8_t *end = fields->length_text + response->length_bytes;
+        pad(put_number(fields->length_text, end, span->range_last - span->range_first + 1), end);
+        fields->sum += sum_at(fields->length_text, response->length_bytes, response->length_offset);
+    }
+    if (response->range_offset != 0) {
+        put_range(fields->range_text, response->range_bytes, span);
+        fields->sum += sum_at(fields->range_text, response->range_bytes, response->range_offset);
+    }
+}
+
+void moving_fields_of(struct stack *stack, const struct tcp_span *span, struct moving_fields *fields)
+{
+    static const uint8_t keep_alive[SSI_CONNECTION_BYTES] = "keep-alive";
+    static const uint8_t close[SSI_CONNECTION_BYTES] = "close     ";
+    const struct ssi_response *response = &stack->image->responses[span->response];
+    fields->response = response;
+    fields->connection = span->close ? close : keep_alive;
+    fields->sum = 0;
+    if (response->connection_offset != 0)
+        fields->sum += sum_at(fields->connection, SSI_CONNECTION_BYTES, response->connection_offset);
+    if ((response->length_offset | response->range_offset) != 0)
+        range_fields_of(span, fields);
+    if (response->date_offset == 0)
+        return;
+    fields->date = stack->date_text;
+    uint64_t date_sum = stack->date_sum;
+    if ((int64_t)span->date_s != stack->date_s) {
+        date_format(span->date_s, fields->date_text);
+        fields->date = fields->date_text;
+        date_sum = checksum_sum(fields->date_text, SSI_DATE_BYTES);
+    }
+    fields->sum += checksum_at(date_sum, response->date_offset);
+}
+
+void moving_patch(const struct moving_fields *fields, uint8_t *payload)
+{
+    const struct ssi_response *response = fields->response;
+    if (response->connection_offset != 0)
+        memcpy(payload + response->connection_offset, fields->connection, SSI_CONNECTION_BYTES);
+    if (response->date_offset != 0)
+        memcpy(payload + response->date_offset, fields->date, SSI_DATE_BYTES);
+    if (response->length_offset != 0)
+        memcpy(payload + response->length_offset, fields->length_text, response->length_bytes);
+    if (response->range_offset != 0)
+        memcpy(payload + response->range_offset, fields->range_text, response->range_bytes);
+}
+
+static void overlay(uint8_t *dst, uint64_t offset, uint32_t len, const uint8_t *field, uint32_t at, uint32_t bytes)
+{
+    uint64_t from = at > offset ? at : offset;
+    uint64_t to = at + bytes < offset + len ? at + bytes : offset + len;
+    if (at != 0 && from < to)
+        memcpy(dst + (from - offset), field + (from - at), to - from);
+}
+
+void moving_overlay(const struct moving_fields *fields, uint8_t *dst, uint64_t offset, uint32_t len_bytes)
+{
+    const struct ssi_response *response = fields->response;
+    overlay(dst, offset, len_bytes, fields->date, response->date_offset, SSI_DATE_BYTES);
+    overlay(dst, offset, len_bytes, fields->connection, response->connection_offset, SSI_CONNECTION_BYTES);
+    overlay(dst, offset, len_bytes, fields->length_text, response->length_offset, response->length_bytes);
+    overlay(dst, offset, len_bytes, fields->range_text, response->range_offset, response->range_bytes);
+}
