@@ -18,7 +18,7 @@ LENGTH_OFFSET = CONNECTION_OFFSET + 10 + 2 + 16  # Content-Length of a 206, LENG
 LENGTH_BYTES = 13
 RANGE_OFFSET = LENGTH_OFFSET + LENGTH_BYTES + 2 + 15  # Content-Range, RANGE_BYTES wide
 RANGE_BYTES = 41
-ERRORS = (400, 404, 405, 408, 414, 416, 431, 501, 505)
+ERRORS = (204, 400, 404, 405, 406, 408, 412, 414, 416, 417, 431, 501, 505)
 BOUNDARY = b"models"
 NONE = 0xFFFFFFFF
 Fields = tuple[tuple[int, int], ...]  # date, connection, length and range: offset and bytes; offset 0: none
@@ -69,10 +69,11 @@ class ModelImage:
             if status == 416:
                 self.add_unsatisfiable()
                 continue
-            body = b"<p>%d</p>\n" % status
-            allow = b"Allow: GET, HEAD\r\n" if status == 405 else b""
-            get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, len(body))
-            head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, len(body))
+            body = b"" if status == 204 else b"<p>%d</p>\n" % status
+            length = None if status == 204 else len(body)
+            allow = b"Allow: GET, HEAD, OPTIONS\r\n" if status in (204, 405) else b""
+            get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, length)
+            head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, length)
             self.tables["errors"].append(struct.pack("<III", status, get, head))
         kind = self.add_still(206, b"Content-Type: multipart/byteranges; boundary=" + BOUNDARY + b"\r\n")
         end = self.add_still(206, b"\r\n--" + BOUNDARY + b"--\r\n")
@@ -112,13 +113,15 @@ class ModelImage:
             etag = page.etag(body)
             names = {1: b"gzip", 2: b"br", 3: b"zstd"}
             more = b"ETag: " + etag + b"\r\n" + page.headers
+            more += b"Vary: Accept-Encoding\r\n" if len(bodies) > 1 else b""
             if encoding:
                 more += b"Content-Encoding: " + names[encoding] + b"\r\n"
             get = self.add_response(200, body, more, len(body))
             if not encoding:
                 self.gets[path.decode()] = get
             head = self.add_response(200, b"", more, len(body))
-            unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n", None)
+            vary = b"Vary: Accept-Encoding\r\n" if len(bodies) > 1 else b""
+            unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n" + vary, None)
             partial, swap_offset, swap_bytes = self.add_partial(more)
             row = struct.pack(
                 "<10IqQ",

@@ -27,6 +27,7 @@ FIELD_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?\Z")  # RFC 
 MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.+)?\Z")
 
 Encoding = Literal["br", "gzip", "zstd"]
+ErrorStatus = Literal[400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505]
 
 
 def _mount(path: str) -> str:
@@ -107,7 +108,7 @@ class Manifest(Model):
         {}, description="Media types by extension: {'.foo': 'application/x-foo'}."
     )
     encodings: Encodings = Field(Encodings(), description="Content codings.")
-    error_pages: dict[Literal[400, 404, 405, 408, 414, 416, 431, 501, 503, 505], str] = Field(
+    error_pages: dict[ErrorStatus, str] = Field(
         {}, description="Files sent as the body of an error, relative to the manifest."
     )
     headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(

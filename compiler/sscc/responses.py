@@ -18,7 +18,8 @@ from .manifest import Manifest
 EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be
 KEEP_ALIVE = "keep-alive"
 ENCODINGS = {"gzip": lib.SSI_ENCODING_GZIP, "br": lib.SSI_ENCODING_BR, "zstd": lib.SSI_ENCODING_ZSTD}
-ERROR_STATUSES = (400, 404, 405, 408, 414, 416, 431, 501, 503, 505)
+ERROR_STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)
+ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # Digits of the sizes that part headers have room for: in steps, so that most files of a type share one.
 PART_DIGITS = (6, 9, 12, 20)
 PARTS_MAX = int(lib.HTTP_RANGES_MAX)
@@ -270,13 +271,21 @@ def _page(title: str, text: str) -> bytes:
     ).encode()
 
 
+ERROR_FIELDS = {
+    405: [ALLOW],
+    406: [("Vary", "Accept-Encoding")],
+}
 ERROR_TEXTS = {
     400: "The request is not well-formed HTTP.",
     404: "There is nothing here under this address.",
     405: "Only GET and HEAD are answered here.",
+    406: "There is no variant of this file in an encoding that would be accepted.",
     408: "The request took too long to arrive.",
+    412: "The file is not the one that the request is about.",
     414: "The address is too long.",
     416: "The ranges that were asked for are not in this file.",
+    417: "The request expects what is not done here.",
+    421: "The request is for another server.",
     431: "The request has too many header fields.",
     501: "The request's method is not known.",
     503: "Not available at the moment.",
@@ -319,8 +328,9 @@ def routes(manifest: Manifest, sources: list[Source], multipart: Multipart) -> l
 
 
 def error_pages(manifest: Manifest, pages: dict[int, bytes]) -> list[ErrorPage]:
-    """The answers that no route decides. pages: bodies that the manifest gives."""
-    made = []
+    """The answers that no route decides, and OPTIONS'. pages: bodies that the manifest gives."""
+    options = _response(manifest, 204, [ALLOW])  # no Content-Length, RFC 9110 section 8.6
+    made = [ErrorPage(204, options, options)]
     for status in ERROR_STATUSES:
         body = pages.get(status) or _page(f"{status} {_phrase(status)}", ERROR_TEXTS[status])
         head = _begin(status)
@@ -328,7 +338,6 @@ def error_pages(manifest: Manifest, pages: dict[int, bytes]) -> list[ErrorPage]:
             head.move("range", "Content-Range", "bytes */0".ljust(len("bytes */") + PART_DIGITS[-1]))
         head.add([*_server(manifest), ("Content-Type", "text/html; charset=utf-8")])
         head.add([("Content-Length", str(len(body)))])
-        if status == 405:
-            head.add([("Allow", "GET, HEAD")])
+        head.add(ERROR_FIELDS.get(status, []))
         made.append(ErrorPage(status, head.response(status, body), head.response(status)))
     return made

@@ -47,7 +47,9 @@ static int parse(const uint8_t *data, size_t size, struct http_request *request)
         if (request->accept_encoding.data != NULL)
             http_accept_encoding(request->accept_encoding, weights);
         if (request->if_none_match.data != NULL)
-            http_etag_listed(request->if_none_match, (const uint8_t *)"\"tag\"", 5);
+            http_etag_listed(request->if_none_match, (const uint8_t *)"\"tag\"", 5, false);
+        if (request->if_match.data != NULL)
+            http_etag_listed(request->if_match, (const uint8_t *)"\"tag\"", 5, true);
         if (request->range.data != NULL)
             check_ranges(request->range);
     }

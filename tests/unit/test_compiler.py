@@ -167,6 +167,9 @@ def test_variants(site: Path, tmp_path: Path) -> None:
     assert len({variant["etag"] for variant in variants}) == 4
     for variant in variants:
         assert "\r\nVary: Accept-Encoding\r\n" in variant["head"]
+        assert "\r\nVary: Accept-Encoding\r\n" in variant["partial_head"]
+        coding = "Content-Encoding: " + variant["encoding"] + "\r\n"
+        assert (coding in variant["partial_head"]) == (variant["encoding"] != "identity")
     sizes = {variant["encoding"]: variant["bytes"] for variant in variants}
     assert sizes["gzip"] == len(gzip.compress(text, mtime=0))
     assert sizes["br"] == len(brotli.compress(text))
@@ -291,6 +294,61 @@ def test_equal_files_share_frames(tmp_path: Path) -> None:
     done = json.loads(sscc("build", folder, "-o", tmp_path / "x.img", "--json").stdout)
     assert done["shared_frames"] >= 2 * 70
     assert done["routes"] == 3
+
+
+def test_the_head_of_a_206_is_the_200_s_with_its_range(image: Path) -> None:
+    """RFC 9110 section 15.3.7; the fields that move are as wide as the largest numbers of the file."""
+    for route in inspect(image)["routes_list"]:
+        for variant in route["variants"]:
+            if variant["status"] != 200:
+                assert variant["partial_head"] is None
+                continue
+            size = variant["bytes"]
+            heads = [variant[name].removesuffix("\r\n\r\n").split("\r\n") for name in ("head", "partial_head")]
+            assert heads[1].pop(0) == "HTTP/1.1 206 Partial Content"
+            assert heads[0].pop(0) == "HTTP/1.1 200 OK"
+            fields = [{line.split(":")[0]: line.split(":", 1)[1] for line in lines} for lines in heads]
+            assert len(fields[1].pop("Content-Range").lstrip()) == len("bytes -/") + 3 * len(str(size))
+            assert len(fields[1]["Content-Length"].lstrip()) >= len(str(size + 16 * len(variant["part_head"])))
+            assert "Accept-Ranges" in fields[0]
+            stripped = [{name: value.strip() for name, value in each.items()} for each in fields]
+            assert stripped[0] == stripped[1]
+
+
+def test_part_headers_are_shared(tmp_path: Path) -> None:
+    """One for each media type and class of sizes, whatever the number of files."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number}.txt").write_text(str(number) * (number + 1))
+        (folder / f"{number}.css").write_text(str(number) * (number + 1))
+    sscc("build", folder, "-o", tmp_path / "x.img")
+    image = Image.read(tmp_path / "x.img").image
+    parts = {image.variants[i].part_response for i in range(image.header.variant_count)}
+    assert len(parts) == 2
+
+
+STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)
+
+
+def test_every_error_has_a_page(site: Path, tmp_path: Path) -> None:
+    """With and without a body for HEAD; each page can be the manifest's."""
+    for status in STATUSES:
+        (tmp_path / f"{status}.html").write_text(f"<h1>page {status}</h1>")
+    pages = ", ".join(f"{status}: {status}.html" for status in STATUSES)
+    sscc("build", manifest(tmp_path, f"version: 1\nroot: site\nerror_pages: {{{pages}}}\n"), "-o", tmp_path / "x.img")
+    image = Image.read(tmp_path / "x.img")
+    errors = image.image.errors[0 : image.header.error_count]
+    assert sorted(error.status for error in errors) == [204, *STATUSES]
+    for error in errors:
+        get, head = (image.image.responses[index] for index in (error.get_response, error.head_response))
+        slot = image.image.frames[get.first_frame].slot * image.header.slot_bytes + 128
+        stream = image.data["slots"][slot : slot + get.stream_bytes]
+        assert (get.status, head.status, head.stream_bytes) == (error.status, error.status, head.head_bytes)
+        assert stream.startswith(b"HTTP/1.1 %d " % error.status)
+        assert stream[get.head_bytes :] == (b"" if error.status == 204 else b"<h1>page %d</h1>" % error.status)
+        assert (b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in stream) == (error.status in (204, 405))
+    assert b"HTTP/1.1 414 URI Too Long\r\n" in image.data["slots"]
 
 
 def test_schema_is_one(tmp_path: Path) -> None:

@@ -185,4 +185,37 @@ def test_accept_encoding(field: bytes | None, weights: list[int]) -> None:
 def test_if_none_match(field: bytes, found: bool) -> None:
     data = ffi.new("uint8_t[]", field)
     value = ffi.new("struct http_text *", {"data": data, "len_bytes": len(field)})
-    assert lib.http_etag_listed(value[0], ffi.new("uint8_t[]", b'"a"'), 3) == found
+    assert lib.http_etag_listed(value[0], ffi.new("uint8_t[]", b'"a"'), 3, False) == found
+    strong = found and not field.startswith(b"W/")  # RFC 9110 section 13.1.1
+    assert lib.http_etag_listed(value[0], ffi.new("uint8_t[]", b'"a"'), 3, True) == strong
+
+
+def test_absolute_form_names_the_host() -> None:
+    """RFC 9112 section 3.2.2: it goes before Host."""
+    _, (request, _buffer) = parse(b"GET http://b:8080/x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert text(request.host) == b"b:8080"
+
+
+@pytest.mark.parametrize(
+    ("field", "size", "ranges"),
+    [
+        (b"bytes=0-0", 1, [(0, 0)]),
+        (b"bytes=0-0,-1", 10, [(0, 0), (9, 9)]),
+        (b"bytes=0-4,5-9", 10, [(0, 4), (5, 9)]),
+        (b"bytes=0-5,5-9", 10, -1),  # more than there is
+        (b"bytes=10-", 10, []),
+        (b"bytes=-0", 10, []),
+        (b"bytes=0-", 0, -1),
+        (b"bytes=18446744073709551615-", 10, []),
+        (b"bytes=18446744073709551616-18446744073709551617", 10, []),
+        (b"bytes=0-,x", 10, -1),
+        (b"", 10, -1),
+    ],
+)
+def test_ranges(field: bytes, size: int, ranges: list[tuple[int, int]] | int) -> None:
+    data = ffi.new("uint8_t[]", len(field))
+    ffi.memmove(data, field, len(field))
+    value = ffi.new("struct http_text *", {"data": data, "len_bytes": len(field)})
+    out = ffi.new("struct http_range[]", lib.HTTP_RANGES_MAX)
+    count = lib.http_ranges(value[0], size, out)
+    assert (count if count < 0 else [(one.first, one.last) for one in out[0:count]]) == ranges

@@ -69,7 +69,7 @@ def test_paths(image: Image) -> None:
 
 def test_methods(image: Image) -> None:
     status, fields, _ = one(image, b"POST /a" + HTTP + b"Content-Length: 0\r\n\r\n")
-    assert (status, fields["Allow"]) == (405, "GET, HEAD")
+    assert (status, fields["Allow"]) == (405, "GET, HEAD, OPTIONS")
     assert one(image, b"BREW /a" + HTTP + b"\r\n")[0] == 501
 
 
@@ -84,6 +84,102 @@ def test_conditions(image: Image, model: ModelImage) -> None:
     assert one(image, b"GET /a" + HTTP + before)[0] == 200
     # If-None-Match wins, RFC 9110 section 13.2.2.
     assert one(image, b"GET /a" + HTTP + b'If-None-Match: "x"\r\n' + since)[0] == 200
+
+
+def test_options(image: Image) -> None:
+    """RFC 9110 section 9.3.7, of the server and of an address."""
+    for target in (b"*", b"/a", b"http://a/a", b"/none"):
+        status, fields, body = one(image, b"OPTIONS " + target + HTTP + b"\r\n")
+        assert (status, fields["Allow"], body) == (204, "GET, HEAD, OPTIONS", b"")
+        assert "Content-Length" not in fields  # RFC 9110 section 8.6
+    assert one(image, b"GET *" + HTTP + b"\r\n")[0] == 400
+    assert one(image, b"POST *" + HTTP + b"\r\n")[0] == 400
+
+
+EARLIER, SAME, LATER = "Sun, 06 Nov 1994 08:49:26 GMT", "Sun, 06 Nov 1994 08:49:27 GMT", WALL_TEXT.decode()
+ETAG = Page(A).etag(A).decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        # If-Match: strong comparison, RFC 9110 section 13.1.1
+        (f"If-Match: {ETAG}", 200),
+        (f'If-Match: "x", {ETAG}', 200),
+        (f"If-Match: W/{ETAG}", 412),
+        ('If-Match: "x"', 412),
+        ("If-Match: *", 200),
+        ("If-Match:", 412),
+        # If-Unmodified-Since, section 13.1.4
+        (f"If-Unmodified-Since: {EARLIER}", 412),
+        (f"If-Unmodified-Since: {SAME}", 200),
+        (f"If-Unmodified-Since: {LATER}", 200),
+        ("If-Unmodified-Since: yesterday", 200),
+        # and If-Match goes before it, section 13.2.2
+        (f"If-Match: {ETAG}\r\nIf-Unmodified-Since: {EARLIER}", 200),
+        (f'If-Match: "x"\r\nIf-Unmodified-Since: {LATER}', 412),
+        # what holds leads on to If-None-Match
+        (f"If-Match: {ETAG}\r\nIf-None-Match: {ETAG}", 304),
+        (f'If-Match: "x"\r\nIf-None-Match: {ETAG}', 412),
+        (f"If-Unmodified-Since: {LATER}\r\nIf-Modified-Since: {LATER}", 304),
+        ("If-None-Match: *", 304),
+        # If-Modified-Since, only without If-None-Match
+        (f"If-Modified-Since: {EARLIER}", 200),
+        (f"If-Modified-Since: {SAME}", 304),
+        (f'If-None-Match: "x"\r\nIf-Modified-Since: {LATER}', 200),
+        ("If-Modified-Since: yesterday", 200),
+        # Range comes last
+        ("If-Match: *\r\nRange: bytes=0-1", 206),
+        ('If-Match: "x"\r\nRange: bytes=0-1', 412),
+        (f"If-Modified-Since: {SAME}\r\nRange: bytes=0-1", 304),
+        (f"If-Modified-Since: {EARLIER}\r\nRange: bytes=0-1\r\nIf-Range: {ETAG}", 206),
+        ('If-None-Match: "x"\r\nRange: bytes=0-1\r\nIf-Range: "x"', 200),
+    ],
+)
+def test_conditions_in_their_order(image: Image, fields: str, status: int) -> None:
+    assert one(image, b"GET /a" + HTTP + fields.encode() + b"\r\n\r\n")[0] == status
+    head = one(image, b"HEAD /a" + HTTP + fields.encode() + b"\r\n\r\n")
+    assert (head[0], head[2]) == (200 if status == 206 else status, b"")
+    assert one(image, b"GET /none" + HTTP + fields.encode() + b"\r\n\r\n")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("accepted", "status"),
+    [("identity;q=0", 406), ("*;q=0", 406), ("identity;q=0, br", 406), ("*;q=0, identity", 200), ("br", 200)],
+)
+def test_no_acceptable_encoding(image: Image, accepted: str, status: int) -> None:
+    """406 only for who refuses the file as it is."""
+    field = f"Accept-Encoding: {accepted}\r\n\r\n".encode()
+    assert one(image, b"GET /a" + HTTP + field)[0] == status
+    assert one(image, b"GET /t" + HTTP + field)[0] == status
+    assert one(image, b"GET /t" + HTTP + b"Accept-Encoding: identity;q=0, gzip\r\n\r\n")[2] == GZIP
+
+
+def test_vary_goes_with_every_variant(image: Image) -> None:
+    etag = Page(TEXT).etag(TEXT)
+    for fields, status in ((b"", 200), (b"Range: bytes=1-2\r\n", 206), (b"Accept-Encoding: gzip\r\n", 200)):
+        got = one(image, b"GET /t" + HTTP + fields + b"\r\n")
+        assert (got[0], got[1]["Vary"]) == (status, "Accept-Encoding")
+    assert one(image, b"GET /t" + HTTP + b"If-None-Match: " + etag + b"\r\n\r\n")[1]["Vary"] == "Accept-Encoding"
+    assert "Vary" not in one(image, b"GET /a" + HTTP + b"\r\n")[1]
+
+
+def test_expectations(image: Image) -> None:
+    """RFC 9110 section 10.1.1"""
+    assert one(image, b"GET /a" + HTTP + b"Expect: 100-Continue\r\n\r\n")[0] == 200
+    status, fields, _ = one(image, b"GET /a" + HTTP + b"Expect: 200-ok\r\n\r\n")
+    assert (status, fields["Connection"]) == (417, "keep-alive")
+    client = ask(image, b"GET /a" + HTTP + b"Expect: x\r\nContent-Length: 5\r\n\r\n")
+    assert split(client.received)[0] == 417
+    assert client.fin
+    client = ask(image, b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\nExpect: x\r\nContent-Length: 1\r\n\r\n")
+    assert client.received == b"" or split(client.received)[0] == 200
+
+
+def test_absolute_form_goes_before_host(image: Image) -> None:
+    """RFC 9112 section 3.2.2; Host must be there all the same."""
+    assert one(image, b"GET http://b/a HTTP/1.1\r\nHost: other\r\n\r\n")[2] == A
+    assert one(image, b"GET http://b/a HTTP/1.1\r\n\r\n")[0] == 400
 
 
 def test_encodings(image: Image) -> None:

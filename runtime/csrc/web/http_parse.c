@@ -147,11 +147,13 @@ static int remove_dot_segments(struct http_request *request)
 
 static enum http_method method_of(struct http_text method)
 {
-    static const char *const known[] = {"POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "TRACE"};
+    static const char *const known[] = {"POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE"};
     if (method.len_bytes == 3 && memcmp(method.data, "GET", 3) == 0)
         return HTTP_GET;
     if (method.len_bytes == 4 && memcmp(method.data, "HEAD", 4) == 0)
         return HTTP_HEAD;
+    if (method.len_bytes == 7 && memcmp(method.data, "OPTIONS", 7) == 0)
+        return HTTP_OPTIONS;
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (method.len_bytes == strlen(known[i]) && memcmp(method.data, known[i], method.len_bytes) == 0)
             return HTTP_OTHER;
@@ -165,7 +167,7 @@ static int origin_form(struct http_text *target, struct http_request *request)
     if (target->data[0] == '/')
         return 0;
     if (target->len_bytes == 1 && target->data[0] == '*')
-        return request->method == HTTP_OTHER ? 0 : -400;
+        return request->method == HTTP_OPTIONS ? 0 : -400; /* asterisk-form, RFC 9112 section 3.2.4 */
     if (request->method == HTTP_OTHER && memchr(target->data, '/', target->len_bytes) == NULL)
         return 0; /* authority-form: CONNECT, refused by its method */
     if (target->len_bytes <= 7 || !text_is((struct http_text){target->data, 7}, scheme))
@@ -250,6 +252,15 @@ static int connection_field(struct http_text value, struct http_request *request
     return 0;
 }
 
+/* RFC 9110 section 10.1.1: of HTTP/1.0 it is not meant. */
+static void expect_field(struct http_text value, struct http_request *request)
+{
+    struct http_text element;
+    request->expect_continue = request->minor_version == 1;
+    while (request->minor_version == 1 && next_element(&value, &element))
+        request->expect_unknown = request->expect_unknown || !text_is(element, "100-continue");
+}
+
 static int content_length_field(struct http_text value, struct http_request *request, bool again)
 {
     uint64_t length = 0;
@@ -274,6 +285,8 @@ static const struct {
     const char *name;
     size_t offset; /* of its http_text in struct http_request */
 } kept_fields[] = {
+    {"if-match", offsetof(struct http_request, if_match)},
+    {"if-unmodified-since", offsetof(struct http_request, if_unmodified_since)},
     {"if-none-match", offsetof(struct http_request, if_none_match)},
     {"if-modified-since", offsetof(struct http_request, if_modified_since)},
     {"if-range", offsetof(struct http_request, if_range)},
@@ -303,7 +316,7 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
     } else if (text_is(name, "transfer-encoding")) {
         request->chunked = true;
     } else if (text_is(name, "expect")) {
-        request->expect_continue = true;
+        expect_field(value, request);
     } else if (text_is(name, "range")) {
         /* It is no list: two of them are malformed, which is ignored. */
         request->range = seen->range ? (struct http_text){NULL, 0} : value;
@@ -428,13 +441,13 @@ void http_accept_encoding(struct http_text field, uint16_t *weights)
     }
 }
 
-bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes)
+bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes, bool strong)
 {
     struct http_text element;
     if (field.len_bytes == 1 && field.data[0] == '*')
         return true;
     while (next_element(&field, &element)) {
-        if (element.len_bytes > 2 && element.data[0] == 'W' && element.data[1] == '/') {
+        if (!strong && element.len_bytes > 2 && element.data[0] == 'W' && element.data[1] == '/') {
             element.data += 2;
             element.len_bytes -= 2;
         }

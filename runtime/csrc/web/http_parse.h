@@ -12,6 +12,7 @@
 enum http_method {
     HTTP_GET = 1,
     HTTP_HEAD,
+    HTTP_OPTIONS,
     HTTP_OTHER,   /* known, but for nothing that we serve */
     HTTP_UNKNOWN, /* not a method that anybody registered */
 };
@@ -25,10 +26,12 @@ struct http_request {
     enum http_method method;
     uint8_t minor_version; /* 0 or 1 */
     bool close;            /* the connection ends with the answer */
-    bool expect_continue;
+    bool expect_continue; /* whoever sends it waits for an answer before the body */
+    bool expect_unknown;  /* something else than 100-continue */
     bool chunked; /* a body in a transfer coding: its end can't be skipped to */
     uint64_t content_length;
-    struct http_text host, if_none_match, if_modified_since, if_range, range, accept_encoding;
+    struct http_text host, if_match, if_unmodified_since, if_none_match, if_modified_since, if_range, range,
+        accept_encoding;
     uint32_t path_bytes;
     uint8_t path[HTTP_PATH_BYTES_MAX]; /* decoded, dots resolved, no query */
 };
@@ -40,8 +43,9 @@ int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, stru
 /* The weight of each encoding, SSI_ENCODING_*, in thousandths; 0: not acceptable. RFC 9110 section 12.5.3. */
 void http_accept_encoding(struct http_text field, uint16_t *weights);
 
-/* Does an If-None-Match field hold this entity tag (weak comparison, RFC 9110 section 13.1.2)? */
-bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes);
+/* Does an If-None-Match field (weak comparison, RFC 9110 section 13.1.2) or an If-Match field (strong, section 13.1.1)
+ * hold this entity tag? */
+bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes, bool strong);
 
 /* Bytes of a body, both ends included. */
 struct http_range {

@@ -68,39 +68,63 @@ static void write_error(struct stack *stack, struct tcb *tcb, uint32_t status, b
 }
 
 /* The acceptable variant of the greatest weight; among equals the first, as the image has them in order of
- * preference. If none is acceptable the unencoded one is sent, RFC 9110 section 12.5.3. */
+ * preference. If none is acceptable the unencoded one is sent, as RFC 9110 section 12.5.3 allows, unless that is refused
+ * by name: then NULL. */
 static const struct ssi_variant *choose_variant(const struct stack *stack, const struct ssi_route *route,
                                                 struct http_text accept_encoding)
 {
     const struct ssi_variant *variants = &stack->image->variants[route->first_variant];
     uint16_t weights[SSI_ENCODING_COUNT];
-    if (route->variant_count == 1)
+    if (route->variant_count == 1 && (accept_encoding.data == NULL || variants->not_modified_response == SSI_NONE))
         return variants;
     http_accept_encoding(accept_encoding, weights);
-    const struct ssi_variant *best = NULL, *identity = variants;
+    const struct ssi_variant *best = NULL;
     for (uint32_t i = 0; i < route->variant_count; i++) {
-        if (variants[i].encoding == SSI_ENCODING_IDENTITY)
-            identity = &variants[i];
         uint16_t weight = weights[variants[i].encoding];
         if (weight > 0 && (best == NULL || weight > weights[best->encoding]))
             best = &variants[i];
     }
-    return best != NULL ? best : identity;
+    if (best == NULL && weights[SSI_ENCODING_IDENTITY] > 0)
+        return variants; /* a route without an unencoded variant */
+    return best;
 }
 
-/* RFC 9110 section 13.2.2, for what GET and HEAD have of it: If-None-Match, or else If-Modified-Since. */
-static bool is_not_modified(const struct stack *stack, const struct ssi_variant *variant,
-                            const struct http_request *request)
+static bool etag_listed(const struct stack *stack, const struct ssi_variant *variant, struct http_text field,
+                        bool strong)
+{
+    return http_etag_listed(field, stack->image->strings + variant->etag_offset, variant->etag_bytes, strong);
+}
+
+/* Has the file changed after a date? otherwise: what to say when the field is to be ignored, being no date (RFC 9110
+ * section 13.1.3) or there being nothing to compare with. */
+static bool modified_after(const struct stack *stack, const struct ssi_variant *variant, struct http_text field,
+                           bool otherwise)
+{
+    int64_t since;
+    if (variant->last_modified_s < 0 || !date_parse(field.data, field.len_bytes, stack->wall_s, &since))
+        return otherwise;
+    return variant->last_modified_s > since;
+}
+
+/* RFC 9110 section 13.2.2 up to its step 4. Returns 304 or 412, or 0: the conditions hold. A redirect has none, section
+ * 13.2.1. */
+static uint32_t failed_condition(const struct stack *stack, const struct ssi_variant *variant,
+                                 const struct http_request *request)
 {
     if (variant->not_modified_response == SSI_NONE)
-        return false;
+        return 0;
+    if (request->if_match.data != NULL) {
+        if (!etag_listed(stack, variant, request->if_match, true))
+            return 412;
+    } else if (request->if_unmodified_since.data != NULL) {
+        if (modified_after(stack, variant, request->if_unmodified_since, false))
+            return 412;
+    }
     if (request->if_none_match.data != NULL)
-        return http_etag_listed(request->if_none_match, stack->image->strings + variant->etag_offset,
-                                variant->etag_bytes);
-    int64_t since;
-    return variant->last_modified_s >= 0 && request->if_modified_since.data != NULL &&
-           date_parse(request->if_modified_since.data, request->if_modified_since.len_bytes, stack->wall_s, &since) &&
-           variant->last_modified_s <= since;
+        return etag_listed(stack, variant, request->if_none_match, false) ? 304 : 0;
+    if (request->if_modified_since.data != NULL && !modified_after(stack, variant, request->if_modified_since, true))
+        return 304;
+    return 0;
 }
 
 /* A date that must be exact: If-Range's. */
@@ -272,21 +296,34 @@ static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb, const st
     return write_partial(stack, tcb, &p) ? OUTCOME_WHOLE : OUTCOME_BEGUN;
 }
 
-/* False: more of the answer is to be written when a span is free. */
-static bool answer(struct stack *stack, struct tcb *tcb, const struct http_request *request)
+/* The status that refuses a request whatever it is for, or 204 for OPTIONS; 0: there is none. */
+static uint32_t status_of_method(const struct http_request *request)
+{
+    if (request->expect_unknown)
+        return 417; /* RFC 9110 section 10.1.1 */
+    switch (request->method) {
+    case HTTP_OPTIONS:
+        return 204;
+    case HTTP_OTHER:
+        return 405;
+    case HTTP_UNKNOWN:
+        return 501;
+    default:
+        return 0;
+    }
+}
+
+/* Of a file: the whole, a part, or why not. False: more of the answer is to be written when a span is free. */
+static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct http_request *request,
+                           const struct ssi_variant *variant)
 {
     bool head = request->method == HTTP_HEAD;
-    if (request->method == HTTP_OTHER || request->method == HTTP_UNKNOWN) {
-        write_error(stack, tcb, request->method == HTTP_OTHER ? 405 : 501, false, request->close);
+    uint32_t failed = progress_of(tcb).step == 0 ? failed_condition(stack, variant, request) : 0;
+    if (failed == 412) {
+        write_error(stack, tcb, 412, head, request->close);
         return true;
     }
-    const struct ssi_route *route = image_route_find(stack->image, request->path, request->path_bytes);
-    if (route == NULL) {
-        write_error(stack, tcb, 404, head, request->close);
-        return true;
-    }
-    const struct ssi_variant *variant = choose_variant(stack, route, request->accept_encoding);
-    if (progress_of(tcb).step == 0 && is_not_modified(stack, variant, request)) {
+    if (failed == 304) {
         web_write(stack, tcb, variant->not_modified_response, request->close);
         return true;
     }
@@ -294,6 +331,24 @@ static bool answer(struct stack *stack, struct tcb *tcb, const struct http_reque
     if (outcome == OUTCOME_NONE)
         web_write(stack, tcb, head ? variant->head_response : variant->get_response, request->close);
     return outcome != OUTCOME_BEGUN;
+}
+
+/* False: more of the answer is to be written when a span is free. */
+static bool answer(struct stack *stack, struct tcb *tcb, const struct http_request *request)
+{
+    bool head = request->method == HTTP_HEAD;
+    uint32_t status = status_of_method(request);
+    const struct ssi_variant *variant = NULL;
+    if (status == 0) {
+        const struct ssi_route *route = image_route_find(stack->image, request->path, request->path_bytes);
+        if (route != NULL)
+            variant = choose_variant(stack, route, request->accept_encoding);
+        status = route == NULL ? 404 : 406;
+    }
+    if (variant != NULL)
+        return answer_variant(stack, tcb, request, variant);
+    write_error(stack, tcb, status, head, request->close);
+    return true;
 }
 
 /* Bytes of a body, read and forgotten. */
