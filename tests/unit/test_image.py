@@ -107,6 +107,57 @@ def test_an_image_that_passes_can_be_served(sections: dict[str, bytes], name: st
     assert served > 0 or name in ("buckets", "header")
 
 
+VARIANT_BYTES, RESPONSE_BYTES = 56, 32
+NONE = 0xFFFFFFFF
+
+
+def changed(sections: dict[str, bytes], name: str, at: int, form: str, value: int) -> Image:
+    data = bytearray(sections[name])
+    struct.pack_into(form, data, at, value)
+    return Image(sections | {name: bytes(data)})
+
+
+@pytest.mark.parametrize(
+    ("member", "form", "value"),
+    [
+        (12, "<I", 1 << 30),  # partial_response
+        (12, "<I", NONE),  # without the head of a 206 there can be no parts
+        (16, "<I", 1 << 30),  # part_response
+        (20, "<I", 0),  # swap_offset: an empty span
+        (20, "<I", 1 << 20),
+        (20, "<I", NONE),
+        (24, "<I", 1 << 20),  # swap_bytes
+        (24, "<I", NONE),
+        (48, "<Q", 1 << 40),  # content_bytes: a slice beyond the body
+    ],
+)
+def test_variants_that_lie_about_ranges_are_refused(
+    sections: dict[str, bytes], member: int, form: str, value: int
+) -> None:
+    for number in (0, 59):
+        assert changed(sections, "variants", number * VARIANT_BYTES + member, form, value).error != 0
+
+
+def test_moving_fields_must_fit(sections: dict[str, bytes]) -> None:
+    """Of the head of a 206: never beyond the head, wider than there is room for, or over another field."""
+    (index,) = struct.unpack_from("<I", sections["variants"], 12)
+    at = index * RESPONSE_BYTES
+    date, connection, length = struct.unpack_from("<HHH", sections["responses"], at + 22)
+    for member, form, value in (
+        (26, "<H", 60000),
+        (26, "<H", date),
+        (26, "<H", connection - 1),
+        (28, "<H", 60000),
+        (28, "<H", length),
+        (30, "<B", 21),
+        (31, "<B", 69),
+    ):
+        assert changed(sections, "responses", at + member, form, value).error != 0, (member, value)
+    # Narrower than its number is no danger: it is cut off.
+    image = changed(sections, "responses", at + 31, "<B", 3)
+    assert image.error == 0
+
+
 def test_truncated_tables_are_refused(sections: dict[str, bytes]) -> None:
     for name, data in sections.items():
         if data:
