@@ -234,7 +234,7 @@ def checked(packet: Packet) -> Packet:
         if layer in again:
             for field in ("chksum", "len", "plen"):
                 if field in again[layer].fields:
-                    del again[layer].fields[field]
+                    again[layer].delfieldval(field)  # which also forgets the bytes it was read from
     assert bytes(Ether(bytes(again))) == bytes(packet)
     return packet
 

@@ -8,6 +8,7 @@ import pytest
 from host import WALL_TEXT, Client, Host, Image, checked
 from model import ModelImage, Page
 from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 BIG = bytes(range(251)) * 400  # 100 kB, of a period that is no power of two
 GET = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -427,3 +428,14 @@ def test_frame_by_frame_ids_and_dont_fragment(image: Image) -> None:
     (packet,) = client.request(GET % b"a")
     assert packet[IP].flags == "DF"
     assert packet[IP].ttl == 64
+
+
+def test_the_judge_of_checksums_can_refuse(image: Image) -> None:
+    """A byte of the payload, of the TCP or of the IP header is wrong: scapy comes to another packet."""
+    client = Client(Host(image))
+    client.connect()
+    good = bytes(client.host.send(client.packet("PA", b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"))[0])
+    checked(Ether(good))
+    for at in (len(good) - 1, 14 + 20 + 4, 14 + 8):
+        with pytest.raises(AssertionError):
+            checked(Ether(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]))
