@@ -33,3 +33,18 @@ def test_what_is_said_to_be_shown_is_there() -> None:
                 assert f"def {name}(" in tests, f"{page.name}: {name}"
             elif name != "x.script":
                 assert (ROOT / "tests" / "scripts" / name).exists() or (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_tests_that_http_md_names_are_there() -> None:
+    text = (ROOT / "docs" / "http.md").read_text()
+    row = 0
+    for row, line in enumerate(re.findall(r"^\| .*\|$", text, re.MULTILINE)[2:], 1):
+        shown = line.split("|")[-2]
+        names = re.findall(r"`((?:\w+\.py)?)(?:::(\w+))?`", shown)
+        assert names, line
+        module = ""
+        for file, function in names:
+            module = file or module
+            source = (ROOT / "tests" / "unit" / module).read_text()
+            assert not function or f"def {function}(" in source, (module, function)
+    assert row > 20
