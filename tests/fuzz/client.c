@@ -146,11 +146,12 @@ static uint32_t put_options(const struct client *client, const struct segment *s
         put32(at + 8, segment->ts_echo);
         at += 12;
     }
-    if (segment->sack_count > 0) {
-        memcpy(at, (const uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * segment->sack_count)}, 4);
+    uint32_t sacks = syn ? 0 : segment->sack_count; /* there is no room for all of it */
+    if (sacks > 0) {
+        memcpy(at, (const uint8_t[]){1, 1, 5, (uint8_t)(2 + 8 * sacks)}, 4);
         at += 4;
     }
-    for (uint32_t i = 0; i < segment->sack_count; i++, at += 8) {
+    for (uint32_t i = 0; i < sacks; i++, at += 8) {
         put32(at, segment->sacks[i].start);
         put32(at + 4, segment->sacks[i].end);
     }

@@ -263,10 +263,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world.host.pacing = (how & 4) != 0;
     host_start(&world.host, &image, (how & 1) != 0 ? NMIO_GATHER_MAX : 1);
     for (uint32_t i = 0; i < CLIENTS; i++) {
+        memset(&world.clients[i], 0, offsetof(struct client, stream)); /* or an input does not run the same again */
         world.clients[i].host = &world.host;
         world.clients[i].port = (uint16_t)(40000 + i);
-        world.clients[i].connected = false;
-        world.clients[i].seq = world.clients[i].loss = 0; /* what else there is, its opening sets */
     }
     size_t steps = size > 0 ? (size - 1) / INSTRUCTION_BYTES : 0;
     for (size_t i = 0; i < steps && i < STEPS_MAX; i++) {
