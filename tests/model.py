@@ -82,7 +82,7 @@ class ModelImage:
         self.place(routes)
         self.sections["header"] = struct.pack(
             "<16IQQ",
-            2,
+            1,
             80,
             self.slot_bytes,
             segment_bytes,

@@ -1,4 +1,4 @@
-/* The packet image, format version 2: the only description of its layout.
+/* The packet image, format version 1: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -43,7 +43,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 2
+#define SSI_VERSION 1
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */

@@ -368,16 +368,17 @@ static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
     scoreboard_sent(tcb, (uint32_t)start, (uint32_t)tcb->snd_nxt, (uint32_t)stack->now_us);
 }
 
-/* Sends lost runs again, as far as cwnd goes. pipe: bytes in flight, kept up. False: space ran out. */
-static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
+/* Sends lost runs again, as far as cwnd goes. False: space ran out. */
+static bool send_lost(struct stack *stack, struct tcb *tcb)
 {
     const struct tcp_run *run;
     uint32_t mss = send_mss(tcb);
     while ((run = scoreboard_lost(tcb)) != NULL) {
         uint64_t start = seq_unwrap(run->start, tcb->snd_una);
         uint32_t bytes = run->end - run->start;
-        uint32_t room = tcb->cwnd > *pipe ? tcb->cwnd - *pipe : 0;
-        if (tcb->tlp_now || *pipe == 0)
+        uint32_t pipe = recovery_pipe(tcb);
+        uint32_t room = tcb->cwnd > pipe ? tcb->cwnd - pipe : 0;
+        if (tcb->tlp_now || pipe == 0)
             room = room > mss ? room : mss;
         if (room < bytes && room < mss)
             return true;
@@ -399,7 +400,6 @@ static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
                 end = start + sent;
         }
         tcb->tlp_now = false;
-        *pipe += (uint32_t)(end - start);
         tcb->prr_out += (uint32_t)(end - start);
         scoreboard_resent(stack, tcb, (uint32_t)start, (uint32_t)end, (uint32_t)stack->now_us);
     }
@@ -407,8 +407,9 @@ static bool send_lost(struct stack *stack, struct tcb *tcb, uint32_t *pipe)
 }
 
 /* How much the windows let go from snd_nxt on. */
-static uint32_t usable_window(const struct tcb *tcb, uint32_t pipe)
+static uint32_t usable_window(const struct tcb *tcb)
 {
+    uint32_t pipe = recovery_pipe(tcb);
     uint32_t flight = tcp_flight(tcb);
     uint32_t congestion = tcb->cwnd > pipe ? tcb->cwnd - pipe : 0;
     uint32_t peer = tcb->snd_wnd > flight ? tcb->snd_wnd - flight : 0;
@@ -418,11 +419,11 @@ static uint32_t usable_window(const struct tcb *tcb, uint32_t pipe)
 }
 
 /* Sends new data. False: space ran out. */
-static bool send_data(struct stack *stack, struct tcb *tcb, uint32_t pipe)
+static bool send_data(struct stack *stack, struct tcb *tcb)
 {
     uint32_t mss = send_mss(tcb);
     while (tcb->snd_nxt < tcb->snd_end) {
-        uint32_t usable = usable_window(tcb, pipe);
+        uint32_t usable = usable_window(tcb);
         uint64_t left = span_at(tcb, tcb->snd_nxt)->end - tcb->snd_nxt;
         /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment (send_mss is no more than half of the largest
          * window), the end, or the only one in flight. */
@@ -441,7 +442,6 @@ static bool send_data(struct stack *stack, struct tcb *tcb, uint32_t pipe)
         pace_spend(stack, tcb, sent);
         advance(stack, tcb, tcb->snd_nxt + sent);
         tcb->tlp_now = false;
-        pipe += sent;
     }
     tcb->tlp_now = false;
     return true;
@@ -470,8 +470,7 @@ bool tcpip_output(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->state == 0)
         return true;
-    uint32_t pipe = recovery_pipe(tcb);
-    bool done = send_lost(stack, tcb, &pipe) && send_data(stack, tcb, pipe) && send_fin(stack, tcb);
+    bool done = send_lost(stack, tcb) && send_data(stack, tcb) && send_fin(stack, tcb);
     if (done && tcb->ack_now) {
         if (stack->tx->space > 0)
             tcp_send_ack(stack, tcb);

@@ -67,8 +67,18 @@ static uint32_t spread_us(const struct tcp_run *run)
     return last_us - first_us;
 }
 
-/* Merges the two neighbours of equal fate that were sent closest together. Where fates alternate all along, a SACK is
- * forgotten: that run is then sent again in vain. */
+/* No two neighbours share a fate. A SACK is forgotten, that of the highest run, as holes low down are what recovery is
+ * about; its bytes share its neighbour's fate, and at worst are sent again in vain. */
+static void merge_unlike(struct tcb *tcb)
+{
+    uint32_t at = tcb->run_count - 2u;
+    while (at > 0 && ((tcb->runs[at].flags | tcb->runs[at + 1].flags) & RUN_SACKED) == 0)
+        at--;
+    tcb->runs[at].flags = (tcb->runs[at].flags | tcb->runs[at + 1].flags) & ~(uint32_t)RUN_SACKED;
+    merge(tcb, at);
+}
+
+/* Merges the two neighbours of equal fate that were sent closest together. */
 static void merge_closest(struct tcb *tcb)
 {
     uint32_t best = UINT32_MAX, best_us = UINT32_MAX;
@@ -79,16 +89,10 @@ static void merge_closest(struct tcb *tcb)
             best_us = us;
         }
     }
-    if (best != UINT32_MAX) {
+    if (best != UINT32_MAX)
         merge(tcb, best);
-        return;
-    }
-    /* The highest: holes low down are what recovery is about. */
-    uint32_t sacked = tcb->run_count - 2u;
-    if ((tcb->runs[sacked].flags & RUN_SACKED) == 0)
-        sacked--;
-    tcb->runs[sacked].flags = tcb->runs[sacked + 1].flags;
-    merge(tcb, sacked);
+    else
+        merge_unlike(tcb);
 }
 
 static void make_room(struct stack *stack, struct tcb *tcb, uint32_t count)
