@@ -15,8 +15,8 @@ from yardstick import Cell, Files, fetch, linux, measure
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "gcc"), pytest.mark.timeout(300)]
 
 SIZES = (0, 1, 1000, 20_000, 150_000, 1_000_000)
-FAIR_LINK = Link(delay_ms=20, rate_mbit=20, queue_bytes=100_000)
-FAIR_SECONDS = 25
+FAIR_LINK = Link(delay_ms=20, jitter_ms=0.4, rate_mbit=20, queue_bytes=100_000)  # jitter: see test_fairness.py
+FAIR_SECONDS = 20
 
 
 def link_of(seed: int) -> Link:
@@ -64,17 +64,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files.make(tmp_path_factory.mktemp("path"), 100 << 20)
 
 
-@pytest.mark.parametrize("rival", ["linux", "ours"])
-def test_a_bottleneck_is_shared(files: Files, rival: str) -> None:
-    """Two flows, one of ours and one of Linux CUBIC or both ours, get between 40 and 60 %."""
+@pytest.mark.parametrize(("options", "least"), [((), 0.33), (("--pacing",), 0.38)], ids=["bursts", "paced"])
+def test_a_bottleneck_is_shared_with_linux(files: Files, options: tuple[str, ...], least: float) -> None:
+    """Two flows of ours and two of Linux CUBIC. Over 20 s luck moves a share by some hundredths, so the margins are
+    wider than the 40 to 60 % that the mean keeps; tests/sim/test_fairness.py is exact."""
     with (
         emulated(FAIR_LINK) as (server, client),
-        ssrun(files.image, server, client, "--iface", "srv0"),
+        ssrun(files.image, server, client, "--iface", "srv0", *options),
         linux(server, files.file, 8080),
     ):
-        shares = fetch(client, [80, 8080 if rival == "linux" else 80], FAIR_SECONDS)
-    assert sum(shares) > 0.85 * FAIR_LINK.rate_mbit
-    assert 0.4 <= shares[0] / sum(shares) <= 0.6, shares
+        got = fetch(client, [80, 8080, 80, 8080], FAIR_SECONDS)
+    share = (got[0] + got[2]) / sum(got)
+    assert sum(got) > 0.85 * FAIR_LINK.rate_mbit
+    assert least <= share <= 1 - least, got
 
 
 def test_goodput_under_loss_is_that_of_linux(files: Files) -> None:
