@@ -26,7 +26,10 @@ SERVER_IP6 = "2001:db8::1"
 CLIENT_IP6 = "2001:db8::2"
 WALL_S = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT
 WALL_TEXT = b"Sun, 06 Nov 1994 08:49:37 GMT"
-SECTIONS = ("header", "strings", "buckets", "routes", "variants", "responses", "errors", "frames", "slots")
+SECTIONS = (
+    *("header", "strings", "hosts", "sites", "buckets", "routes"),
+    *("variants", "responses", "errors", "frames", "slots"),
+)
 
 
 def build(source: Path, image: Path, *options: str) -> Path:

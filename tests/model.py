@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 from ssrun._sandstorm import ffi, lib
 
@@ -18,7 +19,7 @@ LENGTH_OFFSET = CONNECTION_OFFSET + 10 + 2 + 16  # Content-Length of a 206, LENG
 LENGTH_BYTES = 13
 RANGE_OFFSET = LENGTH_OFFSET + LENGTH_BYTES + 2 + 15  # Content-Range, RANGE_BYTES wide
 RANGE_BYTES = 41
-ERRORS = (204, 400, 404, 405, 406, 408, 412, 414, 416, 417, 431, 501, 505)
+ERRORS = (204, 400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 505)
 BOUNDARY = b"models"
 NONE = 0xFFFFFFFF
 Fields = tuple[tuple[int, int], ...]  # date, connection, length and range: offset and bytes; offset 0: none
@@ -43,16 +44,43 @@ class Page:
     last_modified_s: int = 784111777
     encodings: dict[int, bytes] = field(default_factory=dict)
     headers: bytes = b""
+    options: bytes = b""  # header fields of its own answer to OPTIONS
 
     def etag(self, body: bytes) -> bytes:
         return b'"' + hashlib.sha256(body).hexdigest()[:16].encode() + b'"'
 
 
+@dataclass(frozen=True)
+class Route:
+    """A row of the table. A path with an asterisk at its end is a prefix."""
+
+    path: bytes
+    first: int
+    count: int
+    options: int
+    site: int
+    prefix: int
+
+    @property
+    def key(self) -> tuple[Any, int, int, int]:
+        return ffi.from_buffer(self.path), len(self.path), self.site, self.prefix
+
+
 class ModelImage:
-    """Sections as bytes, by name without the prefix."""
+    """Sections as bytes, by name without the prefix.
+
+    pages are those of any host that has no site of its own; none means that there is no such site. The names of a site
+    in sites are parted by spaces. The site that was given first is the first.
+    """
 
     def __init__(
-        self, pages: dict[str, Page], *, segment_bytes: int = 1428, copies: int = 1, mtu: int = 1500
+        self,
+        pages: dict[str, Page],
+        *,
+        sites: dict[str, dict[str, Page]] | None = None,
+        segment_bytes: int = 1428,
+        copies: int = 1,
+        mtu: int = 1500,
     ) -> None:
         self.segment_bytes = segment_bytes
         self.copies = copies
@@ -62,28 +90,25 @@ class ModelImage:
         self.gets: dict[str, int] = {}  # the GET response of each page, without encoding
         self.streams: list[bytes] = []  # of each response, as stored
         self.tables: dict[str, list[bytes]] = {
-            name: [] for name in ("variants", "responses", "errors", "frames", "slots")
+            name: [] for name in ("sites", "variants", "responses", "errors", "frames", "slots")
         }
-        routes = [self.add_page(path.encode(), page) for path, page in pages.items()]
-        for status in ERRORS:
-            if status == 416:
-                self.add_unsatisfiable()
-                continue
-            body = b"" if status == 204 else b"<p>%d</p>\n" % status
-            length = None if status == 204 else len(body)
-            allow = b"Allow: GET, HEAD, OPTIONS\r\n" if status in (204, 405) else b""
-            get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, length)
-            head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, length)
-            self.tables["errors"].append(struct.pack("<III", status, get, head))
+        routes: list[Route] = []
+        hosts: dict[bytes, int] = {}
+        for names, site_pages in [*([("", pages)] if pages or not sites else []), *(sites or {}).items()]:
+            hosts |= dict.fromkeys((name.encode() for name in names.split(" ")), len(self.tables["sites"]))
+            routes += self.add_site(site_pages)
+        self.tables["hosts"] = [
+            struct.pack("<III", self.string(name), len(name), site) for name, site in sorted(hosts.items())
+        ]
         kind = self.add_still(206, b"Content-Type: multipart/byteranges; boundary=" + BOUNDARY + b"\r\n")
         end = self.add_still(206, b"\r\n--" + BOUNDARY + b"--\r\n")
         self.sections = {name: b"".join(rows) for name, rows in self.tables.items()}
         self.sections["strings"] = self.strings
         self.place(routes)
         self.sections["header"] = struct.pack(
-            "<16IQQ",
-            1,
-            80,
+            "<18IQQ",
+            2,
+            88,
             self.slot_bytes,
             segment_bytes,
             mtu,
@@ -93,9 +118,11 @@ class ModelImage:
             len(self.tables["responses"]),
             len(self.tables["variants"]),
             len(routes),
-            len(self.sections["routes"]) // 24,
+            len(self.sections["routes"]) // 32,
             len(self.sections["buckets"]) // 4,
             len(self.tables["errors"]),
+            len(self.tables["hosts"]),
+            len(self.tables["sites"]),
             kind,
             end,
             len(self.strings),
@@ -106,7 +133,27 @@ class ModelImage:
         self.strings += data
         return len(self.strings) - len(data)
 
-    def add_page(self, path: bytes, page: Page) -> tuple[bytes, int, int]:
+    def add_site(self, pages: dict[str, Page]) -> list[Route]:
+        routes = [self.add_page(path.encode(), page, len(self.tables["sites"])) for path, page in pages.items()]
+        longest = max((len(route.path) for route in routes if route.prefix), default=0)
+        first_error = len(self.tables["errors"])
+        for status in ERRORS:
+            self.add_error(status, b"%d" % len(self.tables["sites"]))
+        self.tables["sites"].append(struct.pack("<III", first_error, len(ERRORS), longest))
+        return routes
+
+    def add_error(self, status: int, site: bytes) -> None:
+        if status == 416:
+            self.add_unsatisfiable()
+            return
+        body = b"" if status == 204 else b"<p>%d %s</p>\n" % (status, site)
+        length = None if status == 204 else len(body)
+        allow = b"Allow: GET, HEAD, OPTIONS\r\n" if status in (204, 405) else b""
+        get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, length)
+        head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, length)
+        self.tables["errors"].append(struct.pack("<III", status, get, head))
+
+    def add_page(self, path: bytes, page: Page, site: int) -> Route:
         first = len(self.tables["variants"])
         bodies = page.encodings | {0: page.body}
         for encoding, body in bodies.items():
@@ -139,7 +186,8 @@ class ModelImage:
                 len(body),
             )
             self.tables["variants"].append(row)
-        return path, first, len(bodies)
+        options = NONE if not page.options else self.add_response(204, b"", page.options, None)
+        return Route(path.removesuffix(b"*"), first, len(bodies), options, site, int(path.endswith(b"*")))
 
     def add_response(self, status: int, body: bytes, more: bytes, length: int | None) -> int:
         # The reason phrase is padded so that the two fields that move lie where they should.
@@ -220,7 +268,7 @@ class ModelImage:
         for _ in range(self.copies):
             self.tables["slots"].append((bytes(128) + payload).ljust(self.slot_bytes, b"\0"))
 
-    def place(self, routes: list[tuple[bytes, int, int]]) -> None:
+    def place(self, routes: list[Route]) -> None:
         """Fills the hash table, trying displacements one after the other."""
         table_len, bucket_count = 4, 1
         while table_len < 2 * len(routes):
@@ -228,9 +276,9 @@ class ModelImage:
         while bucket_count < len(routes) // 2:
             bucket_count *= 2
         table: list[bytes | None] = [None] * table_len
-        buckets: dict[int, list[tuple[int, tuple[bytes, int, int]]]] = {}
+        buckets: dict[int, list[tuple[int, Route]]] = {}
         for route in routes:
-            value = int(lib.image_route_hash(ffi.from_buffer(route[0]), len(route[0]), 7))
+            value = int(lib.image_route_hash(*route.key, 7))
             buckets.setdefault((value >> 32) % bucket_count, []).append((value, route))
         displacements = [0] * bucket_count
         for bucket, members in sorted(buckets.items(), key=lambda item: -len(item[1])):
@@ -239,9 +287,11 @@ class ModelImage:
                 if len(set(entries)) == len(entries) and all(table[entry] is None for entry in entries):
                     break
                 displacements[bucket] += 1
-            for entry, (value, (path, first, count)) in zip(entries, members, strict=True):
-                table[entry] = struct.pack("<QIIII", value, self.string(path), len(path), first, count)
-        self.sections["routes"] = b"".join(row or bytes(24) for row in table)
+            for entry, (value, route) in zip(entries, members, strict=True):
+                at = self.string(route.path)
+                numbers = (at, len(route.path), route.first, route.count, route.options, route.site, route.prefix)
+                table[entry] = struct.pack("<QIIIIIHH", value, *numbers)
+        self.sections["routes"] = b"".join(row or bytes(32) for row in table)
         self.sections["buckets"] = struct.pack(f"<{bucket_count}I", *displacements)
         self.sections["strings"] = self.strings
 

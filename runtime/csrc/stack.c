@@ -130,9 +130,6 @@ struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_c
     stack_rotate_secret(stack, config->secret);
     fill_pools(stack);
     arena_init(&stack->arena, arena_memory, image, region);
-    for (uint32_t i = 0; i < image->header->error_count; i++)
-        if (image->errors[i].status < STACK_ERRORS_MAX)
-            stack->errors[image->errors[i].status] = &image->errors[i];
     timer_init(&stack->wheel, 0);
     claim_init(stack);
     return stack;

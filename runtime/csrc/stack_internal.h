@@ -12,8 +12,6 @@
 #include "libtcpip/timer.h"
 #include "stack.h"
 
-#define STACK_ERRORS_MAX 600 /* HTTP statuses are below */
-
 /* What an application over TCP does; the web is one. */
 struct stack_app {
     /* Reads the connection's unread bytes; returns how many it is done with. What it leaves comes again with more
@@ -69,7 +67,6 @@ struct stack {
 
     struct timer_wheel wheel;
     struct arena arena;
-    const struct ssi_error *errors[STACK_ERRORS_MAX]; /* by status */
     uint64_t counters[COUNTER_COUNT];
 };
 

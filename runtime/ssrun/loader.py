@@ -25,6 +25,8 @@ SECTIONS = (
     "header",
     "json",
     "strings",
+    "hosts",
+    "sites",
     "buckets",
     "routes",
     "variants",

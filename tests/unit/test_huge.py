@@ -31,9 +31,9 @@ def huge_image() -> tuple[Image, int]:
     head_bytes = struct.unpack_from("<I", sections["responses"], 16)[0]
     struct.pack_into("<Q", variants, 48, count * SEGMENT_BYTES - head_bytes)
     sections["variants"] = bytes(variants)
-    header = list(struct.unpack("<16IQQ", sections["header"]))
+    header = list(struct.unpack("<18IQQ", sections["header"]))
     header[7] += count
-    sections["header"] = struct.pack("<16IQQ", *header)
+    sections["header"] = struct.pack("<18IQQ", *header)
     return Image(sections), count * SEGMENT_BYTES
 
 

@@ -18,8 +18,8 @@ def sections() -> dict[str, bytes]:
     return ModelImage(PAGES, copies=2).sections
 
 
-def find(image: Image, path: bytes) -> bytes | None:
-    route = lib.image_route_find(image.image, ffi.from_buffer(path), len(path))
+def find(image: Image, path: bytes, site: int = 0) -> bytes | None:
+    route = lib.image_route_find(image.image, site, ffi.from_buffer(path), len(path))
     if route == ffi.NULL:
         return None
     return bytes(ffi.buffer(image.image.strings + route.path_offset, route.path_bytes))
@@ -41,7 +41,7 @@ def test_perfect_hash(count: int) -> None:
     while buckets * 4 < count:
         buckets *= 2
     paths = [b"/file-%d.html" % i for i in range(count)]
-    hashes = [lib.image_route_hash(ffi.from_buffer(path), len(path), 1) for path in paths]
+    hashes = [lib.image_route_hash(ffi.from_buffer(path), len(path), 0, 0, 1) for path in paths]
     displacements = ffi.new("uint32_t[]", buckets)
     work = ffi.new("uint32_t[]", 5 * count + 2 * buckets + 8 + table_len)
     assert lib.image_route_perfect(ffi.new("uint64_t[]", hashes), count, displacements, buckets, table_len, work) == 0
@@ -66,7 +66,7 @@ HEADER = [
     "frame_count",
 ]
 HEADER += ["response_count", "variant_count", "route_count", "route_table_len", "bucket_count", "error_count"]
-HEADER += ["multipart_type_response", "multipart_end_response"]
+HEADER += ["host_count", "site_count", "multipart_type_response", "multipart_end_response"]
 
 
 @pytest.mark.parametrize("field", HEADER)
@@ -83,7 +83,9 @@ def test_a_header_that_lies_is_refused(sections: dict[str, bytes], field: str, v
     assert len(ffi.string(text)) > 10
 
 
-@pytest.mark.parametrize("name", ["routes", "variants", "responses", "errors", "frames", "buckets", "header"])
+@pytest.mark.parametrize(
+    "name", ["routes", "hosts", "sites", "variants", "responses", "errors", "frames", "buckets", "header"]
+)
 def test_an_image_that_passes_can_be_served(sections: dict[str, bytes], name: str) -> None:
     """Tables are changed at random. What image_open lets through must serve without reading out of bounds: that is
     for ASan to see in `make sanitize`, and here the process lives."""

@@ -12,6 +12,8 @@ enum image_error {
     IMAGE_ERROR_MTU,
     IMAGE_ERROR_FAMILIES,
     IMAGE_ERROR_SECTION_SIZE,
+    IMAGE_ERROR_HOST,
+    IMAGE_ERROR_SITE,
     IMAGE_ERROR_ROUTE_TABLE,
     IMAGE_ERROR_ROUTE,
     IMAGE_ERROR_ROUTE_HASH,
@@ -34,8 +36,10 @@ static const char *const error_texts[IMAGE_ERROR_END] = {
     [IMAGE_ERROR_MTU] = "mtu_bytes doesn't match segment_bytes",
     [IMAGE_ERROR_FAMILIES] = "families names no address family, or an unknown one",
     [IMAGE_ERROR_SECTION_SIZE] = "a section's size doesn't match its count in the header",
+    [IMAGE_ERROR_HOST] = "a host name points outside of its tables, or is not in order",
+    [IMAGE_ERROR_SITE] = "there is no site, or one points outside of its tables",
     [IMAGE_ERROR_ROUTE_TABLE] = "the route table's or the buckets' number is not a power of two",
-    [IMAGE_ERROR_ROUTE] = "a route points outside of its tables",
+    [IMAGE_ERROR_ROUTE] = "a route points outside of its tables, or its site's prefix is longer than the site says",
     [IMAGE_ERROR_ROUTE_HASH] = "a route is not where its hash says",
     [IMAGE_ERROR_ROUTE_COUNT] = "route_count is not the number of routes in use",
     [IMAGE_ERROR_VARIANT] = "a variant points outside of its tables",
@@ -109,6 +113,8 @@ static int check_sizes(const struct ssi_header *h, const struct image_sections *
 {
     const uint64_t pairs[][2] = {
         {s->strings_bytes, h->string_bytes},
+        {s->hosts_bytes, (uint64_t)h->host_count * sizeof(struct ssi_host)},
+        {s->sites_bytes, (uint64_t)h->site_count * sizeof(struct ssi_site)},
         {s->buckets_bytes, (uint64_t)h->bucket_count * sizeof(uint32_t)},
         {s->routes_bytes, (uint64_t)h->route_table_len * sizeof(struct ssi_route)},
         {s->variants_bytes, (uint64_t)h->variant_count * sizeof(struct ssi_variant)},
@@ -249,6 +255,54 @@ static int check_variants(const struct image *image)
     return 0;
 }
 
+/* As memcmp, and where one name begins with the other, the shorter first. */
+static int name_compare(const uint8_t *a, uint32_t a_bytes, const uint8_t *b, uint32_t b_bytes)
+{
+    int order = memcmp(a, b, a_bytes < b_bytes ? a_bytes : b_bytes);
+    if (order != 0 || a_bytes == b_bytes)
+        return order;
+    return a_bytes < b_bytes ? -1 : 1;
+}
+
+static int check_hosts(const struct image *image)
+{
+    const struct ssi_header *h = image->header;
+    for (uint32_t i = 0; i < h->host_count; i++) {
+        const struct ssi_host *host = &image->hosts[i];
+        if (!string_fits(h, host->name_offset, host->name_bytes) || host->site >= h->site_count)
+            return fail(IMAGE_ERROR_HOST, i);
+        const struct ssi_host *before = host - 1;
+        if (i > 0 && name_compare(image->strings + before->name_offset, before->name_bytes,
+                                  image->strings + host->name_offset, host->name_bytes) >= 0)
+            return fail(IMAGE_ERROR_HOST, i);
+    }
+    return 0;
+}
+
+static int check_sites(const struct image *image)
+{
+    const struct ssi_header *h = image->header;
+    if (h->site_count == 0 || h->site_count > SSI_SITES_MAX)
+        return fail(IMAGE_ERROR_SITE, h->site_count);
+    for (uint32_t i = 0; i < h->site_count; i++) {
+        const struct ssi_site *site = &image->sites[i];
+        if (site->first_error > h->error_count || site->error_count > h->error_count - site->first_error ||
+            site->prefix_bytes_max > SSI_PREFIX_BYTES_MAX)
+            return fail(IMAGE_ERROR_SITE, i);
+    }
+    return 0;
+}
+
+static bool route_fits(const struct image *image, const struct ssi_route *r)
+{
+    const struct ssi_header *h = image->header;
+    if (r->first_variant >= h->variant_count || r->variant_count > h->variant_count - r->first_variant ||
+        !string_fits(h, r->path_offset, r->path_bytes) || !response_fits(h, r->options_response) ||
+        r->site >= h->site_count || (r->flags & ~SSI_ROUTE_PREFIX) != 0)
+        return false;
+    return (r->flags & SSI_ROUTE_PREFIX) == 0 || r->path_bytes <= image->sites[r->site].prefix_bytes_max;
+}
+
 static int check_routes(const struct image *image)
 {
     const struct ssi_header *h = image->header;
@@ -258,10 +312,10 @@ static int check_routes(const struct image *image)
         if (r->variant_count == 0)
             continue;
         used++;
-        if (r->first_variant >= h->variant_count || r->variant_count > h->variant_count - r->first_variant ||
-            !string_fits(h, r->path_offset, r->path_bytes))
+        if (!route_fits(image, r))
             return fail(IMAGE_ERROR_ROUTE, i);
-        uint64_t hash = image_route_hash(image->strings + r->path_offset, r->path_bytes, h->route_hash_seed);
+        uint64_t hash =
+            image_route_hash(image->strings + r->path_offset, r->path_bytes, r->site, r->flags, h->route_hash_seed);
         uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
         if (hash != r->hash || image_route_entry(hash, displacement, h->route_table_len) != i)
             return fail(IMAGE_ERROR_ROUTE_HASH, i);
@@ -271,15 +325,15 @@ static int check_routes(const struct image *image)
 
 int image_open(struct image *image, const struct image_sections *s)
 {
-    const void *all[] = {s->header,    s->strings, s->buckets, s->routes, s->variants,
-                         s->responses, s->errors,  s->frames,  s->slots};
+    const void *all[] = {s->header,   s->strings,   s->hosts,  s->sites,  s->buckets, s->routes,
+                         s->variants, s->responses, s->errors, s->frames, s->slots};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (((uintptr_t)all[i] & 7) != 0)
             return fail(IMAGE_ERROR_ALIGNMENT, i);
     if (s->header_bytes != sizeof(struct ssi_header))
         return fail(IMAGE_ERROR_HEADER_SIZE, s->header_bytes);
-    *image = (struct image){s->header,    s->strings, s->buckets, s->routes, s->variants,
-                            s->responses, s->errors,  s->frames,  s->slots};
+    *image = (struct image){s->header,   s->strings,   s->hosts,  s->sites,  s->buckets, s->routes,
+                            s->variants, s->responses, s->errors, s->frames, s->slots};
     int error = check_header(image->header);
     if (error == 0)
         error = check_sizes(image->header, s);
@@ -289,6 +343,10 @@ int image_open(struct image *image, const struct image_sections *s)
         error = check_responses(image);
     if (error == 0)
         error = check_variants(image);
+    if (error == 0)
+        error = check_hosts(image);
+    if (error == 0)
+        error = check_sites(image);
     if (error == 0)
         error = check_routes(image);
     return error;
@@ -304,9 +362,9 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 33);
 }
 
-uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint64_t seed)
+uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t flags, uint64_t seed)
 {
-    uint64_t hash = seed ^ (path_bytes * 0x9e3779b97f4a7c15);
+    uint64_t hash = seed ^ mix((uint64_t)site << 16 | flags) ^ (path_bytes * 0x9e3779b97f4a7c15);
     for (size_t at = 0; at < path_bytes; at += 8) {
         uint64_t word = 0;
         size_t left = path_bytes - at;
@@ -321,15 +379,98 @@ uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_
     return (uint32_t)mix(hash ^ (displacement * 0x9e3779b97f4a7c15)) & (route_table_len - 1);
 }
 
-const struct ssi_route *image_route_find(const struct image *image, const uint8_t *path, size_t path_bytes)
+static const struct ssi_route *find_exact(const struct image *image, uint32_t site, uint32_t flags,
+                                          const uint8_t *path, size_t path_bytes)
 {
     const struct ssi_header *h = image->header;
-    uint64_t hash = image_route_hash(path, path_bytes, h->route_hash_seed);
+    uint64_t hash = image_route_hash(path, path_bytes, site, flags, h->route_hash_seed);
     uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
     const struct ssi_route *route = &image->routes[image_route_entry(hash, displacement, h->route_table_len)];
-    if (route->variant_count == 0 || route->hash != hash || route->path_bytes != path_bytes)
+    if (route->variant_count == 0 || route->hash != hash || route->path_bytes != path_bytes || route->site != site ||
+        route->flags != flags)
         return NULL;
     return memcmp(image->strings + route->path_offset, path, path_bytes) == 0 ? route : NULL;
+}
+
+const struct ssi_route *image_route_find(const struct image *image, uint32_t site, const uint8_t *path,
+                                         size_t path_bytes)
+{
+    const struct ssi_route *route = find_exact(image, site, 0, path, path_bytes);
+    uint32_t prefix_bytes_max = image->sites[site].prefix_bytes_max;
+    size_t end = path_bytes < prefix_bytes_max ? path_bytes : prefix_bytes_max;
+    for (; route == NULL && end > 0; end--)
+        if (path[end - 1] == '/')
+            route = find_exact(image, site, SSI_ROUTE_PREFIX, path, end);
+    return route;
+}
+
+static const struct ssi_host *find_host(const struct image *image, const uint8_t *name, uint32_t name_bytes)
+{
+    uint32_t low = 0, high = image->header->host_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct ssi_host *host = &image->hosts[middle];
+        int order = name_compare(image->strings + host->name_offset, host->name_bytes, name, name_bytes);
+        if (order == 0)
+            return host;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+/* "*.example.org" for "a.b.example.org", the longest that there is. */
+static const struct ssi_host *find_wildcard(const struct image *image, const uint8_t *name, uint32_t name_bytes)
+{
+    uint8_t pattern[SSI_HOST_BYTES_MAX + 1];
+    for (uint32_t at = 1; at < name_bytes; at++) {
+        if (name[at] != '.')
+            continue;
+        pattern[0] = '*';
+        memcpy(pattern + 1, name + at, name_bytes - at);
+        const struct ssi_host *host = find_host(image, pattern, name_bytes - at + 1);
+        if (host != NULL)
+            return host;
+    }
+    return NULL;
+}
+
+/* As struct ssi_host has names: in lower case, without the dot of a fully qualified one. 0: too long to be one. */
+static uint32_t name_of(const uint8_t *host, uint32_t host_bytes, uint8_t *name)
+{
+    if (host_bytes > 0 && host[host_bytes - 1] == '.')
+        host_bytes--;
+    if (host_bytes > SSI_HOST_BYTES_MAX)
+        return 0;
+    for (uint32_t i = 0; i < host_bytes; i++)
+        name[i] = host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 32 : host[i];
+    return host_bytes;
+}
+
+uint32_t image_site_find(const struct image *image, const uint8_t *host, uint32_t host_bytes)
+{
+    uint8_t name[SSI_HOST_BYTES_MAX] = "";
+    /* By far the most images have one site for all names. */
+    if (image->header->host_count == 1 && image->hosts->name_bytes == 0)
+        return image->hosts->site;
+    uint32_t name_bytes = name_of(host, host_bytes, name);
+    const struct ssi_host *found = find_host(image, name, name_bytes);
+    if (found == NULL)
+        found = find_wildcard(image, name, name_bytes);
+    if (found == NULL)
+        found = find_host(image, name, 0);
+    return found != NULL ? found->site : SSI_NONE;
+}
+
+const struct ssi_error *image_error_find(const struct image *image, uint32_t site, uint32_t status)
+{
+    const struct ssi_error *errors = image->errors + image->sites[site].first_error;
+    for (uint32_t i = 0; i < image->sites[site].error_count; i++)
+        if (errors[i].status == status)
+            return &errors[i];
+    return NULL;
 }
 
 /* Puts one bucket's hashes under a displacement; on a clash takes back what it took. */

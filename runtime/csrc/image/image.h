@@ -11,16 +11,18 @@
 /* Where the sections of an ELF file lie in memory, as its reader found them. The pointers must be 8-byte aligned
  * and stay mapped while the image is used. Sizes in bytes. */
 struct image_sections {
-    const void *header, *strings, *buckets, *routes, *variants, *responses, *errors, *frames;
+    const void *header, *strings, *hosts, *sites, *buckets, *routes, *variants, *responses, *errors, *frames;
     const uint8_t *slots; /* may be NULL where only the tables are looked at */
-    uint64_t header_bytes, strings_bytes, buckets_bytes, routes_bytes, variants_bytes, responses_bytes, errors_bytes,
-        frames_bytes, slots_bytes;
+    uint64_t header_bytes, strings_bytes, hosts_bytes, sites_bytes, buckets_bytes, routes_bytes, variants_bytes,
+        responses_bytes, errors_bytes, frames_bytes, slots_bytes;
 };
 
 /* A validated image. */
 struct image {
     const struct ssi_header *header;
     const uint8_t *strings;
+    const struct ssi_host *hosts;
+    const struct ssi_site *sites;
     const uint32_t *buckets;
     const struct ssi_route *routes;
     const struct ssi_variant *variants;
@@ -38,14 +40,22 @@ int image_open(struct image *image, const struct image_sections *sections);
  * most size bytes with the final NUL into text. */
 void image_error_text(int error, char *text, size_t size);
 
-/* The 64-bit hash of a path, bytes as they are. */
-uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint64_t seed);
+/* The site that a request for a host means; its name as it came, without port. host_bytes 0: the request names none.
+ * SSI_NONE: no site is meant. */
+uint32_t image_site_find(const struct image *image, const uint8_t *host, uint32_t host_bytes);
+
+/* A site's responses for a status, or NULL. */
+const struct ssi_error *image_error_find(const struct image *image, uint32_t site, uint32_t status);
+
+/* The 64-bit hash of a route: its path, bytes as they are, its site and its flags. */
+uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t flags, uint64_t seed);
 
 /* The entry that hash h has under its bucket's displacement. */
 uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_table_len);
 
-/* The route of a path, or NULL. */
-const struct ssi_route *image_route_find(const struct image *image, const uint8_t *path, size_t path_bytes);
+/* The route of a site that is for this path, or else for the longest prefix of it; or NULL. */
+const struct ssi_route *image_route_find(const struct image *image, uint32_t site, const uint8_t *path,
+                                         size_t path_bytes);
 
 /* Fills displacements[bucket_count] such that no two of the hashes[count] share an entry; for the compiler.
  * work: room for 5 * count + 2 * bucket_count + 8 + route_table_len uint32_t. Returns 0, or -1 if the table is too full

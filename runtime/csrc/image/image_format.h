@@ -1,4 +1,4 @@
-/* The packet image, format version 1: the only description of its layout.
+/* The packet image, format version 2: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -13,7 +13,9 @@
  *                          SSI_NOTE_VERSION, a uint32_t
  *   .sandstorm.header      one struct ssi_header
  *   .sandstorm.json        provenance, UTF-8 JSON: tool version, manifest digest, SHA-256 of every source
- *   .sandstorm.strings     the bytes that offsets named *_offset point into (paths, ETags); not terminated
+ *   .sandstorm.strings     the bytes that offsets named *_offset point into (host names, paths, ETags); not terminated
+ *   .sandstorm.hosts       struct ssi_host[host_count], sorted by name as memcmp and then by length does
+ *   .sandstorm.sites       struct ssi_site[site_count]
  *   .sandstorm.buckets     uint32_t[bucket_count], the displacements of the perfect hash
  *   .sandstorm.routes      struct ssi_route[route_table_len], in hash order
  *   .sandstorm.variants    struct ssi_variant[variant_count]
@@ -43,7 +45,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 1
+#define SSI_VERSION 2
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -87,22 +89,49 @@ struct ssi_header {
     uint32_t route_table_len; /* power of two, entries in .sandstorm.routes */
     uint32_t bucket_count; /* power of two */
     uint32_t error_count;
+    uint32_t host_count;
+    uint32_t site_count; /* at least 1 */
     uint32_t multipart_type_response; /* the line "Content-Type: multipart/byteranges; boundary=B", or SSI_NONE */
     uint32_t multipart_end_response; /* the closing delimiter, RFC 9110 section 14.6, or SSI_NONE */
     uint64_t string_bytes;
     uint64_t route_hash_seed;
 };
 
-/* A path and its variants. Lookup (image_route_hash gives h, see image.h):
+/* A name that a site is asked for by (RFC 9110 section 7.2), in lower case, without port and without a dot at its end:
+ * "example.org"; "*.example.org" for all names below that; or empty, for whatever else is asked for and for requests
+ * that say nothing. The longest that matches counts. A name without a site is answered with 421. */
+struct ssi_host {
+    uint32_t name_offset;
+    uint32_t name_bytes;
+    uint32_t site;
+};
+#define SSI_HOST_BYTES_MAX 255 /* of a name, RFC 1035 section 2.3.4 */
+
+/* A set of routes with its own answers for everything else. Site 0 answers too where no site can be told. */
+struct ssi_site {
+    uint32_t first_error;
+    uint32_t error_count;
+    uint32_t prefix_bytes_max; /* of the site's longest prefix route; 0: it has none */
+};
+
+/* A path of a site and its variants. Lookup (image_route_hash gives h, see image.h):
  *   entry = image_route_entry(h, buckets[(h >> 32) & (bucket_count - 1)], route_table_len)
- * then a full compare of the path. An unused entry has variant_count 0. */
+ * then a full compare of site, flags and path. An unused entry has variant_count 0.
+ *
+ * A prefix route ("/app/") answers for every path that begins with it and has no route of its own; the longest counts. */
 struct ssi_route {
     uint64_t hash;
-    uint32_t path_offset; /* decoded absolute path, "/a b.html", without query */
+    uint32_t path_offset; /* decoded absolute path, "/a b.html", without query; a prefix ends with a slash */
     uint32_t path_bytes;
     uint32_t first_variant;
     uint32_t variant_count;
+    uint32_t options_response; /* what OPTIONS is answered with (CORS), or SSI_NONE: the site's 204 */
+    uint16_t site;
+    uint16_t flags; /* SSI_ROUTE_* */
 };
+#define SSI_ROUTE_PREFIX 1
+#define SSI_PREFIX_BYTES_MAX 255 /* bounds the work of a lookup */
+#define SSI_SITES_MAX 65536
 
 /* One encoding of a route. Variants of a route are in the order of preference.
  *
@@ -140,7 +169,7 @@ struct ssi_response {
     uint8_t range_bytes; /* at most SSI_RANGE_BYTES_MAX */
 };
 
-/* The responses of the whole site for a status that no route decides: 204 (OPTIONS), 400, 404, 405, ... */
+/* A site's responses for a status that no route decides: 204 (OPTIONS), 400, 404, 405, ... */
 struct ssi_error {
     uint32_t status;
     uint32_t get_response;

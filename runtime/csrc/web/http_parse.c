@@ -4,12 +4,21 @@
 
 #include "image/image_format.h"
 
+static bool is_digit(uint8_t c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_alphanumeric(uint8_t c)
+{
+    return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'z');
+}
+
 /* tchar, RFC 9110 section 5.6.2. */
 static bool is_token_byte(uint8_t c)
 {
     static const char others[] = "!#$%&'*+-.^_`|~";
-    bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
-    return letter || (c >= '0' && c <= '9') || (c != 0 && memchr(others, c, sizeof(others) - 1) != NULL);
+    return is_alphanumeric(c) || (c != 0 && memchr(others, c, sizeof(others) - 1) != NULL);
 }
 
 static uint8_t lower(uint8_t c)
@@ -83,7 +92,7 @@ static int read_line(const uint8_t *data, uint32_t len_bytes, struct http_text *
 
 static int hex_digit(uint8_t c)
 {
-    if (c >= '0' && c <= '9')
+    if (is_digit(c))
         return c - '0';
     c |= 32;
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -160,14 +169,54 @@ static enum http_method method_of(struct http_text method)
     return HTTP_UNKNOWN;
 }
 
+/* In brackets, RFC 3986 section 3.2.2. Returns its bytes, or 0: it is none. */
+static uint32_t ip_literal_bytes(struct http_text text)
+{
+    for (uint32_t i = 1; i < text.len_bytes; i++) {
+        uint8_t c = text.data[i];
+        if (c == ']')
+            return i > 1 ? i + 1 : 0;
+        if (hex_digit(c) < 0 && c != ':' && c != '.')
+            return 0;
+    }
+    return 0;
+}
+
+/* reg-name, RFC 3986 section 3.2.2; its escapes are not looked into. Returns its bytes. */
+static uint32_t reg_name_bytes(struct http_text text)
+{
+    static const char others[] = "-._~%!$&'()*+,;=";
+    uint32_t at = 0;
+    while (at < text.len_bytes && (is_alphanumeric(text.data[at]) ||
+                                   (text.data[at] != 0 && memchr(others, text.data[at], sizeof(others) - 1) != NULL)))
+        at++;
+    return at;
+}
+
+/* uri-host [ ":" port ], RFC 9110 section 7.2, which may be empty. Keeps the host: the port says nothing that the
+ * connection does not. */
+static int host_field(struct http_text value, struct http_text *host)
+{
+    bool bracket = value.len_bytes > 0 && value.data[0] == '[';
+    uint32_t bytes = bracket ? ip_literal_bytes(value) : reg_name_bytes(value);
+    uint32_t at = bytes;
+    if (at < value.len_bytes && value.data[at] == ':')
+        do
+            at++;
+        while (at < value.len_bytes && is_digit(value.data[at]));
+    *host = (struct http_text){value.data, bytes};
+    return at == value.len_bytes && (bytes > 0 || !bracket) ? 0 : -400;
+}
+
 /* Takes the scheme and authority off an absolute-form target, RFC 9112 section 3.2.2. */
 static int origin_form(struct http_text *target, struct http_request *request)
 {
     static const char scheme[] = "http://";
     if (target->data[0] == '/')
         return 0;
-    if (target->len_bytes == 1 && target->data[0] == '*')
-        return request->method == HTTP_OPTIONS ? 0 : -400; /* asterisk-form, RFC 9112 section 3.2.4 */
+    request->asterisk = target->len_bytes == 1 && target->data[0] == '*';
+    if (request->asterisk)
+        return request->method == HTTP_OPTIONS ? 0 : -400; /* RFC 9112 section 3.2.4 */
     if (request->method == HTTP_OTHER && memchr(target->data, '/', target->len_bytes) == NULL)
         return 0; /* authority-form: CONNECT, refused by its method */
     if (target->len_bytes <= 7 || !text_is((struct http_text){target->data, 7}, scheme))
@@ -175,12 +224,11 @@ static int origin_form(struct http_text *target, struct http_request *request)
     uint32_t at = 7;
     while (at < target->len_bytes && target->data[at] != '/' && target->data[at] != '?')
         at++;
-    if (at == 7)
-        return -400;
-    request->host = (struct http_text){target->data + 7, at - 7};
+    struct http_text authority = {target->data + 7, at - 7};
     target->data += at;
     target->len_bytes -= at;
-    return 0;
+    int status = host_field(authority, &request->host);
+    return status == 0 && request->host.len_bytes == 0 ? -400 : status;
 }
 
 static int parse_target(struct http_text target, struct http_request *request)
@@ -205,8 +253,7 @@ static int parse_version(struct http_text version, struct http_request *request)
 {
     static const char prefix[] = "HTTP/";
     bool well_formed = version.len_bytes == 8 && memcmp(version.data, prefix, 5) == 0 && version.data[6] == '.' &&
-                       version.data[5] >= '0' && version.data[5] <= '9' && version.data[7] >= '0' &&
-                       version.data[7] <= '9';
+                       is_digit(version.data[5]) && is_digit(version.data[7]);
     if (!well_formed)
         return -400;
     if (version.data[5] != '1')
@@ -304,10 +351,11 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
 {
     int status = 0;
     if (text_is(name, "host")) {
-        status = seen->host ? -400 : 0;
+        struct http_text host;
+        status = seen->host ? -400 : host_field(value, &host);
         seen->host = true;
-        if (request->host.data == NULL)
-            request->host = value;
+        if (status == 0 && request->host.data == NULL)
+            request->host = host;
     } else if (text_is(name, "connection")) {
         status = connection_field(value, request);
     } else if (text_is(name, "content-length")) {
@@ -462,7 +510,7 @@ static bool take_number(struct http_text *text, uint64_t *number)
 {
     uint32_t at = 0;
     uint64_t value = 0;
-    for (; at < text->len_bytes && text->data[at] >= '0' && text->data[at] <= '9'; at++)
+    for (; at < text->len_bytes && is_digit(text->data[at]); at++)
         value = value > (UINT64_MAX - 9) / 10 ? UINT64_MAX : value * 10 + (text->data[at] - '0');
     text->data += at;
     text->len_bytes -= at;

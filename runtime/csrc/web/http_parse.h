@@ -29,8 +29,10 @@ struct http_request {
     bool expect_continue; /* whoever sends it waits for an answer before the body */
     bool expect_unknown;  /* something else than 100-continue */
     bool chunked; /* a body in a transfer coding: its end can't be skipped to */
+    bool asterisk; /* OPTIONS of the server as a whole, RFC 9112 section 3.2.4 */
     uint64_t content_length;
-    struct http_text host, if_match, if_unmodified_since, if_none_match, if_modified_since, if_range, range,
+    struct http_text host; /* without its port */
+    struct http_text if_match, if_unmodified_since, if_none_match, if_modified_since, if_range, range,
         accept_encoding;
     uint32_t path_bytes;
     uint8_t path[HTTP_PATH_BYTES_MAX]; /* decoded, dots resolved, no query */

@@ -57,10 +57,10 @@ static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_in
         tcpip_finish(stack, tcb);
 }
 
-/* The site's answer for a status; an image without one gets a bare close. */
-static void write_error(struct stack *stack, struct tcb *tcb, uint32_t status, bool head, bool close)
+/* The site's answer for a status; a site without one gets a bare close. */
+static void write_error(struct stack *stack, struct tcb *tcb, uint32_t site, uint32_t status, bool head, bool close)
 {
-    const struct ssi_error *error = stack->errors[status];
+    const struct ssi_error *error = image_error_find(stack->image, site, status);
     if (error != NULL)
         web_write(stack, tcb, head ? error->head_response : error->get_response, close);
     else
@@ -253,9 +253,10 @@ static bool write_partial(struct stack *stack, struct tcb *tcb, const struct par
 }
 
 /* RFC 9110 section 15.5.17: the site's 416 says how long the body is. */
-static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, const struct ssi_variant *variant, bool close)
+static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, uint32_t site,
+                                const struct ssi_variant *variant, bool close)
 {
-    const struct ssi_error *error = stack->errors[416];
+    const struct ssi_error *error = image_error_find(stack->image, site, 416);
     if (error == NULL) {
         tcpip_finish(stack, tcb);
         return;
@@ -277,7 +278,7 @@ enum outcome {
 /* RFC 9110 section 14.2. The conditions have been looked at when the answer was begun: a second later they might come
  * out differently. */
 static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb, const struct http_request *request,
-                                  const struct ssi_variant *variant)
+                                  uint32_t site, const struct ssi_variant *variant)
 {
     struct partial p = {.variant = variant, .close = request->close};
     bool begun = progress_of(tcb).step > 0;
@@ -289,21 +290,19 @@ static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb, const st
     if (count == HTTP_RANGES_IGNORED || (count > 1 && variant->part_response == SSI_NONE))
         return OUTCOME_NONE;
     if (count == 0) {
-        write_unsatisfiable(stack, tcb, variant, request->close);
+        write_unsatisfiable(stack, tcb, site, variant, request->close);
         return OUTCOME_WHOLE;
     }
     p.count = (uint32_t)count;
     return write_partial(stack, tcb, &p) ? OUTCOME_WHOLE : OUTCOME_BEGUN;
 }
 
-/* The status that refuses a request whatever it is for, or 204 for OPTIONS; 0: there is none. */
+/* The status that refuses a request whatever it is for; 0: there is none. */
 static uint32_t status_of_method(const struct http_request *request)
 {
     if (request->expect_unknown)
         return 417; /* RFC 9110 section 10.1.1 */
     switch (request->method) {
-    case HTTP_OPTIONS:
-        return 204;
     case HTTP_OTHER:
         return 405;
     case HTTP_UNKNOWN:
@@ -314,40 +313,56 @@ static uint32_t status_of_method(const struct http_request *request)
 }
 
 /* Of a file: the whole, a part, or why not. False: more of the answer is to be written when a span is free. */
-static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct http_request *request,
+static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct http_request *request, uint32_t site,
                            const struct ssi_variant *variant)
 {
     bool head = request->method == HTTP_HEAD;
     uint32_t failed = progress_of(tcb).step == 0 ? failed_condition(stack, variant, request) : 0;
     if (failed == 412) {
-        write_error(stack, tcb, 412, head, request->close);
+        write_error(stack, tcb, site, 412, head, request->close);
         return true;
     }
     if (failed == 304) {
         web_write(stack, tcb, variant->not_modified_response, request->close);
         return true;
     }
-    enum outcome outcome = answer_ranges(stack, tcb, request, variant);
+    enum outcome outcome = answer_ranges(stack, tcb, request, site, variant);
     if (outcome == OUTCOME_NONE)
         web_write(stack, tcb, head ? variant->head_response : variant->get_response, request->close);
     return outcome != OUTCOME_BEGUN;
+}
+
+/* RFC 9110 section 9.3.7: the route's own answer (CORS), or the site's. */
+static void answer_options(struct stack *stack, struct tcb *tcb, const struct http_request *request, uint32_t site,
+                           const struct ssi_route *route)
+{
+    if (route != NULL && route->options_response != SSI_NONE)
+        web_write(stack, tcb, route->options_response, request->close);
+    else
+        write_error(stack, tcb, site, 204, false, request->close);
 }
 
 /* False: more of the answer is to be written when a span is free. */
 static bool answer(struct stack *stack, struct tcb *tcb, const struct http_request *request)
 {
     bool head = request->method == HTTP_HEAD;
-    uint32_t status = status_of_method(request);
-    const struct ssi_variant *variant = NULL;
-    if (status == 0) {
-        const struct ssi_route *route = image_route_find(stack->image, request->path, request->path_bytes);
-        if (route != NULL)
-            variant = choose_variant(stack, route, request->accept_encoding);
-        status = route == NULL ? 404 : 406;
+    uint32_t site = image_site_find(stack->image, request->host.data, request->host.len_bytes);
+    uint32_t status = site == SSI_NONE ? 421 : status_of_method(request);
+    if (status != 0) {
+        write_error(stack, tcb, site == SSI_NONE ? 0 : site, status, head, request->close);
+        return true;
     }
+    const struct ssi_route *route = image_route_find(stack->image, site, request->path, request->path_bytes);
+    if (request->method == HTTP_OPTIONS) {
+        answer_options(stack, tcb, request, site, request->asterisk ? NULL : route);
+        return true;
+    }
+    const struct ssi_variant *variant = NULL;
+    if (route != NULL)
+        variant = choose_variant(stack, route, request->accept_encoding);
     if (variant != NULL)
-        return answer_variant(stack, tcb, request, variant);
-    write_error(stack, tcb, status, head, request->close);
+        return answer_variant(stack, tcb, request, site, variant);
+    write_error(stack, tcb, site, route == NULL ? 404 : 406, head, request->close);
     return true;
 }
 
@@ -373,7 +388,7 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
             COUNT(stack, http_requests);
         if (status < 0) {
             COUNT(stack, http_bad_requests);
-            write_error(stack, tcb, (uint32_t)-status, request.method == HTTP_HEAD, true);
+            write_error(stack, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
             break;
         }
         /* A body whose end we would have to wait for, or don't know, is not read: the answer says close. */
@@ -392,7 +407,7 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
 static void web_timeout(struct stack *stack, struct tcb *tcb, bool request_begun)
 {
     if (request_begun && tcpip_can_write(tcb) && progress_of(tcb).step == 0)
-        write_error(stack, tcb, 408, false, true);
+        write_error(stack, tcb, 0, 408, false, true);
 }
 
 static bool web_is_writing(const struct tcb *tcb)
