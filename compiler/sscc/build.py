@@ -11,53 +11,106 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import content, image, responses
+from . import content, image, imports, listing, responses, routing
 from .errors import Problem, SsccError
-from .manifest import Manifest, load, of_folder
+from .manifest import Manifest, Site, load, of_folder
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
 
 
 @dataclass
-class Site:
-    """All answers of a site, before they are framed."""
+class Part:
+    """A site of the manifest: what it says, imports included, its files, and what answers for each path."""
+
+    site: Site
+    sources: list[content.Source]
+    table: routing.Table
+    error_bodies: dict[int, bytes]
+
+
+@dataclass
+class Plan:
+    """All answers of an image, before they are framed."""
 
     manifest: Manifest
-    sources: list[content.Source]
+    parts: list[Part]
     routes: list[responses.Route]
     errors: list[responses.ErrorPage]
     multipart: responses.Multipart
     provenance: dict[str, Any]
 
+    @property
+    def files(self) -> int:
+        """How many were read."""
+        return sum(source.kind is None for part in self.parts for source in part.sources)
+
 
 def read_source(source: Path) -> tuple[Manifest, Path, bytes]:
     """The manifest of a manifest file or a folder, what its paths are relative to, and its text."""
     if source.is_dir():
-        return of_folder(), source, b""
+        return of_folder(source), source, b""
     if not source.exists():
         raise SsccError(Problem("no such file or folder; name a manifest (.yaml) or a folder of files", str(source)))
     return load(source), source.parent, source.read_bytes()
 
 
-def _error_bodies(manifest: Manifest, base: Path) -> dict[int, bytes]:
+def _error_bodies(site: Site, base: Path) -> dict[int, bytes]:
     bodies = {}
     problems = []
-    for status, name in manifest.error_pages.items():
+    for status, name in site.error_pages.items():
         try:
             bodies[int(status)] = (base / name).read_bytes()
         except OSError as error:
-            problems.append(Problem(f"error page {status} can't be read: {error.strerror}", str(base / name)))
+            text = f"{base / name}: error page {status} can't be read: {error.strerror}"
+            problems.append(site.problem(text, "error_pages", status))
     if problems:
         raise SsccError(*problems)
     return bodies
 
 
-def plan(source: Path, scratch: Path, progress: Progress) -> Site:
-    """Reads everything and makes all heads. Variants made on the way lie in scratch."""
-    manifest, base, text = read_source(source)
-    error_bodies = _error_bodies(manifest, base)
-    sources = content.find(manifest, base)
-    total = sum(each.size_bytes for each in sources)
+def _part(site: Site, base: Path, scratch: Path) -> Part:
+    """What can be said of a site without reading its files."""
+    rules, lines, imported = imports.read(site, base)
+    site = site.model_copy(update={"rules": [*rules, *site.rules]})
+    sources = content.find(site, base, imported)
+    sources = sorted([*sources, *listing.pages(site, sources, scratch)], key=lambda each: each.route)
+    table = routing.table(site, base, sources, [*routing.lines_of(site), *lines])
+    return Part(site, sources, table, _error_bodies(site, base))
+
+
+def survey(manifest: Manifest, base: Path, scratch: Path) -> list[Part]:
+    """All sites without their files' contents. Raises SsccError with the mistakes of each."""
+    parts = []
+    problems: list[Problem] = []
+    for number, site in enumerate(manifest.all_sites()):
+        folder = scratch / str(number)
+        folder.mkdir()
+        try:
+            parts.append(_part(site, base, folder))
+        except SsccError as error:
+            problems += error.problems
+    if problems:
+        raise SsccError(*problems)
+    return parts
+
+
+def _provenance(parts: list[Part], text: bytes) -> dict[str, Any]:
+    return {
+        "tool": "sscc",
+        "version": version("sandstorm"),
+        "manifest_sha256": hashlib.sha256(text).hexdigest() if text else None,
+        "sources": [
+            {"path": each.name, "bytes": each.size_bytes, "sha256": each.content.sha256}
+            for part in parts
+            for each in part.sources
+            if each.content is not None and each.kind is None
+        ],
+    }
+
+
+def _contents(parts: list[Part], scratch: Path, progress: Progress) -> None:
+    """Reads all files, and makes their variants."""
+    total = sum(each.size_bytes for part in parts for each in part.sources)
     done = 0
 
     def advance(size_bytes: int) -> None:
@@ -65,34 +118,44 @@ def plan(source: Path, scratch: Path, progress: Progress) -> Site:
         done += size_bytes
         progress("Reading", done, total)
 
-    sources = content.prepare(sources, manifest, scratch, advance)
-    provenance = {
-        "tool": "sscc",
-        "version": version("sandstorm"),
-        "manifest_sha256": hashlib.sha256(text).hexdigest() if text else None,
-        "sources": [
-            {"path": each.name, "bytes": each.size_bytes, "sha256": each.content.sha256}
-            for each in sources
-            if each.content is not None
-        ],
-    }
-    multipart = responses.multipart(sources)
-    routes = responses.routes(manifest, sources, multipart)
-    errors = responses.error_pages(manifest, error_bodies)
-    return Site(manifest, sources, routes, errors, multipart, provenance)
+    for number, part in enumerate(parts):
+        # Without its YAML, which other processes don't need.
+        part.sources = content.prepare(part.sources, part.site.found_at("", None), scratch / str(number), advance)
 
 
-def _frame(site: Site, target: Path, progress: Progress) -> image.Summary:
-    total = sum(variant.content_bytes for route in site.routes for variant in route.variants)
+def plan(source: Path, scratch: Path, progress: Progress) -> Plan:
+    """Reads everything and makes all heads. Variants made on the way lie in scratch."""
+    manifest, base, text = read_source(source)
+    parts = survey(manifest, base, scratch)
+    _contents(parts, scratch, progress)
+    multipart = responses.multipart([each for part in parts for each in part.sources])
+    routes, errors = [], []
+    for number, part in enumerate(parts):
+        maker = responses.Maker(part.site, part.sources, multipart)
+        routes += responses.routes(number, maker, part.table)
+        errors += responses.error_pages(number, part.site, part.error_bodies)
+    return Plan(manifest, parts, routes, errors, multipart, _provenance(parts, text))
+
+
+def check(source: Path) -> None:
+    """Everything that can be wrong but for the contents of files. Raises SsccError."""
+    manifest, base, _ = read_source(source)
+    with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
+        survey(manifest, base, Path(scratch))
+
+
+def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
+    total = sum(variant.content_bytes for route in made.routes for variant in route.variants)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(image.replacing(target))
         compressed = target.suffix == ".lz4"
         raw = stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) if compressed else file
-        writer = image.Writer(raw, site.manifest)
-        for route in site.routes:
+        writer = image.Writer(raw, made.manifest)
+        for route in sorted(made.routes, key=lambda each: not each.hot):
             writer.add_variants(route.variants)
             progress("Framing", writer.summary.content_bytes, total)
-        summary = writer.finish(site.routes, site.errors, site.multipart, site.provenance)
+        sites = [part.site.names for part in made.parts]
+        summary = writer.finish(sites, made.routes, made.errors, made.multipart, made.provenance)
         if compressed:
             done = 0
 
@@ -102,7 +165,7 @@ def _frame(site: Site, target: Path, progress: Progress) -> image.Summary:
                 progress("Compressing", done, summary.image_bytes)
 
             image.compress(raw, file, advance)
-    summary.files = len(site.sources)
+    summary.files = made.files
     return summary
 
 
@@ -113,5 +176,4 @@ def build(source: Path, target: Path, progress: Progress) -> image.Summary:
     if target.is_dir():
         raise SsccError(Problem("is a folder; name the image file to write", str(target)))
     with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        site = plan(source, Path(scratch), progress)
-        return _frame(site, target, progress)
+        return _frame(plan(source, Path(scratch), progress), target, progress)

@@ -17,10 +17,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from . import build as building
-from . import content, image, inspect, pcap, verify
 from . import extract as extracting
+from . import image, inspect, pcap, verify
 from .errors import SsccError
-from .manifest import Manifest, load
+from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
 
 PATH = click.Path(path_type=Path)
@@ -124,12 +124,12 @@ def build(source: Path, output: Path, as_json: bool, quiet: bool) -> None:
 
 
 @main.command()
-@click.argument("manifest", type=PATH)
+@click.argument("source", type=PATH)
 @command
-def check(manifest: Path) -> None:
-    """Checks a MANIFEST and the files it names, without building."""
-    content.find(load(manifest), manifest.parent)
-    click.echo(f"{manifest}: good")
+def check(source: Path) -> None:
+    """Checks SOURCE, a manifest or a folder, and the files it names, without building."""
+    building.check(source)
+    click.echo(f"{source}: good")
 
 
 @main.command()
@@ -140,10 +140,13 @@ def schema() -> None:
 
 
 def _find(reader: Reader, route: str) -> ReadRoute:
-    path = os.fsencode(route)
-    for each in reader.routes():
-        if each.path == path:
-            return each
+    named = [each for each in reader.routes() if route in (each.text, each.name)]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise SsccError(
+            f"{reader.file.path}: several sites have {route}; say {' or '.join(each.name for each in named)}"
+        )
     raise SsccError(f"{reader.file.path}: no route {route}; `sscc inspect` lists them")
 
 
@@ -194,7 +197,7 @@ def pcap_command(image_file: Path, route: str | None, output: Path) -> None:
     """Writes IMAGE's frames, or those of one ROUTE, as a capture for Wireshark."""
     with open_image(image_file) as file:
         reader = Reader(file)
-        only = _find(reader, route).path if route is not None else None
+        only = _find(reader, route) if route is not None else None
         with image.replacing(output) as target:
             count = pcap.write(reader, target, only)
     click.echo(f"{output}: {count} frames")

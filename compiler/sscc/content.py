@@ -18,7 +18,7 @@ import zstandard
 from wcmatch import glob
 
 from .errors import Problem, SsccError
-from .manifest import Manifest, Root
+from .manifest import Root, Site
 
 CHUNK_BYTES = 1 << 20
 GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB
@@ -76,6 +76,7 @@ class Source:
     mtime_s: int
     content: Content | None = None
     variants: dict[str, Content] = field(default_factory=dict)  # by content coding
+    kind: str | None = None  # media type of what was made for the build; a file's follows from its name
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -83,7 +84,7 @@ def matches(path: str, pattern: str) -> bool:
     return bool(glob.globmatch(path, pattern, flags=GLOB_FLAGS))
 
 
-def media_type(manifest: Manifest, route: str) -> str:
+def media_type(manifest: Site, route: str) -> str:
     """The Content-Type of a file, with charset where it is text."""
     extension = os.path.splitext(route)[1].lower()
     table = mimetypes.MimeTypes(filenames=())
@@ -150,18 +151,24 @@ def _source(path: Path, root_path: Path, root: Root, base: Path, problems: list[
     return Source(path, name, route, info.st_size, int(info.st_mtime))
 
 
-def find(manifest: Manifest, base: Path) -> list[Source]:
-    """Every file that the manifest names, sorted by route. base: the folder that paths are relative to."""
+def find(site: Site, base: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
+    """Every file that a site names but those to skip, sorted by route. base: what the manifest's paths start from."""
     problems: list[Problem] = []
     found: dict[bytes, Source] = {}
-    for root in manifest.all_roots():
+    for number, root in enumerate(site.all_roots()):
         root_path = base / root.path
         if not root_path.is_dir():
-            problems.append(Problem("no such folder; roots are relative to the manifest", str(root_path)))
+            place = (
+                ("root",) if number == 0 and site.root is not None else ("roots", number - (site.root is not None))
+            )
+            text = f"{root_path}: no such folder; roots are relative to the manifest"
+            problems.append(site.problem(text, *place))
             continue
         top = root_path.resolve()
         for path in _walk(root_path, top, frozenset({top}), problems):
             relative = path.relative_to(root_path).as_posix()
+            if path.resolve() in skip:
+                continue
             if not any(matches(relative, pattern) for pattern in root.include):
                 continue
             if any(matches(relative, pattern) for pattern in root.exclude):
@@ -175,8 +182,8 @@ def find(manifest: Manifest, base: Path) -> list[Source]:
                 problems.append(Problem(f"two files for {route}: {other.name} and {source.name}; exclude one"))
     if problems:
         raise SsccError(*problems)
-    if not found:
-        raise SsccError("no file to serve: check 'root' and the include and exclude globs")
+    if not found and site.all_roots():
+        raise SsccError(site.problem("no file to serve: check 'root' and the include and exclude globs"))
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     for source in found.values():
         if epoch is not None and epoch.isdigit():
@@ -258,13 +265,13 @@ def _check_precompressed(plain: Content, path: Path, size_bytes: int, coding: st
     return Content(path, size_bytes, outer.hexdigest())
 
 
-def _prepare(source: Source, manifest: Manifest, siblings: dict[str, Path], scratch: Path, number: int) -> Source:
+def _prepare(source: Source, manifest: Site, siblings: dict[str, Path], scratch: Path, number: int) -> Source:
     """Hashes a source and makes its variants; runs in a process of its own."""
     source.content = digest(source.path, source.size_bytes)
     encodings = manifest.encodings
     for coding, path in siblings.items():
         source.variants[coding] = _check_precompressed(source.content, path, path.stat().st_size, coding)
-    kind = media_type(manifest, os.fsdecode(source.route))
+    kind = source.kind or media_type(manifest, os.fsdecode(source.route))
     worth = is_compressible(kind) and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
     for coding in encodings.make if worth else []:
         if coding in source.variants:
@@ -277,9 +284,7 @@ def _prepare(source: Source, manifest: Manifest, siblings: dict[str, Path], scra
     return source
 
 
-def prepare(
-    sources: list[Source], manifest: Manifest, scratch: Path, progress: Callable[[int], None]
-) -> list[Source]:
+def prepare(sources: list[Source], manifest: Site, scratch: Path, progress: Callable[[int], None]) -> list[Source]:
     """Hashes all sources and makes their variants over all cores. progress: called with each source's bytes."""
     by_route = {source.route: source.path for source in sources}
     jobs = []

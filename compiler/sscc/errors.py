@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake and where it is. line and column count from 1; 0: the whole file."""
+    """One mistake and where it is. line and column count from 1; 0: the whole file, the whole line."""
 
     message: str
     file: str = ""
@@ -18,7 +18,7 @@ class Problem:
         """`file:line:column: message`, as editors and compilers have it."""
         place = self.file
         if self.line:
-            place += f":{self.line}:{self.column}"
+            place += f":{self.line}:{self.column}" if self.column else f":{self.line}"
         return f"{place}: {self.message}" if place else self.message
 
 

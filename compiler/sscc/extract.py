@@ -10,11 +10,13 @@ from .image import replacing
 from .reader import Reader, ReadRoute
 
 
-def _relative(route: ReadRoute) -> Path | None:
-    """Where a route's file goes below the target; None if that is not below it."""
+def _relative(reader: Reader, route: ReadRoute) -> Path | None:
+    """Where a route's file goes below the target; None if that is not below it. Several sites have a folder each."""
     name = os.fsdecode(route.path.lstrip(b"/"))
     if route.path.endswith(b"/"):
         name += "index.html"
+    if reader.header.site_count > 1:
+        name = f"{route.host.replace('*', 'any') or 'default'}/{name}"
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
         return None
@@ -28,18 +30,16 @@ def _inside(target: Path, relative: Path) -> bool:
 
 def extract(reader: Reader, target: Path, *, force: bool) -> tuple[int, int]:
     """Writes every file below target; their number and bytes. Raises SsccError."""
-    routes = reader.routes()
-    files = {route.path for route in routes if not route.path.endswith(b"/")}
     count = size_bytes = 0
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SsccError(Problem(f"can't be made: {error.strerror}", str(target))) from None
-    for route in routes:
-        response = reader.identity(route)
-        if response is None or (route.path.endswith(b"/") and _has_file(route, routes, files)):
+    for route in reader.routes():
+        response = reader.original(route)
+        if response is None:
             continue
-        relative = _relative(route)
+        relative = _relative(reader, route)
         if relative is None or not _inside(target, relative):
             raise SsccError(f"{route.text}: would be written outside of {target}; the image is not to be trusted")
         path = target / relative
@@ -53,16 +53,3 @@ def extract(reader: Reader, target: Path, *, force: bool) -> tuple[int, int]:
             size_bytes += sum(file.write(piece) for piece in reader.body(response))
         count += 1
     return count, size_bytes
-
-
-def _has_file(route: ReadRoute, routes: list[ReadRoute], files: set[bytes]) -> bool:
-    """Does a file's own route have what stands for its folder?"""
-    wanted = route.variants[0].get_response
-    depth = route.path.count(b"/")
-    return any(
-        other.path in files
-        and other.path.startswith(route.path)
-        and other.path.count(b"/") == depth
-        and other.variants[0].get_response == wanted
-        for other in routes
-    )

@@ -212,7 +212,9 @@ class Writer:
             self.variant_index[key] = (first, len(variants))
         return self.variant_index[key]
 
-    def _route_tables(self, routes: list[Route], rows: list[tuple[int, int]]) -> tuple[bytes, bytes, int]:
+    def _route_tables(
+        self, routes: list[Route], rows: list[tuple[int, int]], options_rows: list[int]
+    ) -> tuple[bytes, bytes, int]:
         """The hash table's entries and displacements, and the seed."""
         table_len = bucket_count = 1
         while table_len * 3 < len(routes) * 4:
@@ -222,14 +224,17 @@ class Writer:
         work = ffi.new("uint32_t[]", 5 * len(routes) + 2 * bucket_count + 8 + table_len)
         displacements = ffi.new("uint32_t[]", bucket_count)
         for seed in range(1, HASH_SEEDS):
-            values = [lib.image_route_hash(ffi.from_buffer(r.path), len(r.path), seed) for r in routes]
+            values = [
+                lib.image_route_hash(ffi.from_buffer(r.path), len(r.path), r.site, int(r.prefix), seed)
+                for r in routes
+            ]
             hashes = ffi.new("uint64_t[]", values)
             if lib.image_route_perfect(hashes, len(routes), displacements, bucket_count, table_len, work) == 0:
                 break
         else:
             raise SsccError("no perfect hash for the routes was found; please report the manifest")
         table = ffi.new("struct ssi_route[]", table_len)
-        for route, value, (first, count) in zip(routes, values, rows, strict=True):
+        for route, value, (first, count), options in zip(routes, values, rows, options_rows, strict=True):
             displacement = displacements[(value >> 32) & (bucket_count - 1)]
             entry = table[lib.image_route_entry(value, displacement, table_len)]
             entry.hash = value
@@ -237,14 +242,47 @@ class Writer:
             entry.path_bytes = len(route.path)
             entry.first_variant = first
             entry.variant_count = count
+            entry.options_response = options
+            entry.site = route.site
+            entry.flags = (lib.SSI_ROUTE_PREFIX if route.prefix else 0) | (lib.SSI_ROUTE_ALIAS if route.alias else 0)
         return bytes(ffi.buffer(table)), bytes(ffi.buffer(displacements)), seed
 
+    def _host_rows(self, sites: list[list[str]]) -> list[bytes]:
+        names = sorted((name.encode("ascii"), number) for number, site in enumerate(sites) for name in site)
+        return [
+            self._struct("ssi_host", name_offset=self._string(name), name_bytes=len(name), site=number)
+            for name, number in names
+        ]
+
+    def _site_rows(self, count: int, routes: list[Route], errors: list[ErrorPage]) -> list[bytes]:
+        """errors: those of a site next to each other."""
+        longest = [0] * count
+        for route in routes:
+            if route.prefix:
+                longest[route.site] = max(longest[route.site], len(route.path))
+        numbers = [page.site for page in errors]
+        return [
+            self._struct(
+                "ssi_site",
+                first_error=numbers.index(site),
+                error_count=numbers.count(site),
+                prefix_bytes_max=longest[site],
+            )
+            for site in range(count)
+        ]
+
     def finish(
-        self, routes: list[Route], errors: list[ErrorPage], multipart: Multipart, provenance: dict[str, Any]
+        self,
+        sites: list[list[str]],
+        routes: list[Route],
+        errors: list[ErrorPage],
+        multipart: Multipart,
+        provenance: dict[str, Any],
     ) -> Summary:
-        """Adds everything and writes the file to its end."""
+        """Adds everything and writes the file to its end. sites: the names of each."""
         multipart_type, multipart_end = self.add_response(multipart.type), self.add_response(multipart.end)
         rows = [self.add_variants(route.variants) for route in routes]
+        options_rows = [self._add_if(route.options) for route in routes]
         error_rows = [
             self._struct(
                 "ssi_error",
@@ -254,10 +292,13 @@ class Writer:
             )
             for page in errors
         ]
-        table, buckets, seed = self._route_tables(routes, rows)
+        table, buckets, seed = self._route_tables(routes, rows, options_rows)
+        host_rows, site_rows = self._host_rows(sites), self._site_rows(len(sites), routes, errors)
         contents = {
             "json": json.dumps(provenance, sort_keys=True, indent=1, ensure_ascii=True).encode(),
             "strings": bytes(self.strings),
+            "hosts": b"".join(host_rows),
+            "sites": b"".join(site_rows),
             "buckets": buckets,
             "routes": table,
             "variants": b"".join(self.variants),
@@ -282,6 +323,8 @@ class Writer:
             route_table_len=len(table) // ffi.sizeof("struct ssi_route"),
             bucket_count=len(buckets) // 4,
             error_count=len(error_rows),
+            host_count=len(host_rows),
+            site_count=len(site_rows),
             multipart_type_response=multipart_type,
             multipart_end_response=multipart_end,
             string_bytes=len(self.strings),

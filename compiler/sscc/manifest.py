@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
@@ -24,8 +24,15 @@ OWN_FIELDS = frozenset(
 )
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
 FIELD_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?\Z")  # RFC 9110 section 5.5
+HOST_LABEL = re.compile(
+    r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z"
+)  # RFC 1123 section 2.1, and the underscore in use
+ORIGIN = re.compile(r"https?://[^/\s]+\Z")  # RFC 6454 section 6.2
+DURATION = re.compile(r"(\d{1,9})\s*(s|m|h|d|w|y)?\Z")
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.+)?\Z")
 
+IMPORTS = ("_headers", "_redirects")
 Encoding = Literal["br", "gzip", "zstd"]
 ErrorStatus = Literal[400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505]
 
@@ -42,13 +49,13 @@ def _media_type(value: str) -> str:
     return value
 
 
-def _headers(headers: dict[str, str]) -> dict[str, str]:
+def _headers(headers: dict[str, str | None]) -> dict[str, str | None]:
     for name, value in headers.items():
         if not TOKEN.match(name):
             raise ValueError(f"{name!r} is no header field name (letters, digits and - only)")
         if name.lower() in OWN_FIELDS:
             raise ValueError(f"{name} is set by sscc itself; leave it out")
-        if not FIELD_VALUE.match(value):
+        if value is not None and not FIELD_VALUE.match(value):
             raise ValueError(f"the value of {name} must be printable ASCII, without line breaks")
     return headers
 
@@ -60,13 +67,96 @@ def _extensions(types: dict[str, str]) -> dict[str, str]:
     return types
 
 
+def _host(name: str) -> str:
+    """A host name as the image has it: "*" stands for any."""
+    host = name.strip().lower().rstrip(".")
+    if host == "*" or (host.startswith("[") and host.endswith("]")):
+        return host
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            raise ValueError(f"{name!r} is no host name") from None
+    labels = host.removeprefix("*.").split(".")
+    if ":" in host:
+        raise ValueError(f"{name!r}: leave the port out; an IPv6 address is written in brackets")
+    if len(host) > 253 or not all(HOST_LABEL.match(label) for label in labels):
+        raise ValueError(f"{name!r} is no host name; write 'example.org', '*.example.org', or '*' for any")
+    return host
+
+
+def _path(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError(f"a path begins with a slash: write '/{path}'")
+    if "?" in path or "#" in path:
+        raise ValueError("a path has no query and no fragment; requests are looked up without them")
+    if "*" in path.removesuffix("/*"):
+        raise ValueError("an asterisk is the whole last segment of a path: '/app/*'")
+    return path
+
+
+def _paths(values: dict[str, Any]) -> dict[str, Any]:
+    for path in values:
+        _path(path)
+    return values
+
+
+def _target(target: str) -> str:
+    if not target.startswith(("/", "http://", "https://")):
+        raise ValueError("a target is a path from '/' on, or an address from 'http://' or 'https://' on")
+    if not FIELD_VALUE.match(target.encode("ascii", "ignore").decode()) or " " in target:
+        raise ValueError("a target has no spaces or line breaks; write them as %20")
+    return target
+
+
+def _cache(value: str) -> str:
+    """As Cache-Control has it, RFC 9111 section 5.2."""
+    if value in ("no-store", "no-cache"):
+        return value
+    if value == "immutable":
+        return "max-age=31536000, immutable"  # RFC 8246
+    if (match := DURATION.match(value)) is not None:
+        return f"max-age={int(match[1]) * SECONDS[match[2] or '']}"
+    raise ValueError("write a time such as '10m', '1h' or '30d', or 'immutable', 'no-cache' or 'no-store'")
+
+
+def _origin(origin: str) -> str:
+    if origin != "*" and not ORIGIN.match(origin):
+        raise ValueError("an origin is '*' or such as 'https://app.example.org'; one, as answers are made beforehand")
+    return origin
+
+
+def _tokens(names: list[str]) -> list[str]:
+    for name in names:
+        if not TOKEN.match(name):
+            raise ValueError(f"{name!r} is no header field name")
+    return names
+
+
+def _fixed_status(status: int) -> int:
+    if not 200 <= status <= 599 or status in (205, 206, 304):
+        raise ValueError("a final status from 200 to 599 that an answer can have by itself: not 205, 206 or 304")
+    return status
+
+
+def _whole_number(value: Any) -> Any:
+    """YAML reads 300 as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 MediaType = Annotated[str, AfterValidator(_media_type)]
+Headers = Annotated[dict[str, str | None], AfterValidator(_headers)]
+HostName = Annotated[str, AfterValidator(_host)]
+UrlPath = Annotated[str, AfterValidator(_path)]
+Target = Annotated[str, AfterValidator(_target)]
+Cache = Annotated[str, BeforeValidator(_whole_number), AfterValidator(_cache)]
+FieldNames = Annotated[list[str], AfterValidator(_tokens)]
 
 
 class Model(BaseModel):
     """Unknown keys are mistakes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Root(Model):
@@ -87,47 +177,146 @@ class Encodings(Model):
     min_gain_percent: int = Field(5, ge=0, le=100, description="A variant that saves less is dropped.")
 
 
+class Cors(Model):
+    """What pages of other origins may do (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+
+    origin: Annotated[str, AfterValidator(_origin)] = Field("*", description="The origin that may read: one, or '*'.")
+    headers: FieldNames = Field(["*"], description="Request fields that may be sent.")
+    expose: FieldNames = Field([], description="Response fields that scripts may read.")
+    credentials: bool = Field(False, description="With cookies; not with origin '*'.")
+    max_age_s: int = Field(86400, ge=0, description="How long a browser may keep the answer to its OPTIONS.")
+
+
 class Rule(Model):
     """What differs for some paths. Later rules win."""
 
     match: str = Field(description="Paths, as a glob: '/assets/**'.")
-    headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field({}, description="Header fields to add.")
+    headers: Headers = Field({}, description="Header fields to add; null takes one away.")
+    cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
+    cors: Cors | None = Field(None, description="What pages of other origins may do.")
     mime: MediaType | None = Field(None, description="The media type.")
     copies: int | None = Field(None, ge=1, le=64, description="Slots for each frame.")
+    hot: bool = Field(False, description="Asked for often: its frames lie together in front of the others.")
 
 
-class Manifest(Model):
-    """A site."""
+class Redirect(Model):
+    """A path that has moved."""
 
-    version: Literal[1] = Field(description="Of this language; 1.")
+    source: UrlPath = Field(alias="from", description="'/old', '/old/*' for all below it, '/blog/:year/:name'.")
+    to: Target = Field(description="A path or an address; with :names and :splat (the asterisk's) of `from`.")
+    status: Literal[301, 302, 303, 307, 308] = Field(301)
+    force: bool = Field(False, description="Even where there is a file.")
+
+
+class Fixed(Model):
+    """An answer without a file of its own."""
+
+    status: Annotated[int, AfterValidator(_fixed_status)] = Field(200)
+    headers: Headers = Field({}, description="Header fields to add.")
+    body: str | None = Field(None, description="The text to send.")
+    file: str | None = Field(None, description="A file to send, relative to the manifest.")
+    type: MediaType | None = Field(None, description="The media type; else the file's, or text/plain.")
+
+
+ErrorPages = dict[ErrorStatus, str]
+
+
+class Site(Model):
+    """What is served, by the names that it is asked for by."""
+
+    hosts: list[HostName] = Field([], description="'example.org', '*.example.org'; none, or '*': for all others.")
     root: str | None = Field(None, description="Short for one root at /.")
     roots: list[Root] = Field([], description="Folders to serve.")
     index: list[str] = Field(["index.html"], description="Files that stand for their folder.")
+    clean_urls: bool = Field(False, description="Serve /about.html as /about too.")
+    listing: bool = Field(False, description="Make a page of the names in a folder that has no index.")
     rules: list[Rule] = Field([], description="What differs for some paths.")
     mime: Annotated[dict[str, MediaType], AfterValidator(_extensions)] = Field(
         {}, description="Media types by extension: {'.foo': 'application/x-foo'}."
     )
     encodings: Encodings = Field(Encodings(), description="Content codings.")
-    error_pages: dict[ErrorStatus, str] = Field(
-        {}, description="Files sent as the body of an error, relative to the manifest."
+    error_pages: ErrorPages = Field({}, description="Files sent as the body of an error, relative to the manifest.")
+    headers: Headers = Field({}, description="Header fields of every file, redirect and fixed response.")
+    cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
+    cors: Cors | None = Field(None, description="What pages of other origins may do.")
+    redirects: list[Redirect] = Field([], description="Paths that have moved.")
+    rewrites: Annotated[dict[str, UrlPath], AfterValidator(_paths)] = Field(
+        {}, description="Paths that are answered as another one is: {'/app/*': '/app/index.html'}."
     )
-    headers: Annotated[dict[str, str], AfterValidator(_headers)] = Field(
-        {}, description="Header fields of every file."
+    fallback: UrlPath | None = Field(
+        None, description="What answers for all paths that nothing else does: '/index.html'."
     )
-    mtu: int = Field(1500, ge=640, le=9000, description="IP packet size to build for.")
-    families: list[Literal["ipv4", "ipv6"]] = Field(["ipv4", "ipv6"], min_length=1)
+    responses: Annotated[dict[str, Fixed], AfterValidator(_paths)] = Field(
+        {}, description="Answers without a file: {'/generate_204': {status: 204}}."
+    )
+    imports: list[str] = Field(
+        [], description="Files named _headers or _redirects, as Netlify and Cloudflare have them."
+    )
     copies: int = Field(1, ge=1, le=64, description="Slots for each frame.")
     server: bool = Field(True, description="Send a Server field.")
+
+    _node: Node | None = PrivateAttr(None)
+    _name: str = PrivateAttr("")
 
     def all_roots(self) -> list[Root]:
         """`root` and `roots` as one list."""
         short = [] if self.root is None else [Root(path=self.root)]
         return [*short, *self.roots]
 
+    @property
+    def serves(self) -> bool:
+        """Is there anything in it to serve?"""
+        return bool(self.all_roots() or self.redirects or self.responses)
 
-def of_folder() -> Manifest:
-    """The manifest of a folder that has none."""
-    return Manifest(version=1, root=".")
+    @property
+    def names(self) -> list[str]:
+        """Its hosts as the image has them: the empty one stands for all that no other site has."""
+        return ["" if host == "*" else host for host in self.hosts] or [""]
+
+    def problem(self, message: str, *place: int | str) -> Problem:
+        """A mistake in what is said at this place of the site."""
+        if self._node is None:
+            return Problem(message, self._name)
+        mark = _node_at(self._node, place).start_mark
+        return Problem(message, self._name, mark.line + 1, mark.column + 1)
+
+    def found_at(self, name: str, node: Node | None) -> Self:
+        """The same, knowing the YAML that it came from."""
+        made = self.model_copy()
+        made._name, made._node = name, node
+        return made
+
+
+# What a site has from the manifest unless it says otherwise.
+INHERITED = (
+    *("index", "clean_urls", "listing", "rules", "mime", "encodings", "error_pages", "headers", "cache", "cors"),
+    *("copies", "server"),
+)
+
+
+class Manifest(Site):
+    """One site, or several by host name; what is said beside `sites` holds for all of them."""
+
+    version: Literal[1] = Field(description="Of this language; 1.")
+    sites: list[Site] = Field([], description="Sites by host name.")
+    mtu: int = Field(1500, ge=640, le=9000, description="IP packet size to build for.")
+    families: list[Literal["ipv4", "ipv6"]] = Field(["ipv4", "ipv6"], min_length=1)
+
+    def all_sites(self) -> list[Site]:
+        """The manifest's own site, if it serves anything, and those of `sites`."""
+        made: list[Site] = [self] if self.serves else []
+        for number, site in enumerate(self.sites):
+            said = {name: getattr(self, name) for name in INHERITED if name not in site.model_fields_set}
+            node = None if self._node is None else _node_at(self._node, ("sites", number))
+            made.append(site.model_copy(update=said).found_at(self._name, node))
+        return made
+
+
+def of_folder(folder: Path) -> Manifest:
+    """The manifest of a folder that has none: what such folders hold for other servers is used."""
+    pages: ErrorPages = {404: "404.html"} if (folder / "404.html").is_file() else {}
+    imports = [name for name in IMPORTS if (folder / name).is_file()]
+    return Manifest(version=1, root=".", error_pages=pages, imports=imports).found_at(str(folder), None)
 
 
 def _node_at(node: Node, place: tuple[int | str, ...]) -> Node:
@@ -155,13 +344,23 @@ def _key_node(node: Node, place: tuple[int | str, ...]) -> Node:
     return parent
 
 
+MODELS: dict[str, type[Model]] = {
+    "cors": Cors,
+    "encodings": Encodings,
+    "redirects": Redirect,
+    "responses": Fixed,
+    "roots": Root,
+    "rules": Rule,
+    "sites": Site,
+}
+
+
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
     """Keys of the model that a place is in."""
-    models: dict[str, type[Model]] = {"roots": Root, "rules": Rule, "encodings": Encodings}
     model: type[Model] = Manifest
     for step in place:
-        model = models.get(str(step), model)
-    return list(model.model_fields)
+        model = MODELS.get(str(step), model)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _message(error: Any) -> str:
@@ -213,6 +412,36 @@ def load(path: Path) -> Manifest:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
         raise SsccError(*(_located(each, node, name) for each in error.errors())) from None
-    if not manifest.all_roots():
-        raise SsccError(Problem("nothing to serve: write 'root: ./public' or a list of 'roots'", name, 1, 1))
+    manifest = manifest.found_at(name, node)
+    problems = _contradictions(manifest)
+    if problems:
+        raise SsccError(*problems)
     return manifest
+
+
+def _contradictions(manifest: Manifest) -> list[Problem]:
+    """Mistakes that no key shows by itself."""
+    problems = []
+    sites = manifest.all_sites()
+    if not sites:
+        problems.append(manifest.problem("nothing to serve: write 'root: ./public' or a list of 'roots'"))
+    owners: dict[str, Site] = {}
+    for site in sites:
+        if not site.serves:
+            problems.append(site.problem("this site serves nothing; give it a root, redirects or responses"))
+        for name in site.names:
+            if owners.setdefault(name, site) is not site:
+                text = f"{name} is" if name else "requests for any other host are"
+                problems.append(site.problem(f"{text} another site's already; give this one other hosts", "hosts"))
+        for path, fixed in site.responses.items():
+            if fixed.body is not None and fixed.file is not None:
+                problems.append(site.problem(f"{path}: body and file; keep one", "responses", path))
+            if fixed.status == 204 and (fixed.body is not None or fixed.file is not None):
+                problems.append(site.problem(f"{path}: a 204 has no body; take it out", "responses", path))
+        for cors, place in [
+            (site.cors, ("cors",)),
+            *((rule.cors, ("rules", number, "cors")) for number, rule in enumerate(site.rules)),
+        ]:
+            if cors is not None and cors.credentials and cors.origin == "*":
+                problems.append(site.problem("credentials need one origin by name, not '*'", *place))
+    return problems

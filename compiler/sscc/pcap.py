@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ssrun._sandstorm import ffi, lib
 
 from .reader import Reader, ReadRoute
-from .responses import PATH_SAFE
+from .routing import PATH_SAFE
 
 FIN, SYN, PSH, ACK = 1, 2, 8, 16
 SERVER_MAC, CLIENT_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
@@ -100,7 +100,8 @@ def conversation(reader: Reader, route: ReadRoute, variant: Any, port: int) -> I
     yield talk.server(SYN | ACK, options=SYN_OPTIONS)
     yield talk.client(ACK)
     target = quote(route.path, safe=PATH_SAFE)
-    yield talk.client(PSH | ACK, f"GET {target} HTTP/1.1\r\nHost: sandstorm.example\r\n\r\n".encode())
+    host = (route.host or "sandstorm.example").replace("*", "sandstorm")
+    yield talk.client(PSH | ACK, f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     response = reader.response(variant.get_response)
     for number, frame in enumerate(reader.frames(response), 1):
         start = reader.slot(frame.slot) + lib.SSI_PAYLOAD_OFFSET - header_bytes
@@ -113,12 +114,12 @@ def conversation(reader: Reader, route: ReadRoute, variant: Any, port: int) -> I
     yield talk.client(ACK)
 
 
-def write(reader: Reader, file: IO[bytes], only: bytes | None) -> int:
+def write(reader: Reader, file: IO[bytes], only: ReadRoute | None) -> int:
     """Writes a capture of all routes, or of one; the number of frames."""
     file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
     count = conversations = 0
     for route in reader.routes():
-        if only is not None and route.path != only:
+        if only is not None and route.key != only.key:
             continue
         for variant in route.variants:
             port = FIRST_PORT + conversations % PORTS

@@ -35,11 +35,26 @@ class ReadRoute:
 
     path: bytes
     variants: list[Any]  # struct ssi_variant *
+    site: int = 0
+    host: str = ""  # the site's first name; empty for the site of all other names
+    prefix: bool = False
+    options: int = lib.SSI_NONE  # the response to OPTIONS
+    alias: bool = False  # a file under another path than its own
+
+    @property
+    def key(self) -> tuple[int, bytes, bool]:
+        """What requests are looked up by."""
+        return self.site, self.path, self.prefix
 
     @property
     def text(self) -> str:
         """The path for people."""
-        return self.path.decode("utf-8", "backslashreplace")
+        return self.path.decode("utf-8", "backslashreplace") + ("*" if self.prefix else "")
+
+    @property
+    def name(self) -> str:
+        """The path with its host."""
+        return self.host + self.text
 
 
 class Reader:
@@ -58,11 +73,28 @@ class Reader:
     def routes(self) -> list[ReadRoute]:
         """All routes, sorted by path."""
         found = []
+        hosts = [self.hosts(site)[0] for site in range(self.header.site_count)]
+        hosts = [self.hosts(site)[0] for site in range(self.header.site_count)]
         for entry in self.image.routes[0 : self.header.route_table_len]:
             if entry.variant_count:
                 variants = [self.image.variants + entry.first_variant + i for i in range(entry.variant_count)]
-                found.append(ReadRoute(self.string(entry.path_offset, entry.path_bytes), variants))
-        return sorted(found, key=lambda route: route.path)
+                path = self.string(entry.path_offset, entry.path_bytes)
+                prefix, alias = (bool(entry.flags & bit) for bit in (lib.SSI_ROUTE_PREFIX, lib.SSI_ROUTE_ALIAS))
+                found.append(
+                    ReadRoute(path, variants, entry.site, hosts[entry.site], prefix, entry.options_response, alias)
+                )
+        return sorted(found, key=lambda route: route.key)
+
+    def hosts(self, site: int) -> list[str]:
+        """A site's names."""
+        rows = self.image.hosts[0 : self.header.host_count]
+        names = [self.string(row.name_offset, row.name_bytes).decode("latin-1") for row in rows if row.site == site]
+        return names or [""]
+
+    def errors(self, site: int) -> list[Any]:
+        """struct ssi_error of a site."""
+        row = self.image.sites[site]
+        return list(self.image.errors[row.first_error : row.first_error + row.error_count])
 
     def response(self, index: int) -> Any:
         """struct ssi_response"""
@@ -108,10 +140,10 @@ class Reader:
             sha256.update(piece)
         return sha256.hexdigest()
 
-    def identity(self, route: ReadRoute) -> Any | None:
-        """The GET response that holds a file as it was, or None (a redirect)."""
+    def original(self, route: ReadRoute) -> Any | None:
+        """The GET response that holds a file as it was; None for what is no file, or one under another path."""
         for variant in route.variants:
-            response = self.response(variant.get_response)
-            if variant.encoding == lib.SSI_ENCODING_IDENTITY and response.status == 200:
-                return response
+            is_file = variant.not_modified_response != lib.SSI_NONE and not route.alias
+            if is_file and variant.encoding == lib.SSI_ENCODING_IDENTITY:
+                return self.response(variant.get_response)
         return None

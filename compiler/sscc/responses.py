@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from http import HTTPStatus
-from urllib.parse import quote
+from typing import Any
 
 from ssrun._sandstorm import lib
 
 from .content import Content, Source, matches, media_type
-from .manifest import Manifest
+from .manifest import Cors, Site
+from .routing import Entry, File, Fixed, Key, Moved, Table
 
 EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be
 KEEP_ALIVE = "keep-alive"
@@ -25,7 +27,6 @@ PART_DIGITS = (6, 9, 12, 20)
 PARTS_MAX = int(lib.HTTP_RANGES_MAX)
 BOUNDARY_DIGITS = 32
 PHRASES = {414: "URI Too Long", 416: "Range Not Satisfiable"}
-PATH_SAFE = "/~!$&'()*+,;=:@"  # pchar and slash, RFC 3986 section 3.3
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,18 @@ class Route:
 
     path: bytes
     variants: list[Variant] = field(default_factory=list)
+    site: int = 0
+    prefix: bool = False
+    options: Response | None = None
+    hot: bool = False
+    alias: bool = False  # a file under another path than its own
 
 
 @dataclass
 class ErrorPage:
-    """The site's answer for a status."""
+    """A site's answer for a status."""
 
+    site: int
     status: int
     get: Response
     head: Response
@@ -169,35 +176,89 @@ def _begin(status: int) -> _Head:
     return head
 
 
-def _server(manifest: Manifest) -> list[tuple[str, str]]:
-    return [("Server", "Sandstorm")] if manifest.server else []
+def _server(site: Site) -> list[tuple[str, str]]:
+    return [("Server", "Sandstorm")] if site.server else []
 
 
 def _response(
-    manifest: Manifest,
+    site: Site,
     status: int,
     fields: list[tuple[str, str]],
     body: Content | bytes | None = None,
     copies: int = 1,
 ) -> Response:
     head = _begin(status)
-    head.add([*_server(manifest), *fields])
+    head.add([*_server(site), *fields])
     return head.response(status, body, copies)
 
 
-def _custom(manifest: Manifest, route: str) -> tuple[list[tuple[str, str]], int]:
-    """Header fields and copies that the manifest gives a path."""
-    fields = dict(manifest.headers)
-    copies = manifest.copies
-    for rule in manifest.rules:
-        if matches(route, rule.match):
-            fields.update(rule.headers)
-            copies = rule.copies or copies
-    return sorted(fields.items()), copies
+@dataclass
+class Custom:
+    """What a manifest says of a path's answers."""
+
+    fields: list[tuple[str, str]]
+    cors: Cors | None
+    copies: int
+    hot: bool
+
+    def key(self) -> tuple[Any, ...]:
+        """Equal where the answers of a file are."""
+        return tuple(self.fields), self.cors and self.cors.model_dump_json(), self.copies
+
+    @property
+    def all_fields(self) -> list[tuple[str, str]]:
+        """Those of CORS among them."""
+        return [*self.fields, *_cors_fields(self.cors)]
+
+
+def _cors_fields(cors: Cors | None) -> list[tuple[str, str]]:
+    if cors is None:
+        return []
+    made = [("Access-Control-Allow-Origin", cors.origin)]
+    if cors.credentials:
+        made.append(("Access-Control-Allow-Credentials", "true"))
+    if cors.expose:
+        made.append(("Access-Control-Expose-Headers", ", ".join(cors.expose)))
+    return made
+
+
+class _Fields:
+    """Header fields by their names in any case; the later wins."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, tuple[str, str]] = {}
+
+    def update(self, headers: dict[str, str | None], cache: str | None = None) -> None:
+        """cache: Cache-Control, unless headers have it."""
+        said: dict[str, str | None] = {} if cache is None else {"Cache-Control": cache}
+        for name, value in [*said.items(), *headers.items()]:
+            if value is None:
+                self.by_name.pop(name.lower(), None)
+            else:
+                self.by_name[name.lower()] = (name, value)
+
+    def sorted(self) -> list[tuple[str, str]]:
+        return [self.by_name[name] for name in sorted(self.by_name)]
+
+
+def custom(site: Site, paths: list[str], more: dict[str, str | None]) -> Custom:
+    """What a site says of an answer, by its path and by that of the file that it is. more: fields of this one."""
+    fields = _Fields()
+    fields.update(site.headers, site.cache)
+    made = Custom([], site.cors, site.copies, False)
+    for rule in site.rules:
+        if any(matches(path, rule.match) for path in paths):
+            fields.update(rule.headers, rule.cache)
+            made.cors = rule.cors or made.cors
+            made.copies = rule.copies or made.copies
+            made.hot = made.hot or rule.hot
+    fields.update(more)
+    made.fields = fields.sorted()
+    return made
 
 
 def _partial(
-    manifest: Manifest, size_bytes: int, kind: str, rest: list[tuple[str, str]], part: Response, end: Response
+    site: Site, size_bytes: int, kind: str, rest: list[tuple[str, str]], part: Response, end: Response
 ) -> tuple[Response, int, int]:
     """The head of a 206, and where it has what a multipart answer swaps."""
     largest = size_bytes + PARTS_MAX * part.stream_bytes + end.stream_bytes
@@ -208,43 +269,46 @@ def _partial(
     head.move("range", "Content-Range", f"bytes 0-{max(size_bytes, 1) - 1}/{size_bytes}".ljust(_range_bytes(digits)))
     head.add([("Content-Type", kind)])
     swap_bytes = len(head.text) - swap
-    head.add([*_server(manifest), *rest])
+    head.add([*_server(site), *rest])
     return head.response(206), swap, swap_bytes
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Makes the answers of files."""
+# What a 304 has of the 200's fields, RFC 9110 section 15.4.5; browsers want those of CORS too.
+KEPT = ("cache-control", "expires", "content-location")
 
-    manifest: Manifest
-    multipart: Multipart
 
-    def variant(self, source: Source, content: Content, coding: str | None, varies: bool) -> Variant:
+class Maker:
+    """Makes the answers of one site."""
+
+    def __init__(self, site: Site, sources: list[Source], multipart: Multipart) -> None:
+        """sources: with their contents."""
+        self.site = site
+        self.multipart = multipart
+        self.sources = {source.route: source for source in sources}
+        self.made: dict[tuple[Any, ...], list[Variant]] = {}
+
+    def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> Variant:
         """All answers of one encoding."""
-        manifest = self.manifest
-        route = os.fsdecode(source.route)
-        custom, copies = _custom(manifest, route)
-        kind = media_type(manifest, route)
-        # What a 304 has of the 200's fields, RFC 9110 section 15.4.5.
-        shared = [("ETag", content.etag), *([("Vary", "Accept-Encoding")] if varies else [])]
+        kind = source.kind or media_type(self.site, os.fsdecode(source.route))
+        shared = [("ETag", content.etag), *([("Vary", "Accept-Encoding")] if source.variants else [])]
         modified = [("Last-Modified", http_date(source.mtime_s))]
         rest = [
             *([("Content-Encoding", coding)] if coding else []),
             *shared,
             *modified,
             ("Accept-Ranges", "bytes"),
-            *custom,
+            *said.all_fields,
         ]
         full = [("Content-Type", kind), ("Content-Length", str(content.size_bytes)), *rest]
-        kept = [item for item in custom if item[0].lower() in ("cache-control", "expires", "content-location")]
+        kept = [item for item in said.fields if item[0].lower() in KEPT] + _cors_fields(said.cors)
         part = self.multipart.part(kind, content.size_bytes)
         partial, swap_offset, swap_bytes = _partial(
-            manifest, content.size_bytes, kind, rest, part, self.multipart.end
+            self.site, content.size_bytes, kind, rest, part, self.multipart.end
         )
         return Variant(
-            get=_response(manifest, 200, full, content, copies),
-            head=_response(manifest, 200, full),
-            not_modified=_response(manifest, 304, [*shared, *modified, *kept]),
+            get=_response(self.site, 200, full, content, said.copies),
+            head=_response(self.site, 200, full),
+            not_modified=_response(self.site, 304, [*shared, *modified, *kept]),
             partial=partial,
             part=part,
             swap_offset=swap_offset,
@@ -255,13 +319,69 @@ class _Maker:
             content_bytes=content.size_bytes,
         )
 
-    def route(self, source: Source) -> Route:
-        """A file's route, the smallest variant first."""
+    def _file(self, source: Source, said: Custom) -> list[Variant]:
+        """A file's variants, the smallest first; the same for all paths that get the same fields."""
         assert source.content is not None
-        contents: list[tuple[str | None, Content]] = [(None, source.content), *source.variants.items()]
-        contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
-        varies = bool(source.variants)
-        return Route(source.route, [self.variant(source, each, coding, varies) for coding, each in contents])
+        key = (source.route, said.key())
+        if key not in self.made:
+            contents: list[tuple[str | None, Content]] = [(None, source.content), *source.variants.items()]
+            contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
+            self.made[key] = [self._variant(source, each, coding, said) for coding, each in contents]
+        return self.made[key]
+
+    def _moved(self, entry: Moved, said: Custom) -> Variant:
+        target = html.escape(entry.location)
+        body = _page("Moved", f'It is at <a href="{target}">{target}</a>.')
+        fields = [
+            ("Content-Type", "text/html; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Location", entry.location),
+            *said.all_fields,
+        ]
+        get, head = (_response(self.site, entry.status, fields, each) for each in (body, None))
+        return Variant(get, head, None, content_bytes=len(body))
+
+    def _fixed(self, entry: Fixed, said: Custom) -> Variant:
+        body: Content | bytes | None = None
+        kind = entry.kind
+        if isinstance(entry.body, File):
+            source = self.sources[entry.body.route]
+            body, kind = source.content, source.kind or media_type(self.site, os.fsdecode(source.route))
+        elif entry.body is not None:
+            body = entry.body
+        fields = said.all_fields
+        size_bytes = body.size_bytes if isinstance(body, Content) else len(body or b"")
+        if body is not None:  # a 204 has no Content-Length, RFC 9110 section 8.6
+            fields = [("Content-Type", kind or "text/plain"), ("Content-Length", str(size_bytes)), *fields]
+        get = _response(self.site, entry.status, fields, body or None, said.copies)
+        return Variant(get, _response(self.site, entry.status, fields), None, content_bytes=size_bytes)
+
+    def _options(self, cors: Cors | None) -> Response | None:
+        """What a browser asks before it asks, https://fetch.spec.whatwg.org/#http-cors-protocol."""
+        if cors is None:
+            return None
+        fields = [
+            ALLOW,
+            *_cors_fields(cors.model_copy(update={"expose": []})),
+            ("Access-Control-Allow-Methods", "GET, HEAD"),
+            ("Access-Control-Allow-Headers", ", ".join(cors.headers)),
+            ("Access-Control-Max-Age", str(cors.max_age_s)),
+        ]
+        return _response(self.site, 204, fields)
+
+    def route(self, number: int, key: Key, entry: Entry) -> Route:
+        """A path's answers."""
+        more = entry.headers if isinstance(entry, Fixed) else {}
+        paths = {key.path, entry.route} if isinstance(entry, File) else {key.path}
+        said = custom(self.site, [os.fsdecode(path) for path in paths], more)
+        if isinstance(entry, File):
+            variants = self._file(self.sources[entry.route], said)
+        elif isinstance(entry, Moved):
+            variants = [self._moved(entry, said)]
+        else:
+            variants = [self._fixed(entry, said)]
+        alias = isinstance(entry, File) and entry.route != key.path
+        return Route(key.path, variants, number, key.prefix, self._options(said.cors), said.hot, alias)
 
 
 def _page(title: str, text: str) -> bytes:
@@ -293,18 +413,6 @@ ERROR_TEXTS = {
 }
 
 
-def _redirect(manifest: Manifest, path: bytes) -> Route:
-    target = quote(path + b"/", safe=PATH_SAFE)
-    body = _page("Moved", f'The folder is at <a href="{target}">{target}</a>.')
-    fields = [
-        ("Content-Type", "text/html; charset=utf-8"),
-        ("Content-Length", str(len(body))),
-        ("Location", target),
-    ]
-    get, head = _response(manifest, 301, fields, body), _response(manifest, 301, fields)
-    return Route(path, [Variant(get, head, None, content_bytes=len(body))])
-
-
 def multipart(sources: list[Source]) -> Multipart:
     """The boundary follows from the contents, so no content can hold it but by breaking SHA-256."""
     contents = [content for source in sources for content in (source.content, *source.variants.values()) if content]
@@ -312,32 +420,23 @@ def multipart(sources: list[Source]) -> Multipart:
     return Multipart(hashlib.sha256("".join(digests).encode()).hexdigest()[:BOUNDARY_DIGITS])
 
 
-def routes(manifest: Manifest, sources: list[Source], multipart: Multipart) -> list[Route]:
-    """All routes: files, folders by their index, and folders without their slash. Sorted by path."""
-    maker = _Maker(manifest, multipart)
-    made = {source.route: maker.route(source) for source in sources}
-    for name in reversed(manifest.index):
-        suffix = b"/" + os.fsencode(name)
-        for source in sources:
-            if source.route.endswith(suffix):
-                folder = source.route[: -len(suffix) + 1]
-                made[folder] = Route(folder, made[source.route].variants)
-                if len(folder) > 1:
-                    made.setdefault(folder[:-1], _redirect(manifest, folder[:-1]))
-    return [made[path] for path in sorted(made)]
+def routes(number: int, maker: Maker, table: Table) -> list[Route]:
+    """All routes of a site, sorted. number: the site's."""
+    return [maker.route(number, key, table[key]) for key in sorted(table)]
 
 
-def error_pages(manifest: Manifest, pages: dict[int, bytes]) -> list[ErrorPage]:
+def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorPage]:
     """The answers that no route decides, and OPTIONS'. pages: bodies that the manifest gives."""
-    options = _response(manifest, 204, [ALLOW])  # no Content-Length, RFC 9110 section 8.6
-    made = [ErrorPage(204, options, options)]
+    options = _response(site, 204, [ALLOW])  # no Content-Length, RFC 9110 section 8.6
+    made = [ErrorPage(number, 204, options, options)]
     for status in ERROR_STATUSES:
         body = pages.get(status) or _page(f"{status} {_phrase(status)}", ERROR_TEXTS[status])
         head = _begin(status)
         if status == 416:
             head.move("range", "Content-Range", "bytes */0".ljust(len("bytes */") + PART_DIGITS[-1]))
-        head.add([*_server(manifest), ("Content-Type", "text/html; charset=utf-8")])
+        head.add([*_server(site), ("Content-Type", "text/html; charset=utf-8")])
         head.add([("Content-Length", str(len(body)))])
         head.add(ERROR_FIELDS.get(status, []))
-        made.append(ErrorPage(status, head.response(status, body), head.response(status)))
+        head.add(_cors_fields(site.cors))
+        made.append(ErrorPage(number, status, head.response(status, body), head.response(status)))
     return made

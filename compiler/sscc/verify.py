@@ -10,8 +10,8 @@ from ssrun._sandstorm import ffi, lib
 
 from .build import Progress, plan
 from .content import Content
-from .reader import ENCODING_NAMES, Reader
-from .responses import MOVING, Response, Variant
+from .reader import ENCODING_NAMES, Reader, ReadRoute
+from .responses import MOVING, ErrorPage, Response, Variant
 
 CHECKS = {
     1: "the IP header's checksum is wrong",
@@ -71,6 +71,12 @@ def _same(reader: Reader, built: Any, planned: Response) -> bool:
     return b"".join(reader.body(built)) == (planned.body or b"")
 
 
+def _same_or_none(reader: Reader, index: int, planned: Response | None) -> bool:
+    if index == lib.SSI_NONE or planned is None:
+        return bool(index == lib.SSI_NONE) == (planned is None)
+    return _same(reader, reader.response(index), planned)
+
+
 def _all_same(reader: Reader, built: Any, planned: Variant) -> bool:
     """Every answer of a variant."""
     pairs = (
@@ -80,23 +86,34 @@ def _all_same(reader: Reader, built: Any, planned: Variant) -> bool:
         (built.partial_response, planned.partial),
         (built.part_response, planned.part),
     )
-    for index, response in pairs:
-        if (index == lib.SSI_NONE) != (response is None):
-            return False
-        if response is not None and not _same(reader, reader.response(index), response):
-            return False
-    return True
+    return all(_same_or_none(reader, index, response) for index, response in pairs)
+
+
+def _errors(reader: Reader, planned: list[ErrorPage]) -> list[str]:
+    """What differs in the answers that no route decides."""
+    problems = []
+    built = {(site, row.status): row for site in range(reader.header.site_count) for row in reader.errors(site)}
+    for page in planned:
+        row = built.pop((page.site, page.status), None)
+        if row is None:
+            problems.append(f"no answer for status {page.status}")
+        elif not _same(reader, reader.response(row.get_response), page.get):
+            problems.append(f"status {page.status}: differs")
+    return problems + [f"an answer for status {status}, which is no longer made" for _, status in built]
 
 
 def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
     """Checks an image against what a build would put into it now; what differs."""
     problems = []
     with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        site = plan(manifest, Path(scratch), progress)
-        built = {route.path: route for route in reader.routes()}
-        planned = {route.path: route for route in site.routes}
+        made = plan(manifest, Path(scratch), progress)
+        names = [sorted(part.site.names) for part in made.parts]
+        if names != [sorted(reader.hosts(site)) for site in range(reader.header.site_count)]:
+            problems.append("the sites have other hosts now")
+        built = {route.key: route for route in reader.routes()}
+        planned = {(route.site, route.path, route.prefix): route for route in made.routes}
         for path in sorted(built.keys() | planned.keys()):
-            text = path.decode("utf-8", "backslashreplace")
+            text = ReadRoute(path[1], [], prefix=path[2]).text
             if path not in planned:
                 problems.append(f"{text}: in the image, but no longer in the source")
             elif path not in built:
@@ -104,7 +121,11 @@ def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
             elif len(built[path].variants) != len(planned[path].variants):
                 problems.append(f"{text}: has other variants now")
             else:
+                options = built[path].options
+                if not _same_or_none(reader, options, planned[path].options):
+                    problems.append(f"{text}: differs (OPTIONS)")
                 for old, new in zip(built[path].variants, planned[path].variants, strict=True):
                     if old.encoding != new.encoding or not _all_same(reader, old, new):
                         problems.append(f"{text}: differs ({ENCODING_NAMES[int(old.encoding)]})")
+        problems += _errors(reader, made.errors)
     return problems

@@ -298,7 +298,7 @@ static bool route_fits(const struct image *image, const struct ssi_route *r)
     const struct ssi_header *h = image->header;
     if (r->first_variant >= h->variant_count || r->variant_count > h->variant_count - r->first_variant ||
         !string_fits(h, r->path_offset, r->path_bytes) || !response_fits(h, r->options_response) ||
-        r->site >= h->site_count || (r->flags & ~SSI_ROUTE_PREFIX) != 0)
+        r->site >= h->site_count || (r->flags & ~(SSI_ROUTE_PREFIX | SSI_ROUTE_ALIAS)) != 0)
         return false;
     return (r->flags & SSI_ROUTE_PREFIX) == 0 || r->path_bytes <= image->sites[r->site].prefix_bytes_max;
 }
@@ -314,8 +314,8 @@ static int check_routes(const struct image *image)
         used++;
         if (!route_fits(image, r))
             return fail(IMAGE_ERROR_ROUTE, i);
-        uint64_t hash =
-            image_route_hash(image->strings + r->path_offset, r->path_bytes, r->site, r->flags, h->route_hash_seed);
+        uint64_t hash = image_route_hash(image->strings + r->path_offset, r->path_bytes, r->site,
+                                         r->flags & SSI_ROUTE_PREFIX, h->route_hash_seed);
         uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
         if (hash != r->hash || image_route_entry(hash, displacement, h->route_table_len) != i)
             return fail(IMAGE_ERROR_ROUTE_HASH, i);
@@ -362,9 +362,9 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 33);
 }
 
-uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t flags, uint64_t seed)
+uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t prefix, uint64_t seed)
 {
-    uint64_t hash = seed ^ mix((uint64_t)site << 16 | flags) ^ (path_bytes * 0x9e3779b97f4a7c15);
+    uint64_t hash = seed ^ mix((uint64_t)site << 16 | prefix) ^ (path_bytes * 0x9e3779b97f4a7c15);
     for (size_t at = 0; at < path_bytes; at += 8) {
         uint64_t word = 0;
         size_t left = path_bytes - at;
@@ -379,15 +379,15 @@ uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_
     return (uint32_t)mix(hash ^ (displacement * 0x9e3779b97f4a7c15)) & (route_table_len - 1);
 }
 
-static const struct ssi_route *find_exact(const struct image *image, uint32_t site, uint32_t flags,
+static const struct ssi_route *find_exact(const struct image *image, uint32_t site, uint32_t prefix,
                                           const uint8_t *path, size_t path_bytes)
 {
     const struct ssi_header *h = image->header;
-    uint64_t hash = image_route_hash(path, path_bytes, site, flags, h->route_hash_seed);
+    uint64_t hash = image_route_hash(path, path_bytes, site, prefix, h->route_hash_seed);
     uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
     const struct ssi_route *route = &image->routes[image_route_entry(hash, displacement, h->route_table_len)];
     if (route->variant_count == 0 || route->hash != hash || route->path_bytes != path_bytes || route->site != site ||
-        route->flags != flags)
+        (route->flags & SSI_ROUTE_PREFIX) != prefix)
         return NULL;
     return memcmp(image->strings + route->path_offset, path, path_bytes) == 0 ? route : NULL;
 }

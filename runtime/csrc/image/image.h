@@ -47,8 +47,8 @@ uint32_t image_site_find(const struct image *image, const uint8_t *host, uint32_
 /* A site's responses for a status, or NULL. */
 const struct ssi_error *image_error_find(const struct image *image, uint32_t site, uint32_t status);
 
-/* The 64-bit hash of a route: its path, bytes as they are, its site and its flags. */
-uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t flags, uint64_t seed);
+/* The 64-bit hash of a route: its path, bytes as they are, its site and SSI_ROUTE_PREFIX or 0. */
+uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t prefix, uint64_t seed);
 
 /* The entry that hash h has under its bucket's displacement. */
 uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_table_len);

@@ -129,7 +129,8 @@ struct ssi_route {
     uint16_t site;
     uint16_t flags; /* SSI_ROUTE_* */
 };
-#define SSI_ROUTE_PREFIX 1
+#define SSI_ROUTE_PREFIX 1 /* part of what is looked up */
+#define SSI_ROUTE_ALIAS 2 /* what is a file under another path; of no meaning to the runtime */
 #define SSI_PREFIX_BYTES_MAX 255 /* bounds the work of a lookup */
 #define SSI_SITES_MAX 65536
 

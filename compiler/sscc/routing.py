@@ -1,0 +1,339 @@
+"""What each path of a site is answered with: files, folders, and what the manifest says beside them.
+
+Answers are made before the first request, so a pattern (`/blog/:year/*`) is expanded here to the paths that it stands
+for: those for which its target exists. Only a whole tree with one answer (`/app/*` to one page) is left for the
+runtime, as a prefix.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+
+from ssrun._sandstorm import lib
+
+from . import content
+from .content import Source
+from .errors import Problem, SsccError
+from .manifest import Fixed as FixedModel
+from .manifest import Site
+
+PATH_SAFE = "/~!$&'()*+,;=:@"  # pchar and slash, RFC 3986 section 3.3
+TARGET_SAFE = PATH_SAFE + "%?#[]"  # what a target that somebody wrote may hold already
+PLACEHOLDER = re.compile(r":([A-Za-z]\w*)")
+SPLAT = "splat"
+BODY_BYTES_MAX = 16 << 20  # of a fixed response, which is held in memory; larger ones are files
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """A decoded path; a prefix stands for every path that begins with it."""
+
+    path: bytes
+    prefix: bool = False
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        return self.path.decode("utf-8", "backslashreplace") + ("*" if self.prefix else "")
+
+
+@dataclass(frozen=True)
+class File:
+    """The file of that route, with all that files have: variants, conditions, ranges."""
+
+    route: bytes
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A redirect. location: as it is sent."""
+
+    status: int
+    location: str
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """An answer by itself. body: bytes, or a file's route; None: there is none."""
+
+    status: int
+    body: bytes | File | None = None
+    kind: str | None = None
+    headers: dict[str, str | None] = field(default_factory=dict)
+
+
+Entry = File | Moved | Fixed
+Table = dict[Key, Entry]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a list of patterns. status: 200 for a rewrite, 3xx for a redirect, else what goes with the target's
+    body."""
+
+    source: str
+    target: str
+    status: int
+    force: bool
+    shadowed: bool  # a file at the same path goes before it, silently
+    place: tuple[int | str, ...] = ()  # in the site's part of the manifest
+    problem: Problem | None = None  # of an imported file: where it is said
+
+    def wrong(self, site: Site, message: str) -> Problem:
+        """A mistake in this line."""
+        if self.problem is None:
+            return site.problem(message, *self.place)
+        return Problem(message, self.problem.file, self.problem.line)
+
+
+def lines_of(site: Site) -> list[Line]:
+    """What a manifest says of redirects and rewrites."""
+    made = [
+        Line(each.source, each.to, each.status, each.force, False, ("redirects", number))
+        for number, each in enumerate(site.redirects)
+    ]
+    made += [Line(path, target, 200, False, False, ("rewrites", path)) for path, target in site.rewrites.items()]
+    if site.fallback is not None:
+        made.append(Line("/*", site.fallback, 200, False, True, ("fallback",)))
+    return made
+
+
+def _bytes(path: str) -> bytes:
+    """A written path, decoded as a request's is."""
+    return unquote_to_bytes(os.fsencode(path))
+
+
+def key_of(path: str) -> Key:
+    """A written path without names; a tree ends with an asterisk."""
+    return Key(_bytes(path.removesuffix("*")), path.endswith("/*"))
+
+
+def location_of(path: bytes) -> str:
+    """A path as a redirect's target."""
+    return quote(path, safe=PATH_SAFE)
+
+
+def names_in(pattern: str) -> list[str]:
+    """The placeholders of a pattern; an asterisk at its end is the splat."""
+    names = PLACEHOLDER.findall(pattern.partition("://")[2] if "://" in pattern else pattern)
+    return [*names, *([SPLAT] if pattern.endswith("/*") else [])]
+
+
+def _matcher(target: str) -> re.Pattern[bytes]:
+    """Finds a target's placeholders in an existing path: a name is a segment, the splat whatever is left."""
+    expression = b""
+    at = 0
+    seen = set()
+    for match in PLACEHOLDER.finditer(target):
+        name = match[1]
+        expression += re.escape(_bytes(target[at : match.start()]))
+        if name in seen:
+            expression += f"(?P={name})".encode()
+        else:
+            expression += f"(?P<{name}>{'.*' if name == SPLAT else '[^/]+'})".encode()
+        seen.add(name)
+        at = match.end()
+    return re.compile(expression + re.escape(_bytes(target[at:])) + rb"\Z", re.DOTALL)
+
+
+def _filled(pattern: str, values: dict[str, bytes]) -> bytes:
+    """A pattern's path with its placeholders set."""
+    if pattern.endswith("/*"):
+        pattern = pattern[:-1] + f":{SPLAT}"
+    made = b""
+    at = 0
+    for match in PLACEHOLDER.finditer(pattern):
+        made += _bytes(pattern[at : match.start()]) + values[match[1]]
+        at = match.end()
+    return made + _bytes(pattern[at:])
+
+
+class Router:
+    """Makes the table of one site."""
+
+    def __init__(self, site: Site, base: Path, sources: list[Source]) -> None:
+        """base: what paths of the manifest are relative to."""
+        self.site = site
+        self.base = base
+        self.sources = sources
+        self.problems: list[Problem] = []
+        self.table: Table = {Key(source.route): File(source.route) for source in sources}
+        self.implied: set[Key] = set()  # what nobody asked for by name, and gives way
+
+    def made(self, lines: list[Line]) -> Table:
+        """The whole. The first line that speaks of a path counts. Raises SsccError with every mistake."""
+        self._folders()
+        self._clean_urls()
+        self._responses()
+        existing = dict(self.table)
+        taken: set[Key] = set()
+        for line in lines:
+            for key, entry in self._expanded(line, existing):
+                self._put(line, key, entry, taken)
+        self._check_prefixes()
+        if self.problems:
+            raise SsccError(*self.problems)
+        return self.table
+
+    def _folders(self) -> None:
+        """A folder is answered by its index, and without its slash redirected."""
+        for name in reversed(self.site.index):
+            suffix = b"/" + os.fsencode(name)
+            for source in self.sources:
+                if source.route.endswith(suffix):
+                    self.table[Key(source.route[: -len(suffix) + 1])] = File(source.route)
+        for key in list(self.table):
+            if key.path.endswith(b"/") and len(key.path) > 1:
+                bare = Key(key.path[:-1])
+                if bare not in self.table:
+                    self.table[bare] = Moved(301, location_of(key.path))
+                    self.implied.add(bare)
+
+    def _clean_urls(self) -> None:
+        for source in self.sources if self.site.clean_urls else []:
+            key = Key(source.route.removesuffix(b".html"))
+            if key.path != source.route and not key.path.endswith(b"/") and key not in self.table:
+                self.table[key] = File(source.route)
+                self.implied.add(key)
+
+    def _responses(self) -> None:
+        for path, model in self.site.responses.items():
+            key = key_of(path)
+            if key in self.table and key not in self.implied:
+                self.problems.append(self._response_problem(path, f"there is a file for {path} already; exclude it"))
+            self.table[key] = self._fixed(path, model)
+            self.implied.discard(key)
+
+    def _response_problem(self, path: str, message: str) -> Problem:
+        return self.site.problem(message, "responses", path)
+
+    def _fixed(self, path: str, model: FixedModel) -> Fixed:
+        if model.status == HTTPStatus.NO_CONTENT:
+            return Fixed(model.status, None, None, model.headers)
+        body = (model.body or "").encode()
+        kind = model.type or "text/plain; charset=utf-8"
+        if model.file is not None:
+            body = self._file_body(path, self.base / model.file)
+            kind = model.type or content.media_type(self.site, "/" + model.file)
+        return Fixed(model.status, body, kind, model.headers)
+
+    def _file_body(self, path: str, file: Path) -> bytes:
+        try:
+            size_bytes = file.stat().st_size
+            if size_bytes > BODY_BYTES_MAX:
+                text = f"{file} is larger than {BODY_BYTES_MAX >> 20} MiB; serve it from a root"
+                self.problems.append(self._response_problem(path, text))
+                return b""
+            return file.read_bytes()
+        except OSError as error:
+            self.problems.append(self._response_problem(path, f"{file} can't be read: {error.strerror}"))
+            return b""
+
+    def _put(self, line: Line, key: Key, entry: Entry, taken: set[Key]) -> None:
+        if key in taken:
+            return
+        has = key in self.table and key not in self.implied
+        if has and not line.force:
+            if not line.shadowed and not names_in(line.source):
+                text = f"there is a file or a response for {key.text} already; exclude it, or say 'force: true'"
+                self.problems.append(line.wrong(self.site, text))
+            return
+        taken.add(key)
+        self.implied.discard(key)
+        self.table[key] = entry
+
+    def _expanded(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
+        """Every path that a line speaks of."""
+        source, target = names_in(line.source), names_in(line.target)
+        unknown = [name for name in target if name not in source]
+        if unknown:
+            self.problems.append(line.wrong(self.site, f"':{unknown[0]}' is not in '{line.source}'"))
+        elif target and not line.target.startswith("/"):
+            text = (
+                f"where '{line.target}' leads depends on the request, and answers are made before it; list the paths"
+            )
+            self.problems.append(line.wrong(self.site, text))
+        elif target and set(source) - set(target):
+            missing = sorted(set(source) - set(target))[0]
+            text = f"':{missing}' is not in '{line.target}', so the paths meant can't be told; use all names, or none"
+            self.problems.append(line.wrong(self.site, text))
+        elif target:
+            yield from self._for_each_target(line, existing)
+        elif source and source != [SPLAT]:
+            text = (
+                f"'{line.target}' has no names, so which paths '{line.source}' means can't be told; write '/path/*'"
+            )
+            self.problems.append(line.wrong(self.site, text))
+        else:
+            yield from self._as_it_is(line, existing)
+
+    def _for_each_target(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
+        path = line.target.partition("?")[0].partition("#")[0]
+        rest = line.target[len(path) :]
+        matcher = _matcher(path)
+        found = False
+        for key, entry in sorted(existing.items()):
+            match = None if key.prefix or isinstance(entry, Moved) else matcher.match(key.path)
+            if match is not None:
+                found = True
+                made = Key(_filled(line.source, match.groupdict()))
+                if made != key:
+                    yield made, self._entry(line, entry, location_of(key.path) + quote(rest, safe=TARGET_SAFE))
+        if not found:
+            self.problems.append(line.wrong(self.site, f"nothing in this site is like '{line.target}'"))
+
+    def _as_it_is(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
+        key = key_of(line.source)
+        entry: Entry | None = None
+        if not 300 <= line.status <= 399:
+            wanted = Key(_bytes(line.target))
+            entry = existing.get(wanted)
+            if not isinstance(entry, File | Fixed):
+                self.problems.append(line.wrong(self.site, self._missing(line.target, existing)))
+                return
+        location = quote(line.target, safe=TARGET_SAFE)
+        if location == location_of(key.path) and not key.prefix:
+            self.problems.append(line.wrong(self.site, f"'{line.source}' redirects to itself"))
+            return
+        made = self._entry(line, entry, location)
+        yield key, made
+        # What stands for all below a folder stands for the folder too.
+        bare = Key(key.path[:-1])
+        if key.prefix and bare.path and bare not in self.table:
+            yield bare, made
+
+    @staticmethod
+    def _entry(line: Line, entry: Entry | None, location: str) -> Entry:
+        if 300 <= line.status <= 399:
+            return Moved(line.status, location)
+        assert entry is not None
+        if line.status == HTTPStatus.OK:
+            return entry
+        if isinstance(entry, File):
+            return Fixed(line.status, entry)
+        assert isinstance(entry, Fixed)
+        return Fixed(line.status, entry.body, entry.kind, entry.headers)
+
+    def _missing(self, target: str, existing: Table) -> str:
+        if not target.startswith("/"):
+            return f"'{target}' is elsewhere; only a path of this site can answer in another's place"
+        near = difflib.get_close_matches(target, [key.text for key in existing], 1)
+        return f"nothing is served at '{target}'" + (f"; did you mean {near[0]!r}?" if near else "")
+
+    def _check_prefixes(self) -> None:
+        for key in self.table:
+            if key.prefix and len(key.path) > lib.SSI_PREFIX_BYTES_MAX:
+                text = f"'{key.text}' is longer than {lib.SSI_PREFIX_BYTES_MAX} bytes, which a tree's path may have"
+                self.problems.append(self.site.problem(text))
+
+
+def table(site: Site, base: Path, sources: list[Source], lines: list[Line]) -> Table:
+    """All paths of a site, with what answers for each. Raises SsccError with every mistake."""
+    return Router(site, base, sources).made(lines)

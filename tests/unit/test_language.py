@@ -1,0 +1,509 @@
+"""What a manifest can say, as the core answers it: images built by `sscc` and asked in memory."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from host import Client, Host, Image
+from sscc.cli import main
+
+WHEN_S = 1_000_000_000
+
+
+def sscc(*words: str | Path, status: int = 0) -> Result:
+    """The command, in this process: there are many of them here."""
+    done = CliRunner().invoke(main, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code == status, done.output
+    return done
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    """A folder beside the manifest."""
+    files = {
+        "index.html": "home",
+        "about.html": "about",
+        "app/index.html": "app",
+        "manual/intro.html": "intro",
+        "manual/deep/er.html": "deeper",
+        "2024/old post.html": "old post",
+        "pool/a.deb": "a" * 3000,
+        "pool/b&<c>.txt": "b",
+        "fonts/f.woff2": "font",
+    }
+    for name, text in files.items():
+        path = tmp_path / "public" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (WHEN_S, WHEN_S))
+    return tmp_path / "public"
+
+
+class Answer:
+    """Status, fields by their names in lower case, body."""
+
+    def __init__(self, data: bytes) -> None:
+        head, _, self.body = data.partition(b"\r\n\r\n")
+        self.status = int(head.split()[1])
+        lines = [line.split(":", 1) for line in head.decode("latin-1").split("\r\n")[1:]]
+        self.fields = {name.lower(): value.strip() for name, value in lines}
+        assert len(lines) == len(self.fields), "a field twice"
+
+
+class Server:
+    """A built image in memory."""
+
+    def __init__(self, source: Path, image: Path) -> None:
+        sscc("build", source, "-o", image)
+        sscc("verify", image, "--manifest", source)
+        self.image = image
+        self.host = Host(Image.read(image))
+        self.port = 40000
+
+    def ask(self, target: str, method: str = "GET", host: str = "a", fields: str = "") -> Answer:
+        self.port += 1
+        client = Client(self.host, port=self.port)
+        client.connect()
+        client.request(f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode())
+        data = client.drain()
+        self.host.send(client.packet("R", seq=client.seq))
+        return Answer(data)
+
+    def location(self, target: str, host: str = "a") -> tuple[int, str | None]:
+        answer = self.ask(target, host=host)
+        return answer.status, answer.fields.get("location")
+
+
+def served(public: Path, text: str) -> Server:
+    source = public.parent / "site.yaml"
+    source.write_text(f"version: 1\n{text}")
+    return Server(source, public.parent / "site.img")
+
+
+def mistakes(public: Path, text: str) -> list[str]:
+    """What `sscc check` and `sscc build` both say."""
+    source = public.parent / "site.yaml"
+    source.write_text(f"version: 1\n{text}")
+    said = sscc("check", source, status=1).stderr
+    assert sscc("build", source, "-o", public.parent / "x.img", status=1).stderr == said
+    assert not (public.parent / "x.img").exists()
+    return [line.removeprefix(f"sscc: {source}") for line in said.splitlines()]
+
+
+def test_sites_by_host(public: Path) -> None:
+    server = served(
+        public,
+        """
+headers: {X-All: all}
+sites:
+  - hosts: [example.org, "*.Example.org"]
+    root: public
+  - hosts: ["app.example.org"]
+    root: public/app
+    headers: {X-Own: own}
+    error_pages: {404: public/about.html}
+  - hosts: [bücher.example, "[2001:db8::1]"]
+    redirects: [{from: "/*", to: "https://example.org/"}]
+""",
+    )
+    assert server.ask("/", host="example.org").body == b"home"
+    assert server.ask("/", host="www.example.org:81").body == b"home"
+    assert server.ask("/", host="app.example.org").body == b"app"
+    assert server.ask("/x", host="app.example.org").body == b"about"
+    assert server.ask("/", host="xn--bcher-kva.example").status == 301
+    assert server.location("/any/thing", host="[2001:db8::1]") == (301, "https://example.org/")
+    assert server.ask("/", host="other.org").status == 421
+    assert server.ask("/", host="www.example.org").fields["x-all"] == "all"
+    assert "x-all" not in server.ask("/", host="app.example.org").fields
+    assert server.ask("/", host="app.example.org").fields["x-own"] == "own"
+    listed = json.loads(sscc("inspect", server.image, "--json").stdout)["routes_list"]
+    assert sum(route["path"] == "/" for route in listed) == 2
+    assert "several sites have /" in sscc("inspect", server.image, "/", status=1).stderr
+    assert "X-Own" in sscc("inspect", server.image, "app.example.org/").stdout
+    out = public.parent / "out"
+    sscc("extract", server.image, "-o", out)
+    assert (out / "app.example.org" / "index.html").read_text() == "app"
+    # Of two names the first in order is the folder's.
+    assert (out / "any.example.org" / "about.html").read_text() == "about"
+
+
+def test_a_site_beside_the_manifest_s_own(public: Path) -> None:
+    server = served(public, "root: public\nsites: [{hosts: [b], root: public/app}]\n")
+    assert server.ask("/", host="anything").body == b"home"
+    assert server.ask("/", host="b").body == b"app"
+    assert server.ask("/about.html", host="b").status == 404
+
+
+def test_redirects(public: Path) -> None:
+    server = served(
+        public,
+        """
+root: public
+redirects:
+  - {from: /old, to: /about.html}
+  - {from: "/sp%20ace", to: "/a?x=1&y=ü#z", status: 302}
+  - {from: "/docs/*", to: "/manual/:splat", status: 308}
+  - {from: "/blog/:year/:post", to: "/:year/:post?from=blog", status: 307}
+  - {from: "/gone/*", to: "https://example.org/x", status: 303}
+  - {from: /about.html, to: /about, force: true}
+""",
+    )
+    assert server.location("/old") == (301, "/about.html")
+    assert server.location("/old?query") == (301, "/about.html")
+    assert server.location("/sp%20ace") == (302, "/a?x=1&y=%C3%BC#z")
+    assert server.location("/docs/intro.html") == (308, "/manual/intro.html")
+    assert server.location("/docs/deep/er.html") == (308, "/manual/deep/er.html")
+    assert server.location("/docs/none") == (404, None)
+    assert server.location("/blog/2024/old%20post.html") == (307, "/2024/old%20post.html?from=blog")
+    assert server.location("/blog/x/intro.html") == (404, None)
+    for path in ("/gone", "/gone/", "/gone/a/b"):
+        assert server.location(path) == (303, "https://example.org/x")
+    assert server.location("/gon") == (404, None)
+    assert server.location("/about.html") == (301, "/about")
+    answer = server.ask("/old", "HEAD")
+    assert (answer.status, answer.fields["location"], answer.body) == (301, "/about.html", b"")
+
+
+def test_rewrites_and_fallback(public: Path) -> None:
+    server = served(
+        public,
+        """
+root: public
+rewrites:
+  /start: /index.html
+  "/app/*": /app/
+fallback: /about.html
+""",
+    )
+    assert server.ask("/start").body == b"home"
+    assert server.ask("/app/some/view").body == b"app"
+    assert server.ask("/app/index.html").body == b"app"
+    assert server.ask("/app").status == 301
+    assert server.ask("/nothing/here").body == b"about"
+    answer = server.ask("/x", fields="Range: bytes=1-3\r\n")
+    assert (answer.status, answer.body) == (206, b"bou")
+    etag = server.ask("/x").fields["etag"]
+    assert server.ask("/y", fields=f"If-None-Match: {etag}\r\n").status == 304
+    sscc("extract", server.image, "-o", public.parent / "out")
+    assert (public.parent / "out" / "app" / "index.html").read_text() == "app"
+    assert not (public.parent / "out" / "start").exists()
+
+
+def test_fixed_responses(public: Path) -> None:
+    server = served(
+        public,
+        """
+root: public
+headers: {X-All: all}
+responses:
+  /generate_204: {status: 204}
+  /health: {body: "ok\\n", headers: {Cache-Control: no-store, X-All: null}}
+  /robots.txt: {file: public/about.html, type: text/plain}
+  "/private/*": {status: 403, body: "<p>no", type: text/html}
+  /api: {status: 410}
+""",
+    )
+    answer = server.ask("/generate_204")
+    assert (answer.status, answer.body) == (204, b"")
+    assert not {"content-length", "content-type"} & answer.fields.keys()
+    assert server.ask("/generate_204", "HEAD").status == 204
+    assert server.ask("/generate_204", "POST").status == 405
+    answer = server.ask("/health")
+    assert (answer.status, answer.body) == (200, b"ok\n")
+    assert answer.fields["content-type"] == "text/plain; charset=utf-8"
+    assert answer.fields["cache-control"] == "no-store"
+    assert "x-all" not in answer.fields
+    assert "x-all" in server.ask("/generate_204").fields
+    assert server.ask("/health", "HEAD").fields["content-length"] == "3"
+    assert server.ask("/health", fields="If-None-Match: *\r\nRange: bytes=0-0\r\n").status == 200
+    assert server.ask("/robots.txt").body == b"about"
+    answer = server.ask("/private/a/b")
+    assert (answer.status, answer.fields["content-type"], answer.body) == (403, "text/html", b"<p>no")
+    answer = server.ask("/api")
+    assert (answer.status, answer.fields["content-length"], answer.body) == (410, "0", b"")
+
+
+def test_cache_and_header_rules(public: Path) -> None:
+    server = served(
+        public,
+        """
+root: public
+cache: 300
+headers: {X-Frame-Options: DENY}
+rules:
+  - {match: "/pool/**", cache: 30d}
+  - {match: "/fonts/*", cache: immutable, headers: {x-frame-options: null}}
+  - {match: /, headers: {x-frame-options: SAMEORIGIN}}
+  - {match: /app/index.html, cache: no-cache}
+redirects: [{from: /old, to: /new}]
+""",
+    )
+    for path, cache, frame in (
+        ("/about.html", "max-age=300", "DENY"),
+        ("/pool/a.deb", "max-age=2592000", "DENY"),
+        ("/fonts/f.woff2", "max-age=31536000, immutable", None),
+        ("/", "max-age=300", "SAMEORIGIN"),
+        ("/index.html", "max-age=300", "DENY"),
+        ("/app/", "no-cache", "DENY"),
+        ("/old", "max-age=300", "DENY"),
+    ):
+        fields = server.ask(path).fields
+        assert (fields.get("cache-control"), fields.get("x-frame-options")) == (cache, frame), path
+    etag = server.ask("/pool/a.deb").fields["etag"]
+    answer = server.ask("/pool/a.deb", fields=f"If-None-Match: {etag}\r\n")
+    assert (answer.status, answer.fields["cache-control"]) == (304, "max-age=2592000")
+
+
+def test_cors(public: Path) -> None:
+    """https://fetch.spec.whatwg.org/#http-cors-protocol"""
+    server = served(
+        public,
+        """
+root: public
+rules:
+  - {match: "/fonts/**", cors: {}}
+  - match: "/app/**"
+    cors: {origin: "https://b.example", headers: [Range, X-A], expose: [ETag], credentials: true, max_age_s: 5}
+""",
+    )
+    answer = server.ask("/fonts/f.woff2")
+    assert answer.fields["access-control-allow-origin"] == "*"
+    etag = answer.fields["etag"]
+    for fields, status in ((f"If-None-Match: {etag}\r\n", 304), ("Range: bytes=0-1\r\n", 206)):
+        answer = server.ask("/fonts/f.woff2", fields=fields)
+        assert (answer.status, answer.fields["access-control-allow-origin"]) == (status, "*")
+    answer = server.ask("/app/")
+    assert answer.fields["access-control-allow-origin"] == "https://b.example"
+    assert answer.fields["access-control-expose-headers"] == "ETag"
+    assert answer.fields["access-control-allow-credentials"] == "true"
+    answer = server.ask("/app/", "OPTIONS", fields="Origin: https://b.example\r\n")
+    assert answer.status == 204
+    assert answer.fields["access-control-allow-methods"] == "GET, HEAD"
+    assert answer.fields["access-control-allow-headers"] == "Range, X-A"
+    assert answer.fields["access-control-max-age"] == "5"
+    assert answer.fields["allow"] == "GET, HEAD, OPTIONS"
+    for method in ("GET", "OPTIONS"):
+        assert "access-control-allow-origin" not in server.ask("/about.html", method).fields
+
+
+def test_cors_of_a_site_is_on_its_errors(public: Path) -> None:
+    """A script may read why its request failed."""
+    server = served(public, "root: public\ncors: {}\n")
+    for path in ("/none", "/about.html", "/app"):
+        assert server.ask(path).fields["access-control-allow-origin"] == "*"
+
+
+def test_listings(public: Path) -> None:
+    (public / "pool" / "a.deb.gz").write_bytes(gzip.compress(b"a" * 3000, mtime=0))
+    server = served(public, "root: public\nlisting: true\nindex: [index.html]\n")
+    assert server.ask("/").body == b"home"
+    assert server.ask("/app/").body == b"app"
+    assert server.location("/pool") == (301, "/pool/")
+    answer = server.ask("/pool/")
+    page = answer.body.decode()
+    assert (answer.status, answer.fields["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.fields["last-modified"]
+    assert "Index of /pool/" in page
+    assert '<a href="./a.deb">a.deb</a><td>3.0 kB<td>2001-09-09 01:46' in page
+    assert '<a href="./b&amp;%3Cc%3E.txt">b&amp;&lt;c&gt;.txt</a>' in page
+    assert '<a href="../">' in page
+    for reference in re.findall(r'href="\./([^"]*)"', page):
+        assert server.ask("/pool/" + reference.replace("&amp;", "&")).status == 200
+    assert '<a href="./deep/">deep/</a>' in server.ask("/manual/").body.decode()
+    assert server.ask("/manual/deep/").status == 200
+
+
+def test_clean_urls(public: Path) -> None:
+    server = served(public, "root: public\nclean_urls: true\n")
+    assert server.ask("/about").body == b"about"
+    assert server.ask("/about.html").body == b"about"
+    assert server.ask("/manual/intro").body == b"intro"
+    assert server.ask("/index").body == b"home"
+    assert server.ask("/app").status == 301
+
+
+def test_hot_files_come_first(public: Path) -> None:
+    server = served(public, "root: public\nrules: [{match: /manual/intro.html, hot: true}]\n")
+    image = Image.read(server.image).image
+    response = image.responses[0]
+    slot = image.frames[response.first_frame].slot
+    assert slot == 0
+    assert b"intro" in bytes(Image.read(server.image).data["slots"][:2048])
+
+
+HEADERS = """
+# a comment
+/*
+  X-Frame-Options: DENY
+  X-Robots-Tag: nosnippet
+/app/*
+  ! X-Frame-Options
+  Cache-Control: no-cache
+/*.deb
+  X-Deb: yes
+  Link: <a>
+  Link: <b>
+/manual/:page
+  Content-Type: text/x-manual
+https://:project.example/*
+  X-Other: never
+"""
+REDIRECTS = """
+# a comment
+/home /            # back
+/news/*  /manual/:splat  302
+/about.html /index.html 301!
+/fonts/f.woff2 /nowhere
+/zone/* /404.html 404
+/*  /app/index.html  200
+"""
+
+
+def test_a_folder_as_netlify_and_cloudflare_have_it(public: Path) -> None:
+    """https://docs.netlify.com/manage/routing/redirects/overview/, ending with an application's fallback."""
+    (public / "_headers").write_text(HEADERS)
+    (public / "_redirects").write_text(REDIRECTS)
+    (public / "404.html").write_text("lost")
+    server = Server(public, public.parent / "x.img")
+    assert server.location("/home") == (301, "/")
+    assert server.location("/news/intro.html") == (302, "/manual/intro.html")
+    assert server.location("/about.html") == (301, "/index.html")
+    assert server.ask("/fonts/f.woff2").body == b"font"
+    answer = server.ask("/zone/x")
+    assert (answer.status, answer.body) == (404, b"lost")
+    assert server.ask("/some/view").body == b"app"
+    for path in ("/_headers", "/_redirects"):
+        assert server.ask(path).body == b"app"
+    fields = server.ask("/pool/a.deb").fields
+    assert (fields["x-frame-options"], fields["x-deb"], fields["link"]) == ("DENY", "yes", "<a>, <b>")
+    fields = server.ask("/app/index.html").fields
+    assert "x-frame-options" not in fields
+    assert (fields["cache-control"], fields["x-robots-tag"]) == ("no-cache", "nosnippet")
+    assert server.ask("/manual/intro.html").fields["content-type"] == "text/x-manual; charset=utf-8"
+    assert server.ask("/manual/deep/er.html").fields["content-type"] == "text/html; charset=utf-8"
+    assert "x-other" not in server.ask("/").fields
+
+
+def test_a_folder_with_its_404_page(public: Path) -> None:
+    (public / "404.html").write_text("lost")
+    answer = Server(public, public.parent / "x.img").ask("/none")
+    assert (answer.status, answer.body) == (404, b"lost")
+
+
+def test_imports_beside_a_manifest(public: Path) -> None:
+    (public / "_redirects").write_text("https://b.example/x /about.html\nhttps://c.example/y /about.html\n")
+    server = served(public, "root: public\nhosts: [b.example]\nimports: [public/_redirects]\n")
+    assert server.location("/x", host="b.example") == (301, "/about.html")
+    assert server.ask("/y", host="b.example").status == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("_redirects", "\n/a\n", ":2: a line is '/from /to 301'"),
+        ("_redirects", "a /b\n", ":1: 'a' is no path"),
+        ("_redirects", "/a /b 302 Country=au\n", ":1: 'Country=au' depends on the request"),
+        ("_redirects", "/a id=:id /b/:id\n", ":1: 'id=:id' depends on the request"),
+        ("_redirects", "/a /b 999\n", ":1: status 999"),
+        ("_redirects", "/a /b.html 200\n", ":1: nothing is served at '/b.html'"),
+        ("_redirects", "/blog/* https://b.example/:splat\n", ":1: where 'https://b.example/:splat' leads"),
+        ("_redirects", "/*/x /b\n", ":1: an asterisk is the whole last segment"),
+        ("_headers", "X: y\n", ":1: 'X: y' is no path"),
+        ("_headers", "  X: y\n/a\n", ":1: a field before any path"),
+        ("_headers", "/a\n  X\n", ":2: 'X' is no field"),
+        ("_headers", "/a\n  ETag: x\n", ":2: ETag is set by sscc itself"),
+        ("_headers", "/a/*\n  X: :splat\n", ":2: the value of X depends"),
+        ("_headers", "/a/*/b/*\n  X: y\n", ":1: '/a/*/b/*' has more than one asterisk"),
+        ("_headers", "/a\n  X Y: z\n", ":1: 'X Y' is no header field name"),
+    ],
+)
+def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) -> None:
+    (public / name).write_text(text)
+    assert f"{name}{expected}" in sscc("check", public, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("root: public\nhosts: [a b]\n", ":3:9: hosts.0: 'a b' is no host name"),
+        ("root: public\nhosts: ['a:80']\n", "leave the port out"),
+        ("root: public\nsites: [{root: public}]\n", "requests for any other host are another site's already"),
+        ("root: public\nhosts: [a]\nsites: [{hosts: [A], root: public}]\n", ":4:17: a is another site's already"),
+        ("root: public\nsites: [{hosts: [b]}]\n", ":3:9: this site serves nothing"),
+        ("root: public\nsites: [{hots: [b]}]\n", "did you mean 'hosts'?"),
+        ("root: public\nredirects: [{from: /a, to: b}]\n", ":3:28: redirects.0.to: a target is a path"),
+        ("root: public\nredirects: [{from: a, to: /b}]\n", "write '/a'"),
+        ("root: public\nredirects: [{from: /a?b, to: /b}]\n", "a path has no query"),
+        ("root: public\nredirects: [{from: '/a*', to: /b}]\n", "the whole last segment"),
+        ("root: public\nredirects: [{from: /a, to: /a}]\n", "redirects to itself"),
+        (
+            "root: public\nredirects: [{from: /about.html, to: /b}]\n",
+            ":3:13: there is a file or a response for /about.html",
+        ),
+        ("root: public\nredirects: [{from: '/a/:x', to: '/b/:y'}]\n", "':y' is not in '/a/:x'"),
+        ("root: public\nredirects: [{from: '/a/:x/:y', to: '/b/:y'}]\n", "':x' is not in '/b/:y'"),
+        ("root: public\nredirects: [{from: '/a/:x', to: '/b'}]\n", "write '/path/*'"),
+        ("root: public\nredirects: [{from: '/a/*', to: '/none/:splat'}]\n", "nothing in this site is like"),
+        ("root: public\nredirects: [{from: '/a/*', to: 'http://b/:splat'}]\n", "list the paths"),
+        (f"root: public\nredirects: [{{from: '/{'a' * 255}/*', to: /b}}]\n", "longer than 255 bytes"),
+        (
+            "root: public\nrewrites: {/a: /abuot.html}\n",
+            ":3:16: nothing is served at '/abuot.html'; did you mean '/about.html'?",
+        ),
+        ("root: public\nrewrites: {/a: 'http://b'}\n", "write '/http://b'"),
+        ("root: public\nfallback: /none\n", ":3:11: nothing is served at '/none'"),
+        ("root: public\nresponses: {/a: {status: 206}}\n", "a final status"),
+        ("root: public\nresponses: {/a: {body: x, file: y}}\n", ":3:17: /a: body and file; keep one"),
+        ("root: public\nresponses: {/a: {status: 204, body: x}}\n", "a 204 has no body"),
+        ("root: public\nresponses: {/a: {file: none}}\n", "can't be read: No such file"),
+        ("root: public\nresponses: {/about.html: {body: x}}\n", "there is a file for /about.html already"),
+        ("root: public\ncache: soon\n", ":3:8: cache: write a time such as"),
+        ("root: public\ncors: {origin: a}\n", "an origin is '*' or such as"),
+        ("root: public\ncors: {credentials: true}\n", "credentials need one origin by name"),
+        ("root: public\nimports: [x]\n", ":3:11: x: only files named"),
+        ("root: public\nimports: [_headers]\n", "_headers: can't be read"),
+    ],
+)
+def test_mistakes(public: Path, text: str, expected: str) -> None:
+    said = mistakes(public, text)
+    assert any(expected in line for line in said), said
+
+
+def test_all_mistakes_of_all_sites_at_once(public: Path) -> None:
+    text = """
+sites:
+  - {hosts: [a], root: none}
+  - {hosts: [b], root: public, fallback: /x, rewrites: {/a: /y}}
+  - {hosts: [c], root: public, imports: [d]}
+"""
+    assert len(mistakes(public, text)) == 4
+
+
+def test_the_schema_knows_the_language() -> None:
+    schema = json.loads(sscc("schema").stdout)
+    assert {"sites", "redirects", "responses", "fallback", "cors"} <= schema["properties"].keys()
+    assert set(schema["$defs"]["Redirect"]["required"]) == {"from", "to"}
+
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+
+
+@pytest.mark.parametrize("path", sorted(MANIFESTS.glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_good(path: Path, tmp_path: Path) -> None:
+    """But for the folders, which here are made first."""
+    text = path.read_text().replace("/srv", str(tmp_path))
+    names = re.findall(rf"root: (?:{tmp_path}/)?(\S+)", text)
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        for page in ("index.html", "404.html"):
+            (tmp_path / name / page).write_text(page)
+    copy = tmp_path / path.name
+    copy.write_text(text)
+    assert "good" in sscc("check", copy).stdout
