@@ -107,6 +107,26 @@ def test_refused_with_400(data: bytes) -> None:
     assert parse(data)[0] == -400
 
 
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        (b"Transfer-Encoding: chunked", 0),
+        (b"Transfer-Encoding: , CHUNKED ,", 0),
+        (b"Transfer-Encoding: gzip, chunked", -501),
+        (b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", -501),
+        (b"Transfer-Encoding: x", -400),
+        (b"Transfer-Encoding:", -400),
+        (b"Transfer-Encoding: chunked, gzip", -400),
+        (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", -400),
+        (b"Transfer-Encoding: chunked;q=1", -400),
+    ],
+)
+def test_transfer_codings(fields: bytes, status: int) -> None:
+    """RFC 9112 sections 6.1 and 6.3."""
+    taken, _ = parse(b"POST / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n")
+    assert min(taken, 0) == status
+
+
 def test_versions() -> None:
     assert parse(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")[0] == -505
     status, (request, _) = parse(b"GET / HTTP/1.0\r\n\r\n")

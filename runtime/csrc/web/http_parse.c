@@ -324,8 +324,24 @@ static int content_length_field(struct http_text value, struct http_request *req
 
 /* What has been seen of the fields that may come only once or not together. */
 struct seen {
-    bool host, content_length, range;
+    bool host, content_length, range, transfer_encoding;
+    bool other_coding; /* a transfer coding that is not chunked */
 };
+
+/* A list, whose last element must be chunked, and no other: where the body ends would be anybody's guess (RFC 9112 sections
+ * 6.1 and 6.3). */
+static int transfer_encoding_field(struct http_text value, struct http_request *request, struct seen *seen)
+{
+    struct http_text element;
+    seen->transfer_encoding = true;
+    while (next_element(&value, &element)) {
+        if (request->chunked)
+            return -400;
+        request->chunked = text_is(element, "chunked");
+        seen->other_coding = seen->other_coding || !request->chunked;
+    }
+    return 0;
+}
 
 /* Fields that are kept as they are, by their names in lower case. */
 static const struct {
@@ -362,7 +378,7 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
         status = content_length_field(value, request, seen->content_length);
         seen->content_length = true;
     } else if (text_is(name, "transfer-encoding")) {
-        request->chunked = true;
+        status = transfer_encoding_field(value, request, seen);
     } else if (text_is(name, "expect")) {
         expect_field(value, request);
     } else if (text_is(name, "range")) {
@@ -393,16 +409,18 @@ static int check_head(const struct http_request *request, const struct seen *see
 {
     if (request->minor_version == 1 && !seen->host)
         return -400;
-    if (request->chunked && (seen->content_length || request->minor_version == 0))
+    if (!seen->transfer_encoding)
+        return 0;
+    if (!request->chunked || seen->content_length || request->minor_version == 0)
         return -400;
-    return 0;
+    return seen->other_coding ? -501 : 0;
 }
 
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request)
 {
     /* All but the path, which is as large as the rest is small. */
     memset(request, 0, offsetof(struct http_request, path));
-    struct seen seen = {false, false, false};
+    struct seen seen = {0};
     struct http_text line;
     bool request_line = true;
     uint32_t at = 0;
