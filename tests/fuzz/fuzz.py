@@ -46,7 +46,8 @@ def image_source() -> str:
     from model import ModelImage, Page
 
     pages = {"/a": Page(b"hello", encodings={1: b"packed"}), "/big": Page(bytes(range(251)) * 280)}
-    sections = ModelImage(pages).sections
+    pages["/p/*"] = Page(b"prefix", options=b"Access-Control-Allow-Origin: *\r\n")
+    sections = ModelImage(pages, sites={"b.example *.b.example": {"/": Page(b"b"), "/*": Page(b"any")}}).sections
     text, fields = '#include "harness.h"\n', ""
     for name in SECTIONS:
         words = ",".join(map(str, sections[name]))

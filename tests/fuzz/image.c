@@ -80,6 +80,8 @@ static void serve(const struct image *image, bool gather)
         "GET /a HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\nIf-None-Match: \"0123456789abcdef\"\r\n\r\n",
         "HEAD /a HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: Sun, 06 Nov 2094 08:49:37 GMT\r\n\r\n",
         "GET /none HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /p/x/y HTTP/1.1\r\nHost: a\r\n\r\nOPTIONS /p/x HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /x HTTP/1.1\r\nHost: b.example\r\n\r\nPOST /x HTTP/1.1\r\nHost: x.b.example:80\r\n\r\n",
         "nonsense\r\n\r\n",
     };
     static struct client client;
