@@ -6,10 +6,12 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,3 +149,41 @@ def serving(image: Path, backend: str, *options: str) -> Iterator[Running]:
             ssrun(image, server, client, "--iface", "srv0", "--backend", backend, *options) as running,
         ):
             yield running
+
+
+@contextlib.contextmanager
+def another_server(server: Namespace, client: Namespace, *command: str | Path, **how: Any) -> Iterator[Running]:
+    """A server that nobody here wrote, from when it listens on port 80."""
+    process = server.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how)
+    try:
+        deadline = time.monotonic() + START_S
+        while (
+            re.search(r":0050 [0-9A-F]+:0000 0A", server.run("cat", "/proc/net/tcp", "/proc/net/tcp6").stdout) is None
+        ):
+            assert process.poll() is None, f"{command[0]} has ended"
+            assert time.monotonic() < deadline, f"{command[0]} does not listen"
+            time.sleep(0.1)
+        yield Running(process, {}, server, client, [SERVER4])
+    finally:
+        process.terminate()
+        process.wait()
+
+
+NGINX = """
+user root; daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1; {main}
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+    {http}
+    server {{ listen 80 reuseport; root {root}; }}
+}}
+"""
+
+
+def nginx_command(root: Path, folder: Path, *, main: str = "", http: str = "") -> list[str]:
+    """nginx that serves a folder, with directives beside the usual ones; `folder` takes what it writes."""
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, root=root, main=main, http=http))
+    return ["nginx", "-c", str(config)]

@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,28 +25,17 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from host import build
-from net import SERVER4, Namespace, namespace, run, ssrun, veth_pair
+from net import SERVER4, Namespace, another_server, namespace, nginx_command, run, ssrun, veth_pair
 
 SIZES = {"100 B": 100, "1 KB": 1024, "22 KB": 22 * 1024, "100 KB": 100 * 1024, "1 MB": 1024 * 1024}
 SYSTEMS = ("nginx", "TAP", "AF_PACKET", "AF_XDP")
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-NGINX = """
-worker_processes 1;
-worker_cpu_affinity 01;
-daemon off;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
+NGINX_MAIN = "worker_cpu_affinity 01;"
+NGINX_HTTP = """
     sendfile {sendfile};
     tcp_nopush on;
     open_file_cache max=1000;
     keepalive_requests 1000000000;
-    client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-    uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-    server {{ listen 80 reuseport; root {root}; }}
-}}
 """
 
 
@@ -91,16 +79,10 @@ def nginx(files: Path, sendfile: str) -> Iterator[tuple[Namespace, str]]:
     """nginx over veth."""
     with veth_pair() as (server, client), tempfile.TemporaryDirectory() as folder:
         server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
-        config = Path(folder) / "nginx.conf"
-        config.write_text(NGINX.format(folder=folder, sendfile=sendfile, root=files))
-        os.chmod(folder, 0o755)
-        process = server.popen("taskset", "-c", "0", "nginx", "-c", config, stderr=subprocess.DEVNULL)
-        time.sleep(0.5)
-        try:
+        http = NGINX_HTTP.format(sendfile=sendfile)
+        command = nginx_command(files, Path(folder), main=NGINX_MAIN, http=http)
+        with another_server(server, client, "taskset", "-c", "0", *command):
             yield client, f"http://{SERVER4}"
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The site that several modules serve."""
+"""What several modules serve."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site_image(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(site, tmp_path_factory.mktemp("image") / "site.img")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small page; modules that serve more have an image of their own."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "index.html").write_text("<title>small</title>")
+    return build(folder, tmp_path_factory.mktemp("image") / "small.img")

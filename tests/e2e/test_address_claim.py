@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from host import build
 from net import (
     CLIENT4,
     CLIENT6,
@@ -34,13 +33,6 @@ OWN4, OWN6 = "10.213.0.77", "fd57:1::77"
 OWN = ("--address", f"{OWN4}/24", "--address", f"{OWN6}/64")
 OTHER_MAC = "02:00:00:00:00:99"
 BACKEND = pytest.mark.parametrize("backend", ["packet", "afxdp"])
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    (folder / "index.html").write_text("<title>small</title>")
-    return build(folder, tmp_path_factory.mktemp("image") / "small.img")
 
 
 def hold(space: Namespace, address: str) -> str:

@@ -8,19 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from host import build
 from net import BACKENDS, CLIENT4, SERVER4, Namespace, namespace, needs, needs_root, serving, ssrun_command, veth_pair
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "ping")]
 
 OWN = ("--address", "10.213.0.77/24", "--address", "fd57:1::77/64")
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    (folder / "index.html").write_text("<title>small</title>")
-    return build(folder, tmp_path_factory.mktemp("image") / "small.img")
 
 
 def ping(client: Namespace, host: str) -> bool:
