@@ -85,7 +85,15 @@ CADDY = """
 }}
 """
 OPTIONS = ("--request-timeout", "1", "--keep-alive", "1")
-VERSIONS = {"nginx": ("nginx", "-v"), "h2o": ("h2o", "-v"), "caddy": ("caddy", "version")}
+VERSIONS = {"nginx": "-v", "h2o": "-v", "caddy": "version"}
+
+
+def program(name: str) -> str:
+    """Where a server is: installed, or unpacked by .ci/setup."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{ROOT}/.cache/servers/usr/bin")
+    if found is None:
+        pytest.skip(f"needs {name}")
+    return found
 
 
 def command(name: str, root: Path, scratch: Path) -> list[str]:
@@ -95,9 +103,9 @@ def command(name: str, root: Path, scratch: Path) -> list[str]:
     config = scratch / f"{name}.conf"
     config.write_text({"h2o": H2O, "caddy": CADDY}[name].format(root=root))
     if name == "h2o":
-        return ["h2o", "-c", str(config)]
+        return [program("h2o"), "-c", str(config)]
     own = [f"{variable}={scratch}" for variable in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME")]
-    return ["env", *own, "caddy", "run", "--adapter", "caddyfile", "--config", str(config)]
+    return ["env", *own, program("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)]
 
 
 def summary(answer: str, shown: tuple[str, ...]) -> str:
@@ -140,8 +148,7 @@ def answers(server: Running, scratch: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("server", VERSIONS)
 def test_another_server_answers_as_the_table_says(folder: Path, tmp_path: Path, server: str) -> None:
-    if shutil.which(server) is None:
-        pytest.skip(f"needs {server}")
+    program(server)
     with veth_pair() as spaces, another_server(*spaces, *command(server, folder, tmp_path)) as running:
         found = answers(running, tmp_path)
     assert found == {name: case.theirs.get(server, case.ours) for name, case in CASES.items()}
@@ -162,9 +169,7 @@ def test_every_difference_has_its_reason() -> None:
 
 @pytest.mark.parametrize("server", VERSIONS)
 def test_http_md_says_which_version_was_measured(server: str) -> None:
-    if shutil.which(server) is None:
-        pytest.skip(f"needs {server}")
-    done = run(*VERSIONS[server])
+    done = run(program(server), VERSIONS[server])
     found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
     assert found is not None
     assert f"{server.title() if server == 'caddy' else server} {found[0]}" in (ROOT / "docs" / "http.md").read_text()

@@ -42,7 +42,7 @@ def test_the_tests_that_http_md_names_are_there() -> None:
     for line in rows:
         shown = line.split("|")[-2]
         names = re.findall(r"`((?:[\w/]+\.py)?)(?:::(\w+))?`", shown)
-        assert names, line
+        assert any(function for _, function in names), line
         module = ""
         for file, function in names:
             module = file or module
