@@ -526,6 +526,9 @@ CASES: dict[str, Case] = {
     "empty Host": case(
         get(host="Host:"), WHOLE, "RFC 9112 section 3.2: empty where the target has no authority", nginx="400"
     ),
+    "space in Host": case(
+        get(host="Host: a b"), "400", "RFC 9112 section 3.2: a wrong Host must be a 400", h2o=WHOLE
+    ),
     "Content-Length twice, the same": case(
         get("Content-Length: 0", "Content-Length: 0"),
         "400",
@@ -546,6 +549,13 @@ CASES: dict[str, Case] = {
         "RFC 9112 section 6.1: an attempt at smuggling, may be refused",
         h2o=WHOLE,
         caddy=WHOLE,
+    ),
+    "unknown transfer coding": case(
+        get("Transfer-Encoding: x", body="0\r\n\r\n"),
+        "400",
+        "RFC 9112 section 6.3: where the last coding is not chunked it must be a 400",
+        nginx="501",
+        caddy="501",
     ),
     "TLS": case("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400"),
     # Sizes
