@@ -108,16 +108,22 @@ def _provenance(parts: list[Part], text: bytes) -> dict[str, Any]:
     }
 
 
-def _contents(parts: list[Part], scratch: Path, progress: Progress) -> None:
-    """Reads all files, and makes their variants."""
-    total = sum(each.size_bytes for part in parts for each in part.sources)
+def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], None]:
+    """A function that takes what has been done since it was last called."""
     done = 0
 
     def advance(size_bytes: int) -> None:
         nonlocal done
         done += size_bytes
-        progress("Reading", done, total)
+        progress(phase, done, total)
 
+    return advance
+
+
+def _contents(parts: list[Part], scratch: Path, progress: Progress) -> None:
+    """Reads all files, and makes their variants."""
+    total = sum(each.size_bytes for part in parts for each in part.sources)
+    advance = _counting("Reading", total, progress)
     for number, part in enumerate(parts):
         # Without its YAML, which other processes don't need.
         part.sources = content.prepare(part.sources, part.site.found_at("", None), scratch / str(number), advance)
@@ -145,26 +151,19 @@ def check(source: Path) -> None:
 
 
 def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
-    total = sum(variant.content_bytes for route in made.routes for variant in route.variants)
+    distinct = {id(route.variants): route.variants for route in made.routes}
+    total = sum(variant.content_bytes for variants in distinct.values() for variant in variants)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(image.replacing(target))
         compressed = target.suffix == ".lz4"
         raw = stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) if compressed else file
-        writer = image.Writer(raw, made.manifest)
+        writer = stack.enter_context(image.Writer(raw, made.manifest, _counting("Framing", total, progress)))
         for route in sorted(made.routes, key=lambda each: not each.hot):
             writer.add_variants(route.variants)
-            progress("Framing", writer.summary.content_bytes, total)
         sites = [part.site.names for part in made.parts]
         summary = writer.finish(sites, made.routes, made.errors, made.multipart, made.provenance)
         if compressed:
-            done = 0
-
-            def advance(size_bytes: int) -> None:
-                nonlocal done
-                done += size_bytes
-                progress("Compressing", done, summary.image_bytes)
-
-            image.compress(raw, file, advance)
+            image.compress(raw, file, _counting("Compressing", summary.image_bytes, progress))
     summary.files = made.files
     return summary
 

@@ -61,6 +61,7 @@ class Content:
     path: Path
     size_bytes: int
     sha256: str
+    offset_bytes: int = 0  # where they begin in the file
 
     @property
     def etag(self) -> str:
@@ -82,7 +83,7 @@ class Source:
     kind: str | None = None  # media type of what was made for the build; a file's follows from its name
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _regexes(pattern: str) -> list[re.Pattern[str]]:
     """A glob as regular expressions. Kept: making them takes longer than all else about a small file."""
     return [re.compile(each) for each in glob.translate(pattern, flags=GLOB_FLAGS)[0]]

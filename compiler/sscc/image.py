@@ -11,14 +11,15 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, ClassVar, Self
 
 import lz4.frame
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
-from .content import Content, read_chunks
 from .errors import Problem, SsccError
+from .framing import Framer, Progress
 from .manifest import Manifest
 from .responses import ErrorPage, Multipart, Response, Route, Variant
 
@@ -26,7 +27,6 @@ SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 HASH_SEEDS = 64  # tried before giving up; one is nearly always enough
-SEGMENTS_A_CHUNK = 512
 
 
 def segment_bytes(manifest: Manifest) -> int:
@@ -43,29 +43,33 @@ def slot_bytes(manifest: Manifest) -> int:
     return size
 
 
-def _file_chunks(response: Response, chunk_bytes: int) -> Iterator[tuple[bytes, bool]]:
-    """A response's stream in chunks, each with whether it is the last. A file must hold what it held before."""
-    waiting = response.head
-    done = 0
-    if isinstance(response.body, bytes):
-        waiting += response.body
-    elif isinstance(response.body, Content):
-        sha256 = hashlib.sha256()
-        for piece in read_chunks(response.body.path, response.body.size_bytes):
-            sha256.update(piece)
-            waiting += piece
-            while len(waiting) >= chunk_bytes:
-                done += chunk_bytes
-                yield waiting[:chunk_bytes], done == response.stream_bytes
-                waiting = waiting[chunk_bytes:]
-        if sha256.hexdigest() != response.body.sha256:
-            raise SsccError(
-                Problem("changed while it was read; build again when it is quiet", str(response.body.path))
-            )
-    while waiting:
-        done += len(waiting[:chunk_bytes])
-        yield waiting[:chunk_bytes], done == response.stream_bytes
-        waiting = waiting[chunk_bytes:]
+class _Row:
+    """Packs a struct of the format; quicker than cffi, which would allocate each."""
+
+    CODES: ClassVar[dict[str, str]] = {
+        "uint8_t": "B",
+        "uint16_t": "H",
+        "uint32_t": "I",
+        "uint64_t": "Q",
+        "int64_t": "q",
+    }
+
+    def __init__(self, name: str) -> None:
+        """name: of a struct in image_format.h, whose members need no padding."""
+        kind = ffi.typeof(f"struct {name}")
+        self.names = [member for member, _ in kind.fields]
+        self.struct = struct.Struct("<" + "".join(self.CODES[item.type.cname] for _, item in kind.fields))
+        assert self.struct.size == ffi.sizeof(kind)
+
+    def __call__(self, **fields: int) -> bytes:
+        """All members, by name."""
+        assert len(fields) == len(self.names)
+        return self.struct.pack(*[fields[name] for name in self.names])
+
+
+HEADER, HOST, SITE, VARIANT, RESPONSE, ERROR = (
+    _Row(f"ssi_{name}") for name in ("header", "host", "site", "variant", "response", "error")
+)
 
 
 @dataclass
@@ -87,17 +91,13 @@ class Summary:
 class Writer:
     """Writes slots as they come, then the tables, then the ELF headers."""
 
-    def __init__(self, file: IO[bytes], manifest: Manifest) -> None:
-        """file: empty, seekable."""
+    def __init__(self, file: IO[bytes], manifest: Manifest, progress: Progress) -> None:
+        """file: empty, seekable. progress: called with bytes of content as they are done."""
         self.file = file
         self.manifest = manifest
+        self.progress = progress
         self.segment_bytes = segment_bytes(manifest)
         self.slot_bytes = slot_bytes(manifest)
-        self.ipv6 = "ipv4" not in manifest.families
-        self.slot_count = 0
-        self.slots_sha256 = hashlib.sha256()
-        self.frames: list[bytes] = []
-        self.frame_count = 0
         self.responses: list[bytes] = []
         self.response_index: dict[tuple[Any, ...], int] = {}
         self.frames_index: dict[tuple[bytes, str, int], tuple[int, int]] = {}
@@ -107,9 +107,18 @@ class Writer:
         self.string_index: dict[bytes, int] = {}
         self.summary = Summary()
         file.write(bytes(lib.SSI_PAGE_BYTES))
+        ipv6 = "ipv4" not in manifest.families
+        self.framer = Framer(file, self.segment_bytes, self.slot_bytes, ipv6, progress)
 
-    def _struct(self, name: str, **fields: int) -> bytes:
-        return bytes(ffi.buffer(ffi.new(f"struct {name} *", fields)))
+    def __enter__(self) -> Self:
+        """The writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends what runs beside it."""
+        self.framer.__exit__(kind, error, trace)
 
     def _string(self, data: bytes) -> int:
         if data not in self.string_index:
@@ -117,75 +126,45 @@ class Writer:
             self.strings += data
         return self.string_index[data]
 
-    def _add_frames(self, response: Response) -> tuple[int, int]:
+    def _add_frames(self, response: Response, key: tuple[bytes, str, int]) -> tuple[int, int]:
         """Cuts a response; returns its first frame and their number. Equal streams share frames."""
-        key = response.key()
         if key in self.frames_index:
-            self.summary.shared_frames += self.frames_index[key][1]
-            return self.frames_index[key]
-        build = ffi.new(
-            "struct frame_build *",
-            {
-                "slot_bytes": self.slot_bytes,
-                "segment_bytes": self.segment_bytes,
-                "copies": response.copies,
-                "ipv6": int(self.ipv6),
-                **response.moving(),
-            },
-        )
-        first = self.frame_count
-        offset = 0
-        chunk_bytes = SEGMENTS_A_CHUNK * self.segment_bytes
-        for chunk, last in _file_chunks(response, chunk_bytes):
-            self._add_chunk(build, chunk, offset, last, response.copies)
-            offset += len(chunk)
-        if self.slot_count >= lib.SSI_NONE or self.frame_count >= lib.SSI_NONE:
-            raise SsccError("the site has more frames than an image can number (2^32); split it")
-        self.frames_index[key] = (first, self.frame_count - first)
+            self._share(response, self.frames_index[key][1])
+        else:
+            self.frames_index[key] = self.framer.add(response)
         return self.frames_index[key]
 
-    def _add_chunk(self, build: Any, chunk: bytes, offset: int, last: bool, copies: int) -> None:
-        count = -(-len(chunk) // self.segment_bytes)
-        slots = ffi.new("uint8_t[]", count * copies * self.slot_bytes)
-        frames = ffi.new("struct ssi_frame[]", count)
-        made = lib.frame_build_stream(
-            build, ffi.from_buffer(chunk), len(chunk), offset, int(last), self.slot_count, slots, frames
-        )
-        assert made == count
-        data = ffi.buffer(slots)
-        self.slots_sha256.update(data)
-        self.file.write(data)
-        self.frames.append(bytes(ffi.buffer(frames)))
-        self.frame_count += count
-        self.slot_count += count * copies
+    def _share(self, response: Response, frames: int) -> None:
+        self.summary.shared_frames += frames
+        self.progress(response.stream_bytes - len(response.head))
 
     def add_response(self, response: Response) -> int:
         """Adds a response, once; its index."""
-        key = (*response.key(), response.status)
-        if key not in self.response_index:
-            first, count = self._add_frames(response)
-            row = self._struct(
-                "ssi_response",
-                stream_bytes=response.stream_bytes,
-                first_frame=first,
-                frame_count=count,
-                head_bytes=len(response.head),
-                status=response.status,
-                **response.moving(),
-            )
-            self.response_index[key] = len(self.responses)
-            self.responses.append(row)
-        else:
-            self.summary.shared_frames += self.frames_index[response.key()][1]
-        return self.response_index[key]
+        frames_key = response.key()
+        key = (*frames_key, response.status)
+        index = self.response_index.get(key)
+        if index is not None:
+            self._share(response, self.frames_index[frames_key][1])
+            return index
+        first, count = self._add_frames(response, frames_key)
+        row = RESPONSE(
+            stream_bytes=response.stream_bytes,
+            first_frame=first,
+            frame_count=count,
+            head_bytes=len(response.head),
+            status=response.status,
+            **response.moving(),
+        )
+        index = self.response_index[key] = len(self.responses)
+        self.responses.append(row)
+        return index
 
     def _add_if(self, response: Response | None) -> int:
         """add_response, or that there is none."""
         return int(lib.SSI_NONE) if response is None else self.add_response(response)
 
     def _add_variant(self, variant: Variant) -> None:
-        row = self._struct(
-            "ssi_variant",
+        row = VARIANT(
             get_response=self.add_response(variant.get),
             head_response=self.add_response(variant.head),
             not_modified_response=self._add_if(variant.not_modified),
@@ -249,10 +228,7 @@ class Writer:
 
     def _host_rows(self, sites: list[list[str]]) -> list[bytes]:
         names = sorted((name.encode("ascii"), number) for number, site in enumerate(sites) for name in site)
-        return [
-            self._struct("ssi_host", name_offset=self._string(name), name_bytes=len(name), site=number)
-            for name, number in names
-        ]
+        return [HOST(name_offset=self._string(name), name_bytes=len(name), site=number) for name, number in names]
 
     def _site_rows(self, count: int, routes: list[Route], errors: list[ErrorPage]) -> list[bytes]:
         """errors: those of a site next to each other."""
@@ -262,8 +238,7 @@ class Writer:
                 longest[route.site] = max(longest[route.site], len(route.path))
         numbers = [page.site for page in errors]
         return [
-            self._struct(
-                "ssi_site",
+            SITE(
                 first_error=numbers.index(site),
                 error_count=numbers.count(site),
                 prefix_bytes_max=longest[site],
@@ -284,8 +259,7 @@ class Writer:
         rows = [self.add_variants(route.variants) for route in routes]
         options_rows = [self._add_if(route.options) for route in routes]
         error_rows = [
-            self._struct(
-                "ssi_error",
+            ERROR(
                 status=page.status,
                 get_response=self.add_response(page.get),
                 head_response=self.add_response(page.head),
@@ -294,7 +268,7 @@ class Writer:
         ]
         table, buckets, seed = self._route_tables(routes, rows, options_rows)
         host_rows, site_rows = self._host_rows(sites), self._site_rows(len(sites), routes, errors)
-        contents = {
+        contents: dict[str, bytes | bytearray] = {
             "json": json.dumps(provenance, sort_keys=True, indent=1, ensure_ascii=True).encode(),
             "strings": bytes(self.strings),
             "hosts": b"".join(host_rows),
@@ -304,10 +278,9 @@ class Writer:
             "variants": b"".join(self.variants),
             "responses": b"".join(self.responses),
             "errors": b"".join(error_rows),
-            "frames": b"".join(self.frames),
+            "frames": self.framer.frames,
         }
-        contents["header"] = self._struct(
-            "ssi_header",
+        contents["header"] = HEADER(
             version=lib.SSI_VERSION,
             header_bytes=ffi.sizeof("struct ssi_header"),
             slot_bytes=self.slot_bytes,
@@ -315,8 +288,8 @@ class Writer:
             mtu_bytes=self.manifest.mtu,
             families=(lib.SSI_FAMILY_IPV4 if "ipv4" in self.manifest.families else 0)
             | (lib.SSI_FAMILY_IPV6 if "ipv6" in self.manifest.families else 0),
-            slot_count=self.slot_count,
-            frame_count=self.frame_count,
+            slot_count=self.framer.slot_count,
+            frame_count=self.framer.frame_count,
             response_count=len(self.responses),
             variant_count=len(self.variants),
             route_count=len(routes),
@@ -330,14 +303,15 @@ class Writer:
             string_bytes=len(self.strings),
             route_hash_seed=seed,
         )
+        slots_digest = self.framer.finish()
         digests = [hashlib.sha256(contents[name]).digest() for name in SECTIONS[:-1]]
-        image_id = build_id([*digests, self.slots_sha256.digest()])
+        image_id = build_id([*digests, slots_digest])
         self._write_tables(contents, image_id)
         self.summary.routes = len(routes)
         self.summary.variants = len(self.variants)
         self.summary.responses = len(self.responses)
-        self.summary.frames = self.frame_count
-        self.summary.slots = self.slot_count
+        self.summary.frames = self.framer.frame_count
+        self.summary.slots = self.framer.slot_count
         self.summary.build_id = image_id.hex()
         return self.summary
 
@@ -352,7 +326,7 @@ class Writer:
             notes += struct.pack("<III", 10, len(desc), kind) + name + desc
         return notes
 
-    def _write_tables(self, contents: dict[str, bytes], image_id: bytes) -> None:
+    def _write_tables(self, contents: dict[str, bytes | bytearray], image_id: bytes) -> None:
         page = int(lib.SSI_PAGE_BYTES)
         names = bytearray(b"\0")
         headers = [SECTION_HEADER.pack(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)]
@@ -361,7 +335,7 @@ class Writer:
             headers.append(SECTION_HEADER.pack(len(names), kind, 0, 0, offset, size_bytes, 0, 0, align, 0))
             names.extend(name.encode() + b"\0")
 
-        def put(data: bytes) -> int:
+        def put(data: bytes | bytearray) -> int:
             self.file.write(bytes(-self.file.tell() % 8))
             offset = self.file.tell()
             self.file.write(data)
@@ -371,7 +345,7 @@ class Writer:
         add(".note.sandstorm", SHT_NOTE, put(note), len(note), 4)
         for name in SECTIONS[:-1]:
             add(f".sandstorm.{name}", SHT_PROGBITS, put(contents[name]), len(contents[name]), 8)
-        add(".sandstorm.slots", SHT_PROGBITS, page, self.slot_count * self.slot_bytes, page)
+        add(".sandstorm.slots", SHT_PROGBITS, page, self.framer.slot_count * self.slot_bytes, page)
         strtab_at = len(names)
         names.extend(b".shstrtab\0")
         offset = put(bytes(names))

@@ -1,0 +1,255 @@
+"""Responses become slots: cut by C into buffers that are used again, hashed and written by a thread of their own.
+
+Reading, cutting, hashing and writing run without the interpreter's lock, so they overlap. What waits to be written is
+bounded, BATCHES times BATCH_BYTES, whatever the size of the site.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Self
+
+from ssrun._sandstorm import ffi, lib
+
+from .content import Content
+from .errors import Problem, SsccError
+from .responses import MOVING, Response
+
+BATCHES = 3
+BATCH_BYTES = 8 << 20
+PIECE_BYTES = 1 << 20  # of a stream, at most
+FRAME_BYTES = int(ffi.sizeof("struct ssi_frame"))
+
+Progress = Callable[[int], None]  # bytes of content, since it was last called
+
+
+class _Batch:
+    """Room for slots, filled from its beginning."""
+
+    def __init__(self, slot_bytes: int) -> None:
+        """slot_bytes: of each slot."""
+        self.slot_bytes = slot_bytes
+        self.memory = bytearray(BATCH_BYTES)
+        self.slots = ffi.from_buffer("uint8_t[]", self.memory)
+        self.room = BATCH_BYTES // slot_bytes  # slots that there is room for
+        self.used = 0  # slots
+
+    def next(self) -> Any:
+        """Where the next slot goes, uint8_t *."""
+        return self.slots + self.used * self.slot_bytes
+
+    def take(self, slots: int) -> None:
+        """The next slots have been filled."""
+        self.used += slots
+        self.room -= slots
+
+    def filled(self) -> memoryview:
+        """The slots' bytes."""
+        return memoryview(self.memory)[: self.used * self.slot_bytes]
+
+    def clear(self) -> None:
+        """To be filled again."""
+        self.room += self.used
+        self.used = 0
+
+
+class _Sink:
+    """The thread that hashes and writes batches in their order, and gives them back."""
+
+    def __init__(self, file: IO[bytes], slot_bytes: int) -> None:
+        """file: written from where it stands; nobody else may move it until join."""
+        self.file = file
+        self.sha256 = hashlib.sha256()
+        self.error: Exception | None = None
+        self.free: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self.full: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        for _ in range(BATCHES):
+            self.free.put(_Batch(slot_bytes))
+        self.thread = threading.Thread(target=self._run, name="sscc-sink", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (batch := self.full.get()) is not None:
+            if self.error is None:
+                self._put(batch)
+            batch.clear()
+            self.free.put(batch)
+
+    def _put(self, batch: _Batch) -> None:
+        try:
+            with batch.filled() as filled:
+                self.sha256.update(filled)
+                self.file.write(filled)
+        except Exception as error:  # raised where the next batch is taken
+            self.error = error
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def take(self) -> _Batch:
+        """An empty batch. Raises what went wrong with those before."""
+        batch = self.free.get()
+        self._check()
+        return batch
+
+    def join(self) -> None:
+        """Ends the thread when all is written."""
+        self.full.put(None)
+        self.thread.join()
+
+    def finish(self) -> None:
+        """join, and raises what went wrong."""
+        self.join()
+        self._check()
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
+
+
+class _File:
+    """A body on disk, a context manager. It must be what it was when it was hashed."""
+
+    def __init__(self, body: Content) -> None:
+        """Opens it. SsccError if that fails."""
+        self.body = body
+        self.sha256 = hashlib.sha256()
+        with _reading(body.path):
+            self.file = body.path.open("rb", buffering=0)
+            self.file.seek(body.offset_bytes)
+
+    def __enter__(self) -> Self:
+        """The file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.file.close()
+
+    def fill(self, into: memoryview) -> None:
+        """Reads the next bytes. SsccError if there are not enough."""
+        done = 0
+        with _reading(self.body.path):
+            while done < len(into):
+                got = self.file.readinto(into[done:])
+                if not got:
+                    raise self._changed()
+                done += got
+        self.sha256.update(into)
+
+    def finish(self) -> None:
+        """All has been read. SsccError if it is longer, or something else."""
+        with _reading(self.body.path):
+            longer = self.file.read(1)
+        if longer or self.sha256.hexdigest() != self.body.sha256:
+            raise self._changed()
+
+    def _changed(self) -> SsccError:
+        return SsccError(Problem("changed while it was read; build again when it is quiet", str(self.body.path)))
+
+
+class Framer:
+    """Cuts responses into slots. A context manager; after `finish` the file may be written on.
+
+    Attributes:
+        frames: struct ssi_frame of all frames, so far.
+        frame_count: Their number.
+        slot_count: Slots that they have.
+    """
+
+    def __init__(self, file: IO[bytes], segment_bytes: int, slot_bytes: int, ipv6: bool, progress: Progress) -> None:
+        """file: slots go where it stands. ipv6: of the headers built in."""
+        self.segment_bytes = segment_bytes
+        self.progress = progress
+        self.frames = bytearray()
+        self.frame_count = 0
+        self.slot_count = 0
+        self._build = ffi.new("struct frame_build *")
+        self._build.slot_bytes, self._build.segment_bytes, self._build.ipv6 = slot_bytes, segment_bytes, int(ipv6)
+        self._piece_bytes = PIECE_BYTES // segment_bytes * segment_bytes
+        self._piece = bytearray(self._piece_bytes)
+        self._piece_at = ffi.from_buffer("uint8_t[]", self._piece)
+        self._rows = ffi.new("struct ssi_frame[]", BATCH_BYTES // slot_bytes)
+        self._sink = _Sink(file, slot_bytes)
+        self._batch = self._sink.take()
+
+    def __enter__(self) -> Self:
+        """The framer."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the thread, whatever happened."""
+        self._sink.join()
+
+    def add(self, response: Response) -> tuple[int, int]:
+        """Cuts a response; its first frame and their number. SsccError if its file has changed."""
+        first = self.frame_count
+        self._build.copies = response.copies
+        for name in MOVING:
+            setattr(self._build, name, getattr(response, name))
+        if isinstance(response.body, Content):
+            with _File(response.body) as file:
+                self._add(response.head, file, response.stream_bytes)
+                file.finish()
+        else:
+            body = response.body or b""
+            self._add(response.head + body, None, response.stream_bytes)
+            self.progress(len(body))
+        if self.slot_count >= lib.SSI_NONE:
+            raise SsccError("the site has more frames than an image can number (2^32); split it")
+        return first, self.frame_count - first
+
+    def _add(self, front: bytes, file: _File | None, stream_bytes: int) -> None:
+        """Cuts front and what file has, piece by piece."""
+        done = 0
+        while done < stream_bytes:
+            size = min(self._piece_bytes, stream_bytes - done)
+            ahead = front[done : done + size]
+            self._piece[: len(ahead)] = ahead
+            if file is not None:
+                with memoryview(self._piece) as view:
+                    file.fill(view[len(ahead) : size])
+                self.progress(size - len(ahead))
+            self._cut(size, done, done + size == stream_bytes)
+            done += size
+
+    def _cut(self, size_bytes: int, offset: int, last: bool) -> None:
+        """Cuts a piece, which lies at offset of its stream."""
+        copies = self._build.copies
+        at = 0
+        while at < size_bytes:
+            if self._batch.room < copies:
+                self._sink.full.put(self._batch)
+                self._batch = self._sink.take()
+            part = min(self._batch.room // copies * self.segment_bytes, size_bytes - at)
+            made = lib.frame_build_stream(
+                self._build,
+                self._piece_at + at,
+                part,
+                offset + at,
+                last and at + part == size_bytes,
+                self.slot_count,
+                self._batch.next(),
+                self._rows,
+            )
+            self.frames += ffi.buffer(self._rows, made * FRAME_BYTES)
+            self._batch.take(made * copies)
+            self.frame_count += made
+            self.slot_count += made * copies
+            at += part
+
+    def finish(self) -> bytes:
+        """Writes what is left; the SHA-256 of all slots. Raises OSError if they can't be written."""
+        self._sink.full.put(self._batch)
+        self._sink.finish()
+        return self._sink.sha256.digest()
