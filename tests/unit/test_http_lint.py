@@ -112,10 +112,6 @@ ALLOWED: dict[str, tuple[set[str], str]] = {
     "STATUS_BAD_REQUEST": ({"bad target", "no Host"}, "says what the status means"),
     "STATUS_URI_TOO_LONG": ({"target too long"}, "says what the status means"),
     "STATUS_VERSION_NOT_SUPPORTED": ({"HTTP/2.0"}, "says what the status means"),
-    "FRESHNESS_HEURISTIC": (
-        {"folder without its slash"},
-        "a manifest's fields are of files; caches may choose for a redirect, RFC 9110 section 15.4.2",
-    ),
     "PARTIAL_WITHOUT_RANGE": (
         {"ranges", "ranges of gzip"},
         "with several parts it is in them and must not be above, section 15.3.7.2",
