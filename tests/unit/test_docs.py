@@ -37,7 +37,7 @@ def test_what_is_said_to_be_shown_is_there() -> None:
 
 def test_the_tests_that_http_md_names_are_there() -> None:
     text = (ROOT / "docs" / "http.md").read_text()
-    rows = re.findall(r"^\| .*\|$", text, re.MULTILINE)[1:]
+    rows = [line for line in re.findall(r"^\| .*\|$", text, re.MULTILINE) if not line.endswith("| shown by |")]
     assert len(rows) > 20
     for line in rows:
         shown = line.split("|")[-2]
