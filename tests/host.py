@@ -75,7 +75,10 @@ class Image:
 
 
 class Host:
-    """One stack with its region and TX queue. Frames stay in flight until `complete`, unless `prompt`."""
+    """One stack with its region and TX queue. Frames stay in flight until `complete`, unless `prompt`.
+
+    arena_slots: of an arena that is a cache; else it holds the whole image.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Host:
         prompt: bool = True,
         start_ns: int = 1_000_000_000_000,
         config: dict[str, Any] | None = None,
+        arena_slots: int = 0,
     ) -> None:
         assert image.error == 0, image.error
         header = image.header
@@ -98,22 +102,26 @@ class Host:
         self.ring = ring
         self.now_ns = start_ns
         self.wall_s = WALL_S
-        chunks = buffers + header.slot_count + ring
+        slots = arena_slots or header.slot_count + ring
+        chunks = buffers + slots
         self.memory = ffi.new("uint8_t[]", chunks * header.slot_bytes)
         self.free_buffers = ffi.new("uint32_t[]", list(range(buffers)))
         self.in_flight = ffi.new("uint8_t[]", chunks)
         region = {
             "base": self.memory,
             "chunk_bytes": header.slot_bytes,
+            "slot_count": slots,
+            "resident_count": 0 if arena_slots else header.slot_count,
             "first_slot": buffers,
-            "first_spare": buffers + header.slot_count,
+            "buffer_count": buffers,
             "chunk_count": chunks,
             "free_count": buffers,
             "free_buffers": self.free_buffers,
             "in_flight": self.in_flight,
         }
         self.region = ffi.new("struct nmio_region *", region)
-        ffi.memmove(self.memory + buffers * header.slot_bytes, image.data["slots"], len(image.data["slots"]))
+        if not arena_slots:
+            ffi.memmove(self.memory + buffers * header.slot_bytes, image.data["slots"], len(image.data["slots"]))
         self.desc = ffi.new("struct nmio_tx_desc[]", ring)
         self.piece = ffi.new("struct nmio_piece[]", ring * lib.NMIO_PIECES_MAX)
         tx = {
@@ -213,13 +221,14 @@ class Host:
             now = b"".join(bytes(ffi.buffer(at, length)) for at, length in places)
             assert now == data, "a frame was changed in flight"
             for chunk in chunks:
-                assert self.in_flight[chunk] == 1
+                assert self.in_flight[chunk] != lib.NMIO_FREE
                 self._release(chunk)
         self.tx.space = self.ring - len(self.flying) - self.tx.count
 
     def _release(self, chunk: int) -> None:
-        self.in_flight[chunk] = 0
-        if chunk < self.region.first_slot:
+        is_buffer = self.in_flight[chunk] == lib.NMIO_BUFFER_IN_FLIGHT
+        self.in_flight[chunk] = lib.NMIO_FREE
+        if is_buffer:
             self.free_buffers[self.region.free_count] = chunk
             self.region.free_count += 1
 

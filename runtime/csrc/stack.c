@@ -79,9 +79,10 @@ static bool in_bounds(const struct stack_config *c, const struct image *image, c
                   c->keep_alive_ms > 0 && c->request_ms > 0 && c->congestion < CONGESTION_COUNT &&
                   c->claim <= STACK_CLAIM_WATCH;
     const struct ssi_header *h = image->header;
-    bool slots = region->chunk_bytes == h->slot_bytes && region->first_slot > 0 &&
-                 region->first_slot <= region->first_spare && region->first_spare <= region->chunk_count &&
-                 region->first_spare - region->first_slot == h->slot_count;
+    bool slots = region->chunk_bytes == h->slot_bytes && region->buffer_count > 0 && image->slots != NULL &&
+                 (region->resident_count == 0 || region->resident_count == h->slot_count) &&
+                 region->slot_count >= region->resident_count && region->slot_count <= region->chunk_count &&
+                 (region->slot_chunks != NULL || region->first_slot <= region->chunk_count - region->slot_count);
     return addresses && limits && slots;
 }
 
@@ -237,7 +238,8 @@ static const char *const counter_names[COUNTER_COUNT] = {
 };
 
 /* Those that the arena keeps follow the stack's own. */
-static const char *const arena_names[] = {"arena_copies_made", "arena_copies_reclaimed", "arena_stalls"};
+static const char *const arena_names[] = {"arena_copies_made", "arena_copies_reclaimed", "arena_misses",
+                                          "arena_evictions", "arena_stalls"};
 #define ARENA_COUNTERS (sizeof(arena_names) / sizeof(arena_names[0]))
 
 uint32_t stack_counter_count(void)
@@ -254,8 +256,8 @@ const char *stack_counter_name(uint32_t index)
 
 uint64_t stack_counter(const struct stack *stack, uint32_t index)
 {
-    const uint64_t arena[ARENA_COUNTERS] = {stack->arena.copies_made, stack->arena.copies_reclaimed,
-                                            stack->arena.stalls};
+    const struct arena *a = &stack->arena;
+    const uint64_t arena[ARENA_COUNTERS] = {a->copies_made, a->copies_reclaimed, a->misses, a->evictions, a->stalls};
     if (index < COUNTER_COUNT)
         return stack->counters[index];
     return index < stack_counter_count() ? arena[index - COUNTER_COUNT] : 0;

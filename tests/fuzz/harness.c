@@ -57,8 +57,10 @@ static void make_region(struct host *host, const struct image *image)
         free_buffers[i] = i;
     host->region = (struct nmio_region){.base = chunks,
                                         .chunk_bytes = h->slot_bytes,
+                                        .slot_count = h->slot_count + SPARES,
+                                        .resident_count = h->slot_count,
                                         .first_slot = BUFFERS,
-                                        .first_spare = BUFFERS + h->slot_count,
+                                        .buffer_count = BUFFERS,
                                         .chunk_count = count,
                                         .free_count = BUFFERS,
                                         .free_buffers = free_buffers,

@@ -370,7 +370,7 @@ class World:
         assert self.next_time() is None, "timers without end"
         assert lib.stack_connections(self.host.stack) == 0, "a connection is left"
         region = self.host.region
-        assert region.free_count == region.first_slot, "a buffer is lost"
+        assert region.free_count == region.buffer_count, "a buffer is lost"
         assert not any(self.host.in_flight), "a chunk is in flight"
         counters = self.host.counters()
         assert counters["tcp_opened"] == counters["tcp_closed"]

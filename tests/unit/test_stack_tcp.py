@@ -360,7 +360,7 @@ def test_memory_is_given_back(image: Image, model: ModelImage) -> None:
         assert client.received == response_of(model, "big", close=True)
     counters = host.counters()
     assert counters["tcp_opened"] == counters["tcp_closed"] == 100
-    assert host.region.free_count == host.region.first_slot
+    assert host.region.free_count == host.region.buffer_count
 
 
 def test_a_full_pool_drops_and_the_peer_may_come_again(image: Image) -> None:

@@ -1,113 +1,154 @@
 #include "arena.h"
 
+#include <assert.h>
 #include <string.h>
-
-static size_t slots_of(const struct nmio_region *region)
-{
-    return region->chunk_count - region->first_slot;
-}
 
 size_t arena_memory_bytes(const struct image *image, const struct nmio_region *region)
 {
-    size_t frames = image->header->frame_count;
-    return slots_of(region) * sizeof(struct arena_slot) + frames * (sizeof(uint32_t) + sizeof(uint16_t)) + 8;
+    return (size_t)region->slot_count * sizeof(struct arena_slot) +
+           (size_t)image->header->frame_count * sizeof(struct arena_frame);
+}
+
+/* The image's own slots of a frame, as a ring. */
+static void link_resident(struct arena *arena, uint32_t frame_index)
+{
+    const struct ssi_frame *frame = &arena->image->frames[frame_index];
+    arena->frames[frame_index] = (struct arena_frame){frame->slot, frame->copies, frame->copies};
+    for (uint32_t c = 0; c < frame->copies; c++) {
+        uint32_t next = c + 1 < frame->copies ? c + 1 : 0;
+        uint32_t previous = c > 0 ? c - 1 : frame->copies - 1u;
+        arena->slots[frame->slot + c] =
+            (struct arena_slot){frame->slot + next, frame->slot + previous, frame_index, 0};
+    }
 }
 
 void arena_init(struct arena *arena, void *memory, const struct image *image, struct nmio_region *region)
 {
-    uint32_t frames = image->header->frame_count;
     *arena = (struct arena){.image = image, .region = region};
-    arena->slot_count = (uint32_t)slots_of(region);
-    arena->first_spare = region->first_spare - region->first_slot;
-    arena->hand = arena->first_spare;
+    arena->slot_count = region->slot_count;
+    arena->first_spare = arena->hand = region->resident_count;
     arena->slots = memory;
-    arena->current = (uint32_t *)(arena->slots + arena->slot_count);
-    arena->high_water = (uint16_t *)(arena->current + frames);
+    arena->frames = (struct arena_frame *)(arena->slots + arena->slot_count);
     for (uint32_t s = 0; s < arena->slot_count; s++)
-        arena->slots[s] = (struct arena_slot){s, s, SSI_NONE};
-    for (uint32_t f = 0; f < frames; f++) {
-        const struct ssi_frame *frame = &image->frames[f];
-        arena->current[f] = frame->slot;
-        arena->high_water[f] = 1;
-        for (uint32_t c = 0; c < frame->copies; c++) {
-            uint32_t next = c + 1 < frame->copies ? c + 1 : 0;
-            uint32_t previous = c > 0 ? c - 1 : frame->copies - 1u;
-            arena->slots[frame->slot + c] = (struct arena_slot){frame->slot + next, frame->slot + previous, f};
-        }
+        arena->slots[s] = (struct arena_slot){s, s, SSI_NONE, 0};
+    for (uint32_t f = 0; f < image->header->frame_count; f++) {
+        arena->frames[f] = (struct arena_frame){SSI_NONE, 0, 0};
+        if (region->resident_count > 0)
+            link_resident(arena, f);
     }
 }
 
-/* Takes a spare out of the ring of the frame that it holds. */
+static uint32_t chunk_of(const struct arena *arena, uint32_t slot)
+{
+    const struct nmio_region *region = arena->region;
+    return region->slot_chunks != NULL ? region->slot_chunks[slot] : region->first_slot + slot;
+}
+
+static bool is_in_flight(const struct arena *arena, uint32_t slot)
+{
+    return arena->region->in_flight[chunk_of(arena, slot)] != NMIO_FREE;
+}
+
+static uint8_t *payload_of(const struct arena *arena, uint32_t slot)
+{
+    return nmio_chunk(arena->region, chunk_of(arena, slot)) + SSI_PAYLOAD_OFFSET;
+}
+
+/* Takes a spare away from the frame that it holds. */
 static void spare_unlink(struct arena *arena, uint32_t spare)
 {
     struct arena_slot *slot = &arena->slots[spare];
     if (slot->frame == SSI_NONE)
         return;
-    if (arena->current[slot->frame] == spare)
-        arena->current[slot->frame] = slot->next;
+    struct arena_frame *frame = &arena->frames[slot->frame];
+    if (frame->current == spare)
+        frame->current = slot->next != spare ? slot->next : SSI_NONE;
     arena->slots[slot->previous].next = slot->next;
     arena->slots[slot->next].previous = slot->previous;
     slot->frame = SSI_NONE;
-    arena->copies_reclaimed++;
+    if (--frame->held > 0)
+        arena->copies_reclaimed++;
+    else
+        arena->evictions++;
 }
 
-/* The next spare that is not in flight, in clock order: those copied longest ago go first. */
+/* The next spare that is not in flight and has not been used since the hand passed it: two rounds find one if there is
+ * any. Used marks are taken off on the way, so what a call passes over the next ones needn't. */
 static uint32_t spare_take(struct arena *arena)
 {
-    for (uint32_t tried = arena->first_spare; tried < arena->slot_count; tried++) {
+    uint32_t spares = arena->slot_count - arena->first_spare;
+    for (uint64_t tried = 0; tried < 2 * (uint64_t)spares; tried++) {
         uint32_t spare = arena->hand;
         arena->hand = spare + 1 < arena->slot_count ? spare + 1 : arena->first_spare;
-        if (!arena->region->in_flight[arena->region->first_slot + spare]) {
+        if (is_in_flight(arena, spare))
+            continue;
+        if (arena->slots[spare].used == 0) {
             spare_unlink(arena, spare);
             return spare;
         }
+        arena->slots[spare].used = 0;
     }
     return SSI_NONE;
 }
 
-static void count_mark(struct arena *arena, uint32_t frame)
+/* Puts a slot in front of current, so that it is used last. */
+static void join(struct arena *arena, uint32_t frame_index, uint32_t slot)
 {
-    uint16_t held = 1;
-    uint32_t first = arena->current[frame];
-    for (uint32_t s = arena->slots[first].next; s != first && held < UINT16_MAX; s = arena->slots[s].next)
-        held++;
-    if (held > arena->high_water[frame])
-        arena->high_water[frame] = held;
+    struct arena_frame *frame = &arena->frames[frame_index];
+    uint32_t current = frame->current != SSI_NONE ? frame->current : slot;
+    uint32_t before = frame->current != SSI_NONE ? arena->slots[current].previous : slot;
+    arena->slots[slot] = (struct arena_slot){current, before, frame_index, 0};
+    arena->slots[before].next = slot;
+    arena->slots[current].previous = slot;
+    frame->current = current;
+    frame->held++;
+    if (frame->held > frame->high_water)
+        frame->high_water = frame->held;
 }
 
-/* Copies the frame at slot into a spare and puts that behind it in the ring. */
-static uint32_t copy_on_demand(struct arena *arena, uint32_t frame, uint32_t slot)
+/* A spare with a copy of the frame, which has no slot, or none that is not in flight. */
+static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
 {
-    uint32_t spare = spare_take(arena);
-    if (spare == SSI_NONE) {
-        arena->stalls++;
+    struct arena_frame *frame = &arena->frames[frame_index];
+    const struct ssi_frame *built = &arena->image->frames[frame_index];
+    if (frame->held == UINT16_MAX)
         return SSI_NONE;
-    }
-    struct nmio_region *region = arena->region;
-    memcpy(nmio_chunk(region, region->first_slot + spare) + SSI_PAYLOAD_OFFSET,
-           nmio_chunk(region, region->first_slot + slot) + SSI_PAYLOAD_OFFSET,
-           arena->image->frames[frame].payload_bytes);
-    uint32_t before = arena->slots[slot].previous;
-    arena->slots[spare] = (struct arena_slot){slot, before, frame};
-    arena->slots[before].next = spare;
-    arena->slots[slot].previous = spare;
-    arena->copies_made++;
-    count_mark(arena, frame);
+    uint32_t spare = spare_take(arena);
+    if (spare == SSI_NONE)
+        return SSI_NONE;
+    assert(!is_in_flight(arena, spare));
+    /* A slot that was just sent from is in the cache; fields that move are set anew in every copy. spare_take may have
+     * taken the frame's last one, so look again. */
+    const uint8_t *from =
+        frame->current != SSI_NONE
+            ? payload_of(arena, frame->current)
+            : arena->image->slots + (size_t)built->slot * arena->region->chunk_bytes + SSI_PAYLOAD_OFFSET;
+    memcpy(payload_of(arena, spare), from, built->payload_bytes);
+    if (frame->current != SSI_NONE)
+        arena->copies_made++;
+    else
+        arena->misses++;
+    join(arena, frame_index, spare);
     return spare;
 }
 
-uint32_t arena_acquire(struct arena *arena, uint32_t frame)
+uint32_t arena_acquire(struct arena *arena, uint32_t frame_index)
 {
-    struct nmio_region *region = arena->region;
-    uint32_t slot = arena->current[frame];
-    if (region->in_flight[region->first_slot + slot]) {
-        /* Slots are used in turn and sent in order: if the one used longest ago is in flight, all are. */
-        slot = copy_on_demand(arena, frame, slot);
-        if (slot == SSI_NONE)
-            return NMIO_NONE;
+    struct arena_frame *frame = &arena->frames[frame_index];
+    uint32_t slot = frame->current;
+    if (slot != SSI_NONE && !is_in_flight(arena, slot)) {
+        frame->current = arena->slots[slot].next;
     } else {
-        arena->current[frame] = arena->slots[slot].next;
+        /* Slots are used in turn and sent in order: if the one used longest ago is in flight, all are. */
+        slot = copy_in(arena, frame_index);
+        if (slot == SSI_NONE) {
+            arena->stalls++;
+            return NMIO_NONE;
+        }
     }
-    region->in_flight[region->first_slot + slot] = 1;
-    return region->first_slot + slot;
+    uint32_t chunk = chunk_of(arena, slot);
+    assert(arena->region->in_flight[chunk] == NMIO_FREE);
+    arena->region->in_flight[chunk] = NMIO_SLOT_IN_FLIGHT;
+    arena->slots[slot].used = 1;
+    return chunk;
 }

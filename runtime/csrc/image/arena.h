@@ -1,7 +1,11 @@
 /* The arena: slots that one worker owns and its port can send from. One operation, "a free slot that holds this
- * frame", covers everything. A frame's slots form a ring and are used in turn; when all are in flight a spare slot
- * takes a copy and joins the ring (the frame's high-water mark). Spares of one TX ring's size always suffice, as no
- * more frames are in flight than the ring has descriptors. */
+ * frame", covers everything. A frame's slots form a ring and are used in turn; when all are in flight, another slot
+ * takes a copy and joins the ring: the most that a frame has held is its high-water mark. The copies stay, and are used
+ * in turn, until a slot is wanted and they have not been used for a while (a clock with a second chance).
+ *
+ * An arena as large as the image has every frame resident, and copies live in spare slots. A smaller one has spares only
+ * and is a cache: a frame without a slot is copied from the image (a miss), and frames gone cold lose theirs. Either way
+ * spares of one TX ring's size always suffice, as no more frames are in flight than the ring has descriptors. */
 #ifndef SANDSTORM_ARENA_H
 #define SANDSTORM_ARENA_H
 
@@ -11,18 +15,28 @@
 struct arena_slot {
     uint32_t next, previous; /* ring of the slots that hold the same frame; slot numbers */
     uint32_t frame;          /* SSI_NONE: a spare not yet used */
+    uint32_t used;           /* since the clock's hand passed */
+};
+
+struct arena_frame {
+    uint32_t current; /* the slot to use next; SSI_NONE: it has none */
+    uint16_t held;    /* slots */
+    uint16_t high_water; /* most slots held at once */
 };
 
 struct arena {
     const struct image *image;
     struct nmio_region *region;
-    struct arena_slot *slots;    /* [region chunks from first_slot on] */
-    uint32_t *current;           /* [frame_count] the slot to use next */
-    uint16_t *high_water;        /* [frame_count] most slots held at once */
-    uint32_t first_spare;        /* slot number */
-    uint32_t slot_count;         /* with spares */
-    uint32_t hand;               /* where the search for a spare goes on */
-    uint64_t copies_made, copies_reclaimed, stalls;
+    struct arena_slot *slots;   /* [slot_count] */
+    struct arena_frame *frames; /* [frame_count] */
+    uint32_t slot_count;        /* with spares */
+    uint32_t first_spare;       /* slot number */
+    uint32_t hand;              /* where the search for a spare goes on */
+    uint64_t copies_made;       /* because all slots of a frame were in flight */
+    uint64_t copies_reclaimed;  /* their slots were given to other frames */
+    uint64_t misses;            /* frames without a slot, copied in */
+    uint64_t evictions;         /* frames that lost their last slot */
+    uint64_t stalls;            /* no slot was free: must be 0 */
 };
 
 /* Bytes of the tables; they are laid out in memory by arena_init (8-byte aligned). */

@@ -126,7 +126,7 @@ void afxdp_filter_close(struct afxdp_filter *filter)
 static void refill(struct afxdp_port *xdp)
 {
     struct nmio_region *region = xdp->port.region;
-    uint32_t reserve = region->first_slot / 4;
+    uint32_t reserve = region->buffer_count / 4;
     uint32_t index, room = xsk_prod_nb_free(&xdp->fill, AFXDP_RING);
     uint32_t spare = region->free_count > reserve ? region->free_count - reserve : 0;
     uint32_t count = room < spare ? room : spare;

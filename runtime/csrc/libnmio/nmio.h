@@ -1,12 +1,15 @@
 /* libnmio: ports and rings behind one small interface.
  *
- * A *region* is the memory that a port can send from: small buffers, then the arena's slots (the image's, then
- * spares), all chunks of one size, numbered from 0. A chunk is *in flight* from when the core takes it until the
- * port has sent it and calls nmio_release(). The core only ever appends descriptors to struct nmio_tx; the port's
- * output() sends them. So the core makes no system call, and a test can look at what it wants to send.
+ * A *region* is the memory that a port can send from: chunks of one size, numbered from 0. Some are small buffers, to
+ * receive into and for frames made on the spot; the others are the arena's slots. A chunk is *in flight* from when the
+ * core takes it until the port has sent it and calls nmio_release(). The core only ever appends descriptors to struct
+ * nmio_tx; the port's output() sends them. So the core makes no system call, and a test can look at what it wants to
+ * send.
+ *
+ * Where the port takes any memory, the arena's slots are one piece, the image's first and then spares:
  *
  *   region:  | buffers: RX and small TX | image's slots | spare slots |
- *   chunk :  0                          first_slot      first_spare   chunk_count
+ *   chunk :  0                          first_slot                    chunk_count
  */
 #ifndef SANDSTORM_NMIO_H
 #define SANDSTORM_NMIO_H
@@ -22,15 +25,23 @@
 #define NMIO_GATHER_MAX 44
 #define NMIO_PIECES_MAX 45
 
+/* What a chunk is at the moment. */
+#define NMIO_FREE 0
+#define NMIO_SLOT_IN_FLIGHT 1
+#define NMIO_BUFFER_IN_FLIGHT 2
+
 struct nmio_region {
     uint8_t *base;
     uint32_t chunk_bytes; /* the image's slot_bytes */
-    uint32_t first_slot;  /* number of buffers */
-    uint32_t first_spare;
     uint32_t chunk_count;
+    uint32_t slot_count;         /* of the arena: more than resident_count by a TX ring's size at least */
+    uint32_t resident_count;     /* its first slots that hold the image's, in their order; 0: it is a cache */
+    uint32_t first_slot;         /* the arena's slots are the chunks from here on, ... */
+    const uint32_t *slot_chunks; /* ... or these, [slot_count], where it is not NULL */
+    uint32_t buffer_count;
     uint32_t free_count;    /* buffers on the free stack */
-    uint32_t *free_buffers; /* [first_slot] */
-    uint8_t *in_flight;     /* [chunk_count] */
+    uint32_t *free_buffers; /* [buffer_count] */
+    uint8_t *in_flight;     /* [chunk_count], NMIO_* */
 };
 
 #define NMIO_RX_CHECKSUM_OK 1 /* the transport checksum needs no check: the sender is local, or the NIC did */
@@ -79,7 +90,7 @@ static inline uint32_t nmio_buffer_take(struct nmio_region *region)
     if (region->free_count == 0)
         return NMIO_NONE;
     uint32_t chunk = region->free_buffers[--region->free_count];
-    region->in_flight[chunk] = 1;
+    region->in_flight[chunk] = NMIO_BUFFER_IN_FLIGHT;
     return chunk;
 }
 
@@ -91,8 +102,9 @@ static inline uint8_t *nmio_chunk(const struct nmio_region *region, uint32_t chu
 /* The port has sent the chunk, or the core gives it back unsent. */
 static inline void nmio_release(struct nmio_region *region, uint32_t chunk)
 {
-    region->in_flight[chunk] = 0;
-    if (chunk < region->first_slot)
+    bool is_buffer = region->in_flight[chunk] == NMIO_BUFFER_IN_FLIGHT;
+    region->in_flight[chunk] = NMIO_FREE;
+    if (is_buffer)
         region->free_buffers[region->free_count++] = chunk;
 }
 

@@ -36,8 +36,9 @@ int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset
         return -errno;
     region->base = base;
     region->chunk_bytes = chunk_bytes;
-    region->first_slot = buffer_count;
-    region->first_spare = buffer_count + slot_count;
+    region->first_slot = region->buffer_count = buffer_count;
+    region->slot_count = slot_count + spare_count;
+    region->resident_count = slot_count;
     region->chunk_count = (uint32_t)chunk_count;
     uint8_t *slots = base + (size_t)buffer_count * chunk_bytes;
     size_t slots_bytes = (size_t)slot_count * chunk_bytes;

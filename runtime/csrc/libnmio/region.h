@@ -5,7 +5,8 @@
 #include "nmio.h"
 
 /* Maps buffer_count buffers, slot_count slots of the file fd from slots_offset on (page-aligned; private: what is
- * patched is copied by the kernel, a page at a time) and spare_count spares. Returns 0, or -errno. */
+ * patched is copied by the kernel, a page at a time) and spare_count spares; without slots the arena is a cache. Returns
+ * 0, or -errno. */
 int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset, uint32_t chunk_bytes,
                        uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count);
 void nmio_region_destroy(struct nmio_region *region);

@@ -113,10 +113,11 @@ static bool send_in_place(struct stack *stack, struct tcb *tcb, const struct tcp
     return true;
 }
 
-static const uint8_t *resident_payload(const struct stack *stack, uint32_t frame_index)
+/* A frame's payload to read from. */
+static const uint8_t *image_payload(const struct stack *stack, uint32_t frame_index)
 {
-    uint32_t chunk = stack->region->first_slot + stack->image->frames[frame_index].slot;
-    return nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+    const struct image *image = stack->image;
+    return image->slots + (size_t)image->frames[frame_index].slot * image->header->slot_bytes + SSI_PAYLOAD_OFFSET;
 }
 
 /* Copies [offset, offset + len) of a span's frames' stream. */
@@ -129,7 +130,7 @@ static void copy_stream(struct stack *stack, const struct tcp_span *span, uint64
         uint32_t within = (uint32_t)((offset + done) % segment_bytes);
         uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
         uint32_t part = len - done < there ? len - done : there;
-        memcpy(dst + done, resident_payload(stack, frame_index) + within, part);
+        memcpy(dst + done, image_payload(stack, frame_index) + within, part);
         done += part;
     }
     if (offset < segment_bytes && has_moving_fields(stack, span, span->first_frame)) {
@@ -158,7 +159,7 @@ static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span
 static bool add_piece(struct stack *stack, const struct tcp_span *span, uint32_t frame_index, uint32_t within,
                       uint32_t bytes)
 {
-    struct nmio_piece piece = {resident_payload(stack, frame_index) + within, bytes, NMIO_NONE};
+    struct nmio_piece piece = {image_payload(stack, frame_index) + within, bytes, NMIO_NONE};
     if (has_moving_fields(stack, span, frame_index)) {
         uint32_t chunk = arena_acquire(&stack->arena, frame_index);
         if (chunk == NMIO_NONE)
