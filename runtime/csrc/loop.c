@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "libnmio/region.h"
+
 #define LOOP_BATCH 64
 #define LOOP_SECRET_NS 120000000000ull /* a cookie is good for this long at least */
 
@@ -41,7 +43,7 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
                              bool busy_poll)
 {
     size_t bytes = stack_memory_bytes(config, image, port->region);
-    struct worker *worker = bytes > 0 ? calloc(1, sizeof(*worker)) : NULL;
+    struct worker *worker = bytes > 0 ? nmio_alloc(sizeof(*worker)) : NULL;
     if (worker == NULL)
         return NULL;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

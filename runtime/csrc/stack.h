@@ -45,12 +45,14 @@ struct stack_config {
     struct stack_address addresses[STACK_ADDRESSES_MAX];
     uint32_t mtu_bytes;               /* of the interface */
     uint32_t gather_max;              /* of the port */
+    bool
+        tx_memcpy; /* each frame is copied to be sent, as ordinary servers do: to compare with; gather_max must be 1 */
     uint32_t max_connections;
-    uint32_t max_half_requests;   /* connections that may have a request half read, or pipelined requests waiting */
-    uint32_t keep_alive_ms;       /* an idle connection is closed after this */
-    uint32_t request_ms;          /* a request must be whole this long after its first byte (or the handshake) */
-    uint32_t congestion;                /* CONGESTION_* */
-    bool pacing;                        /* windows go out spread over the round trip, not in bursts */
+    uint32_t max_half_requests; /* connections that may have a request half read, or pipelined requests waiting */
+    uint32_t keep_alive_ms; /* an idle connection is closed after this */
+    uint32_t request_ms; /* a request must be whole this long after its first byte (or the handshake) */
+    uint32_t congestion; /* CONGESTION_* */
+    bool pacing; /* windows go out spread over the round trip, not in bursts */
     uint8_t secret[STACK_SECRET_BYTES]; /* random */
 };
 
@@ -100,7 +102,7 @@ uint32_t stack_connections(const struct stack *stack);
 
 /* A connection looked at from outside. Positions are 64-bit; their low half is the sequence number. */
 struct stack_connection {
-    uint32_t state;     /* enum tcp_state, libtcpip/tcb.h */
+    uint32_t state; /* enum tcp_state, libtcpip/tcb.h */
     uint16_t peer_port; /* host byte order */
     uint16_t mss_bytes;
     uint64_t snd_una, snd_nxt, snd_end;

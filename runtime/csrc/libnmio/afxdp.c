@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <xdp/xsk.h>
 
+#include "region.h"
 #include "xdp_filter.h"
 
 #define AFXDP_RING 2048       /* descriptors of each ring */
@@ -85,7 +86,7 @@ static int say_nothing(enum libbpf_print_level level, const char *format, va_lis
 
 int afxdp_filter_open(struct afxdp_filter **result, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
 {
-    struct afxdp_filter *filter = calloc(1, sizeof(*filter));
+    struct afxdp_filter *filter = nmio_alloc(sizeof(*filter));
     if (filter == NULL)
         return -ENOMEM;
     filter->link_fd = -1;
@@ -294,7 +295,7 @@ int afxdp_open(struct nmio_port **port, struct afxdp_filter *filter, const char 
 {
     if (region->chunk_bytes > (uint32_t)sysconf(_SC_PAGESIZE))
         return -EINVAL;
-    struct afxdp_port *xdp = calloc(1, sizeof(*xdp));
+    struct afxdp_port *xdp = nmio_alloc(sizeof(*xdp));
     if (xdp == NULL)
         return -ENOMEM;
     xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1};

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "region.h"
+
 #define MEMORY_RX_FRAMES 256
 #define MEMORY_RX_BYTES 2048
 #define MEMORY_TX_BYTES (16u << 20)
@@ -246,7 +248,7 @@ static const struct nmio_port_ops memory_ops = {"memory",      memory_input, mem
 struct memory_port *memory_open(struct nmio_region *region, struct nmio_tx *tx, uint32_t ring, uint32_t delay,
                                 uint32_t gather_max, bool strict)
 {
-    struct memory_port *memory = calloc(1, sizeof(*memory));
+    struct memory_port *memory = nmio_alloc(sizeof(*memory));
     if (memory == NULL)
         return NULL;
     memory->port = (struct nmio_port){.ops = &memory_ops, .region = region, .tx = tx, .gather_max = gather_max};

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "region.h"
 #include "vnet.h"
 
 #define PACKET_BATCH 64
@@ -203,7 +204,7 @@ static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_p
 int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool own_address, struct nmio_region *region,
                 struct nmio_tx *tx, uint32_t gather_max)
 {
-    struct packet_port *packet = calloc(1, sizeof(*packet));
+    struct packet_port *packet = nmio_alloc(sizeof(*packet));
     if (packet == NULL)
         return -ENOMEM;
     packet->port = (struct nmio_port){.ops = &packet_ops, .region = region, .tx = tx, .gather_max = gather_max};

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "region.h"
+
 #define PCAP_MAGIC_US 0xa1b2c3d4
 #define PCAP_MAGIC_NS 0xa1b23c4d
 #define PCAP_ETHERNET 1
@@ -117,7 +119,7 @@ static int open_files(struct pcap_port *pcap, const char *in_path, const char *o
 int pcap_open(struct nmio_port **port, const char *in_path, const char *out_path, struct nmio_region *region,
               struct nmio_tx *tx)
 {
-    struct pcap_port *pcap = calloc(1, sizeof(*pcap));
+    struct pcap_port *pcap = nmio_alloc(sizeof(*pcap));
     if (pcap == NULL)
         return -ENOMEM;
     pcap->port = (struct nmio_port){.ops = &pcap_ops, .region = region, .tx = tx, .gather_max = 1};

@@ -7,6 +7,22 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define CACHE_LINE_BYTES 64
+
+void *nmio_alloc(size_t bytes)
+{
+    size_t lines = (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES;
+    void *memory = aligned_alloc(CACHE_LINE_BYTES, lines * CACHE_LINE_BYTES);
+    if (memory != NULL)
+        memset(memory, 0, lines * CACHE_LINE_BYTES);
+    return memory;
+}
+
+void nmio_free(void *memory)
+{
+    free(memory);
+}
+
 static size_t pages(size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -47,8 +63,8 @@ int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset
     void *mapped = slots_bytes > 0 ? mmap(slots, slots_bytes, PROT_READ | PROT_WRITE,
                                           MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)slots_offset)
                                    : slots;
-    region->free_buffers = calloc(buffer_count, sizeof(uint32_t));
-    region->in_flight = calloc(chunk_count, 1);
+    region->free_buffers = nmio_alloc(buffer_count * sizeof(uint32_t));
+    region->in_flight = nmio_alloc(chunk_count);
     if (mapped == MAP_FAILED || region->free_buffers == NULL || region->in_flight == NULL) {
         int error = mapped == MAP_FAILED ? errno : ENOMEM;
         nmio_region_destroy(region);
@@ -75,8 +91,8 @@ int nmio_tx_create(struct nmio_tx *tx, uint32_t capacity)
     tx->capacity = capacity;
     tx->piece_capacity = capacity * NMIO_PIECES_MAX;
     tx->space = capacity;
-    tx->desc = calloc(capacity, sizeof(*tx->desc));
-    tx->piece = calloc(tx->piece_capacity, sizeof(*tx->piece));
+    tx->desc = nmio_alloc(capacity * sizeof(*tx->desc));
+    tx->piece = nmio_alloc(tx->piece_capacity * sizeof(*tx->piece));
     if (tx->desc != NULL && tx->piece != NULL)
         return 0;
     nmio_tx_destroy(tx);

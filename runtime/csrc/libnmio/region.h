@@ -11,6 +11,11 @@ int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset
                        uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count);
 void nmio_region_destroy(struct nmio_region *region);
 
+/* Zeroed memory that begins and ends on cache lines of its own, so that no two workers write to the same one. NULL without
+ * memory. nmio_free is free(). */
+void *nmio_alloc(size_t bytes);
+void nmio_free(void *memory);
+
 /* Room for capacity descriptors. Returns 0, or -ENOMEM. */
 int nmio_tx_create(struct nmio_tx *tx, uint32_t capacity);
 void nmio_tx_destroy(struct nmio_tx *tx);

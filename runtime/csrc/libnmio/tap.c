@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "region.h"
 #include "vnet.h"
 
 #define TAP_BATCH 64
@@ -118,7 +119,7 @@ static int tap_attach(struct tap_port *tap, const char *name, bool multi_queue)
 int tap_open(struct nmio_port **port, const char *name, bool multi_queue, struct nmio_region *region,
              struct nmio_tx *tx, uint32_t gather_max)
 {
-    struct tap_port *tap = calloc(1, sizeof(*tap));
+    struct tap_port *tap = nmio_alloc(sizeof(*tap));
     if (tap == NULL)
         return -ENOMEM;
     tap->port = (struct nmio_port){.ops = &tap_ops, .region = region, .tx = tx, .gather_max = gather_max};

@@ -92,11 +92,29 @@ static bool has_moving_fields(const struct stack *stack, const struct tcp_span *
            (stack->image->frames[frame_index].flags & SSI_FRAME_MOVING) != 0;
 }
 
-/* A ready frame, in place: nothing of its payload is read. False: no slot is free. */
-static bool send_in_place(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint32_t frame_index,
-                          struct outgoing *out)
+/* A frame's payload to read from. */
+static const uint8_t *image_payload(const struct stack *stack, uint32_t frame_index)
 {
-    uint32_t chunk = arena_acquire(&stack->arena, frame_index);
+    const struct image *image = stack->image;
+    return image->slots + (size_t)image->frames[frame_index].slot * image->header->slot_bytes + SSI_PAYLOAD_OFFSET;
+}
+
+/* A buffer with a copy of a frame's payload. */
+static uint32_t copied_frame(struct stack *stack, uint32_t frame_index)
+{
+    uint32_t chunk = eth_buffer(stack);
+    if (chunk != NMIO_NONE)
+        memcpy(nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET, image_payload(stack, frame_index),
+               stack->image->frames[frame_index].payload_bytes);
+    return chunk;
+}
+
+/* A ready frame, in place: nothing of its payload is read. False: no slot is free. */
+static bool send_ready(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint32_t frame_index,
+                       struct outgoing *out)
+{
+    uint32_t chunk =
+        stack->config.tx_memcpy ? copied_frame(stack, frame_index) : arena_acquire(&stack->arena, frame_index);
     if (chunk == NMIO_NONE)
         return false;
     const struct ssi_frame *frame = &stack->image->frames[frame_index];
@@ -111,13 +129,6 @@ static bool send_in_place(struct stack *stack, struct tcb *tcb, const struct tcp
     uint8_t *head = write_headers(stack, tcb, payload, out);
     append(stack, tcb, head, (uint32_t)(payload - head) + out->payload_bytes, chunk, out);
     return true;
-}
-
-/* A frame's payload to read from. */
-static const uint8_t *image_payload(const struct stack *stack, uint32_t frame_index)
-{
-    const struct image *image = stack->image;
-    return image->slots + (size_t)image->frames[frame_index].slot * image->header->slot_bytes + SSI_PAYLOAD_OFFSET;
 }
 
 /* Copies [offset, offset + len) of a span's frames' stream. */
@@ -271,7 +282,7 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
     if (stack->config.gather_max > 1)
         sent = send_superframe(stack, tcb, span, &out);
     else if (offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == out.payload_bytes)
-        sent = send_in_place(stack, tcb, span, frame_index, &out);
+        sent = send_ready(stack, tcb, span, frame_index, &out);
     else
         sent = send_cut(stack, tcb, span, &out);
     if (!sent)

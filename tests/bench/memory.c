@@ -1,0 +1,340 @@
+/* The whole stack in memory, from received frames to a TX ring, with as many workers as asked for: each a thread with its
+ * own stack, arena, region and clients, sharing nothing but the image. Frames in the ring are complete after `delay`
+ * rounds, and must not have changed by then (strict). What the clients get is compared with the image.
+ *
+ *   memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...
+ *
+ * Each REQUESTS:PATHS is a phase, which begins when the one before has ended. Prints a JSON object for each phase.
+ * Cycles are those of the processor's time stamp counter, spent in the stack alone; clients and checks are left out. */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#include "clients.h"
+#include "image_file.h"
+#include "libnmio/region.h"
+#include "stack.h"
+
+#define BATCH 64
+#define BUFFERS 4096
+#define WORKERS_MAX 64
+#define PHASES_MAX 16
+#define ROUND_NS 20000 /* the stack's time goes on so much a round, however long that took */
+#define ROUNDS_IDLE_MAX 1000000
+
+struct options {
+    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx;
+};
+
+static struct options options = {.connections = 1, .ring = 1024, .workers = 1, .gather = 1};
+static struct image_file file;
+static struct target targets[CLIENT_TARGETS_MAX];
+static uint32_t target_count;
+
+struct phase {
+    uint64_t requests;
+    uint32_t first_target, target_count;
+};
+static struct phase phases[PHASES_MAX];
+static uint32_t phase_count;
+static pthread_barrier_t barrier;
+
+/* A frame in the ring. */
+struct flying {
+    uint64_t due, digest;
+    uint32_t first_chunk, chunk_count; /* of chunks */
+    uint32_t first_part, part_count; /* of parts */
+};
+
+struct result {
+    uint64_t requests, bytes, segments, mismatches, violations, cycles;
+    double seconds;
+};
+
+struct worker {
+    struct nmio_region region;
+    struct nmio_tx tx;
+    struct stack *stack;
+    struct clients clients;
+    struct flying *flying; /* [ring], a ring */
+    uint32_t *chunks; /* [ring][1 + NMIO_PIECES_MAX] */
+    struct {
+        const uint8_t *data;
+        uint32_t bytes;
+    } *parts; /* [ring][1 + NMIO_PIECES_MAX] */
+    uint32_t flying_first, flying_count;
+    uint64_t round, now_ns, violations, cycles;
+    uint8_t rx[BATCH][CLIENT_FRAME_BYTES];
+    struct result results[PHASES_MAX];
+    uint32_t number;
+    char apart[64]; /* from what the next worker writes */
+};
+
+static void stop(const char *why)
+{
+    fprintf(stderr, "memory: %s\n", why);
+    exit(2);
+}
+
+static struct stack_config configuration(void)
+{
+    struct stack_config config = {.mac = {2, 0, 0, 0, 0, 1},
+                                  .tcp_port = 80,
+                                  .address_count = 1,
+                                  .mtu_bytes = file.image.header->mtu_bytes,
+                                  .gather_max = (uint32_t)options.gather,
+                                  .tx_memcpy = options.memcpy_tx != 0,
+                                  .max_connections = (uint32_t)options.connections + 1,
+                                  .max_half_requests = 1,
+                                  .keep_alive_ms = 1u << 30,
+                                  .request_ms = 1u << 30};
+    config.addresses[0] = (struct stack_address){.family = SSI_FAMILY_IPV4, .prefix_bits = 24};
+    memcpy(config.addresses[0].bytes, (uint8_t[]){192, 0, 2, 1}, 4);
+    return config;
+}
+
+static void worker_open(struct worker *w, uint32_t number)
+{
+    const struct ssi_header *h = file.image.header;
+    uint32_t residents = options.arena == 0 ? h->slot_count : 0;
+    uint32_t spares = (uint32_t)(options.arena == 0 ? options.ring : options.arena);
+    struct stack_config config = configuration();
+    memset(w, 0, sizeof(*w));
+    w->number = number;
+    w->now_ns = 1000000000000;
+    if (nmio_region_create(&w->region, file.fd, file.slots_offset, h->slot_bytes, BUFFERS, residents, spares) != 0 ||
+        nmio_tx_create(&w->tx, (uint32_t)options.ring) != 0)
+        stop("no memory for the region");
+    size_t bytes = stack_memory_bytes(&config, &file.image, &w->region);
+    void *memory = bytes > 0 ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
+    if (memory == NULL)
+        stop("no memory for the stack, or the options are out of bounds");
+    memset(memory, 0, bytes);
+    w->stack = stack_init(memory, bytes, &config, &file.image, &w->region, &w->tx);
+    w->flying = calloc(options.ring, sizeof(*w->flying));
+    w->chunks = calloc(options.ring * (1 + NMIO_PIECES_MAX), sizeof(*w->chunks));
+    w->parts = calloc(options.ring * (1 + NMIO_PIECES_MAX), sizeof(*w->parts));
+    if (w->stack == NULL || w->flying == NULL || w->chunks == NULL || w->parts == NULL)
+        stop("no memory");
+    clients_open(&w->clients, &file.image, (uint32_t)options.connections, number * (uint32_t)options.connections);
+}
+
+/* FNV-1a. */
+static uint64_t digest_of(const struct worker *w, const struct flying *f)
+{
+    uint64_t hash = 0xcbf29ce484222325;
+    for (uint32_t part = 0; part < f->part_count; part++)
+        for (uint32_t i = 0; i < w->parts[f->first_part + part].bytes; i++)
+            hash = (hash ^ w->parts[f->first_part + part].data[i]) * 0x100000001b3;
+    return hash;
+}
+
+static void fly(struct worker *w, const struct nmio_tx_desc *desc)
+{
+    uint32_t at = (w->flying_first + w->flying_count++) % (uint32_t)options.ring;
+    struct flying *f = &w->flying[at];
+    *f = (struct flying){.due = w->round + options.delay,
+                         .first_chunk = at * (1 + NMIO_PIECES_MAX),
+                         .first_part = at * (1 + NMIO_PIECES_MAX)};
+    w->chunks[f->first_chunk + f->chunk_count++] = desc->chunk;
+    w->parts[f->first_part].data = desc->head;
+    w->parts[f->first_part + f->part_count++].bytes = desc->head_bytes;
+    for (uint32_t i = 0; i < desc->piece_count; i++) {
+        const struct nmio_piece *piece = &w->tx.piece[desc->first_piece + i];
+        if (piece->chunk != NMIO_NONE)
+            w->chunks[f->first_chunk + f->chunk_count++] = piece->chunk;
+        w->parts[f->first_part + f->part_count].data = piece->data;
+        w->parts[f->first_part + f->part_count++].bytes = piece->len_bytes;
+    }
+    if (options.strict)
+        f->digest = digest_of(w, f);
+}
+
+static void complete(struct worker *w)
+{
+    while (w->flying_count > 0 && w->flying[w->flying_first].due <= w->round) {
+        const struct flying *f = &w->flying[w->flying_first];
+        if (options.strict && digest_of(w, f) != f->digest)
+            w->violations++;
+        for (uint32_t i = 0; i < f->chunk_count; i++)
+            nmio_release(&w->region, w->chunks[f->first_chunk + i]);
+        w->flying_first = (w->flying_first + 1) % (uint32_t)options.ring;
+        w->flying_count--;
+    }
+}
+
+static uint32_t client_frames(struct worker *w, struct nmio_rx *batch)
+{
+    uint32_t count = 0;
+    w->clients.now_ms = (uint32_t)(w->now_ns / 1000000);
+    for (; count < BATCH; count++) {
+        uint32_t bytes = clients_say(&w->clients, w->rx[count]);
+        if (bytes == 0)
+            break;
+        batch[count] = (struct nmio_rx){.data = w->rx[count], .len_bytes = bytes, .flags = NMIO_RX_CHECKSUM_OK};
+    }
+    return count;
+}
+
+/* What a worker does all the time. Returns whether anything moved. */
+static bool serve_round(struct worker *w)
+{
+    struct nmio_rx batch[BATCH];
+    uint32_t count = client_frames(w, batch);
+    w->round++;
+    w->now_ns += ROUND_NS;
+    uint64_t before = __rdtsc();
+    stack_clock(w->stack, w->now_ns, (int64_t)(784111777 + w->now_ns / 1000000000));
+    stack_input(w->stack, batch, count);
+    stack_output(w->stack);
+    w->cycles += __rdtsc() - before;
+    uint32_t sent = w->tx.count;
+    for (uint32_t i = 0; i < sent; i++) {
+        clients_hear(&w->clients, &w->tx, &w->tx.desc[i]);
+        fly(w, &w->tx.desc[i]);
+    }
+    w->tx.count = w->tx.piece_count = 0;
+    complete(w);
+    w->tx.space = (uint32_t)options.ring - w->flying_count;
+    return count > 0 || sent > 0 || w->flying_count > 0;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void run_phase(struct worker *w, uint32_t number)
+{
+    const struct phase *phase = &phases[number];
+    struct result *result = &w->results[number];
+    uint32_t idle = 0;
+    clients_start(&w->clients, targets + phase->first_target, phase->target_count, phase->requests);
+    w->cycles = 0;
+    double start = seconds();
+    while (w->clients.requests < phase->requests) {
+        idle = serve_round(w) ? 0 : idle + 1;
+        if (idle > ROUNDS_IDLE_MAX)
+            stop("the clients wait, and nothing comes");
+    }
+    *result = (struct result){w->clients.requests, w->clients.bytes, w->clients.segments, w->clients.mismatches,
+                              w->violations,       w->cycles,        seconds() - start};
+}
+
+static struct worker *all_workers;
+
+/* All workers wait while one of them prints. */
+static void print_phase(uint32_t number)
+{
+    struct result sum = {0};
+    for (uint32_t i = 0; i < options.workers; i++) {
+        const struct result *r = &all_workers[i].results[number];
+        sum.requests += r->requests;
+        sum.bytes += r->bytes;
+        sum.segments += r->segments;
+        sum.mismatches += r->mismatches;
+        sum.violations += r->violations;
+        sum.cycles += r->cycles;
+        sum.seconds = r->seconds > sum.seconds ? r->seconds : sum.seconds;
+    }
+    printf("{\"requests\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"segments\": %" PRIu64 ", \"mismatches\": %" PRIu64
+           ", \"violations\": %" PRIu64 ", \"cycles\": %" PRIu64 ", \"seconds\": %.6f, \"counters\": {",
+           sum.requests, sum.bytes, sum.segments, sum.mismatches, sum.violations, sum.cycles, sum.seconds);
+    for (uint32_t i = 0; i < stack_counter_count(); i++) {
+        uint64_t value = 0;
+        for (uint32_t w = 0; w < options.workers; w++)
+            value += stack_counter(all_workers[w].stack, i);
+        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(i), value);
+    }
+    printf("}}\n");
+    fflush(stdout);
+}
+
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(w->number % (uint32_t)sysconf(_SC_NPROCESSORS_ONLN), &set);
+    pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+    for (uint32_t number = 0; number < phase_count; number++) {
+        pthread_barrier_wait(&barrier);
+        run_phase(w, number);
+        pthread_barrier_wait(&barrier);
+        if (w->number == 0)
+            print_phase(number);
+    }
+    return NULL;
+}
+
+static void take_option(const char *word, const char *value)
+{
+    static const struct {
+        const char *name;
+        uint64_t *value;
+    } known[] = {{"connections", &options.connections},
+                 {"ring", &options.ring},
+                 {"delay", &options.delay},
+                 {"arena", &options.arena},
+                 {"workers", &options.workers},
+                 {"gather", &options.gather},
+                 {"strict", &options.strict},
+                 {"memcpy", &options.memcpy_tx}};
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strncmp(word, known[i].name, (size_t)(value - word - 1)) == 0) {
+            *known[i].value = strtoull(value, NULL, 10);
+            return;
+        }
+    }
+    stop("no such option");
+}
+
+/* "1000:/a,/b" */
+static void take_phase(char *word)
+{
+    char *rest = strchr(word, ':');
+    if (rest == NULL || phase_count == PHASES_MAX)
+        stop("a phase is REQUESTS:PATH[,PATH...]");
+    struct phase *phase = &phases[phase_count++];
+    phase->requests = strtoull(word, NULL, 10);
+    phase->first_target = target_count;
+    for (char *path = strtok(rest + 1, ","); path != NULL; path = strtok(NULL, ",")) {
+        if (target_count == CLIENT_TARGETS_MAX || !target_make(&targets[target_count++], &file.image, path))
+            stop("no route for a path");
+        phase->target_count++;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t threads[WORKERS_MAX];
+    int at = 1;
+    for (const char *value; at < argc && (value = strchr(argv[at], '=')) != NULL; at++)
+        take_option(argv[at], value + 1);
+    if (argc - at < 2)
+        stop("usage: memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...");
+    if (options.workers == 0 || options.workers > WORKERS_MAX || options.connections == 0 || options.ring == 0)
+        stop("an option is out of bounds");
+    image_file_open(&file, argv[at++]);
+    for (; at < argc; at++)
+        take_phase(argv[at]);
+    all_workers = aligned_alloc(64, (options.workers * sizeof(*all_workers) + 63) / 64 * 64);
+    pthread_barrier_init(&barrier, NULL, (unsigned)options.workers);
+    for (uint32_t i = 0; i < options.workers; i++)
+        worker_open(&all_workers[i], i);
+    for (uint32_t i = 0; i < options.workers; i++)
+        if (pthread_create(&threads[i], NULL, work, &all_workers[i]) != 0)
+            stop("no thread");
+    for (uint32_t i = 0; i < options.workers; i++)
+        pthread_join(threads[i], NULL);
+    return 0;
+}
