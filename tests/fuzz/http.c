@@ -60,12 +60,9 @@ static int parse(const uint8_t *data, size_t size, bool at_end, struct http_requ
         uint16_t weights[8] = {0};
         CHECK(request->path_bytes <= HTTP_PATH_BYTES_MAX);
         CHECK(request->path_bytes == 0 || memchr(request->path, 0, request->path_bytes) == NULL);
-        if (request->accept_encoding.data != NULL)
-            http_accept_encoding(request->accept_encoding, weights);
-        if (request->if_none_match.data != NULL)
-            http_etag_listed(request->if_none_match, (const uint8_t *)"\"tag\"", 5, false);
-        if (request->if_match.data != NULL)
-            http_etag_listed(request->if_match, (const uint8_t *)"\"tag\"", 5, true);
+        http_accept_encoding(&request->accept_encoding, weights);
+        http_etag_listed(&request->if_none_match, (const uint8_t *)"\"tag\"", 5, false);
+        http_etag_listed(&request->if_match, (const uint8_t *)"\"tag\"", 5, true);
         if (request->range.data != NULL)
             check_ranges(request->range);
     }

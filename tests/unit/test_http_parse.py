@@ -160,7 +160,17 @@ def test_mutated_requests_never_read_out_of_bounds() -> None:
         for _ in range(random_source.randrange(1, 5)):
             data[random_source.randrange(len(data))] = random_source.randrange(256)
         status, _keep = parse(bytes(data[: random_source.randrange(len(data) + 1)]))
-        assert status in (0, -400, -414, -431, -505) or 0 < status <= len(data)
+        assert status in (0, -400, -414, -431, -501, -505) or 0 < status <= len(data)
+
+
+def lines(field: bytes | None) -> tuple[Any, list[Any]]:
+    """struct http_list of lines parted by newlines, and what it stands on."""
+    texts = [] if field is None else field.split(b"\n")
+    keep = [ffi.new("uint8_t[]", text or b"\0") for text in texts]
+    made = ffi.new("struct http_list *", {"count": len(texts)})
+    for place, (text, data) in enumerate(zip(texts, keep, strict=True)):
+        made.lines[place].data, made.lines[place].len_bytes = data, len(text)
+    return made, keep
 
 
 @pytest.mark.parametrize(
@@ -178,14 +188,15 @@ def test_mutated_requests_never_read_out_of_bounds() -> None:
         (b"GZIP;Q=0.25", [1, 250, 0, 0]),
         (b"gzip;q=2", [1, 0, 0, 0]),
         (b"x-gzip", [1, 1000, 0, 0]),
+        (b"gzip;q=0.5\n\nbr", [1, 500, 1000, 0]),
+        (b"*;q=0\ngzip", [0, 1000, 0, 0]),
     ],
 )
 def test_accept_encoding(field: bytes | None, weights: list[int]) -> None:
     """Weights of identity, gzip, br and zstd in thousandths, RFC 9110 section 12.5.3."""
-    data = ffi.new("uint8_t[]", field or b"\0")
     out = ffi.new("uint16_t[4]")
-    value = {"data": ffi.NULL if field is None else data, "len_bytes": len(field or b"")}
-    lib.http_accept_encoding(ffi.new("struct http_text *", value)[0], out)
+    made, _keep = lines(field)
+    lib.http_accept_encoding(made, out)
     assert list(out) == weights
 
 
@@ -200,14 +211,16 @@ def test_accept_encoding(field: bytes | None, weights: list[int]) -> None:
         (b'"a', False),
         (b'"x, "a""', False),
         (b"a", False),
+        (b'"b"\n"a"', True),  # lines of one name are one list, RFC 9110 section 5.3
+        (b'"a"\n\n"b"', True),
+        (b'"b"\n"c"', False),
     ],
 )
 def test_if_none_match(field: bytes, found: bool) -> None:
-    data = ffi.new("uint8_t[]", field)
-    value = ffi.new("struct http_text *", {"data": data, "len_bytes": len(field)})
-    assert lib.http_etag_listed(value[0], ffi.new("uint8_t[]", b'"a"'), 3, False) == found
+    made, _keep = lines(field)
+    assert lib.http_etag_listed(made, ffi.new("uint8_t[]", b'"a"'), 3, False) == found
     strong = found and not field.startswith(b"W/")  # RFC 9110 section 13.1.1
-    assert lib.http_etag_listed(value[0], ffi.new("uint8_t[]", b'"a"'), 3, True) == strong
+    assert lib.http_etag_listed(made, ffi.new("uint8_t[]", b'"a"'), 3, True) == strong
 
 
 def test_absolute_form_names_the_host() -> None:
@@ -239,3 +252,10 @@ def test_ranges(field: bytes, size: int, ranges: list[tuple[int, int]] | int) ->
     out = ffi.new("struct http_range[]", lib.HTTP_RANGES_MAX)
     count = lib.http_ranges(value[0], size, out)
     assert (count if count < 0 else [(one.first, one.last) for one in out[0:count]]) == ranges
+
+
+def test_a_list_has_four_lines_at_most() -> None:
+    for count, status in ((4, 0), (5, -431)):
+        for name in (b"Accept-Encoding", b"If-None-Match", b"If-Match"):
+            head = b"GET / HTTP/1.1\r\nHost: a\r\n" + (name + b": x\r\n") * count + b"\r\n"
+            assert min(parse(head)[0], 0) == status

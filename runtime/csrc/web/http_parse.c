@@ -348,19 +348,31 @@ static const struct {
     const char *name;
     size_t offset; /* of its http_text in struct http_request */
 } kept_fields[] = {
-    {"if-match", offsetof(struct http_request, if_match)},
     {"if-unmodified-since", offsetof(struct http_request, if_unmodified_since)},
-    {"if-none-match", offsetof(struct http_request, if_none_match)},
     {"if-modified-since", offsetof(struct http_request, if_modified_since)},
     {"if-range", offsetof(struct http_request, if_range)},
-    {"accept-encoding", offsetof(struct http_request, accept_encoding)},
 };
 
-static void keep_field(struct http_text name, struct http_text value, struct http_request *request)
+static int keep_line(struct http_list *list, struct http_text value)
 {
+    if (list->count == HTTP_LIST_LINES_MAX)
+        return -431;
+    list->lines[list->count++] = value;
+    return 0;
+}
+
+static int keep_field(struct http_text name, struct http_text value, struct http_request *request)
+{
+    if (text_is(name, "accept-encoding"))
+        return keep_line(&request->accept_encoding, value);
+    if (text_is(name, "if-none-match"))
+        return keep_line(&request->if_none_match, value);
+    if (text_is(name, "if-match"))
+        return keep_line(&request->if_match, value);
     for (size_t i = 0; i < sizeof(kept_fields) / sizeof(kept_fields[0]); i++)
         if (text_is(name, kept_fields[i].name))
             memcpy((uint8_t *)request + kept_fields[i].offset, &value, sizeof(value));
+    return 0;
 }
 
 static int parse_field(struct http_text name, struct http_text value, struct http_request *request, struct seen *seen)
@@ -386,7 +398,7 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
         request->range = seen->range ? (struct http_text){NULL, 0} : value;
         seen->range = true;
     } else {
-        keep_field(name, value, request);
+        status = keep_field(name, value, request);
     }
     return status;
 }
@@ -418,8 +430,9 @@ static int check_head(const struct http_request *request, const struct seen *see
 
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request)
 {
-    /* All but the path, which is as large as the rest is small. */
+    /* All but the path, which is as large as the rest is small, and the lists' lines. */
     memset(request, 0, offsetof(struct http_request, path));
+    request->if_match.count = request->if_none_match.count = request->accept_encoding.count = 0;
     struct seen seen = {0};
     struct http_text line;
     bool request_line = true;
@@ -481,13 +494,32 @@ static struct http_text split_weight(struct http_text element, int *weight)
     return name;
 }
 
-void http_accept_encoding(struct http_text field, uint16_t *weights)
+/* Where in a list one is. */
+struct list_place {
+    uint32_t line;
+    struct http_text rest; /* of the line */
+};
+
+/* As next_element, over all lines. */
+static bool next_of_list(const struct http_list *list, struct list_place *place, struct http_text *element)
+{
+    for (;;) {
+        if (place->rest.len_bytes > 0 && next_element(&place->rest, element))
+            return true;
+        if (place->line == list->count)
+            return false;
+        place->rest = list->lines[place->line++];
+    }
+}
+
+void http_accept_encoding(const struct http_list *field, uint16_t *weights)
 {
     static const char *const names[SSI_ENCODING_COUNT] = {"identity", "gzip", "br", "zstd"};
     int named[SSI_ENCODING_COUNT] = {-1, -1, -1, -1};
     int star = -1;
+    struct list_place place = {0};
     struct http_text element;
-    while (field.data != NULL && next_element(&field, &element)) {
+    while (next_of_list(field, &place, &element)) {
         int weight;
         struct http_text name = split_weight(element, &weight);
         if (weight < 0)
@@ -507,12 +539,13 @@ void http_accept_encoding(struct http_text field, uint16_t *weights)
     }
 }
 
-bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes, bool strong)
+bool http_etag_listed(const struct http_list *field, const uint8_t *etag, uint32_t etag_bytes, bool strong)
 {
+    struct list_place place = {0};
     struct http_text element;
-    if (field.len_bytes == 1 && field.data[0] == '*')
+    if (field->count == 1 && field->lines[0].len_bytes == 1 && field->lines[0].data[0] == '*')
         return true;
-    while (next_element(&field, &element)) {
+    while (next_of_list(field, &place, &element)) {
         if (!strong && element.len_bytes > 2 && element.data[0] == 'W' && element.data[1] == '/') {
             element.data += 2;
             element.len_bytes -= 2;

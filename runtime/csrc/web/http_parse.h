@@ -22,6 +22,13 @@ struct http_text {
     uint32_t len_bytes;
 };
 
+/* A field whose lines make one list, RFC 9110 section 5.3. */
+#define HTTP_LIST_LINES_MAX 4
+struct http_list {
+    uint32_t count; /* 0: the field is absent */
+    struct http_text lines[HTTP_LIST_LINES_MAX];
+};
+
 struct http_request {
     enum http_method method;
     uint8_t minor_version; /* 0 or 1 */
@@ -32,22 +39,22 @@ struct http_request {
     bool asterisk; /* OPTIONS of the server as a whole, RFC 9112 section 3.2.4 */
     uint64_t content_length;
     struct http_text host; /* without its port */
-    struct http_text if_match, if_unmodified_since, if_none_match, if_modified_since, if_range, range,
-        accept_encoding;
+    struct http_text if_unmodified_since, if_modified_since, if_range, range;
     uint32_t path_bytes;
     uint8_t path[HTTP_PATH_BYTES_MAX]; /* decoded, dots resolved, no query */
+    struct http_list if_match, if_none_match, accept_encoding;
 };
 
 /* Parses a request's head. Returns the bytes it took, HTTP_PARTIAL, or the negative status that refuses it: -400,
- * -414, -431 (a head of max_bytes is not whole), -501 (a transfer coding), -505. After a refusal request->method is set if it was read. */
+ * -414, -431 (a head of max_bytes is not whole, or more than HTTP_LIST_LINES_MAX lines of a list), -501 (a transfer coding), -505. After a refusal request->method is set if it was read. */
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request);
 
 /* The weight of each encoding, SSI_ENCODING_*, in thousandths; 0: not acceptable. RFC 9110 section 12.5.3. */
-void http_accept_encoding(struct http_text field, uint16_t *weights);
+void http_accept_encoding(const struct http_list *field, uint16_t *weights);
 
 /* Does an If-None-Match field (weak comparison, RFC 9110 section 13.1.2) or an If-Match field (strong, section 13.1.1)
  * hold this entity tag? */
-bool http_etag_listed(struct http_text field, const uint8_t *etag, uint32_t etag_bytes, bool strong);
+bool http_etag_listed(const struct http_list *field, const uint8_t *etag, uint32_t etag_bytes, bool strong);
 
 /* Bytes of a body, both ends included. */
 struct http_range {

@@ -71,11 +71,11 @@ static void write_error(struct stack *stack, struct tcb *tcb, uint32_t site, uin
  * preference. If none is acceptable the unencoded one is sent, as RFC 9110 section 12.5.3 allows, unless that is refused
  * by name: then NULL. */
 static const struct ssi_variant *choose_variant(const struct stack *stack, const struct ssi_route *route,
-                                                struct http_text accept_encoding)
+                                                const struct http_list *accept_encoding)
 {
     const struct ssi_variant *variants = &stack->image->variants[route->first_variant];
     uint16_t weights[SSI_ENCODING_COUNT];
-    if (route->variant_count == 1 && (accept_encoding.data == NULL || variants->not_modified_response == SSI_NONE))
+    if (route->variant_count == 1 && (accept_encoding->count == 0 || variants->not_modified_response == SSI_NONE))
         return variants;
     http_accept_encoding(accept_encoding, weights);
     const struct ssi_variant *best = NULL;
@@ -89,7 +89,7 @@ static const struct ssi_variant *choose_variant(const struct stack *stack, const
     return best;
 }
 
-static bool etag_listed(const struct stack *stack, const struct ssi_variant *variant, struct http_text field,
+static bool etag_listed(const struct stack *stack, const struct ssi_variant *variant, const struct http_list *field,
                         bool strong)
 {
     return http_etag_listed(field, stack->image->strings + variant->etag_offset, variant->etag_bytes, strong);
@@ -113,15 +113,15 @@ static uint32_t failed_condition(const struct stack *stack, const struct ssi_var
 {
     if (variant->not_modified_response == SSI_NONE)
         return 0;
-    if (request->if_match.data != NULL) {
-        if (!etag_listed(stack, variant, request->if_match, true))
+    if (request->if_match.count > 0) {
+        if (!etag_listed(stack, variant, &request->if_match, true))
             return 412;
     } else if (request->if_unmodified_since.data != NULL) {
         if (modified_after(stack, variant, request->if_unmodified_since, false))
             return 412;
     }
-    if (request->if_none_match.data != NULL)
-        return etag_listed(stack, variant, request->if_none_match, false) ? 304 : 0;
+    if (request->if_none_match.count > 0)
+        return etag_listed(stack, variant, &request->if_none_match, false) ? 304 : 0;
     if (request->if_modified_since.data != NULL && !modified_after(stack, variant, request->if_modified_since, true))
         return 304;
     return 0;
@@ -359,7 +359,7 @@ static bool answer(struct stack *stack, struct tcb *tcb, const struct http_reque
     }
     const struct ssi_variant *variant = NULL;
     if (route != NULL)
-        variant = choose_variant(stack, route, request->accept_encoding);
+        variant = choose_variant(stack, route, &request->accept_encoding);
     if (variant != NULL)
         return answer_variant(stack, tcb, request, site, variant);
     write_error(stack, tcb, site, route == NULL ? 404 : 406, head, request->close);
