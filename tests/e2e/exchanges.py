@@ -98,6 +98,9 @@ CASES: dict[str, Case] = {
     "trace": case(
         of("TRACE", "/a.txt"), NOT_ALLOWED, "as with POST", nginx="405", h2o="405 Allow=GET, HEAD", caddy=WHOLE
     ),
+    "connect": case(
+        of("CONNECT", "a:80", host="Host: a:80"), NOT_ALLOWED, "as with POST", nginx="400", h2o="404", caddy="404"
+    ),
     # Targets
     "query": case(get(target="/a.txt?x"), WHOLE),
     "absolute form": case(
@@ -282,6 +285,13 @@ CASES: dict[str, Case] = {
         h2o=UNSATISFIABLE,
         caddy="416",
     ),
+    "range unit in capitals": case(
+        get("Range: BYTES=0-9"),
+        "206 Content-Range=bytes 0-9/50 Content-Length=10",
+        "RFC 9110 section 14.1: in any case",
+        h2o=UNSATISFIABLE,
+        caddy="416",
+    ),
     "range of a HEAD": case(
         of("HEAD", "/a.txt", "Range: bytes=0-9"),
         WHOLE,
@@ -397,6 +407,15 @@ CASES: dict[str, Case] = {
         nginx=WHOLE,
     ),
     "if-modified-since, before": case(get(f"If-Modified-Since: {BEFORE}"), WHOLE),
+    "if-modified-since in RFC 850's form": case(
+        get("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT"),
+        "304",
+        "RFC 9110 section 5.6.7: all three forms must be accepted",
+        h2o=WHOLE,
+    ),
+    "if-modified-since in asctime's form": case(
+        get("If-Modified-Since: Sun Nov  6 08:49:37 1994"), "304", "as above", h2o=WHOLE
+    ),
     "if-none-match before if-modified-since": case(get('If-None-Match: "x"', f"If-Modified-Since: {DATE}"), WHOLE),
     "304 before 206": case(get("If-None-Match: TAG", "Range: bytes=0-9"), "304"),
     "if-match, not found": case(get("If-Match: *", target="/none"), "404"),
@@ -509,6 +528,8 @@ CASES: dict[str, Case] = {
     ),
     "bare CR in a field": case(get("X: a\rb"), "400"),
     "NUL in a field": case(get("X: a\0b"), "400"),
+    "DEL in a field": case(get("X: a\x7fb"), "400", "RFC 9110 section 5.5: no part of a value", nginx=WHOLE),
+    "control character in a field": case(get("X: a\x01b"), "400", "as above", nginx=WHOLE),
     "folded field": case(
         get("X: a\r\n b"),
         "400",
