@@ -378,6 +378,9 @@ CASES: dict[str, Case] = {
     ),
     "if-match, other": case(get('If-Match: "x"'), "412", "RFC 9110 section 13.1.1", h2o=WHOLE),
     "if-match, any": case(get("If-Match: *"), WHOLE),
+    "if-match, two lines": case(
+        get("If-Match: TAG", 'If-Match: "x"'), WHOLE, "RFC 9110 section 5.3: lines make one list", nginx="400"
+    ),
     "if-unmodified-since, before": case(
         get(f"If-Unmodified-Since: {BEFORE}"), "412", "RFC 9110 section 13.1.4; h2o does not look at it", h2o=WHOLE
     ),
@@ -397,6 +400,12 @@ CASES: dict[str, Case] = {
     ),
     "if-none-match, list": case(
         get('If-None-Match: "x", TAG'), "304", "RFC 9110 section 13.1.2: any tag of the list", h2o=WHOLE
+    ),
+    "if-none-match, two lines": case(
+        get("If-None-Match: TAG", 'If-None-Match: "x"'),
+        "304",
+        "RFC 9110 section 5.3: lines make one list",
+        nginx="400",
     ),
     "if-none-match, any": case(get("If-None-Match: *"), "304", "RFC 9110 section 13.1.2: any tag at all", h2o=WHOLE),
     "if-modified-since, same": case(get(f"If-Modified-Since: {DATE}"), "304"),
@@ -468,6 +477,10 @@ CASES: dict[str, Case] = {
         "200 Content-Length=2000 Vary=Accept-Encoding",
         "as with identity",
         caddy="200 Content-Length=2000",
+    ),
+    "codings in two lines": case(
+        get("Accept-Encoding: gzip", "Accept-Encoding: x", target="/c/t.txt"),
+        "200 Content-Length=40 Content-Encoding=gzip Vary=Accept-Encoding",
     ),
     "any coding": case(
         accept("*"),
