@@ -150,6 +150,7 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
 static void enter_time_wait(struct stack *stack, struct tcb *tcb)
 {
     tcp_send_ack(stack, tcb);
+    COUNT(stack, tcp_time_wait);
     time_wait_add(stack, tcb);
     tcb_destroy(stack, tcb);
 }
@@ -165,6 +166,7 @@ static bool fin_acked(struct stack *stack, struct tcb *tcb)
         enter_time_wait(stack, tcb);
         return false;
     case TCP_LAST_ACK:
+        time_wait_add(stack, tcb);
         tcb_destroy(stack, tcb);
         return false;
     default:

@@ -98,20 +98,38 @@ static struct tcp_flow flow_of(const struct packet *packet)
     return flow;
 }
 
-/* True if the segment belongs to the connection that is over. A SYN that is clearly newer begins another, RFC 6191. */
-static bool time_wait_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
-                            const struct time_wait *wait)
+/* A SYN that can't be the old connection's, by its sequence number or its timestamp, RFC 6191 section 2. */
+static bool begins_another(const struct tcp_segment *segment, const struct time_wait *wait)
 {
-    bool syn = (segment->flags & TCP_SYN) != 0;
-    bool newer = seq_lt(wait->rcv_nxt, segment->seq);
-    if (syn && wait->timestamps && segment->options.timestamps)
-        newer = newer || seq_lt(wait->ts_recent, segment->options.ts_value);
-    if (syn ? newer : seq_lt(wait->rcv_nxt, segment->seq))
+    if ((segment->flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
         return false;
+    bool timestamps = wait->timestamps && segment->options.timestamps;
+    return seq_lt(wait->rcv_nxt, segment->seq) || (timestamps && seq_lt(wait->ts_recent, segment->options.ts_value));
+}
+
+/* True if the segment belongs to the connection that is over. A SYN that begins another ends TIME-WAIT, or what follows
+ * it would be taken for the old one's. */
+static bool time_wait_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
+                            struct time_wait *wait)
+{
+    if (begins_another(segment, wait)) {
+        wait->expires_us = 0;
+        return false;
+    }
+    bool syn = (segment->flags & TCP_SYN) != 0;
     bool says_something = syn || segment->data_bytes > 0 || (segment->flags & TCP_FIN) != 0;
     if (says_something)
         tcp_reply_time_wait(stack, packet, wait);
     return true;
+}
+
+/* RFC 9293 section 3.10.7.4: a reset ends TIME-WAIT, if it is exact as RFC 5961 asks. RFC 1337 would have it ignored; but
+ * so says a client that knows nothing of the connection and wants the port for another, and else it were kept out. */
+static void time_wait_reset(struct stack *stack, const struct tcp_flow *flow, const struct tcp_segment *segment)
+{
+    struct time_wait *wait = time_wait_find(stack, flow);
+    if (wait != NULL && segment->seq == wait->rcv_nxt)
+        wait->expires_us = 0;
 }
 
 static struct tcb *open_connection(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
@@ -142,6 +160,8 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
 static void stateless_input(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
                             uint32_t hash, struct tcp_segment *segment)
 {
+    if ((segment->flags & TCP_RST) != 0)
+        time_wait_reset(stack, flow, segment);
     if ((segment->flags & TCP_RST) != 0 || (segment->flags & (TCP_SYN | TCP_ACK)) == 0) {
         COUNT(stack, tcp_drop_no_connection);
         return;
@@ -172,8 +192,6 @@ static void stateless_input(struct stack *stack, const struct packet *packet, co
     struct tcb *tcb = open_connection(stack, packet, flow, hash, segment, &cookie);
     if (tcb == NULL)
         return;
-    if (wait != NULL)
-        wait->expires_us = 0;
     tcpip_fsm(stack, tcb, packet, segment);
 }
 

@@ -6,6 +6,9 @@
 #include "stack_internal.h"
 
 #define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
+/* After LAST_ACK: all of both sides is acknowledged and nothing will be sent again, so this is only as long as a path may
+ * hold back what was under way. A minute would push out of the table those that must still answer a FIN. */
+#define LATE_SEGMENTS_US 5000000ull
 
 /* Two words become one, every bit of both in every bit of the result. */
 static uint64_t multiply_fold(uint64_t a, uint64_t b)
@@ -98,21 +101,23 @@ struct time_wait *time_wait_find(struct stack *stack, const struct tcp_flow *flo
     return NULL;
 }
 
-/* Takes the way that expires first: the oldest makes room. */
+/* Takes the way that expires first: the oldest makes room, but not one that has longer to live than the new one. */
 void time_wait_add(struct stack *stack, const struct tcb *tcb)
 {
     uint64_t hash = siphash(stack->config.secret, &tcb->flow, sizeof(tcb->flow));
     struct time_wait *set = &stack->time_waits[(hash & stack->time_wait_mask) * TIME_WAIT_WAYS];
+    uint64_t life_us = tcb->state == TCP_LAST_ACK ? LATE_SEGMENTS_US : TIME_WAIT_US;
     struct time_wait *oldest = set;
     for (uint32_t way = 1; way < TIME_WAIT_WAYS; way++)
         if (set[way].expires_us < oldest->expires_us)
             oldest = &set[way];
+    if (oldest->expires_us > stack->now_us + life_us)
+        return;
     *oldest = (struct time_wait){.hash = hash,
-                                 .expires_us = stack->now_us + TIME_WAIT_US,
+                                 .expires_us = stack->now_us + life_us,
                                  .snd_nxt = (uint32_t)tcb->snd_nxt,
                                  .rcv_nxt = tcb->rcv_nxt,
                                  .ts_recent = tcb->ts_recent,
                                  .ts_offset = tcb->ts_offset,
                                  .timestamps = tcb->timestamps};
-    COUNT(stack, tcp_time_wait);
 }

@@ -132,7 +132,9 @@ struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t 
 struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_t hash);
 void tcb_destroy(struct stack *stack, struct tcb *tcb);
 
-/* What TIME-WAIT needs (RFC 9293 section 3.6.1), without a TCB. hash: 64 bits that stand for the flow. */
+/* What TIME-WAIT needs (RFC 9293 section 3.6.1), without a TCB. hash: 64 bits that stand for the flow. The table has one,
+ * for less long, also where the peer closed first: what of the connection comes late may be its first ACK, whose cookie
+ * is good for a minute or two, and would open it again. */
 struct time_wait {
     uint64_t hash;
     uint64_t expires_us; /* 0: unused */
