@@ -239,9 +239,7 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
     recovery_ack(stack, tcb, segment, ack, duplicate);
     if (ack > tcb->snd_una)
         return ack_advance(stack, tcb, ack);
-    /* In recovery there is nothing to probe for: a probe left waiting would take the RTO's turn, and send nothing. */
-    if (tcb->reorder_wait_us > 0 || (tcb->in_recovery && tcb->timer_kind == TCP_TIMER_PROBE))
-        recovery_arm(stack, tcb, false);
+    recovery_rearm(stack, tcb);
     tcpip_ready(stack, tcb);
     return true;
 }

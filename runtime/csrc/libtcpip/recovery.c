@@ -377,6 +377,15 @@ void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
     timer_update(stack, tcb);
 }
 
+/* Once something is SACKed or recovery has begun there is nothing to probe for: a probe left waiting would take the RTO's
+ * turn, and send nothing. */
+void recovery_rearm(struct stack *stack, struct tcb *tcb)
+{
+    bool pointless = tcb->run_count > 0 && tcb->timer_kind == TCP_TIMER_PROBE && !may_probe(tcb);
+    if (tcb->reorder_wait_us > 0 || pointless)
+        recovery_arm(stack, tcb, false);
+}
+
 void recovery_disarm(struct tcb *tcb)
 {
     tcb->rto_at_us = tcb->rto_deadline_us = 0;

@@ -88,6 +88,7 @@ void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us);
 void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us); /* an upper bound, before any sample */
 uint32_t recovery_pipe(const struct tcb *tcb);
 void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart);
+void recovery_rearm(struct stack *stack, struct tcb *tcb); /* after an ACK without progress */
 void recovery_disarm(struct tcb *tcb);
 
 static inline uint32_t tcp_flight(const struct tcb *tcb)
