@@ -149,6 +149,7 @@ static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
 static void rack_update(struct tcb *tcb, const struct delivery *delivery)
 {
     uint32_t rtt_us = delivery->now_us - delivery->latest.sent_us;
+    tcb->rack_fack = delivery->fack;
     if (delivery->reordered)
         tcb->reordering = true;
     if (!delivery->timed)
@@ -267,7 +268,8 @@ static bool find_losses(struct stack *stack, struct tcb *tcb, uint64_t ack, bool
 void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
                   bool duplicate)
 {
-    struct delivery delivery = {.now_us = (uint32_t)stack->now_us, .echo_old = echo_is_old(tcb, segment)};
+    struct delivery delivery = {
+        .now_us = (uint32_t)stack->now_us, .fack = tcb->rack_fack, .echo_old = echo_is_old(tcb, segment)};
     bool advanced = ack > tcb->snd_una;
     bool dsack = tcb->sack && take_sacks(stack, tcb, segment, ack, &delivery);
     uint32_t flight = tcp_flight(tcb);

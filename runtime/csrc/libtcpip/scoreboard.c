@@ -153,8 +153,8 @@ static void deliver(struct tcb *tcb, const struct tcp_run *run, struct delivery 
     delivery->any_resent = delivery->any_resent || resent;
     if (!resent && seq_lt(run->end, tcb->rack_fack))
         delivery->reordered = true;
-    if (seq_lt(tcb->rack_fack, run->end))
-        tcb->rack_fack = run->end;
+    if (seq_lt(delivery->fack, run->end))
+        delivery->fack = run->end; /* for the next ACK: what one tells together is in no order */
     /* Perhaps what came is the first sending, RFC 8985 section 6.2 step 2. */
     if (resent && (delivery->echo_old || delivery->now_us - run->first_us < tcb->min_rtt_us))
         return;

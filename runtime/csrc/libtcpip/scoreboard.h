@@ -29,7 +29,8 @@ struct sending {
 
 /* What an acknowledgement newly says has arrived. */
 struct delivery {
-    uint32_t now_us; /* in; all else starts as zero */
+    uint32_t now_us; /* in; what is not starts as zero */
+    uint32_t fack; /* in: the end of the highest that has arrived before; out: and now */
     bool echo_old; /* in: its timestamp is older than what has been sent again */
     bool timed; /* latest is known */
     bool any_resent; /* some of it had been sent again */
