@@ -1,0 +1,452 @@
+#include "netmap.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "netmap_abi.h"
+#include "region.h"
+
+#define NETMAP_MAX_OFFSET SSI_PAYLOAD_OFFSET /* a frame begins in front of it */
+#define NETMAP_CLOSE_SYNCS 1000             /* how often a closing port looks whether its frames have left */
+
+struct netmap_port {
+    struct nmio_port port;
+    const struct netmap_system *system;
+    int fd;
+    bool copy, host_rings, own_region;
+    struct netmap_filter filter;
+    uint8_t *memory;
+    uint64_t memory_bytes;
+    struct nm_abi_if *nif;
+    struct nm_abi_ring *tx, *host_tx, *host_rx;
+    struct nm_abi_ring **rx; /* [rx_count] */
+    uint32_t rx_count;
+    uint32_t done;      /* slots of tx before this one have been taken back */
+    uint32_t *in_slot;  /* [tx->num_slots] the chunk that leaves from a slot, or NMIO_NONE */
+    uint32_t *own;      /* [tx->num_slots] the buffers that the ring came with */
+    uint32_t *extra;    /* [extra_count] */
+    uint32_t extra_count;
+};
+
+static struct netmap_port *of(struct nmio_port *base)
+{
+    return (struct netmap_port *)base;
+}
+
+static uint32_t next_of(const struct nm_abi_ring *ring, uint32_t slot)
+{
+    return slot + 1 < ring->num_slots ? slot + 1 : 0;
+}
+
+/* The kernel writes tail. */
+static uint32_t tail_of(const struct nm_abi_ring *ring)
+{
+    return __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+}
+
+static uint32_t space_of(const struct nm_abi_ring *ring)
+{
+    uint32_t tail = tail_of(ring);
+    return tail >= ring->head ? tail - ring->head : tail + ring->num_slots - ring->head;
+}
+
+static uint8_t *buffer_of(const struct nm_abi_ring *ring, uint32_t index)
+{
+    return (uint8_t *)(uintptr_t)ring + ring->buf_ofs + (size_t)index * ring->nr_buf_size;
+}
+
+static uint64_t offset_of(const struct nm_abi_ring *ring, const struct nm_abi_slot *slot)
+{
+    return slot->ptr & ring->offset_mask;
+}
+
+/* Receiving. */
+
+/* To the kernel, by exchange of the two buffers. What its ring has no room for is dropped, as a wire would. */
+static void pass_to_host(struct netmap_port *nm, struct nm_abi_ring *ring, struct nm_abi_slot *slot)
+{
+    struct nm_abi_ring *host = nm->host_tx;
+    if (space_of(host) == 0) {
+        nm->port.tx_dropped++;
+        return;
+    }
+    struct nm_abi_slot *target = &host->slot[host->head];
+    uint32_t index = target->buf_idx;
+    uint64_t ptr = target->ptr;
+    target->buf_idx = slot->buf_idx;
+    target->len = slot->len;
+    target->ptr = (ptr & ~host->offset_mask) | (slot->ptr & ring->offset_mask);
+    target->flags |= NM_ABI_BUF_CHANGED;
+    slot->buf_idx = index;
+    slot->flags |= NM_ABI_BUF_CHANGED;
+    host->head = host->cur = next_of(host, host->head);
+}
+
+/* Frames of one ring into batch; those of others go to the kernel. Its slots are given back by netmap_release, or here
+ * where none is handed on. */
+static uint32_t take_frames(struct netmap_port *nm, uint32_t index, struct nmio_rx *batch, uint32_t max)
+{
+    struct nm_abi_ring *ring = nm->rx[index];
+    uint32_t tail = tail_of(ring), at = ring->head, count = 0;
+    while (at != tail && count < max) {
+        struct nm_abi_slot *slot = &ring->slot[at];
+        uint8_t *data = buffer_of(ring, slot->buf_idx) + offset_of(ring, slot);
+        nm->port.rx_frames++;
+        nm->port.rx_bytes += slot->len;
+        at = next_of(ring, at);
+        if (nm->host_rings && !netmap_is_ours(&nm->filter, data, slot->len)) {
+            pass_to_host(nm, ring, slot);
+            continue;
+        }
+        batch[count++] = (struct nmio_rx){.data = data, .len_bytes = slot->len, .token = index};
+    }
+    ring->cur = at;
+    if (count == 0)
+        ring->head = at;
+    return count;
+}
+
+static bool has_frames(const struct netmap_port *nm)
+{
+    for (uint32_t i = 0; i < nm->rx_count; i++)
+        if (nm->rx[i]->head != tail_of(nm->rx[i]))
+            return true;
+    return false;
+}
+
+static int netmap_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
+{
+    struct netmap_port *nm = of(base);
+    uint32_t count = 0;
+    if (!has_frames(nm)) {
+        int error = nm->system->sync_rx(nm->system->context, nm->fd);
+        if (error != 0)
+            return error;
+    }
+    for (uint32_t i = 0; i < nm->rx_count && count < max; i++)
+        count += take_frames(nm, i, batch + count, max - count);
+    return (int)count;
+}
+
+static void netmap_release(struct nmio_port *base, struct nmio_rx *batch, uint32_t count)
+{
+    struct netmap_port *nm = of(base);
+    /* All that was seen has been handled: the worker releases a batch before it asks for the next. */
+    for (uint32_t i = 0; i < count; i++)
+        nm->rx[batch[i].token]->head = nm->rx[batch[i].token]->cur;
+}
+
+/* Sending. */
+
+/* Takes back the slots whose frames have left. */
+static void reclaim(struct netmap_port *nm)
+{
+    uint32_t end = next_of(nm->tx, tail_of(nm->tx));
+    while (nm->done != end) {
+        uint32_t chunk = nm->in_slot[nm->done];
+        if (chunk != NMIO_NONE)
+            nmio_release(nm->port.region, chunk);
+        nm->in_slot[nm->done] = NMIO_NONE;
+        nm->done = next_of(nm->tx, nm->done);
+    }
+}
+
+static void put_in_place(struct netmap_port *nm, const struct nmio_tx_desc *desc)
+{
+    struct nm_abi_ring *ring = nm->tx;
+    struct nm_abi_slot *slot = &ring->slot[ring->head];
+    uint64_t offset = (uint64_t)(desc->head - nmio_chunk(nm->port.region, desc->chunk));
+    /* The kernel takes a wrong index for buffer 0 and says nothing. */
+    assert(desc->chunk >= 2 && desc->chunk < nm->port.region->chunk_count && offset <= NETMAP_MAX_OFFSET);
+    slot->buf_idx = desc->chunk;
+    slot->len = (uint16_t)desc->head_bytes;
+    slot->flags = NM_ABI_BUF_CHANGED;
+    slot->ptr = (slot->ptr & ~ring->offset_mask) | offset;
+    nm->in_slot[ring->head] = desc->chunk;
+}
+
+static void put_copy(struct netmap_port *nm, const struct nmio_tx_desc *desc)
+{
+    struct nm_abi_ring *ring = nm->tx;
+    struct nm_abi_slot *slot = &ring->slot[ring->head];
+    memcpy(buffer_of(ring, slot->buf_idx) + offset_of(ring, slot), desc->head, desc->head_bytes);
+    slot->len = (uint16_t)desc->head_bytes;
+    slot->flags = 0;
+    nmio_release(nm->port.region, desc->chunk);
+}
+
+/* What the kernel sends goes out behind what we send. A frame is copied, as the ring's buffers are all lent out. */
+static void pass_from_host(struct netmap_port *nm)
+{
+    struct nm_abi_ring *host = nm->host_rx, *ring = nm->tx;
+    while (host->head != tail_of(host) && space_of(ring) > 0) {
+        struct nm_abi_slot *slot = &host->slot[host->head];
+        struct nmio_region *region = nm->port.region;
+        uint32_t chunk = nmio_buffer_take(region);
+        if (chunk == NMIO_NONE)
+            break; /* it waits in the kernel's ring */
+        struct nmio_tx_desc desc = {.head = nmio_chunk(region, chunk), .head_bytes = slot->len, .chunk = chunk};
+        memcpy(desc.head, buffer_of(host, slot->buf_idx) + offset_of(host, slot), slot->len);
+        nm->copy ? put_copy(nm, &desc) : put_in_place(nm, &desc);
+        ring->head = ring->cur = next_of(ring, ring->head);
+        host->head = host->cur = next_of(host, host->head);
+    }
+}
+
+/* Moves what is left to the front. */
+static void taken(struct nmio_tx *tx, uint32_t count)
+{
+    tx->count -= count;
+    memmove(tx->desc, tx->desc + count, tx->count * sizeof(*tx->desc));
+}
+
+static int netmap_output(struct nmio_port *base)
+{
+    struct netmap_port *nm = of(base);
+    struct nmio_tx *tx = base->tx;
+    struct nm_abi_ring *ring = nm->tx;
+    uint32_t count = 0;
+    reclaim(nm);
+    for (uint32_t space = space_of(ring); count < tx->count && count < space; count++) {
+        const struct nmio_tx_desc *desc = &tx->desc[count];
+        nm->copy ? put_copy(nm, desc) : put_in_place(nm, desc);
+        ring->head = ring->cur = next_of(ring, ring->head);
+        base->tx_frames++;
+        base->tx_bytes += desc->head_bytes;
+    }
+    taken(tx, count);
+    if (nm->host_rings)
+        pass_from_host(nm);
+    int error = nm->system->sync_tx(nm->system->context, nm->fd);
+    reclaim(nm);
+    uint32_t space = space_of(ring);
+    space = space < tx->capacity ? space : tx->capacity;
+    tx->space = space > tx->count ? space - tx->count : 0;
+    return error;
+}
+
+static int netmap_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
+{
+    struct netmap_port *nm = of(base);
+    bool full = base->tx->count > 0 || base->tx->space == 0;
+    return nm->system->wait(nm->system->context, nm->fd, full, timeout_ns, wake_fd);
+}
+
+/* Opening and closing. */
+
+/* Gives the ring its own buffers back, and the extra ones as the list that they came in: the kernel frees what it finds
+ * there. A frame that has not left by then stays where it is, and the buffer it replaced is lost until the port's memory
+ * is given back as a whole. */
+static void restore_buffers(struct netmap_port *nm)
+{
+    for (uint32_t tries = 0; nm->done != nm->tx->head && tries < NETMAP_CLOSE_SYNCS; tries++) {
+        if (nm->system->sync_tx(nm->system->context, nm->fd) != 0)
+            break;
+        reclaim(nm);
+    }
+    for (uint32_t s = 0; s < nm->tx->num_slots; s++) {
+        if (nm->in_slot[s] != NMIO_NONE)
+            continue;
+        nm->tx->slot[s].buf_idx = nm->own[s];
+        nm->tx->slot[s].flags |= NM_ABI_BUF_CHANGED;
+    }
+    nm->nif->ni_bufs_head = nm->extra_count > 0 ? nm->extra[0] : 0;
+    for (uint32_t i = 0; i < nm->extra_count; i++) {
+        uint32_t next = i + 1 < nm->extra_count ? nm->extra[i + 1] : 0;
+        memcpy(buffer_of(nm->tx, nm->extra[i]), &next, sizeof(next));
+    }
+}
+
+static void netmap_close(struct nmio_port *base)
+{
+    struct netmap_port *nm = of(base);
+    if (nm->in_slot != NULL && nm->own != NULL && !nm->copy)
+        restore_buffers(nm);
+    if (nm->memory != NULL)
+        nm->system->unmap(nm->system->context, nm->memory, nm->memory_bytes);
+    if (nm->fd >= 0)
+        nm->system->close(nm->system->context, nm->fd);
+    if (nm->own_region) {
+        free(base->region->free_buffers);
+        free(base->region->in_flight);
+        memset(base->region, 0, sizeof(*base->region));
+    }
+    free(nm->rx);
+    free(nm->in_slot);
+    free(nm->own);
+    free(nm->extra);
+    free(nm);
+}
+
+static const struct nmio_port_ops netmap_ops = {"netmap",      netmap_input, netmap_release,
+                                                netmap_output, netmap_wait,  netmap_close};
+
+/* Binds the descriptor to the port's rings. */
+static int register_rings(struct netmap_port *nm, const struct netmap_request *request, struct nm_abi_register *reg)
+{
+    struct nm_abi_offsets offsets = {.nro_opt = {.nro_reqtype = NM_ABI_REQ_OPT_OFFSETS},
+                                     .nro_max_offset = NETMAP_MAX_OFFSET};
+    struct nm_abi_header header = {.nr_version = NM_ABI_VERSION, .nr_reqtype = NM_ABI_REQ_REGISTER};
+    memcpy(header.nr_name, request->name, sizeof(header.nr_name) - 1);
+    *reg = (struct nm_abi_register){.nr_mode = NM_ABI_ALL_NIC,
+                                    .nr_extra_bufs = request->copy ? 0 : request->extra_buffers};
+    if (request->ring >= 0) {
+        reg->nr_mode = NM_ABI_ONE_NIC;
+        reg->nr_ringid = (uint16_t)request->ring;
+    } else if (request->host_rings) {
+        reg->nr_mode = NM_ABI_NIC_SW;
+    }
+    header.nr_body = (uintptr_t)reg;
+    if (!request->copy)
+        header.nr_options = (uintptr_t)&offsets;
+    int error = nm->system->control(nm->system->context, nm->fd, &header);
+    if (error == 0 && !request->copy && offsets.nro_opt.nro_status != 0)
+        return -EOPNOTSUPP;
+    return error;
+}
+
+static struct nm_abi_ring *ring_at(const struct netmap_port *nm, uint32_t number)
+{
+    return (struct nm_abi_ring *)((uint8_t *)nm->nif + nm->nif->ring_ofs[number]);
+}
+
+/* Where the rings are, and that they lie in the mapping. */
+static int find_rings(struct netmap_port *nm, const struct netmap_request *request, const struct nm_abi_register *reg)
+{
+    nm->nif = (struct nm_abi_if *)(nm->memory + reg->nr_offset);
+    const struct nm_abi_if *nif = nm->nif;
+    uint32_t first = request->ring >= 0 ? (uint32_t)request->ring : 0;
+    uint32_t first_rx = nif->ni_tx_rings + nif->ni_host_tx_rings;
+    if (reg->nr_offset >= nm->memory_bytes || first >= nif->ni_tx_rings || first >= nif->ni_rx_rings)
+        return -ENXIO;
+    nm->tx = ring_at(nm, first);
+    nm->rx_count = request->ring >= 0 ? 1 : nif->ni_rx_rings;
+    nm->rx = calloc(nm->rx_count, sizeof(struct nm_abi_ring *));
+    if (nm->rx == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < nm->rx_count; i++)
+        nm->rx[i] = ring_at(nm, first_rx + first + i);
+    nm->host_rings = request->host_rings;
+    if (!nm->host_rings)
+        return 0;
+    if (nif->ni_host_tx_rings == 0 || nif->ni_host_rx_rings == 0 || request->ring >= 0)
+        return -EINVAL;
+    nm->host_tx = ring_at(nm, nif->ni_tx_rings);
+    nm->host_rx = ring_at(nm, first_rx + nif->ni_rx_rings);
+    return 0;
+}
+
+/* The list of extra buffers, read before anything is written to them. */
+static int take_extra_buffers(struct netmap_port *nm, uint32_t granted)
+{
+    nm->extra = calloc(granted > 0 ? granted : 1, sizeof(uint32_t));
+    if (nm->extra == NULL)
+        return -ENOMEM;
+    uint32_t index = nm->nif->ni_bufs_head;
+    for (; index != 0 && nm->extra_count < granted; nm->extra_count++) {
+        nm->extra[nm->extra_count] = index;
+        memcpy(&index, buffer_of(nm->tx, index), sizeof(index));
+    }
+    return 0;
+}
+
+static uint32_t largest_index(const struct netmap_port *nm)
+{
+    uint32_t largest = 0;
+    for (uint32_t i = 0; i < nm->extra_count; i++)
+        largest = nm->extra[i] > largest ? nm->extra[i] : largest;
+    for (uint32_t s = 0; s < nm->tx->num_slots; s++)
+        largest = nm->tx->slot[s].buf_idx > largest ? nm->tx->slot[s].buf_idx : largest;
+    return largest;
+}
+
+/* Chunks are netmap's buffers by their index: the ring's own are the small buffers, the extra ones the arena. */
+static int make_region(struct netmap_port *nm, const struct netmap_request *request, struct nmio_region *region,
+                       struct netmap_info *info)
+{
+    const struct ssi_header *h = request->image->header;
+    uint32_t slots = nm->tx->num_slots;
+    if (nm->extra_count <= slots)
+        return -ENOBUFS;
+    info->resident = nm->extra_count >= (uint64_t)h->slot_count + slots;
+    *region = (struct nmio_region){.base = buffer_of(nm->tx, 0),
+                                   .chunk_bytes = nm->tx->nr_buf_size,
+                                   .chunk_count = largest_index(nm) + 1,
+                                   .slot_count = nm->extra_count,
+                                   .resident_count = info->resident ? h->slot_count : 0,
+                                   .slot_chunks = nm->extra,
+                                   .buffer_count = slots,
+                                   .free_count = slots};
+    nm->own_region = true;
+    region->free_buffers = nmio_alloc(slots * sizeof(uint32_t));
+    region->in_flight = nmio_alloc(region->chunk_count);
+    if (region->free_buffers == NULL || region->in_flight == NULL)
+        return -ENOMEM;
+    memcpy(region->free_buffers, nm->own, slots * sizeof(uint32_t));
+    for (uint32_t s = 0; s < region->resident_count; s++)
+        memcpy(nmio_chunk(region, nm->extra[s]), request->image->slots + (size_t)s * h->slot_bytes, h->slot_bytes);
+    return 0;
+}
+
+static int set_up(struct netmap_port *nm, const struct netmap_request *request, struct nmio_region *region,
+                  struct netmap_info *info)
+{
+    struct nm_abi_register reg;
+    int error = register_rings(nm, request, &reg);
+    if (error != 0)
+        return error;
+    nm->memory_bytes = reg.nr_memsize;
+    nm->memory = nm->system->map(nm->system->context, nm->fd, nm->memory_bytes);
+    if (nm->memory == NULL)
+        return -ENOMEM;
+    error = find_rings(nm, request, &reg);
+    if (error != 0)
+        return error;
+    uint32_t slots = nm->tx->num_slots;
+    *info = (struct netmap_info){slots,
+                                 nm->rx[0]->num_slots,
+                                 nm->nif->ni_tx_rings,
+                                 nm->nif->ni_rx_rings,
+                                 nm->tx->nr_buf_size,
+                                 reg.nr_extra_bufs,
+                                 false};
+    if (!request->copy && nm->tx->nr_buf_size != request->image->header->slot_bytes)
+        return -EMSGSIZE;
+    nm->in_slot = nmio_alloc(slots * sizeof(uint32_t));
+    nm->own = nmio_alloc(slots * sizeof(uint32_t));
+    if (nm->in_slot == NULL || nm->own == NULL)
+        return -ENOMEM;
+    for (uint32_t s = 0; s < slots; s++) {
+        nm->in_slot[s] = NMIO_NONE;
+        nm->own[s] = nm->tx->slot[s].buf_idx;
+    }
+    nm->done = next_of(nm->tx, tail_of(nm->tx));
+    error = request->copy ? 0 : take_extra_buffers(nm, reg.nr_extra_bufs);
+    if (error != 0 || request->copy)
+        return error;
+    return make_region(nm, request, region, info);
+}
+
+int netmap_open(struct nmio_port **port, const struct netmap_system *system, const struct netmap_request *request,
+                struct nmio_region *region, struct nmio_tx *tx, struct netmap_info *info)
+{
+    struct netmap_port *nm = nmio_alloc(sizeof(*nm));
+    if (nm == NULL)
+        return -ENOMEM;
+    nm->port = (struct nmio_port){.ops = &netmap_ops, .region = region, .tx = tx, .gather_max = 1};
+    nm->system = system;
+    nm->copy = request->copy;
+    nm->filter = request->filter;
+    nm->fd = system->open(system->context);
+    int error = nm->fd < 0 ? nm->fd : set_up(nm, request, region, info);
+    if (error != 0) {
+        netmap_close(&nm->port);
+        return error;
+    }
+    uint32_t space = space_of(nm->tx);
+    tx->space = space < tx->capacity ? space : tx->capacity;
+    *port = &nm->port;
+    return 0;
+}

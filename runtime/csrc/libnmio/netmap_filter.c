@@ -1,0 +1,107 @@
+/* What is ours of what arrives on a netmap port. Malformed packets are the kernel's, whose counters know them. */
+#include <string.h>
+
+#include "libtcpip/wire.h"
+#include "netmap.h"
+
+static bool is_our_address(const struct netmap_filter *filter, uint8_t family, const uint8_t *address)
+{
+    uint32_t bytes = family == SSI_FAMILY_IPV4 ? 4 : 16;
+    for (uint32_t i = 0; i < filter->address_count; i++)
+        if (filter->family[i] == family && memcmp(filter->address[i], address, bytes) == 0)
+            return true;
+    return false;
+}
+
+static bool is_port(const struct netmap_filter *filter, const uint8_t *at)
+{
+    return (uint32_t)at[0] << 8 == (filter->tcp_port & 0xff00u) && at[1] == (filter->tcp_port & 0xff);
+}
+
+/* Of a packet in an ICMP message: it was sent from our port. */
+static bool quotes_us(const struct netmap_filter *filter, const uint8_t *quoted, uint32_t len_bytes, bool ipv6)
+{
+    uint32_t header_bytes = 40;
+    if (!ipv6)
+        header_bytes = len_bytes > 0 ? (quoted[0] & 15u) * 4 : 0;
+    if (len_bytes < header_bytes + 2 || header_bytes < 20)
+        return false;
+    return quoted[ipv6 ? 6 : 9] == IP_PROTOCOL_TCP && is_port(filter, quoted + header_bytes);
+}
+
+static bool ipv4_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
+{
+    uint32_t header_bytes = len_bytes >= 20 ? (ip[0] & 15u) * 4 : 0;
+    if (header_bytes < 20 || len_bytes < header_bytes + 8 || !is_our_address(filter, SSI_FAMILY_IPV4, ip + 16))
+        return false;
+    if (filter->own_address)
+        return true;
+    const uint8_t *payload = ip + header_bytes;
+    if (ip[9] == IP_PROTOCOL_TCP)
+        return is_port(filter, payload + 2);
+    return ip[9] == IP_PROTOCOL_ICMP && payload[0] == ICMP_UNREACHABLE && payload[1] == ICMP_FRAGMENTATION_NEEDED &&
+           quotes_us(filter, payload + 8, len_bytes - header_bytes - 8, false);
+}
+
+/* Solicited-node multicast of one of our addresses, RFC 4291 section 2.7.1. */
+static bool is_solicited_node(const struct netmap_filter *filter, const uint8_t *address)
+{
+    static const uint8_t prefix[13] = {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff};
+    if (memcmp(address, prefix, sizeof(prefix)) != 0)
+        return false;
+    for (uint32_t i = 0; i < filter->address_count; i++)
+        if (filter->family[i] == SSI_FAMILY_IPV6 && memcmp(filter->address[i] + 13, address + 13, 3) == 0)
+            return true;
+    return false;
+}
+
+/* A neighbour message is about one of our addresses (RFC 4861 section 4.3). */
+static bool neighbour_is_ours(const struct netmap_filter *filter, const uint8_t *icmp, uint32_t len_bytes)
+{
+    bool neighbour = icmp[0] == ICMPV6_NEIGHBOUR_SOLICITATION || icmp[0] == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+    return neighbour && len_bytes >= 24 && is_our_address(filter, SSI_FAMILY_IPV6, icmp + 8);
+}
+
+static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
+{
+    if (len_bytes < 48)
+        return false;
+    const uint8_t *payload = ip + 40, *destination = ip + 24;
+    uint32_t payload_bytes = len_bytes - 40;
+    if (filter->own_address && ip[6] == IP_PROTOCOL_ICMPV6 && neighbour_is_ours(filter, payload, payload_bytes))
+        return true;
+    bool ours = is_our_address(filter, SSI_FAMILY_IPV6, destination);
+    if (filter->own_address)
+        return ours || is_solicited_node(filter, destination);
+    if (ours && ip[6] == IP_PROTOCOL_TCP)
+        return is_port(filter, payload + 2);
+    return ours && ip[6] == IP_PROTOCOL_ICMPV6 && payload[0] == ICMPV6_PACKET_TOO_BIG &&
+           quotes_us(filter, payload + 8, payload_bytes - 8, true);
+}
+
+/* In own-address mode, what speaks of one of our addresses, as its sender's (a conflict) or as its target. */
+static bool arp_is_ours(const struct netmap_filter *filter, const uint8_t *arp, uint32_t len_bytes)
+{
+    const struct wire_arp *packet = (const struct wire_arp *)arp;
+    return filter->own_address && len_bytes >= sizeof(*packet) &&
+           (is_our_address(filter, SSI_FAMILY_IPV4, packet->sender_ip) ||
+            is_our_address(filter, SSI_FAMILY_IPV4, packet->target_ip));
+}
+
+bool netmap_is_ours(const struct netmap_filter *filter, const uint8_t *frame, uint32_t len_bytes)
+{
+    const uint32_t eth_bytes = sizeof(struct wire_eth);
+    if (len_bytes < eth_bytes)
+        return false;
+    const uint8_t *packet = frame + eth_bytes;
+    switch (frame[12] << 8 | frame[13]) {
+    case ETH_TYPE_IPV4:
+        return ipv4_is_ours(filter, packet, len_bytes - eth_bytes);
+    case ETH_TYPE_IPV6:
+        return ipv6_is_ours(filter, packet, len_bytes - eth_bytes);
+    case ETH_TYPE_ARP:
+        return arp_is_ours(filter, packet, len_bytes - eth_bytes);
+    default:
+        return false;
+    }
+}
