@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import content, image, imports, listing, responses, routing
-from .errors import Problem, SsccError
+from . import content, image, imports, listing, responses, routing, variants
+from .cache import Cache, Memory
+from .errors import ChangedError, Problem, SsccError
 from .manifest import Manifest, Site, load, of_folder
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
@@ -38,6 +39,8 @@ class Plan:
     errors: list[responses.ErrorPage]
     multipart: responses.Multipart
     provenance: dict[str, Any]
+    work: variants.Work
+    memory: Memory | None
 
     @property
     def files(self) -> int:
@@ -66,6 +69,17 @@ def _error_bodies(site: Site, base: Path) -> dict[int, bytes]:
     if problems:
         raise SsccError(*problems)
     return bodies
+
+
+@contextlib.contextmanager
+def _forgetting(memory: Memory | None) -> Iterator[None]:
+    """If a file has changed, what was remembered of it may be what is wrong: the next build must not fail too."""
+    try:
+        yield
+    except ChangedError:
+        if memory is not None:
+            memory.forget()
+        raise
 
 
 def _part(site: Site, base: Path, scratch: Path) -> Part:
@@ -120,27 +134,22 @@ def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], Non
     return advance
 
 
-def _contents(parts: list[Part], scratch: Path, progress: Progress) -> None:
-    """Reads all files, and makes their variants."""
-    total = sum(each.size_bytes for part in parts for each in part.sources)
-    advance = _counting("Reading", total, progress)
-    for number, part in enumerate(parts):
-        # Without its YAML, which other processes don't need.
-        part.sources = content.prepare(part.sources, part.site.found_at("", None), scratch / str(number), advance)
-
-
-def plan(source: Path, scratch: Path, progress: Progress) -> Plan:
-    """Reads everything and makes all heads. Variants made on the way lie in scratch."""
+def plan(source: Path, scratch: Path, progress: Progress, cache: Cache | None = None) -> Plan:
+    """Reads everything and makes all heads. Variants made on the way lie in scratch; with a cache, its own."""
     manifest, base, text = read_source(source)
     parts = survey(manifest, base, scratch)
-    _contents(parts, scratch, progress)
+    memory = cache.memory(base.resolve()) if cache is not None else None
+    with _forgetting(memory):
+        wanted = [(part.site, part.sources) for part in parts]
+        work = variants.prepare(wanted, scratch, progress, cache, memory)
     multipart = responses.multipart([each for part in parts for each in part.sources])
     routes, errors = [], []
     for number, part in enumerate(parts):
         maker = responses.Maker(part.site, part.sources, multipart)
         routes += responses.routes(number, maker, part.table)
         errors += responses.error_pages(number, part.site, part.error_bodies)
-    return Plan(manifest, parts, routes, errors, multipart, _provenance(parts, text))
+    provenance = _provenance(parts, text)
+    return Plan(manifest, parts, routes, errors, multipart, provenance, work, memory)
 
 
 def check(source: Path) -> None:
@@ -152,7 +161,9 @@ def check(source: Path) -> None:
 
 def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
     distinct = {id(route.variants): route.variants for route in made.routes}
-    total = sum(variant.content_bytes for variants in distinct.values() for variant in variants)
+    answers = [variant.get for each in distinct.values() for variant in each]
+    answers += [page.get for page in made.errors]
+    total = sum(answer.stream_bytes - len(answer.head) for answer in answers)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(image.replacing(target))
         compressed = target.suffix == ".lz4"
@@ -165,14 +176,24 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
         if compressed:
             image.compress(raw, file, _counting("Compressing", summary.image_bytes, progress))
     summary.files = made.files
+    summary.files_hashed = made.work.hashed
+    summary.variants_made = made.work.made
+    summary.variants_reused = made.work.reused
     return summary
 
 
-def build(source: Path, target: Path, progress: Progress) -> image.Summary:
+def build(source: Path, target: Path, progress: Progress, cache: Cache | None = None) -> image.Summary:
     """Builds target, whole or not at all. Raises SsccError."""
     if not target.parent.is_dir():
         raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
     if target.is_dir():
         raise SsccError(Problem("is a folder; name the image file to write", str(target)))
-    with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        return _frame(plan(source, Path(scratch), progress), target, progress)
+    with cache.scratch() if cache is not None else tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
+        made = plan(source, Path(scratch), progress, cache)
+        with _forgetting(made.memory):
+            summary = _frame(made, target, progress)
+    if made.memory is not None:
+        made.memory.save()
+    if cache is not None:
+        cache.trim()
+    return summary

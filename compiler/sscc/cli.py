@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from . import build as building
+from . import diff, explain, image, inspect, pcap, verify
 from . import extract as extracting
-from . import image, inspect, pcap, verify
+from .cache import Cache, default_folder
 from .errors import SsccError
 from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
 
 PATH = click.Path(path_type=Path)
+BAR_S = 0.1
+TROUBLE = 2  # the exit status of diff(1) and its like
 
 
-def fail(error: SsccError) -> NoReturn:
-    """A line for each problem, and status 1."""
+class _Bytes(click.ParamType[int]):
+    """A size such as 10GB or 512MiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(value))
+        except ValidationError:
+            self.fail(f"{value!r} is no size; write one such as 10GB or 512MiB", param, ctx)
+
+
+BYTES = _Bytes()
+
+
+def fail(error: SsccError, status: int = 1) -> NoReturn:
+    """A line for each problem, and the exit status."""
     for problem in error.problems:
         click.echo(f"sscc: {problem}", err=True)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -65,6 +86,7 @@ class Bar:
             disable=not sys.stderr.isatty(),
         )
         self.tasks: dict[str, Any] = {}
+        self.next_s = 0.0  # when it moves again
 
     def __enter__(self) -> building.Progress:
         """The function that moves it."""
@@ -76,7 +98,11 @@ class Bar:
         self.progress.stop()
 
     def move(self, phase: str, done: int, total: int) -> None:
-        """Shows how far a phase is."""
+        """Shows how far a phase is, now and then: it is called for every small file."""
+        now_s = time.monotonic()
+        if self.progress.disable or (done < total and now_s < self.next_s):
+            return
+        self.next_s = now_s + BAR_S
         if phase not in self.tasks:
             self.tasks[phase] = self.progress.add_task(phase, total=total)
         self.progress.update(self.tasks[phase], completed=done)
@@ -90,13 +116,15 @@ def main() -> None:
 
 def _show(summary: image.Summary, target: Path) -> None:
     table = Table(box=None, show_header=False)
+    copies = summary.slots / max(summary.frames, 1)
+    cached = f", {summary.variants_reused:,} from the cache" if summary.variants_reused else ""
     for name, value in (
-        ("files", f"{summary.files:,}"),
+        ("files", f"{summary.files:,} ({summary.files_hashed:,} hashed)"),
         ("routes", f"{summary.routes:,}"),
-        ("variants", f"{summary.variants:,}"),
+        ("variants", f"{summary.variants:,} ({summary.variants_made:,} compressed{cached})"),
         ("frames", f"{summary.frames:,}"),
-        ("shared frames", f"{summary.shared_frames:,}"),
-        ("slots", f"{summary.slots:,}"),
+        ("copies", f"{copies:.3g} a frame, {summary.slots:,} slots"),
+        ("shared", f"{summary.shared_frames:,} frames, {decimal(summary.shared_bytes)} saved"),
         ("content", decimal(summary.content_bytes)),
         ("image", decimal(summary.image_bytes)),
         ("build-id", summary.build_id[:16]),
@@ -107,16 +135,39 @@ def _show(summary: image.Summary, target: Path) -> None:
     console.print(table, highlight=False)
 
 
+def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
+    """The build cache, or None where there can't be one: the build then takes longer, and that is said."""
+    try:
+        return Cache.open(folder if folder is not None else default_folder(), max_bytes)
+    except SsccError as error:
+        for problem in error.problems:
+            click.echo(f"sscc: note: {problem}", err=True)
+        return None
+
+
 @main.command()
 @click.argument("source", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="The image; with .lz4 at its end it is compressed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all goes well.")
+@click.option("--cache", "cache_folder", type=PATH, help="Folder of the build cache.  [default: ~/.cache/sandstorm]")
+@click.option("--no-cache", is_flag=True, help="Neither use nor fill the build cache.")
+@click.option("--cache-size", type=BYTES, default="10GB", show_default=True, help="The build cache's size at most.")
 @command
-def build(source: Path, output: Path, as_json: bool, quiet: bool) -> None:
+def build(
+    source: Path,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+    cache_folder: Path | None,
+    no_cache: bool,
+    cache_size: int,
+) -> None:
     """Builds an image from SOURCE, a manifest (.yaml) or a folder."""
+    gc.disable()  # looking through what lives to the end anyway takes a tenth of the time
+    cache = None if no_cache else _cache(cache_folder, cache_size)
     with Bar() as progress:
-        summary = building.build(source, output, progress)
+        summary = building.build(source, output, progress, cache)
     if as_json:
         click.echo(json.dumps(vars(summary)))
     elif not quiet:
@@ -153,17 +204,21 @@ def _find(reader: Reader, route: str) -> ReadRoute:
 @main.command(name="inspect")
 @click.argument("image_file", metavar="IMAGE", type=PATH)
 @click.argument("route", required=False)
-@click.option("--json", "as_json", is_flag=True, help="All routes, as JSON.")
-@click.option("--limit", default=40, show_default=True, help="Routes to list at most.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("--tree", "as_tree", is_flag=True, help="Paths as a tree with their sizes.")
+@click.option("--limit", default=40, show_default=True, help="Routes to list at most, of the tree in a folder.")
 @command
-def inspect_command(image_file: Path, route: str | None, as_json: bool, limit: int) -> None:
+def inspect_command(image_file: Path, route: str | None, as_json: bool, as_tree: bool, limit: int) -> None:
     """Shows what IMAGE holds, or how it answers for one ROUTE."""
+    if as_tree and (as_json or route is not None):
+        raise click.UsageError("--tree is of all routes, and for people: leave out ROUTE and --json")
     with open_image(image_file) as file:
         reader = Reader(file)
         routes = reader.routes() if route is None else [_find(reader, route)]
         if as_json:
-            document = inspect.summary(reader) | {"routes_list": [inspect.route(reader, each) for each in routes]}
-            click.echo(json.dumps(document, indent=1))
+            click.echo(json.dumps(inspect.document(reader, routes), indent=1))
+        elif as_tree:
+            inspect.show_tree(reader, Console(), routes, limit)
         elif route is None:
             inspect.show_summary(reader, Console(), routes, limit)
         else:
@@ -186,6 +241,44 @@ def verify_command(image_file: Path, manifest: Path | None) -> None:
             raise SsccError(*(f"{image_file}: {problem}" for problem in problems))
         header = file.header
         click.echo(f"{image_file}: good ({header.route_count} routes, {header.frame_count} frames)")
+
+
+@main.command(name="explain")
+@click.argument("image_file", metavar="IMAGE", type=PATH)
+@click.argument("route")
+@click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON.")
+@command
+def explain_command(image_file: Path, route: str, as_json: bool) -> None:
+    """Predicts what a request for ROUTE costs: frames, bytes on the wire and in memory, requests per second."""
+    with open_image(image_file) as file:
+        reader = Reader(file)
+        found = _find(reader, route)
+        if as_json:
+            click.echo(json.dumps(explain.document(reader, found), indent=1))
+        else:
+            explain.show(reader, Console(), found)
+
+
+@main.command(name="diff")
+@click.argument("old_file", metavar="OLD", type=PATH)
+@click.argument("new_file", metavar="NEW", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
+@command
+def diff_command(old_file: Path, new_file: Path, as_json: bool) -> None:
+    """Shows what clients would see differently: routes, heads and bodies of two images.
+
+    The exit status is 0 without a difference, 1 with some, and 2 when there was trouble.
+    """
+    try:
+        with open_image(old_file) as old, open_image(new_file) as new, Bar() as progress:
+            difference = diff.compare(Reader(old), Reader(new), progress)
+    except (SsccError, OSError) as error:
+        fail(error if isinstance(error, SsccError) else SsccError(str(error)), TROUBLE)
+    if as_json:
+        click.echo(json.dumps(difference.document(), indent=1))
+    elif difference:
+        diff.show(difference, Console())
+    sys.exit(int(bool(difference)))
 
 
 @main.command(name="pcap")

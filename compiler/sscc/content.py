@@ -1,31 +1,23 @@
-"""Files: finds what a manifest names, hashes it, and makes its encoded variants."""
+"""Files: finds what a manifest names."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import mimetypes
 import os
 import re
 import stat
-import zlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-import brotli
-import zstandard
 from wcmatch import glob
 
 from .errors import Problem, SsccError
 from .manifest import Root, Site
 
-CHUNK_BYTES = 1 << 20
 GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB
-SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
-COMPRESS_BYTES_MAX = 64 << 20  # brotli at its best takes a second for a megabyte
 
 # What Python's table lacks, or has differently from version to version.
 MEDIA_TYPES = {
@@ -193,133 +185,9 @@ def find(site: Site, base: Path, skip: frozenset[Path] = frozenset()) -> list[So
         raise SsccError(*problems)
     if not found and site.all_roots():
         raise SsccError(site.problem("no file to serve: check 'root' and the include and exclude globs"))
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    # No answer may say that a file was changed after it was sent, RFC 9110 section 8.8.2.1.
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    latest_s = int(epoch) if epoch.isdigit() else int(time.time())
     for source in found.values():
-        if epoch is not None and epoch.isdigit():
-            source.mtime_s = min(source.mtime_s, int(epoch))
+        source.mtime_s = min(source.mtime_s, latest_s)
     return [found[route] for route in sorted(found)]
-
-
-def read_chunks(path: Path, size_bytes: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
-    """A file's bytes in chunks. SsccError if it can't be read, or isn't of the size it had."""
-    done = 0
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(chunk_bytes):
-                done += len(chunk)
-                yield chunk
-    except OSError as error:
-        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
-    if done != size_bytes:
-        raise SsccError(Problem("changed while it was read; build again when it is quiet", str(path)))
-
-
-def digest(path: Path, size_bytes: int) -> Content:
-    """Hashes a file."""
-    sha256 = hashlib.sha256()
-    for chunk in read_chunks(path, size_bytes):
-        sha256.update(chunk)
-    return Content(path, size_bytes, sha256.hexdigest())
-
-
-def _compressor(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
-    """Functions that take a chunk and that end the stream. Output depends on the input alone."""
-    if coding == "gzip":
-        gzip = zlib.compressobj(9, zlib.DEFLATED, 31)
-        return gzip.compress, gzip.flush
-    if coding == "zstd":
-        zstd = zstandard.ZstdCompressor(level=19).compressobj()
-        return zstd.compress, zstd.flush
-    br = brotli.Compressor(quality=11)
-    return br.process, br.finish
-
-
-def _decompressor(coding: str) -> Callable[[bytes], bytes]:
-    if coding == "gzip":
-        return zlib.decompressobj(31).decompress
-    if coding == "zstd":
-        return zstandard.ZstdDecompressor().decompressobj().decompress
-    process: Callable[[bytes], bytes] = brotli.Decompressor().process
-    return process
-
-
-def _compress(source: Path, size_bytes: int, coding: str, target: Path) -> Content:
-    """Makes a variant; runs in a process of its own."""
-    compress, finish = _compressor(coding)
-    sha256 = hashlib.sha256()
-    with target.open("wb") as file:
-
-        def put(data: bytes) -> None:
-            sha256.update(data)
-            file.write(data)
-
-        for chunk in read_chunks(source, size_bytes):
-            put(compress(chunk))
-        put(finish())
-    return Content(target, target.stat().st_size, sha256.hexdigest())
-
-
-def _check_precompressed(plain: Content, path: Path, size_bytes: int, coding: str) -> Content:
-    """A variant that somebody else made must hold the same bytes."""
-    decompress = _decompressor(coding)
-    inner, outer = hashlib.sha256(), hashlib.sha256()
-    try:
-        for chunk in read_chunks(path, size_bytes):
-            outer.update(chunk)
-            inner.update(decompress(chunk))
-    except (zlib.error, brotli.error, zstandard.ZstdError):
-        raise SsccError(Problem(f"is no {coding} stream; remove it or make it again", str(path))) from None
-    if inner.hexdigest() != plain.sha256:
-        raise SsccError(Problem(f"does not hold what {plain.path.name} holds; make it again", str(path)))
-    return Content(path, size_bytes, outer.hexdigest())
-
-
-def _prepare(source: Source, manifest: Site, siblings: dict[str, Path], scratch: Path, number: int) -> Source:
-    """Hashes a source and makes its variants; runs in a process of its own."""
-    source.content = digest(source.path, source.size_bytes)
-    encodings = manifest.encodings
-    for coding, path in siblings.items():
-        source.variants[coding] = _check_precompressed(source.content, path, path.stat().st_size, coding)
-    kind = source.kind or media_type(manifest, os.fsdecode(source.route))
-    worth = is_compressible(kind) and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
-    for coding in encodings.make if worth else []:
-        if coding in source.variants:
-            continue
-        made = _compress(source.path, source.size_bytes, coding, scratch / f"{number}{SUFFIXES[coding]}")
-        if made.size_bytes * 100 <= source.size_bytes * (100 - encodings.min_gain_percent):
-            source.variants[coding] = made
-        else:
-            made.path.unlink()
-    return source
-
-
-def prepare(sources: list[Source], manifest: Site, scratch: Path, progress: Callable[[int], None]) -> list[Source]:
-    """Hashes all sources and makes their variants over all cores. progress: called with each source's bytes."""
-    by_route = {source.route: source.path for source in sources}
-    jobs = []
-    for number, source in enumerate(sources):
-        siblings = {}
-        if manifest.encodings.precompressed:
-            for coding, suffix in SUFFIXES.items():
-                if (sibling := by_route.get(source.route + suffix.encode())) is not None:
-                    siblings[coding] = sibling
-        jobs.append((source, manifest, siblings, scratch, number))
-    done = []
-    if not manifest.encodings.make or len(sources) < 4:
-        results: Iterator[Source] = (_prepare(*job) for job in jobs)
-        return [_note(source, progress) for source in results]
-    with ProcessPoolExecutor() as pool:
-        columns = zip(*jobs, strict=True)
-        for source in pool.map(_prepare, *columns, chunksize=8):
-            done.append(_note(source, progress))
-    return done
-
-
-def _note(source: Source, progress: Callable[[int], None]) -> Source:
-    progress(source.size_bytes)
-    return source
-
-
-def copy_stream(chunks: Iterator[bytes], file: IO[bytes]) -> int:
-    """Writes chunks to a file; returns their bytes."""
-    return sum(file.write(chunk) for chunk in chunks)

@@ -29,3 +29,16 @@ class SsccError(Exception):
         """Problems in the order in which they are told."""
         self.problems = [Problem(problem) if isinstance(problem, str) else problem for problem in problems]
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class ChangedError(SsccError):
+    """A file is not what it was a moment ago, or what was remembered of it."""
+
+    def __init__(self, file: object) -> None:
+        """file: its path."""
+        super().__init__(Problem("changed while it was read; build again when it is quiet", str(file)))
+        self.file = file
+
+    def __reduce__(self) -> tuple[type[ChangedError], tuple[object]]:
+        """For its way from one process to another."""
+        return ChangedError, (self.file,)

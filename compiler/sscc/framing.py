@@ -6,24 +6,34 @@ bounded, BATCHES times BATCH_BYTES, whatever the size of the site.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import operator
+import os
 import queue
+import struct
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import IO, Any, Self
 
 from ssrun._sandstorm import ffi, lib
 
 from .content import Content
-from .errors import Problem, SsccError
+from .errors import ChangedError, Problem, SsccError
 from .responses import MOVING, Response
 
 BATCHES = 3
 BATCH_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20  # of a stream, at most
 FRAME_BYTES = int(ffi.sizeof("struct ssi_frame"))
+
+MOVING_OF = operator.attrgetter(*MOVING)
+# Written whole for each response: member by member through cffi takes as long as all else about a small one.
+BUILD = struct.Struct(f"={len(ffi.typeof('struct frame_build').fields)}I")
+assert [name for name, _ in ffi.typeof("struct frame_build").fields] == [
+    *("slot_bytes", "segment_bytes", "copies", "ipv6"),
+    *MOVING,
+]
+assert BUILD.size == ffi.sizeof("struct frame_build")
 
 Progress = Callable[[int], None]  # bytes of content, since it was last called
 
@@ -109,24 +119,21 @@ class _Sink:
         self._check()
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
-
-
 class _File:
-    """A body on disk, a context manager. It must be what it was when it was hashed."""
+    """A body on disk, a context manager. It must be what it was when it was hashed.
+
+    By descriptor: for a small file a file object takes longer than all else.
+    """
 
     def __init__(self, body: Content) -> None:
         """Opens it. SsccError if that fails."""
         self.body = body
         self.sha256 = hashlib.sha256()
-        with _reading(body.path):
-            self.file = body.path.open("rb", buffering=0)
-            self.file.seek(body.offset_bytes)
+        try:
+            self.fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        self.at = body.offset_bytes
 
     def __enter__(self) -> Self:
         """The file."""
@@ -134,28 +141,33 @@ class _File:
 
     def __exit__(self, *_: object) -> None:
         """Closes it."""
-        self.file.close()
+        os.close(self.fd)
 
     def fill(self, into: memoryview) -> None:
         """Reads the next bytes. SsccError if there are not enough."""
         done = 0
-        with _reading(self.body.path):
+        try:
             while done < len(into):
-                got = self.file.readinto(into[done:])
+                got = os.preadv(self.fd, [into[done:]], self.at + done)
                 if not got:
-                    raise self._changed()
+                    raise ChangedError(self.body.path)
                 done += got
+        except OSError as error:
+            raise self._unreadable(error) from None
+        self.at += done
         self.sha256.update(into)
 
     def finish(self) -> None:
         """All has been read. SsccError if it is longer, or something else."""
-        with _reading(self.body.path):
-            longer = self.file.read(1)
+        try:
+            longer = os.pread(self.fd, 1, self.at)
+        except OSError as error:
+            raise self._unreadable(error) from None
         if longer or self.sha256.hexdigest() != self.body.sha256:
-            raise self._changed()
+            raise ChangedError(self.body.path)
 
-    def _changed(self) -> SsccError:
-        return SsccError(Problem("changed while it was read; build again when it is quiet", str(self.body.path)))
+    def _unreadable(self, error: OSError) -> SsccError:
+        return SsccError(Problem(f"can't be read: {error.strerror}", str(self.body.path)))
 
 
 class Framer:
@@ -174,10 +186,14 @@ class Framer:
         self.frames = bytearray()
         self.frame_count = 0
         self.slot_count = 0
-        self._build = ffi.new("struct frame_build *")
-        self._build.slot_bytes, self._build.segment_bytes, self._build.ipv6 = slot_bytes, segment_bytes, int(ipv6)
+        self._slot_bytes = slot_bytes
+        self._ipv6 = int(ipv6)
+        self._copies = 1
+        self._fields = bytearray(BUILD.size)
+        self._build = ffi.from_buffer("struct frame_build *", self._fields)
         self._piece_bytes = PIECE_BYTES // segment_bytes * segment_bytes
         self._piece = bytearray(self._piece_bytes)
+        self._view = memoryview(self._piece)
         self._piece_at = ffi.from_buffer("uint8_t[]", self._piece)
         self._rows = ffi.new("struct ssi_frame[]", BATCH_BYTES // slot_bytes)
         self._sink = _Sink(file, slot_bytes)
@@ -194,17 +210,19 @@ class Framer:
     def add(self, response: Response) -> tuple[int, int]:
         """Cuts a response; its first frame and their number. SsccError if its file has changed."""
         first = self.frame_count
-        self._build.copies = response.copies
-        for name in MOVING:
-            setattr(self._build, name, getattr(response, name))
-        if isinstance(response.body, Content):
-            with _File(response.body) as file:
+        copies = self._copies = response.copies
+        fixed = (self._slot_bytes, self.segment_bytes, copies, self._ipv6)
+        BUILD.pack_into(self._fields, 0, *fixed, *MOVING_OF(response))
+        body = response.body
+        if isinstance(body, Content):
+            with _File(body) as file:
                 self._add(response.head, file, response.stream_bytes)
                 file.finish()
         else:
-            body = response.body or b""
-            self._add(response.head + body, None, response.stream_bytes)
-            self.progress(len(body))
+            stream = response.head + body if body else response.head
+            self._add(stream, None, len(stream))
+            if body:
+                self.progress(len(body))
         if self.slot_count >= lib.SSI_NONE:
             raise SsccError("the site has more frames than an image can number (2^32); split it")
         return first, self.frame_count - first
@@ -217,15 +235,14 @@ class Framer:
             ahead = front[done : done + size]
             self._piece[: len(ahead)] = ahead
             if file is not None:
-                with memoryview(self._piece) as view:
-                    file.fill(view[len(ahead) : size])
+                file.fill(self._view[len(ahead) : size])
                 self.progress(size - len(ahead))
             self._cut(size, done, done + size == stream_bytes)
             done += size
 
     def _cut(self, size_bytes: int, offset: int, last: bool) -> None:
         """Cuts a piece, which lies at offset of its stream."""
-        copies = self._build.copies
+        copies = self._copies
         at = 0
         while at < size_bytes:
             if self._batch.room < copies:

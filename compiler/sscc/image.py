@@ -19,9 +19,9 @@ from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
 from .errors import Problem, SsccError
-from .framing import Framer, Progress
+from .framing import MOVING_OF, Framer, Progress
 from .manifest import Manifest
-from .responses import ErrorPage, Multipart, Response, Route, Variant
+from .responses import MOVING, ErrorPage, Multipart, Response, Route, Variant
 
 SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -70,6 +70,8 @@ class _Row:
 HEADER, HOST, SITE, VARIANT, RESPONSE, ERROR = (
     _Row(f"ssi_{name}") for name in ("header", "host", "site", "variant", "response", "error")
 )
+# By position, as there are so many of them.
+assert RESPONSE.names == ["stream_bytes", "first_frame", "frame_count", "head_bytes", "status", *MOVING]
 
 
 @dataclass
@@ -84,7 +86,11 @@ class Summary:
     slots: int = 0
     content_bytes: int = 0
     image_bytes: int = 0
-    shared_frames: int = 0
+    shared_frames: int = 0  # of equal streams, which are there once
+    shared_bytes: int = 0  # of the slots that they would have
+    files_hashed: int = 0
+    variants_made: int = 0
+    variants_reused: int = 0
     build_id: str = ""
 
 
@@ -136,6 +142,7 @@ class Writer:
 
     def _share(self, response: Response, frames: int) -> None:
         self.summary.shared_frames += frames
+        self.summary.shared_bytes += frames * response.copies * self.slot_bytes
         self.progress(response.stream_bytes - len(response.head))
 
     def add_response(self, response: Response) -> int:
@@ -147,16 +154,9 @@ class Writer:
             self._share(response, self.frames_index[frames_key][1])
             return index
         first, count = self._add_frames(response, frames_key)
-        row = RESPONSE(
-            stream_bytes=response.stream_bytes,
-            first_frame=first,
-            frame_count=count,
-            head_bytes=len(response.head),
-            status=response.status,
-            **response.moving(),
-        )
+        fixed = (response.stream_bytes, first, count, len(response.head), response.status)
         index = self.response_index[key] = len(self.responses)
-        self.responses.append(row)
+        self.responses.append(RESPONSE.struct.pack(*fixed, *MOVING_OF(response)))
         return index
 
     def _add_if(self, response: Response | None) -> int:

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
 from ssrun._sandstorm import lib
 
+from .answers import answers, moving_places, parsed
 from .reader import ENCODING_NAMES, Reader, ReadRoute
+
+
+def _shared(reader: Reader) -> tuple[int, int]:
+    """Frames that stand for several, and the bytes of slots that they spare."""
+    image, header = reader.image, reader.header
+    used = [header.multipart_type_response, header.multipart_end_response]
+    for variant in image.variants[0 : header.variant_count]:
+        used += [variant.get_response, variant.head_response, variant.not_modified_response]
+        used += [variant.partial_response, variant.part_response]
+    used += [route.options_response for route in image.routes[0 : header.route_table_len] if route.variant_count]
+    for error in image.errors[0 : header.error_count]:
+        used += [error.get_response, error.head_response]
+    frames = slots = 0
+    for index in used:
+        if index != lib.SSI_NONE:
+            response = image.responses[index]
+            frames += response.frame_count
+            slots += response.frame_count * image.frames[response.first_frame].copies
+    return frames - header.frame_count, (slots - header.slot_count) * header.slot_bytes
 
 
 def summary(reader: Reader) -> dict[str, Any]:
     """The whole image in numbers."""
     header = reader.header
+    shared_frames, shared_bytes = _shared(reader)
     return {
         "image": str(reader.file.path),
         "build_id": reader.file.build_id.hex(),
@@ -24,50 +49,106 @@ def summary(reader: Reader) -> dict[str, Any]:
         "families": [name for bit, name in ((1, "ipv4"), (2, "ipv6")) if header.families & bit],
         "segment_bytes": header.segment_bytes,
         "slot_bytes": header.slot_bytes,
+        "sites": [[host or "*" for host in reader.hosts(site)] for site in range(header.site_count)],
         "files": len(reader.file.provenance.get("sources", [])),
         "routes": header.route_count,
         "variants": header.variant_count,
         "responses": header.response_count,
         "frames": header.frame_count,
         "slots": header.slot_count,
+        "slots_bytes": header.slot_count * header.slot_bytes,
+        "shared_frames": shared_frames,
+        "shared_bytes": shared_bytes,
     }
 
 
-def _head(reader: Reader, index: int) -> str | None:
-    return None if index == lib.SSI_NONE else reader.head(reader.response(index)).decode("latin-1")
+def answer(reader: Reader, name: str, response: Any) -> dict[str, Any]:
+    """One answer. Fields that move have the values that the image has for them, which are never sent."""
+    text = reader.head(response)
+    head = parsed(text)
+    return {
+        "answer": name,
+        "status": response.status,
+        "status_line": head.status_line,
+        "headers": [list(item) for item in head.fields],
+        "head": text.decode("latin-1"),
+        "head_bytes": response.head_bytes,
+        "body_bytes": response.stream_bytes - response.head_bytes,
+        "frames": response.frame_count,
+        "copies": next(reader.frames(response)).copies,
+        "moving": {field: {"offset": at, "bytes": size} for field, at, size in moving_places(response) if at},
+    }
 
 
 def variant(reader: Reader, each: Any) -> dict[str, Any]:
     """A variant as the runtime will answer it."""
-    response = reader.response(each.get_response)
-    first = next(reader.frames(response))
+    found = {name: answer(reader, name, response) for name, response in answers(reader, each)}
+    get = found["GET"]
     return {
         "encoding": ENCODING_NAMES[int(each.encoding)],
-        "status": response.status,
+        "status": get["status"],
         "bytes": each.content_bytes,
-        "frames": response.frame_count,
-        "copies": first.copies,
+        "frames": get["frames"],
+        "copies": get["copies"],
         "etag": reader.string(each.etag_offset, each.etag_bytes).decode("latin-1"),
-        "head": reader.head(response).decode("latin-1"),
-        "partial_head": _head(reader, each.partial_response),
-        "part_head": _head(reader, each.part_response),
+        "last_modified_s": each.last_modified_s if each.last_modified_s >= 0 else None,
+        "head": get["head"],
+        "partial_head": found["206"]["head"] if "206" in found else None,
+        "part_head": found["part"]["head"] if "part" in found else None,
+        "answers": list(found.values()),
     }
 
 
 def route(reader: Reader, each: ReadRoute) -> dict[str, Any]:
-    """A route and its variants."""
-    return {"path": each.text, "variants": [variant(reader, one) for one in each.variants]}
+    """A route and its variants, in the order of preference."""
+    options = None if each.options == lib.SSI_NONE else answer(reader, "OPTIONS", reader.response(each.options))
+    return {
+        "path": each.text,
+        "host": each.host or "*",
+        "prefix": each.prefix,
+        "alias": each.alias,
+        "options": options,
+        "variants": [variant(reader, one) for one in each.variants],
+    }
+
+
+def errors(reader: Reader) -> list[dict[str, Any]]:
+    """What is sent when no route decides."""
+    return [
+        {
+            "host": reader.hosts(site)[0] or "*",
+            "status": each.status,
+            "answers": [
+                answer(reader, name, reader.response(index))
+                for name, index in (("GET", each.get_response), ("HEAD", each.head_response))
+            ],
+        }
+        for site in range(reader.header.site_count)
+        for each in reader.errors(site)
+    ]
+
+
+def document(reader: Reader, routes: Iterable[ReadRoute]) -> dict[str, Any]:
+    """For --json."""
+    return summary(reader) | {"routes_list": [route(reader, each) for each in routes], "errors": errors(reader)}
+
+
+def _plain(value: Any) -> str:
+    """A list of lists, too."""
+    if not isinstance(value, list):
+        return str(value)
+    return (", " if not value or isinstance(value[0], str) else "; ").join(map(_plain, value))
 
 
 def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limit: int) -> None:
     """For people: the numbers, then the routes."""
     for key, value in summary(reader).items():
-        console.print(f"{key:15} {', '.join(value) if isinstance(value, list) else value}", highlight=False)
+        console.print(Text(f"{key:15} {_plain(value)}"), soft_wrap=True)
     table = Table("route", "status", "encodings", "bytes", "frames", "copies", box=None, header_style="bold")
     for each in routes[:limit]:
         variants = [variant(reader, one) for one in each.variants]
         table.add_row(
-            each.text,
+            Text(each.name),
             str(variants[0]["status"]),
             ", ".join(str(one["encoding"]) for one in variants),
             decimal(int(max(one["bytes"] for one in variants))),
@@ -76,18 +157,89 @@ def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limi
         )
     console.print(table)
     if len(routes) > limit:
-        console.print(f"... and {len(routes) - limit} more; --json lists all")
+        console.print(f"... and {len(routes) - limit} more; --limit shows more, --json all")
 
 
 def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
     """For people: a route's answers with their heads."""
     for one in route(reader, each)["variants"]:
-        console.print(
-            f"{each.text}  {one['encoding']}: {one['bytes']} bytes in {one['frames']} frames, "
-            f"{one['copies']} copies each",
-            style="bold",
-            highlight=False,
-        )
-        for name in ("head", "partial_head", "part_head"):
-            if one[name] is not None:
-                console.print(one[name].replace("\r\n", "\n"), markup=False, highlight=False)
+        title = f"{each.name}  {one['encoding']}: {one['bytes']:,} bytes"
+        console.print(Text(title, "bold"), soft_wrap=True)
+        table = Table("answer", "status", "head", "body", "frames", "copies", box=None, header_style="bold")
+        for item in one["answers"]:
+            status = str(item["status"]) if item["status_line"] else ""
+            sizes = [decimal(item["head_bytes"]), decimal(item["body_bytes"])]
+            table.add_row(item["answer"], status, *sizes, f"{item['frames']:,}", str(item["copies"]))
+        console.print(table)
+        for item in one["answers"]:
+            if item["answer"] != "HEAD":  # as GET's
+                console.print(Text(f"\n{item['answer']}", "dim"))
+                console.print(Text(item["head"].strip("\r\n").replace("\r\n", "\n")), soft_wrap=True)
+        console.print()
+    if each.options != lib.SSI_NONE:
+        text = reader.head(reader.response(each.options)).decode("latin-1")
+        console.print(Text("OPTIONS", "dim"))
+        console.print(Text(text.strip("\r\n").replace("\r\n", "\n")), soft_wrap=True)
+
+
+@dataclass
+class _Folder:
+    """A place in the tree of paths. What several routes share counts once."""
+
+    below: dict[str, _Folder] = field(default_factory=dict)
+    routes: int = 0
+    label: str = ""  # of the route that is here
+    sizes: dict[int, int] = field(default_factory=dict)  # bytes of bodies, by response
+
+    def total(self) -> dict[int, int]:
+        """Sizes here and below; routes too are summed up."""
+        for each in self.below.values():
+            self.sizes |= each.total()
+            self.routes += each.routes
+        return self.sizes
+
+
+def _label(reader: Reader, each: ReadRoute) -> str:
+    first = reader.response(each.variants[0].get_response)
+    sizes = [f"{ENCODING_NAMES[int(one.encoding)]} {decimal(one.content_bytes)}" for one in each.variants]
+    text = ", ".join(sizes).removeprefix("identity ") if len(sizes) == 1 else ", ".join(sizes)
+    return text if first.status == 200 else f"{first.status}"
+
+
+def _folders(reader: Reader, routes: list[ReadRoute]) -> _Folder:
+    top = _Folder()
+    for each in routes:
+        folder = top
+        path = each.name if reader.header.site_count > 1 else each.text
+        for step in path.removeprefix("/").split("/"):
+            folder = folder.below.setdefault(step, _Folder())
+        folder.routes += 1
+        folder.label = _label(reader, each)
+        for one in each.variants:
+            folder.sizes[int(one.get_response)] = int(one.content_bytes)
+    top.total()
+    return top
+
+
+def _grow(tree: Tree, folder: _Folder, limit: int) -> None:
+    """The largest first."""
+    items = sorted(folder.below.items(), key=lambda item: (-sum(item[1].sizes.values()), item[0]))
+    for name, each in items[:limit]:
+        label = Text(f"{name}/" if each.below else name or "(the folder itself)")
+        if each.below:
+            label.append(f"  {decimal(sum(each.sizes.values()))} in {each.routes:,} routes", "bold")
+        if each.label:
+            label.append(f"  {each.label}", "dim")
+        _grow(tree.add(label), each, limit)
+    if len(items) > limit:
+        tree.add(Text(f"... and {len(items) - limit} more", "dim"))
+
+
+def show_tree(reader: Reader, console: Console, routes: list[ReadRoute], limit: int) -> None:
+    """For people: paths as a tree with what their bodies take, at most limit to a folder."""
+    top = _folders(reader, routes)
+    label = Text(str(reader.file.path))
+    label.append(f"  {decimal(sum(top.sizes.values()))} in {top.routes:,} routes", "bold")
+    tree = Tree(label)
+    _grow(tree, top, limit)
+    console.print(tree, soft_wrap=True)

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ def test_source_date_epoch(site: Path, tmp_path: Path) -> None:
     sscc("build", site, "-o", tmp_path / "old.img", env={"SOURCE_DATE_EPOCH": "86400"})
     head = inspect(tmp_path / "old.img", "/empty")["routes_list"][0]["variants"][0]["head"]
     assert "Last-Modified: Fri, 02 Jan 1970 00:00:00 GMT\r\n" in head
+
+
+def test_a_file_from_the_future_is_of_now(site: Path, tmp_path: Path) -> None:
+    """RFC 9110 section 8.8.2.1: Last-Modified is never later than Date."""
+    os.utime(site / "empty", (4_000_000_000, 4_000_000_000))
+    before = int(time.time())
+    sscc("build", site, "-o", tmp_path / "x.img")
+    variant = inspect(tmp_path / "x.img", "/empty")["routes_list"][0]["variants"][0]
+    assert before <= variant["last_modified_s"] <= time.time()
 
 
 def test_extract_gives_the_files_back(site: Path, image: Path, tmp_path: Path) -> None:

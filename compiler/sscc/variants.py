@@ -1,0 +1,416 @@
+"""Hashes files and makes their encoded variants, over all cores and no oftener than needed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import Value
+from pathlib import Path
+from typing import Any
+
+import brotli
+import zstandard
+
+from .cache import HEADER, Cache, Memory, Stamp, header, is_settled, stamp
+from .content import Content, Source, is_compressible, media_type
+from .errors import ChangedError, Problem, SsccError
+from .manifest import Site
+
+CHUNK_BYTES = 1 << 20
+SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+COMPRESS_BYTES_MAX = 64 << 20  # brotli at its best takes a second for a megabyte
+# What a process is given at once, and what is not worth giving away: passing it on takes longer than doing it.
+BATCH_BYTES = 4 << 20
+BATCH_FILES = 256
+SMALL_BYTES = 128 << 10
+POLL_S = 0.2
+# What a variant's bytes follow from besides the content: encoders promise nothing from version to version.
+RECIPES = {
+    "gzip": f"gzip 9, zlib {zlib.ZLIB_RUNTIME_VERSION}, by {CHUNK_BYTES}",
+    "br": f"br 11, brotli {brotli.__version__}, by {CHUNK_BYTES}",
+    "zstd": f"zstd 19 sized, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, by {CHUNK_BYTES}",
+}
+
+Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """A precompressed file beside a file."""
+
+    path: Path
+    size_bytes: int
+    sha256: str | None = None  # its own, where that and what it holds are known
+    inner: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to do for a source."""
+
+    number: int  # of the source
+    path: Path
+    size_bytes: int
+    sha256: str | None  # where it is known
+    siblings: dict[str, Sibling]  # by content coding
+    make: Sequence[str]  # content codings
+    min_gain_percent: int
+
+    @property
+    def is_small(self) -> bool:
+        """Is it a little hashing?"""
+        return not self.make and not self.siblings and self.size_bytes <= SMALL_BYTES
+
+    @property
+    def work_bytes(self) -> int:
+        """What is read for it."""
+        unknown = sum(each.size_bytes for each in self.siblings.values() if each.inner is None)
+        return unknown + self.size_bytes * (len(self.make) + (self.sha256 is None))
+
+    def pays(self, size_bytes: int) -> bool:
+        """Is a variant of that size worth having?"""
+        return size_bytes * 100 <= self.size_bytes * (100 - self.min_gain_percent)
+
+
+@dataclass
+class Work:
+    """What a build had to do, and what it did not have to."""
+
+    hashed: int = 0  # files
+    made: int = 0  # variants
+    reused: int = 0  # variants that the cache had, or had the size of
+
+    def add(self, other: Work) -> None:
+        """Both."""
+        self.hashed += other.hashed
+        self.made += other.made
+        self.reused += other.reused
+
+
+@dataclass
+class Done:
+    """What came of a job."""
+
+    number: int
+    content: Content
+    variants: dict[str, Content] = field(default_factory=dict)
+    stamp: Stamp | None = None  # of the file, if it was hashed and can be trusted
+    insides: list[tuple[str, str, str]] = field(default_factory=list)  # coding, digest, digest of what is inside
+    work: Work = field(default_factory=Work)
+
+
+class Reading:
+    """Reads a file to its end in chunks and hashes it.
+
+    Attributes:
+        stamp: Of the file, once it was read, if it can be trusted.
+        sha256: The digest, once it was read.
+    """
+
+    def __init__(self, path: Path, size_bytes: int, advance: Callable[[int], None]) -> None:
+        """size_bytes: what it must have. advance: called with the bytes of each chunk."""
+        self.path = path
+        self.size_bytes = size_bytes
+        self.advance = advance
+        self.stamp: Stamp | None = None
+        self.sha256 = ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The chunks. SsccError if it can't be read, or isn't of the size it had."""
+        hasher = hashlib.sha256()
+        done = 0
+        began_ns = time.time_ns()
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                before = os.fstat(fd)
+                while chunk := self._read(fd, done):
+                    hasher.update(chunk)
+                    done += len(chunk)
+                    self.advance(len(chunk))
+                    yield chunk
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise SsccError(Problem(f"can't be read: {error.strerror}", str(self.path))) from None
+        if done != self.size_bytes:
+            raise ChangedError(self.path)
+        self.sha256 = hasher.hexdigest()
+        if stamp(before) == stamp(after) and is_settled(after, began_ns):
+            self.stamp = stamp(after)
+
+    def _read(self, fd: int, done: int) -> bytes:
+        """A whole chunk, or all that is left; encoders' output depends on where chunks end."""
+        wanted = min(CHUNK_BYTES, self.size_bytes - done) or 1
+        chunk = os.read(fd, wanted)
+        while chunk and len(chunk) < wanted:
+            more = os.read(fd, wanted - len(chunk))
+            if not more:
+                break
+            chunk += more
+        return chunk
+
+
+def _compressor(coding: str, size_bytes: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    """Functions that take a chunk and that end the stream. Output depends on the input alone.
+
+    zstd is told the size: else it makes room for a window of 8 MiB, which takes 100 times as long as a small file.
+    """
+    if coding == "gzip":
+        gzip = zlib.compressobj(9, zlib.DEFLATED, 31)
+        return gzip.compress, gzip.flush
+    if coding == "zstd":
+        zstd = zstandard.ZstdCompressor(level=19).compressobj(size=size_bytes)
+        return zstd.compress, zstd.flush
+    br = brotli.Compressor(quality=11)
+    return br.process, br.finish
+
+
+def _decompressor(coding: str) -> Callable[[bytes], bytes]:
+    if coding == "gzip":
+        return zlib.decompressobj(31).decompress
+    if coding == "zstd":
+        return zstandard.ZstdDecompressor().decompressobj().decompress
+    process: Callable[[bytes], bytes] = brotli.Decompressor().process
+    return process
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Does jobs, in this process or in one of its own."""
+
+    scratch: Path
+    cache: Cache | None
+    advance: Callable[[int], None]  # called with bytes as they are read
+
+    def run(self, job: Job) -> Done:
+        """Raises SsccError."""
+        done = self._hash(job)
+        for coding, sibling in job.siblings.items():
+            done.variants[coding] = self._sibling(job, sibling, coding, done)
+        for coding in job.make:
+            target = self.scratch / f"{job.number}{SUFFIXES[coding]}"
+            variant = self._variant(job, done, coding, target)
+            if variant is not None:
+                done.variants[coding] = variant
+        return done
+
+    def _hash(self, job: Job) -> Done:
+        if job.sha256 is not None:
+            return Done(job.number, Content(job.path, job.size_bytes, job.sha256))
+        reading = Reading(job.path, job.size_bytes, self.advance)
+        for _ in reading:
+            pass
+        done = Done(job.number, Content(job.path, job.size_bytes, reading.sha256))
+        done.work.hashed += 1
+        done.stamp = reading.stamp
+        return done
+
+    def _sibling(self, job: Job, sibling: Sibling, coding: str, done: Done) -> Content:
+        """A variant that somebody else made must hold the same bytes."""
+        outer, inner = sibling.sha256, sibling.inner
+        if outer is None or inner is None:
+            outer, inner = self._decode(sibling, coding)
+            done.insides.append((coding, outer, inner))
+        if inner != done.content.sha256:
+            raise SsccError(Problem(f"does not hold what {job.path.name} holds; make it again", str(sibling.path)))
+        return Content(sibling.path, sibling.size_bytes, outer)
+
+    def _decode(self, sibling: Sibling, coding: str) -> tuple[str, str]:
+        """The digests of a stream and of what it holds."""
+        decompress = _decompressor(coding)
+        inner = hashlib.sha256()
+        reading = Reading(sibling.path, sibling.size_bytes, self.advance)
+        try:
+            for chunk in reading:
+                inner.update(decompress(chunk))
+        except (zlib.error, brotli.error, zstandard.ZstdError):
+            why = f"is no {coding} stream; remove it or make it again"
+            raise SsccError(Problem(why, str(sibling.path))) from None
+        return reading.sha256, inner.hexdigest()
+
+    def _variant(self, job: Job, done: Done, coding: str, target: Path) -> Content | None:
+        """From the cache, or made; None if it does not pay."""
+        recipe, plain = RECIPES[coding], done.content
+        known = self.cache.find(plain.sha256, recipe, target) if self.cache is not None else None
+        if known is not None and (known.content is not None or not job.pays(known.size_bytes)):
+            self.advance(plain.size_bytes)
+            done.work.reused += 1
+            return known.content if job.pays(known.size_bytes) else None
+        made = self._compress(plain, coding, target)
+        done.work.made += 1
+        pays = job.pays(made.size_bytes)
+        if self.cache is not None:
+            if pays:
+                self.cache.keep(plain.sha256, recipe, target)
+            else:
+                self.cache.keep_size(plain.sha256, recipe, made.size_bytes)
+        if not pays:
+            target.unlink()
+        return made if pays else None
+
+    def _compress(self, plain: Content, coding: str, target: Path) -> Content:
+        """Makes a variant, with the header that entries of the cache have."""
+        compress, finish = _compressor(coding, plain.size_bytes)
+        sha256 = hashlib.sha256()
+        reading = Reading(plain.path, plain.size_bytes, self.advance)
+        size_bytes = 0
+        with target.open("wb") as file:
+            file.write(bytes(HEADER.size))
+
+            def put(data: bytes) -> None:
+                nonlocal size_bytes
+                sha256.update(data)
+                size_bytes += file.write(data)
+
+            try:
+                for chunk in reading:
+                    put(compress(chunk))
+                put(finish())
+            except zstandard.ZstdError:  # it is not of the size it had
+                raise ChangedError(plain.path) from None
+            file.seek(0)
+            file.write(header(size_bytes, sha256.digest()))
+        if reading.sha256 != plain.sha256:
+            raise ChangedError(plain.path)
+        return Content(target, size_bytes, sha256.hexdigest(), HEADER.size)
+
+
+_HERE: list[Worker] = []  # the worker of a pool's process
+
+
+def _begin(scratch: Path, cache: Cache | None, counter: Any) -> None:
+    def advance(size_bytes: int) -> None:
+        with counter.get_lock():
+            counter.value += size_bytes
+
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+    _HERE.append(Worker(scratch, cache, advance))
+
+
+def _run(jobs: list[Job]) -> list[Done]:
+    return [_HERE[0].run(job) for job in jobs]
+
+
+def _batches(jobs: list[Job]) -> list[list[Job]]:
+    """The large ones first, so that no process is left with one at the end; small ones together."""
+    batches: list[list[Job]] = []
+    size_bytes = BATCH_BYTES
+    for job in sorted(jobs, key=lambda job: job.work_bytes, reverse=True):
+        if size_bytes >= BATCH_BYTES or len(batches[-1]) >= BATCH_FILES:
+            batches.append([])
+            size_bytes = 0
+        batches[-1].append(job)
+        size_bytes += job.work_bytes
+    return batches
+
+
+def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callable[[int], None]) -> list[Done]:
+    """Over all cores. progress: called with bytes done since it was last called."""
+    if len(batches := _batches(jobs)) < 2:
+        here = Worker(*begin, progress)
+        return [here.run(job) for job in jobs]
+    counter = Value("Q", 0)
+    told = 0
+    results: list[Done] = []
+    processes = min(len(os.sched_getaffinity(0)), len(batches))
+    with ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter)) as pool:
+        try:
+            pending: set[Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
+            while pending:
+                finished, pending = wait(pending, POLL_S, FIRST_COMPLETED)
+                for future in finished:
+                    results += future.result()
+                now = counter.value
+                progress(now - told)
+                told = now
+        except BrokenProcessPool:
+            raise SsccError("a process that read files was ended, most likely for lack of memory") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return results
+
+
+def _siblings(source: Source, by_route: dict[bytes, Source], memory: Memory | None) -> dict[str, Sibling]:
+    found = {}
+    for coding, suffix in SUFFIXES.items():
+        other = by_route.get(source.route + suffix.encode())
+        if other is not None:
+            sha256 = memory.digest(other.name, other.path) if memory is not None else None
+            inner = memory.inside(coding, sha256) if memory is not None and sha256 is not None else None
+            found[coding] = Sibling(other.path, other.size_bytes, sha256, inner)
+    return found
+
+
+def _jobs(first: int, site: Site, sources: list[Source], memory: Memory | None) -> list[Job]:
+    """Of one site. first: the number of its first source."""
+    encodings = site.encodings
+    by_route = {source.route: source for source in sources}
+    jobs = []
+    for number, source in enumerate(sources, first):
+        siblings = _siblings(source, by_route, memory) if encodings.precompressed else {}
+        worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
+        worth = worth and is_compressible(source.kind or media_type(site, os.fsdecode(source.route)))
+        make = [coding for coding in encodings.make if worth and coding not in siblings]
+        # A page made for this build is another file each time.
+        remembered = memory if source.kind is None else None
+        sha256 = remembered.digest(source.name, source.path) if remembered is not None else None
+        jobs.append(Job(number, source.path, source.size_bytes, sha256, siblings, make, encodings.min_gain_percent))
+    return jobs
+
+
+def prepare(
+    sites: list[tuple[Site, list[Source]]],
+    scratch: Path,
+    progress: Progress,
+    cache: Cache | None = None,
+    memory: Memory | None = None,
+) -> Work:
+    """Sets the content and the variants of all sources of all sites. Raises SsccError.
+
+    scratch: a folder for variants that are made; with a cache, its own.
+    """
+    jobs: list[Job] = []
+    all_sources: list[Source] = []
+    for site, sources in sites:
+        jobs += _jobs(len(all_sources), site, sources, memory)
+        all_sources += sources
+    total = sum(job.work_bytes for job in jobs)
+    phase = "Encoding" if any(job.make for job in jobs) else "Reading"
+    done_bytes = 0
+
+    def advance(size_bytes: int) -> None:
+        nonlocal done_bytes
+        done_bytes += size_bytes
+        progress(phase, done_bytes, total)
+
+    begin = (scratch, cache)
+    large = [job for job in jobs if not job.is_small and job.work_bytes]
+    results = _run_all(large, begin, advance)
+    here = Worker(*begin, advance)
+    results += [here.run(job) for job in jobs if job.is_small or not job.work_bytes]
+    return _take(results, all_sources, memory)
+
+
+def _take(results: list[Done], sources: list[Source], memory: Memory | None) -> Work:
+    """Puts results where they belong."""
+    work = Work()
+    for done in results:
+        source = sources[done.number]
+        source.content, source.variants = done.content, done.variants
+        work.add(done.work)
+        if memory is None or source.kind is not None:
+            continue
+        if done.stamp is not None:
+            memory.note(source.name, done.stamp, done.content.sha256)
+        for inside in done.insides:
+            memory.note_inside(*inside)
+    return work

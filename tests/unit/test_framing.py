@@ -1,0 +1,145 @@
+"""Cutting streams into slots: what is written, what happens when reading or writing fails, and how progress is told."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+from pathlib import Path
+from typing import IO
+
+import pytest
+from sscc import build, image
+from sscc.content import Content
+from sscc.errors import SsccError
+from sscc.framing import BATCH_BYTES, PIECE_BYTES, Framer, Progress
+from sscc.reader import Reader, open_image
+from sscc.responses import Response
+
+SEGMENT_BYTES, SLOT_BYTES = 1428, 2048
+
+
+def framer_of(file: IO[bytes], progress: Progress = lambda _: None) -> Framer:
+    return Framer(file, SEGMENT_BYTES, SLOT_BYTES, False, progress)
+
+
+def body(path: Path, size_bytes: int) -> Content:
+    data = b"".join(number.to_bytes(4, "big") for number in range(size_bytes // 4 + 1))[:size_bytes]
+    path.write_bytes(b"before" + data)
+    return Content(path, size_bytes, hashlib.sha256(data).hexdigest(), len(b"before"))
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("sscc")]
+
+
+@pytest.mark.parametrize("head_bytes", [1, SEGMENT_BYTES, 300, PIECE_BYTES + 1])
+@pytest.mark.parametrize("size_bytes", [0, 1, SEGMENT_BYTES - 300, PIECE_BYTES, 2 * PIECE_BYTES + 77])
+@pytest.mark.parametrize("copies", [1, 7])
+def test_slots_hold_the_stream(tmp_path: Path, head_bytes: int, size_bytes: int, copies: int) -> None:
+    """Around every boundary: of segments, of pieces, of batches. The digest is of what was written."""
+    head = b"h" * head_bytes
+    content = body(tmp_path / "body", size_bytes)
+    stream = head + (tmp_path / "body").read_bytes()[content.offset_bytes :]
+    told: list[int] = []
+    with (
+        (tmp_path / "slots").open("wb") as file,
+        framer_of(file, told.append) as framer,
+    ):
+        assert framer.add(Response(200, b"first")) == (0, 1)
+        first, count = framer.add(Response(200, head, content, copies))
+        assert framer.add(Response(200, b"last", b"body")) == (1 + count, 1)
+        digest = framer.finish()
+    data = (tmp_path / "slots").read_bytes()
+    assert hashlib.sha256(data).digest() == digest
+    assert (first, count) == (1, -(-len(stream) // SEGMENT_BYTES))
+    assert sum(told) == size_bytes + len(b"body")
+    assert len(data) == framer.slot_count * SLOT_BYTES == (2 + count * copies) * SLOT_BYTES
+    cut = b""
+    for number in range(count):
+        at = (1 + number * copies) * SLOT_BYTES
+        slot = data[at : at + SLOT_BYTES]
+        assert data[at : at + copies * SLOT_BYTES] == slot * copies
+        cut += slot[128 : 128 + SEGMENT_BYTES]
+    assert cut[: len(stream)] == stream
+    assert cut[len(stream) :].strip(b"\0") == b""
+
+
+@pytest.mark.parametrize("change", ["other", "shorter", "longer", "gone"])
+def test_a_body_that_has_changed_ends_it(tmp_path: Path, change: str) -> None:
+    content = body(tmp_path / "body", 100_000)
+    data = (tmp_path / "body").read_bytes()
+    (tmp_path / "body").write_bytes(
+        {"other": data[::-1], "shorter": data[:-1], "longer": data + b"x"}.get(change, b"")
+    )
+    if change == "gone":
+        (tmp_path / "body").unlink()
+    expected = "body: can't be read" if change == "gone" else "body: changed while it was read"
+    with (tmp_path / "slots").open("wb") as file, framer_of(file) as framer, pytest.raises(SsccError, match=expected):
+        framer.add(Response(200, b"head", content))
+    assert threads() == []
+
+
+def test_a_full_disk_is_told_and_not_as_the_source_s_mistake(tmp_path: Path) -> None:
+    content = body(tmp_path / "body", 4 * BATCH_BYTES)
+
+    def fill() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file, framer_of(file) as framer:
+            framer.add(Response(200, b"head", content))
+
+    def finish() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file, framer_of(file) as framer:
+            framer.add(Response(200, b"head"))
+            framer.finish()
+
+    for what in (fill, finish):
+        with pytest.raises(OSError, match="No space") as caught:
+            what()
+        assert caught.value.errno == errno.ENOSPC
+        assert threads() == []
+
+
+def test_progress_moves_through_every_phase(tmp_path: Path) -> None:
+    """Inside a single large file too, and to the end."""
+    site = tmp_path / "site"
+    site.mkdir()
+    large = 5 * PIECE_BYTES
+    (site / "large.bin").write_bytes(bytes(large))
+    (site / "same.bin").write_bytes(bytes(large))
+    (site / "text.txt").write_text("text " * 100_000)
+    (site / "index.html").write_text("<p>home")
+    manifest = tmp_path / "site.yaml"
+    seen = []
+    for target, make in (("x.img.lz4", "[]"), ("x.img", "[gzip, zstd]")):
+        told: dict[str, list[tuple[int, int]]] = {}
+
+        def progress(phase: str, done: int, total: int, told: dict[str, list[tuple[int, int]]] = told) -> None:
+            told.setdefault(phase, []).append((done, total))
+
+        manifest.write_text(f"version: 1\nroot: site\nencodings: {{make: {make}}}\n")
+        build.build(manifest, tmp_path / target, progress)
+        seen.append(list(told))
+        for phase, calls in told.items():
+            assert calls == sorted(calls), phase
+            assert calls[-1][0] == calls[-1][1], phase
+            assert len({total for _, total in calls}) == 1, phase
+        assert len(told["Framing"]) > 2 * large // PIECE_BYTES
+    assert seen == [["Reading", "Framing", "Compressing"], ["Encoding", "Framing"]]
+
+
+def test_copies_over_several_batches(tmp_path: Path) -> None:
+    """Written by a build, judged by verify's rules."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "x.bin").write_bytes(bytes(range(256)) * 4096)
+    manifest = tmp_path / "site.yaml"
+    manifest.write_text("version: 1\nroot: site\ncopies: 64\nmtu: 9000\n")
+    summary = build.build(manifest, tmp_path / "x.img", lambda *_: None)
+    assert summary.image_bytes > 5 * BATCH_BYTES
+    with open_image(tmp_path / "x.img", verify_content=True) as file:
+        reader = Reader(file)
+        (route,) = reader.routes()
+        assert b"".join(reader.body(reader.original(route))) == (site / "x.bin").read_bytes()
+        for frame in reader.frames(reader.original(route)):
+            assert frame.copies == 64
+    assert isinstance(summary, image.Summary)
