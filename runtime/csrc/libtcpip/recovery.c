@@ -307,9 +307,9 @@ static void probe_tail(struct stack *stack, struct tcb *tcb)
     tcb->tlp_resent = !room;
     tcb->tlp_now = room;
     if (!room) {
-        uint32_t bytes = last->end - last->start;
-        uint32_t start = bytes > tcb->mss ? last->end - tcb->mss : last->start;
-        scoreboard_lose(stack, tcb, start, last->end);
+        /* As it was cut, as far as can be told: a run begins where a segment did. */
+        uint32_t bytes = (last->end - last->start - 1) % tcb->mss + 1;
+        scoreboard_lose(stack, tcb, last->end - bytes, last->end);
         tcb->tlp_now = true;
     }
     tcb->rtt_end = 0;
