@@ -8,11 +8,12 @@ from network import Network, PathMtu
 from world import Plan, World
 
 NARROW_MS = 120.0  # the transfers below are under way by then
+QUEUE_BYTES = 1 << 20  # holds what two slow starts send: a loss of the last segment is another matter
 
 
 def run(mtu: PathMtu, *profiles: Profile) -> dict[str, int]:
     """To the end, with all of World's checks; the counters."""
-    world = World(Plan(Network(), list(profiles), [["/1m"] for _ in profiles], mtu=mtu), 0)
+    world = World(Plan(Network(queue_bytes=QUEUE_BYTES), list(profiles), [["/1m"] for _ in profiles], mtu=mtu), 0)
     world.run()
     return world.host.counters()
 

@@ -125,6 +125,14 @@ static uint32_t reorder_window_us(const struct tcb *tcb)
     return window < tcb->srtt_us ? window : tcb->srtt_us;
 }
 
+/* Was something that has arrived sent after a run? By its time, or by its position: whatever lies above it was sent behind
+ * it, if it has not been sent again itself. The times of a run alone would overlook that, as they are only so exact. */
+static bool overtaken(const struct tcb *tcb, const struct tcp_run *run)
+{
+    struct sending sending = {run->last_us, run->end, (run->flags & RUN_RESENT) != 0};
+    return scoreboard_after(&tcb->rack, &sending) || (!sending.resent && seq_lt(run->end, tcb->rack_fack));
+}
+
 /* RFC 8985 section 6.2 step 5. Marks what is lost; returns when the next might be, 0 if none waits. */
 static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
 {
@@ -132,8 +140,7 @@ static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
     uint32_t window_us = reorder_window_us(tcb);
     for (uint32_t i = 0; i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
-        struct sending sending = {run->last_us, run->end, (run->flags & RUN_RESENT) != 0};
-        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0 || !scoreboard_after(&tcb->rack, &sending))
+        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0 || !overtaken(tcb, run))
             continue;
         /* Without a window to wait for, order alone decides: the times of a run are only so exact. */
         int32_t left_us = window_us == 0 ? 0 : (int32_t)(run->last_us + tcb->rack_rtt_us + window_us - now_us);
