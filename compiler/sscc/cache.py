@@ -42,9 +42,17 @@ Stamp = tuple[int, int, int, int, int]
 
 
 def default_folder() -> Path:
-    """Where the XDG Base Directory Specification has caches: $XDG_CACHE_HOME, if it is absolute, or ~/.cache."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "sandstorm"
+    """Where the XDG Base Directory Specification has caches: $XDG_CACHE_HOME, if it is absolute, or ~/.cache.
+
+    SsccError where nobody is at home.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(caches):
+        return Path(caches) / "sandstorm"
+    try:
+        return Path.home() / ".cache" / "sandstorm"
+    except RuntimeError:
+        raise SsccError("no home folder to cache in; name a folder with --cache, or say --no-cache") from None
 
 
 def stamp(info: os.stat_result) -> Stamp:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sscc.cache import HEADER, RACY_NS, Cache, Memory, header, is_settled, stamp
+from sscc.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 from sscc.errors import SsccError
 
 MANIFEST = "version: 1\nroot: site\nencodings: {make: [br, gzip, zstd], min_gain_percent: 5}\n"
@@ -245,6 +245,13 @@ def test_the_cache_is_where_xdg_says(settled: Path, tmp_path: Path) -> None:
         words = command(settled / "site.yaml", tmp_path / "x.img")
         subprocess.run(words, check=True, env=variables, capture_output=True)
         assert (tmp_path / folder / "sandstorm" / "1").is_dir()
+
+
+def test_nobody_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", classmethod(lambda _: (_ for _ in ()).throw(RuntimeError)))
+    with pytest.raises(SsccError, match="no home folder to cache in; name a folder with --cache"):
+        default_folder()
 
 
 def kept(cache: Cache, number: int, scratch: Path, used_s: int) -> None:
