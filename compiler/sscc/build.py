@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import content, image, imports, listing, responses, routing, variants
+from . import profile as profiles
 from .cache import Cache, Memory
 from .errors import ChangedError, Problem, SsccError
 from .manifest import Manifest, Site, load, of_folder
@@ -159,6 +160,11 @@ def check(source: Path) -> None:
         survey(manifest, base, Path(scratch))
 
 
+def _by_profile(made: Plan, path: Path) -> None:
+    """Copies and order as a run has shown them to be of use."""
+    profiles.apply(profiles.load(path), [part.site.names for part in made.parts], made.routes)
+
+
 def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
     distinct = {id(route.variants): route.variants for route in made.routes}
     answers = [variant.get for each in distinct.values() for variant in each]
@@ -169,7 +175,7 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
         compressed = target.suffix == ".lz4"
         raw = stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) if compressed else file
         writer = stack.enter_context(image.Writer(raw, made.manifest, _counting("Framing", total, progress)))
-        for route in sorted(made.routes, key=lambda each: not each.hot):
+        for route in sorted(made.routes, key=lambda each: (not each.hot, -each.requests)):
             writer.add_variants(route.variants)
         sites = [part.site.names for part in made.parts]
         summary = writer.finish(sites, made.routes, made.errors, made.multipart, made.provenance)
@@ -182,14 +188,18 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
     return summary
 
 
-def build(source: Path, target: Path, progress: Progress, cache: Cache | None = None) -> image.Summary:
-    """Builds target, whole or not at all. Raises SsccError."""
+def build(
+    source: Path, target: Path, progress: Progress, cache: Cache | None = None, profile: Path | None = None
+) -> image.Summary:
+    """Builds target, whole or not at all. profile: of a run, to build by. Raises SsccError."""
     if not target.parent.is_dir():
         raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
     if target.is_dir():
         raise SsccError(Problem("is a folder; name the image file to write", str(target)))
     with cache.scratch() if cache is not None else tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
         made = plan(source, Path(scratch), progress, cache)
+        if profile is not None:
+            _by_profile(made, profile)
         with _forgetting(made.memory):
             summary = _frame(made, target, progress)
     if made.memory is not None:

@@ -153,6 +153,7 @@ def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
 @click.option("--cache", "cache_folder", type=PATH, help="Folder of the build cache.  [default: ~/.cache/sandstorm]")
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the build cache.")
 @click.option("--cache-size", type=BYTES, default="10GB", show_default=True, help="The build cache's size at most.")
+@click.option("--profile", type=PATH, help="What `ssrun --profile` wrote: copies and order by what was asked for.")
 @command
 def build(
     source: Path,
@@ -162,12 +163,13 @@ def build(
     cache_folder: Path | None,
     no_cache: bool,
     cache_size: int,
+    profile: Path | None,
 ) -> None:
     """Builds an image from SOURCE, a manifest (.yaml) or a folder."""
     gc.disable()  # looking through what lives to the end anyway takes a tenth of the time
     cache = None if no_cache else _cache(cache_folder, cache_size)
     with Bar() as progress:
-        summary = building.build(source, output, progress, cache)
+        summary = building.build(source, output, progress, cache, profile)
     if as_json:
         click.echo(json.dumps(vars(summary)))
     elif not quiet:

@@ -116,6 +116,7 @@ class Route:
     options: Response | None = None
     hot: bool = False
     alias: bool = False  # a file under another path than its own
+    requests: int = 0  # that a profile has counted
 
 
 @dataclass

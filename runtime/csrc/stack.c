@@ -53,6 +53,7 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     parts.paths = take(layout, PMTU_PATHS * sizeof(struct pmtu_path));
     parts.boards = take(layout, (size_t)boards_of(config) * SCOREBOARD_RUNS * sizeof(struct tcp_run));
     parts.board_free = take(layout, boards_of(config) * sizeof(uint32_t));
+    parts.response_uses = take(layout, image->header->response_count * sizeof(uint32_t));
     *arena_memory = take(layout, arena_memory_bytes(image, region));
     if (stack == NULL)
         return NULL;
@@ -65,6 +66,7 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     stack->paths = parts.paths;
     stack->boards = parts.boards;
     stack->board_free = parts.board_free;
+    stack->response_uses = parts.response_uses;
     stack->table_mask = entries - 1;
     stack->time_wait_mask = sets - 1;
     return stack;
@@ -229,6 +231,16 @@ bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack
                                             .in_recovery = tcb->in_recovery};
     memcpy(connection->peer, tcb->flow.peer, sizeof(connection->peer));
     return true;
+}
+
+uint32_t stack_response_uses(const struct stack *stack, uint32_t response)
+{
+    return response < stack->image->header->response_count ? stack->response_uses[response] : 0;
+}
+
+uint32_t stack_frame_high_water(const struct stack *stack, uint32_t frame)
+{
+    return frame < stack->image->header->frame_count ? stack->arena.frames[frame].high_water : 0;
 }
 
 static const char *const counter_names[COUNTER_COUNT] = {

@@ -116,6 +116,11 @@ struct stack_connection {
 /* Fills in what place index, below max_connections, holds; false if that is free. */
 bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack_connection *connection);
 
+/* How often a response has been begun (a range: the whole that it is a part of), and the most slots that a frame has held at
+ * once: what a profile is made of. From any thread. */
+uint32_t stack_response_uses(const struct stack *stack, uint32_t response);
+uint32_t stack_frame_high_water(const struct stack *stack, uint32_t frame);
+
 /* One counter for everything counted, a reason for every drop. */
 uint32_t stack_counter_count(void);
 const char *stack_counter_name(uint32_t index); /* "tcp_drop_bad_checksum"; NULL beyond the last */

@@ -67,6 +67,7 @@ struct stack {
 
     struct timer_wheel wheel;
     struct arena arena;
+    uint32_t *response_uses; /* [response_count] */
     uint64_t counters[COUNTER_COUNT];
 };
 

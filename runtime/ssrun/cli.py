@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import Any
 
 import click
 
+from . import profile
 from ._sandstorm import lib
 from .errors import SsrunError
 from .loader import ImageError, ImageFile
@@ -30,6 +32,19 @@ class Address(click.ParamType[Interface4or6]):
             return parse_address(str(value))
         except ValueError:
             self.fail(f"{value!r} is no IPv4 or IPv6 address; write 192.0.2.10/24 or 2001:db8::10/64", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """Bytes, with K, M or G behind: powers of ten."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """A number of bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)B?", str(value).upper())
+        if match is None:
+            self.fail(f"{value!r} is no size; write 512M or 2G", param, ctx)
+        return int(float(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]])
 
 
 def _urls(opened: Opened, port: int) -> list[str]:
@@ -124,8 +139,17 @@ class Output:
         sys.stdout.flush()
 
 
-def run(image_path: Path, options: Options, limits: Limits, output: Output, verify_content: bool) -> None:
+def run(
+    image_path: Path,
+    options: Options,
+    limits: Limits,
+    output: Output,
+    verify_content: bool,
+    profile_path: Path | None,
+) -> None:
     """Opens everything, serves, and closes everything. Raises SsrunError or ImageError."""
+    if profile_path is not None and not profile_path.absolute().parent.is_dir():
+        raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
     with ExitStack() as stack:
         image = stack.enter_context(ImageFile(image_path, verify_content=verify_content))
         opened = Opener(options, image, stack).open()
@@ -140,6 +164,8 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
                 server.serve_until_stopped(lambda conflict: output.conflict(conflict, opened.interface))
         finally:
             server.stop()
+            if profile_path is not None:
+                profile.write(profile_path, profile.document(image, server.stacks))
             output.stopped(server.counters())
 
 
@@ -200,6 +226,24 @@ def run(image_path: Path, options: Options, limits: Limits, output: Output, veri
     help="Congestion control.",
 )
 @click.option("--pacing", is_flag=True, help="Spread each window over the round trip instead of sending bursts.")
+@click.option(
+    "--arena",
+    type=Size(),
+    help="Memory of each worker to send from; less than the image makes it a cache. The whole image unless given.",
+)
+@click.option(
+    "--tx",
+    type=click.Choice(("zero-copy", "memcpy")),
+    default="zero-copy",
+    show_default=True,
+    help="Send frames from where they lie, or copy each one, to compare.",
+)
+@click.option(
+    "--profile",
+    "profile_path",
+    type=click.Path(path_type=Path),
+    help="At the end write here what was asked for, for `sscc build --profile`.",
+)
 @click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken.")
 @click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too.")
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
@@ -220,6 +264,9 @@ def main(
     request_timeout: float,
     congestion: str,
     pacing: bool,
+    arena: int | None,
+    tx: str,
+    profile_path: Path | None,
     no_address_check: bool,
     verify_checksums: bool,
     no_verify_content: bool,
@@ -236,13 +283,14 @@ def main(
         list(host_addresses),
         port,
         workers,
-        superframe,
+        1 if tx == "memcpy" else superframe,
         verify_checksums,
         not no_address_check,
+        arena,
     )
-    limits = Limits(max_connections, keep_alive, request_timeout, busy_poll, congestion, pacing)
+    limits = Limits(max_connections, keep_alive, request_timeout, busy_poll, congestion, pacing, tx == "memcpy")
     try:
-        run(image, options, limits, Output(as_json), not no_verify_content)
+        run(image, options, limits, Output(as_json), not no_verify_content, profile_path)
     except (SsrunError, ImageError) as error:
         click.echo(f"ssrun: {error}", err=True)
         sys.exit(1)

@@ -37,6 +37,7 @@ class Options:
     superframe: int = lib.NMIO_GATHER_MAX
     verify_checksums: bool = False
     address_check: bool = True
+    arena_bytes: int | None = None  # None: the whole image and spares
 
 
 @dataclass
@@ -90,11 +91,10 @@ class Opener:
     def _memory(self) -> tuple[Any, Any]:
         """A region and a TX queue."""
         header = self.image.header
+        residents, spares = self._arena()
         region = new_apart("struct nmio_region *")
         offset = self.image.slots.offset
-        error = lib.nmio_region_create(
-            region, self.image.fd, offset, header.slot_bytes, BUFFERS, header.slot_count, RING
-        )
+        error = lib.nmio_region_create(region, self.image.fd, offset, header.slot_bytes, BUFFERS, residents, spares)
         if error:
             raise _fail("the image's slots can't be mapped", error)
         self.stack.callback(lib.nmio_region_destroy, region)
@@ -103,6 +103,17 @@ class Opener:
             raise SsrunError("out of memory")
         self.stack.callback(lib.nmio_tx_destroy, tx)
         return region, tx
+
+    def _arena(self) -> tuple[int, int]:
+        """Slots that hold the image, and spares. An arena too small for the image is a cache: it has spares only."""
+        header = self.image.header
+        wanted = self.options.arena_bytes
+        if wanted is None or wanted >= (header.slot_count + RING) * header.slot_bytes:
+            return header.slot_count, RING
+        if wanted <= RING * header.slot_bytes:
+            least = -(-(RING + 1) * header.slot_bytes // 1_000_000)
+            raise SsrunError(f"--arena must be larger than what can be in flight; {least}M is enough")
+        return 0, wanted // header.slot_bytes
 
     def _keep(self, port: Any) -> Any:
         self.stack.callback(lib.nmio_port_close, port[0])

@@ -35,6 +35,7 @@ class Limits:
     busy_poll: bool = False
     congestion: str = "cubic"
     pacing: bool = False
+    tx_memcpy: bool = False
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Server:
                 "request_ms": int(limits.request_s * 1000),
                 "congestion": CONGESTION[limits.congestion],
                 "pacing": limits.pacing,
+                "tx_memcpy": limits.tx_memcpy,
                 "secret": os.urandom(SECRET_BYTES),
             },
         )
@@ -121,18 +123,33 @@ class Server:
         return int(lib.STACK_CLAIM_WATCH if opened.claim == lib.STACK_CLAIM_CHECK else lib.STACK_CLAIM_NONE)
 
     @property
+    def stacks(self) -> list[Any]:
+        """struct stack * of each worker."""
+        return [lib.worker_stack(worker) for worker in self.workers]
+
+    @property
     def memory_bytes(self) -> int:
         """Of all workers' stacks."""
         return sum(lib.worker_memory_bytes(worker) for worker in self.workers)
 
     def start(self) -> None:
         """Starts a thread for each worker."""
-        for worker in self.workers:
-            thread = threading.Thread(target=self._run, args=(worker,))
+        for worker, cpu in zip(self.workers, self._cpus(), strict=True):
+            thread = threading.Thread(target=self._run, args=(worker, cpu))
             thread.start()
             self.threads.append(thread)
 
-    def _run(self, worker: Any) -> None:
+    def _cpus(self) -> list[int | None]:
+        """A processor for each worker; None: any. One worker goes where there is room; several stay out of each
+        other's way, if there are processors enough."""
+        cpus: list[int | None] = [*sorted(os.sched_getaffinity(0))]
+        if len(self.workers) == 1 or len(cpus) < len(self.workers):
+            return [None] * len(self.workers)
+        return cpus[: len(self.workers)]
+
+    def _run(self, worker: Any, cpu: int | None) -> None:
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})  # of this thread
         self.ended.put(lib.worker_run(worker))
 
     def request_stop(self) -> None:

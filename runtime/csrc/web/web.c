@@ -52,6 +52,7 @@ static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_in
     const struct ssi_response *response = &stack->image->responses[response_index];
     struct tcp_span span = span_of(stack, response_index, 0, close);
     count_status(stack, response->status);
+    stack->response_uses[response_index]++;
     tcpip_write(stack, tcb, &span, response->stream_bytes);
     if (close)
         tcpip_finish(stack, tcb);
@@ -232,8 +233,10 @@ static uint64_t multipart_span(const struct stack *stack, const struct partial *
 static bool write_partial(struct stack *stack, struct tcb *tcb, const struct partial *p)
 {
     uint32_t step = progress_of(tcb).step;
-    if (step == 0)
+    if (step == 0) {
         count_status(stack, 206);
+        stack->response_uses[p->variant->get_response]++;
+    }
     for (;;) {
         struct tcp_span span;
         uint64_t bytes = p->count == 1 ? single_span(stack, p, step, &span) : multipart_span(stack, p, step, &span);

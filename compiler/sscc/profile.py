@@ -1,0 +1,77 @@
+"""Profiles that `ssrun --profile` has written: copies to build in, and what to lay in front."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import Problem, SsccError
+from .reader import ENCODING_NAMES
+from .responses import Route
+
+COPIES_MAX = 64  # as a manifest may say
+
+
+class Entry(BaseModel):
+    """What was seen of one variant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str
+    path: str
+    prefix: bool
+    encoding: str
+    requests: int = Field(ge=0)
+    copies: int = Field(ge=0)
+
+
+class Profile(BaseModel):
+    """The file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int
+    build_id: str
+    routes: list[Entry]
+
+
+def load(path: Path) -> Profile:
+    """Raises SsccError."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        profile = Profile.model_validate(document)
+    except OSError as error:
+        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
+    except (ValueError, RecursionError, ValidationError):
+        raise SsccError(Problem("is no profile; make one with `ssrun --profile FILE`", str(path))) from None
+    if profile.version != 1:
+        raise SsccError(Problem("is of another version; make it anew with this ssrun", str(path)))
+    return profile
+
+
+def apply(profile: Profile, hosts: Sequence[list[str]], routes: list[Route]) -> int:
+    """Sets copies and the order of routes by what a profile says of them; what is no longer there is passed over.
+
+    hosts: the names of each site. Returns how many variants it spoke of.
+    """
+    sites = {name: number for number, names in enumerate(hosts) for name in names}
+    seen = {}
+    for entry in profile.routes:
+        if entry.host in sites:
+            seen[(sites[entry.host], os.fsencode(entry.path), entry.prefix, entry.encoding)] = entry
+    found = 0
+    for route in routes:
+        for variant in route.variants:
+            key = (route.site, route.path, route.prefix, ENCODING_NAMES[variant.encoding])
+            if (known := seen.get(key)) is None:
+                continue
+            found += 1
+            route.requests = max(route.requests, known.requests)
+            copies = min(COPIES_MAX, max(variant.get.copies, known.copies))
+            variant.get = dataclasses.replace(variant.get, copies=copies)
+    return found

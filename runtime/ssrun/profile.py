@@ -1,0 +1,78 @@
+"""What a run showed of its image: which answers were asked for, and how many slots their frames held at once.
+
+`sscc build --profile` reads it: copies are built in, and what is asked for most lies in front.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ._sandstorm import ffi, lib
+from .errors import SsrunError
+from .loader import ImageFile
+
+VERSION = 1
+ENCODINGS = {
+    lib.SSI_ENCODING_IDENTITY: "identity",
+    lib.SSI_ENCODING_GZIP: "gzip",
+    lib.SSI_ENCODING_BR: "br",
+    lib.SSI_ENCODING_ZSTD: "zstd",
+}
+
+
+def _string(image: Any, offset: int, size_bytes: int) -> str:
+    return os.fsdecode(bytes(ffi.buffer(image.strings + offset, size_bytes)))
+
+
+def _hosts(image: Any) -> list[str]:
+    """The first name of each site; empty for the site of all other names."""
+    names = [""] * image.header.site_count
+    for row in reversed(list(image.hosts[0 : image.header.host_count])):
+        names[row.site] = _string(image, row.name_offset, row.name_bytes)
+    return names
+
+
+def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:
+    """Of one variant, over all workers: requests in all, slots of the worker that held the most."""
+    response = image.responses[variant.get_response]
+    frames = range(response.first_frame, response.first_frame + response.frame_count)
+    requests = sum(int(lib.stack_response_uses(stack, variant.get_response)) for stack in stacks)
+    copies = max(int(lib.stack_frame_high_water(stack, frame)) for stack in stacks for frame in frames)
+    return {"requests": requests, "copies": copies}
+
+
+def document(file: ImageFile, stacks: list[Any]) -> dict[str, Any]:
+    """Every variant that was asked for. stacks: struct stack * of the workers, which must not run any more."""
+    image = file.image
+    hosts = _hosts(image)
+    routes = []
+    for route in image.routes[0 : image.header.route_table_len]:
+        for number in range(route.variant_count):
+            variant = image.variants[route.first_variant + number]
+            if any(lib.stack_response_uses(stack, variant.get_response) for stack in stacks):
+                path = _string(image, route.path_offset, route.path_bytes)
+                place = {"host": hosts[route.site], "path": path, "prefix": bool(route.flags & lib.SSI_ROUTE_PREFIX)}
+                encoding = {"encoding": ENCODINGS[int(variant.encoding)]}
+                routes.append(place | encoding | _measured(image, stacks, variant))
+    routes.sort(key=lambda each: (-each["requests"], each["host"], each["path"], each["encoding"]))
+    return {"version": VERSION, "build_id": file.build_id.hex(), "routes": routes}
+
+
+def write(path: Path, made: dict[str, Any]) -> None:
+    """Beside its name, and renamed. SsrunError if it can't be."""
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                json.dump(made, file, indent=1)
+                file.write("\n")
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SsrunError(f"{path}: the profile can't be written: {error.strerror}") from None
