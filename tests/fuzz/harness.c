@@ -168,7 +168,7 @@ static uint32_t gather(const struct flight *flight, uint8_t *to)
 
 static void take(struct host *host, const struct nmio_tx_desc *desc)
 {
-    CHECK(host->flying < RING && host->region.in_flight[desc->chunk] == 1);
+    CHECK(host->flying < RING && host->region.in_flight[desc->chunk] != NMIO_FREE);
     struct flight *flight = &flights[(first_flight + host->flying++) % RING];
     flight->desc = *desc;
     memcpy(flight->piece, &host->tx.piece[desc->first_piece], desc->piece_count * sizeof(flight->piece[0]));
@@ -259,7 +259,7 @@ void host_end(struct host *host)
     CHECK(stack_connections(host->stack) == 0);
     CHECK(host->region.free_count == BUFFERS && host->stack->board_free_count == BOARDS);
     for (uint32_t i = 0; i < host->region.chunk_count; i++)
-        CHECK(host->region.in_flight[i] == 0);
+        CHECK(host->region.in_flight[i] == NMIO_FREE);
     uint32_t unused = 0;
     for (uint32_t at = host->stack->request_free; at != TCB_NONE; at = host->stack->request_buffers[at].next)
         unused++;
