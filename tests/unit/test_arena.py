@@ -45,6 +45,7 @@ def slow(program: Path, image: Path, *phases: str, **options: int) -> list[dict[
     return [arena(phase) for phase in made]
 
 
+@pytest.mark.slow
 def test_one_hot_file(program: Path, image: Path) -> None:
     rising, settled, again, others, back = slow(program, image, HOT, HOT, HOT, f"10000:{paths(1, 4)}", HOT)
     assert rising["copies_made"] > 1000
@@ -53,6 +54,7 @@ def test_one_hot_file(program: Path, image: Path) -> None:
     assert back["misses"] == back["evictions"] == 0
 
 
+@pytest.mark.slow
 def test_an_arena_a_tenth_of_the_image(program: Path, image: Path) -> None:
     rising, settled, others, _ = slow(program, image, HOT, HOT, f"10000:{paths(0, FILES)}", HOT, arena=SLOTS // 10)
     assert settled == rising
@@ -61,17 +63,20 @@ def test_an_arena_a_tenth_of_the_image(program: Path, image: Path) -> None:
     assert others["evictions"] > 100_000
 
 
+@pytest.mark.slow
 def test_superframes_keep_only_first_frames(program: Path, image: Path) -> None:
     """Their payload is gathered from the image; only what is patched is a slot."""
     (only,) = slow(program, image, f"5000:{paths(0, 100)}", gather=44, arena=1100)
     assert only["misses"] == 100
 
 
+@pytest.mark.slow
 def test_memcpy_has_no_copies_to_keep(program: Path, image: Path) -> None:
     (only,) = slow(program, image, HOT, memcpy=1)
     assert set(only.values()) == {0}
 
 
+@pytest.mark.slow
 def test_two_workers(program: Path, image: Path) -> None:
     (both,) = run(program, image, "2000:/0,/1,/2", workers=2, connections=50, strict=1)
     assert both["requests"] == 4000
