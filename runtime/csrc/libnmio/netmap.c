@@ -8,8 +8,10 @@
 #include "netmap_abi.h"
 #include "region.h"
 
+#define ETH_HEADER_BYTES 14
 #define NETMAP_MAX_OFFSET SSI_PAYLOAD_OFFSET /* a frame begins in front of it */
-#define NETMAP_CLOSE_SYNCS 1000             /* how often a closing port looks whether its frames have left */
+#define NETMAP_CLOSE_TRIES 200              /* a closing port looks so often whether its frames have left, ... */
+#define NETMAP_CLOSE_NS 1000000             /* ... after so long */
 
 struct netmap_port {
     struct nmio_port port;
@@ -64,14 +66,10 @@ static uint64_t offset_of(const struct nm_abi_ring *ring, const struct nm_abi_sl
 
 /* Receiving. */
 
-/* To the kernel, by exchange of the two buffers. What its ring has no room for is dropped, as a wire would. */
+/* To the kernel, by exchange of the two buffers. Its ring has room. */
 static void pass_to_host(struct netmap_port *nm, struct nm_abi_ring *ring, struct nm_abi_slot *slot)
 {
     struct nm_abi_ring *host = nm->host_tx;
-    if (space_of(host) == 0) {
-        nm->port.tx_dropped++;
-        return;
-    }
     struct nm_abi_slot *target = &host->slot[host->head];
     uint32_t index = target->buf_idx;
     uint64_t ptr = target->ptr;
@@ -93,10 +91,13 @@ static uint32_t take_frames(struct netmap_port *nm, uint32_t index, struct nmio_
     while (at != tail && count < max) {
         struct nm_abi_slot *slot = &ring->slot[at];
         uint8_t *data = buffer_of(ring, slot->buf_idx) + offset_of(ring, slot);
+        bool theirs = nm->host_rings && !netmap_is_ours(&nm->filter, data, slot->len);
+        if (theirs && space_of(nm->host_tx) == 0)
+            break; /* until the next sync has taken what is there */
         nm->port.rx_frames++;
         nm->port.rx_bytes += slot->len;
         at = next_of(ring, at);
-        if (nm->host_rings && !netmap_is_ours(&nm->filter, data, slot->len)) {
+        if (theirs) {
             pass_to_host(nm, ring, slot);
             continue;
         }
@@ -174,22 +175,26 @@ static void put_copy(struct netmap_port *nm, const struct nmio_tx_desc *desc)
     memcpy(buffer_of(ring, slot->buf_idx) + offset_of(ring, slot), desc->head, desc->head_bytes);
     slot->len = (uint16_t)desc->head_bytes;
     slot->flags = 0;
-    nmio_release(nm->port.region, desc->chunk);
 }
 
-/* What the kernel sends goes out behind what we send. A frame is copied, as the ring's buffers are all lent out. */
+/* What the kernel sends goes out behind what we send. It is copied: the kernel keeps its ring's buffers. */
 static void pass_from_host(struct netmap_port *nm)
 {
     struct nm_abi_ring *host = nm->host_rx, *ring = nm->tx;
+    struct nmio_region *region = nm->port.region;
     while (host->head != tail_of(host) && space_of(ring) > 0) {
-        struct nm_abi_slot *slot = &host->slot[host->head];
-        struct nmio_region *region = nm->port.region;
-        uint32_t chunk = nmio_buffer_take(region);
-        if (chunk == NMIO_NONE)
-            break; /* it waits in the kernel's ring */
-        struct nmio_tx_desc desc = {.head = nmio_chunk(region, chunk), .head_bytes = slot->len, .chunk = chunk};
-        memcpy(desc.head, buffer_of(host, slot->buf_idx) + offset_of(host, slot), slot->len);
-        nm->copy ? put_copy(nm, &desc) : put_in_place(nm, &desc);
+        const struct nm_abi_slot *slot = &host->slot[host->head];
+        struct nmio_tx_desc desc = {.head = buffer_of(host, slot->buf_idx) + offset_of(host, slot),
+                                    .head_bytes = slot->len};
+        if (nm->copy) {
+            put_copy(nm, &desc);
+        } else {
+            desc.chunk = nmio_buffer_take(region);
+            if (desc.chunk == NMIO_NONE)
+                break; /* it waits in the kernel's ring */
+            desc.head = memcpy(nmio_chunk(region, desc.chunk), desc.head, desc.head_bytes);
+            put_in_place(nm, &desc);
+        }
         ring->head = ring->cur = next_of(ring, ring->head);
         host->head = host->cur = next_of(host, host->head);
     }
@@ -211,7 +216,12 @@ static int netmap_output(struct nmio_port *base)
     reclaim(nm);
     for (uint32_t space = space_of(ring); count < tx->count && count < space; count++) {
         const struct nmio_tx_desc *desc = &tx->desc[count];
-        nm->copy ? put_copy(nm, desc) : put_in_place(nm, desc);
+        if (nm->copy) {
+            put_copy(nm, desc);
+            nmio_release(base->region, desc->chunk);
+        } else {
+            put_in_place(nm, desc);
+        }
         ring->head = ring->cur = next_of(ring, ring->head);
         base->tx_frames++;
         base->tx_bytes += desc->head_bytes;
@@ -219,7 +229,7 @@ static int netmap_output(struct nmio_port *base)
     taken(tx, count);
     if (nm->host_rings)
         pass_from_host(nm);
-    int error = nm->system->sync_tx(nm->system->context, nm->fd);
+    int error = nm->done != ring->head || nm->host_rings ? nm->system->sync_tx(nm->system->context, nm->fd) : 0;
     reclaim(nm);
     uint32_t space = space_of(ring);
     space = space < tx->capacity ? space : tx->capacity;
@@ -236,34 +246,69 @@ static int netmap_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 
 /* Opening and closing. */
 
-/* Gives the ring its own buffers back, and the extra ones as the list that they came in: the kernel frees what it finds
- * there. A frame that has not left by then stays where it is, and the buffer it replaced is lost until the port's memory
- * is given back as a whole. */
-static void restore_buffers(struct netmap_port *nm)
+/* Waits for what is on its way, but not for ever: a link may be down. */
+static void drain(struct netmap_port *nm)
 {
-    for (uint32_t tries = 0; nm->done != nm->tx->head && tries < NETMAP_CLOSE_SYNCS; tries++) {
-        if (nm->system->sync_tx(nm->system->context, nm->fd) != 0)
-            break;
+    const struct netmap_system *system = nm->system;
+    for (uint32_t tries = 0; nm->done != nm->tx->head && tries < NETMAP_CLOSE_TRIES; tries++) {
+        if (system->sync_tx(system->context, nm->fd) != 0)
+            return;
         reclaim(nm);
+        if (nm->done != nm->tx->head && system->wait(system->context, nm->fd, false, NETMAP_CLOSE_NS, -1) != 0)
+            return;
     }
-    for (uint32_t s = 0; s < nm->tx->num_slots; s++) {
+}
+
+/* All the port's buffers that are not in a slot with a frame that never left: [slots + extra_count] of room. */
+static uint32_t idle_buffers(const struct netmap_port *nm, uint32_t *idle)
+{
+    uint32_t slots = nm->tx->num_slots, count = 0;
+    for (uint32_t i = 0; i < slots + nm->extra_count; i++) {
+        uint32_t index = i < slots ? nm->own[i] : nm->extra[i - slots];
+        if (nm->port.region->in_flight[index] == NMIO_FREE)
+            idle[count++] = index;
+    }
+    return count;
+}
+
+/* The kernel frees what it finds in the ring and in the list of extra buffers: each must be there once. */
+static void give_back(struct netmap_port *nm)
+{
+    struct nm_abi_ring *ring = nm->tx;
+    uint32_t *idle = calloc((size_t)ring->num_slots + nm->extra_count, sizeof(uint32_t));
+    if (idle == NULL)
+        return;
+    uint32_t count = idle_buffers(nm, idle), used = 0, next = 0;
+    for (uint32_t s = 0; s < ring->num_slots && used < count; s++) {
         if (nm->in_slot[s] != NMIO_NONE)
             continue;
-        nm->tx->slot[s].buf_idx = nm->own[s];
-        nm->tx->slot[s].flags |= NM_ABI_BUF_CHANGED;
+        ring->slot[s].buf_idx = idle[used++];
+        ring->slot[s].flags |= NM_ABI_BUF_CHANGED;
     }
-    nm->nif->ni_bufs_head = nm->extra_count > 0 ? nm->extra[0] : 0;
-    for (uint32_t i = 0; i < nm->extra_count; i++) {
-        uint32_t next = i + 1 < nm->extra_count ? nm->extra[i + 1] : 0;
-        memcpy(buffer_of(nm->tx, nm->extra[i]), &next, sizeof(next));
+    for (; used < count; used++) {
+        memcpy(buffer_of(ring, idle[used]), &next, sizeof(next));
+        next = idle[used];
     }
+    nm->nif->ni_bufs_head = next;
+    free(idle);
+}
+
+/* What never came into the ring. */
+static void release_unsent(struct netmap_port *nm)
+{
+    for (uint32_t i = 0; i < nm->port.tx->count; i++)
+        nmio_release(nm->port.region, nm->port.tx->desc[i].chunk);
+    nm->port.tx->count = 0;
 }
 
 static void netmap_close(struct nmio_port *base)
 {
     struct netmap_port *nm = of(base);
-    if (nm->in_slot != NULL && nm->own != NULL && !nm->copy)
-        restore_buffers(nm);
+    if (nm->own_region) {
+        drain(nm);
+        release_unsent(nm);
+        give_back(nm);
+    }
     if (nm->memory != NULL)
         nm->system->unmap(nm->system->context, nm->memory, nm->memory_bytes);
     if (nm->fd >= 0)
@@ -315,12 +360,14 @@ static struct nm_abi_ring *ring_at(const struct netmap_port *nm, uint32_t number
 /* Where the rings are, and that they lie in the mapping. */
 static int find_rings(struct netmap_port *nm, const struct netmap_request *request, const struct nm_abi_register *reg)
 {
+    if (reg->nr_offset >= nm->memory_bytes)
+        return -EPROTO;
     nm->nif = (struct nm_abi_if *)(nm->memory + reg->nr_offset);
     const struct nm_abi_if *nif = nm->nif;
     uint32_t first = request->ring >= 0 ? (uint32_t)request->ring : 0;
     uint32_t first_rx = nif->ni_tx_rings + nif->ni_host_tx_rings;
-    if (reg->nr_offset >= nm->memory_bytes || first >= nif->ni_tx_rings || first >= nif->ni_rx_rings)
-        return -ENXIO;
+    if (first >= nif->ni_tx_rings || first >= nif->ni_rx_rings)
+        return -EINVAL;
     nm->tx = ring_at(nm, first);
     nm->rx_count = request->ring >= 0 ? 1 : nif->ni_rx_rings;
     nm->rx = calloc(nm->rx_count, sizeof(struct nm_abi_ring *));
@@ -412,7 +459,8 @@ static int set_up(struct netmap_port *nm, const struct netmap_request *request, 
                                  nm->tx->nr_buf_size,
                                  reg.nr_extra_bufs,
                                  false};
-    if (!request->copy && nm->tx->nr_buf_size != request->image->header->slot_bytes)
+    const struct ssi_header *h = request->image->header;
+    if (request->copy ? nm->tx->nr_buf_size < ETH_HEADER_BYTES + h->mtu_bytes : nm->tx->nr_buf_size != h->slot_bytes)
         return -EMSGSIZE;
     nm->in_slot = nmio_alloc(slots * sizeof(uint32_t));
     nm->own = nmio_alloc(slots * sizeof(uint32_t));
