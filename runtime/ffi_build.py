@@ -35,6 +35,7 @@ HEADERS = [
     "libnmio/packet.h",
     "libnmio/afxdp.h",
     "libnmio/pcap.h",
+    "libnmio/netmap.h",
     "stack.h",
     "loop.h",
     "image/date.h",

@@ -31,11 +31,13 @@ static bool quotes_us(const struct netmap_filter *filter, const uint8_t *quoted,
 
 static bool ipv4_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
 {
-    uint32_t header_bytes = len_bytes >= 20 ? (ip[0] & 15u) * 4 : 0;
+    uint32_t header_bytes = len_bytes >= 20 && ip[0] >> 4 == 4 ? (ip[0] & 15u) * 4 : 0;
     if (header_bytes < 20 || len_bytes < header_bytes + 8 || !is_our_address(filter, SSI_FAMILY_IPV4, ip + 16))
         return false;
     if (filter->own_address)
         return true;
+    if ((ip[6] & 0x3f) != 0 || ip[7] != 0)
+        return false; /* a fragment has no port, or is no whole segment */
     const uint8_t *payload = ip + header_bytes;
     if (ip[9] == IP_PROTOCOL_TCP)
         return is_port(filter, payload + 2);
@@ -64,7 +66,7 @@ static bool neighbour_is_ours(const struct netmap_filter *filter, const uint8_t 
 
 static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
 {
-    if (len_bytes < 48)
+    if (len_bytes < 48 || ip[0] >> 4 != 6)
         return false;
     const uint8_t *payload = ip + 40, *destination = ip + 24;
     uint32_t payload_bytes = len_bytes - 40;
