@@ -175,7 +175,7 @@ def run(
     "--iface",
     required=True,
     metavar="NAME",
-    help="An interface, tap:NAME (made, and gone on exit) or pcap:IN:OUT.",
+    help="An interface, tap:NAME (made, and gone on exit), netmap:PORT (VALE or pipe) or pcap:IN:OUT.",
 )
 @click.option("--address", "addresses", type=Address(), multiple=True, help="Be this host on the link (repeatable).")
 @click.option("--host-address", "host_addresses", type=Address(), multiple=True, help="The kernel's side of a TAP.")

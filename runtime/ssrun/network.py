@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import ipaddress
 import socket
@@ -26,6 +27,10 @@ SO_ATTACH_FILTER = 26
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
 PACKET_MR_ALLMULTI = 2
+SIOCETHTOOL = 0x8946
+# Read and set: TX checksums, segmentation in hardware, in software. Set in this order, put back in the other: no
+# segmentation is without checksums.
+OFFLOADS = ((0x23, 0x24), (0x1E, 0x1F), (0x16, 0x17))
 TAP_NETWORKS4 = ipaddress.IPv4Network("198.18.0.0/15")  # set aside for benchmarks, RFC 2544: nobody routes it
 TAP_PREFIX4 = 24
 TAP_PREFIX6 = 64
@@ -231,3 +236,35 @@ def join_all_multicast(name: str) -> socket.socket:
     membership = struct.pack("iHH8s", socket.if_nametoindex(name), PACKET_MR_ALLMULTI, 0, b"")
     sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
     return sock
+
+
+class Offloads:
+    """Turned off while the kernel's frames go through us, as netmap drops those that a NIC was to finish.
+
+    What an interface can't do, or can't turn off, is left as it is.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Turns them off."""
+        self.name = name
+        self.was: list[tuple[int, int]] = []  # how to put one back, and what it was
+        for read, change in OFFLOADS:
+            value = self._call(read, 0)
+            if value and self._call(change, 0) is not None:
+                self.was.insert(0, (change, value))
+
+    def _call(self, command: int, value: int) -> int | None:
+        """One ethtool request; its value, or None if it can't be."""
+        data = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
+        request = struct.pack("16sQ16x", self.name.encode(), ctypes.addressof(data))
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                fcntl.ioctl(sock, SIOCETHTOOL, request)
+        except OSError:
+            return None
+        return int(struct.unpack("II", data.raw)[1])
+
+    def close(self) -> None:
+        """Puts them back."""
+        for change, value in self.was:
+            self._call(change, value)

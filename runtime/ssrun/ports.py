@@ -14,14 +14,15 @@ from . import network
 from ._sandstorm import ffi, lib
 from .errors import SsrunError
 from .loader import ImageFile
+from .netmap import NAME_BYTES_MAX, Netmap
 from .network import Interface4or6
 
 RING = 2048  # descriptors, and so spare slots
 BUFFERS = 4096  # to receive into (AF_XDP) and for small frames
-TAP, PCAP = "tap:", "pcap:"
+TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
 # For what a worker writes to: on cache lines of its own.
 new_apart = ffi.new_allocator(lib.nmio_alloc, lib.nmio_free, should_clear_after_alloc=False)
-BACKENDS = ("auto", "afxdp", "packet", "tap")
+BACKENDS = ("auto", "afxdp", "packet", "tap", "netmap")
 
 
 @dataclass
@@ -80,6 +81,8 @@ class Opener:
             return self._tap(options.iface.removeprefix(TAP))
         if options.iface.startswith(PCAP):
             return self._pcap(options.iface.removeprefix(PCAP))
+        if options.iface.startswith(NETMAP):
+            return self._netmap(options.iface.removeprefix(NETMAP))
         if options.backend == "tap":
             raise SsrunError(f"--backend tap makes its own device; write --iface tap:{options.iface}")
         if options.host_addresses:
@@ -89,19 +92,26 @@ class Opener:
         return self._existing(interface)
 
     def _memory(self) -> tuple[Any, Any]:
-        """A region and a TX queue."""
+        return self.copied_memory(self.stack)
+
+    def lent_memory(self, stack: ExitStack) -> tuple[Any, Any]:
+        """A region that the port fills in, and a TX queue that is closed with the stack."""
+        tx = new_apart("struct nmio_tx *")
+        if lib.nmio_tx_create(tx, RING):
+            raise SsrunError("out of memory")
+        stack.callback(lib.nmio_tx_destroy, tx)
+        return new_apart("struct nmio_region *"), tx
+
+    def copied_memory(self, stack: ExitStack) -> tuple[Any, Any]:
+        """A region with the image's slots, and a TX queue; both are closed with the stack."""
         header = self.image.header
         residents, spares = self._arena()
-        region = new_apart("struct nmio_region *")
+        region, tx = self.lent_memory(stack)
         offset = self.image.slots.offset
         error = lib.nmio_region_create(region, self.image.fd, offset, header.slot_bytes, BUFFERS, residents, spares)
         if error:
             raise _fail("the image's slots can't be mapped", error)
-        self.stack.callback(lib.nmio_region_destroy, region)
-        tx = new_apart("struct nmio_tx *")
-        if lib.nmio_tx_create(tx, RING):
-            raise SsrunError("out of memory")
-        self.stack.callback(lib.nmio_tx_destroy, tx)
+        stack.callback(lib.nmio_region_destroy, region)
         return region, tx
 
     def _arena(self) -> tuple[int, int]:
@@ -198,6 +208,30 @@ class Opener:
             ports=[self._keep(port)],
         )
 
+    def _netmap(self, name: str) -> Opened:
+        if self.options.backend not in ("auto", "netmap"):
+            raise SsrunError(f"netmap:{name} is served by the netmap backend only; leave --backend out")
+        if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+            raise SsrunError(f"{name!r} is no name of a netmap port: vale0:a, or x{{1 for one end of a pipe")
+        if (Path("/sys/class/net") / name).exists():
+            raise SsrunError(f"{name} is an interface; write --iface {name} --backend netmap")
+        if not self.options.addresses:
+            raise SsrunError(f"netmap:{name} needs --address: the kernel knows nothing of it")
+        if self.options.host_addresses:
+            raise SsrunError("--host-address is for tap:NAME; the kernel has no side of a netmap port")
+        check = self.options.address_check
+        opened = Opened(
+            backend="netmap",
+            interface=name,
+            mac=network.stable_mac(f"{name} {self.options.addresses[0]}"),
+            mtu_bytes=int(self.image.header.mtu_bytes),
+            own_address=True,
+            addresses=list(self.options.addresses),
+            claim=lib.STACK_CLAIM_CHECK if check else lib.STACK_CLAIM_ANNOUNCE,
+        )
+        Netmap(self, opened).port(name)
+        return opened
+
     def _existing(self, interface: network.Interface) -> Opened:
         own = bool(self.options.addresses)
         families = {version for bit, version in ((1, 4), (2, 6)) if self.image.header.families & bit}
@@ -243,6 +277,8 @@ class Opener:
                 backend = "packet"
         if backend == "packet":
             self._packet(interface, opened)
+        elif backend == "netmap":
+            Netmap(self, opened).interface(interface)
         else:
             self._afxdp(interface, opened)
 

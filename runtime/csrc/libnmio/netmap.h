@@ -29,7 +29,7 @@ struct netmap_system {
 /* /dev/netmap. */
 const struct netmap_system *netmap_kernel(void);
 
-#define NETMAP_RINGS_ALL (-1)
+#define NETMAP_RINGS_ALL -1
 #define NETMAP_ADDRESSES_MAX 32
 
 /* What is ours of what arrives; the rest is the kernel's. */

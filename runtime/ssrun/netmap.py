@@ -1,0 +1,162 @@
+"""Opens netmap ports: an interface's rings, or a port of a VALE switch or one end of a pipe."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import network
+from ._sandstorm import ffi, lib
+from .errors import SsrunError
+from .loader import ImageFile
+
+if TYPE_CHECKING:
+    from .ports import Opened, Opener
+
+NAME_BYTES_MAX = 63
+RING_MAX = 4096  # slots of a TX ring, and so spares, where the ring's size is not known yet
+# What can't be in place, and why; then frames are copied.
+NOT_IN_PLACE = {
+    errno.EOPNOTSUPP: "its slots have no offsets",
+    errno.ENOBUFS: "netmap has too few buffers to spare: load its module with a larger buf_num",
+    errno.EMSGSIZE: "netmap's buffers have another size than the image's slots",
+}
+HINTS = {
+    errno.ENOENT: "there is no /dev/netmap: load the module (`modprobe netmap`)",
+    errno.ENXIO: "netmap knows no port of that name, or not how to take the interface over",
+    errno.EBUSY: "another netmap program has it; stop that",
+    errno.ENOMEM: "netmap has no memory left: load its module with larger buf_num, ring_num and if_num",
+    errno.EINVAL: "netmap speaks another version of its interface than 14, or has no such ring",
+}
+
+
+@dataclass
+class Request:
+    """One port to open."""
+
+    name: str
+    ring: int  # one pair, or NETMAP_RINGS_ALL
+    host_rings: bool
+    tcp_port: int
+    opened: Opened
+
+
+def _request(image: ImageFile, wanted: Request, *, copy: bool) -> Any:
+    """struct netmap_request *; it does not outlive what it is made of."""
+    opened = wanted.opened
+    request = ffi.new(
+        "struct netmap_request *",
+        {
+            "name": os.fsencode(wanted.name),
+            "ring": wanted.ring,
+            "copy": copy,
+            "host_rings": wanted.host_rings,
+            "extra_buffers": int(image.header.slot_count) + RING_MAX,
+            "image": image.image,
+        },
+    )
+    filter_ = request.filter
+    filter_.own_address = opened.own_address
+    filter_.tcp_port = wanted.tcp_port
+    addresses = opened.addresses[: lib.NETMAP_ADDRESSES_MAX]
+    filter_.address_count = len(addresses)
+    for place, address in enumerate(addresses):
+        filter_.family[place] = lib.SSI_FAMILY_IPV4 if address.version == 4 else lib.SSI_FAMILY_IPV6
+        ffi.memmove(filter_.address[place], address.ip.packed, len(address.ip.packed))
+    return request
+
+
+def _error(name: str, error: int, info: Any, image: ImageFile) -> SsrunError:
+    if -error == errno.EMSGSIZE:
+        least = 14 + int(image.header.mtu_bytes)
+        return SsrunError(
+            f"netmap's buffers have {info.buffer_bytes} bytes and the image's frames up to {least}; load its module "
+            f"with buf_size={image.header.slot_bytes}, or build the image with a smaller MTU"
+        )
+    hint = HINTS.get(-error, "run it as root" if -error in (errno.EPERM, errno.EACCES) else "")
+    return SsrunError(f"{name} can't be opened through netmap: {hint or os.strerror(-error)}")
+
+
+class Netmap:
+    """Opens what an Opener was asked for."""
+
+    def __init__(self, opener: Opener, opened: Opened) -> None:
+        """Nothing is opened yet; opened is filled in."""
+        self.opener = opener
+        self.opened = opened
+        opened.backend = "netmap"
+        opened.gather_max = 1
+
+    def interface(self, interface: network.Interface) -> None:
+        """An interface: one worker with all rings beside the kernel, or a worker for each pair of rings."""
+        workers = self.opener.options.workers or 1
+        if workers > 1 and not self.opened.own_address:
+            raise SsrunError("netmap shares an interface with the kernel with one worker only; leave --workers out")
+        if workers == 1:
+            self.opener.stack.callback(network.Offloads(interface.name).close)
+            self._open(Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opener.options.port, self.opened))
+            return
+        self.opened.notes.append(f"{workers} workers have all rings: the kernel is cut off from {interface.name}")
+        for ring in range(workers):
+            info = self._open(Request(interface.name, ring, False, self.opener.options.port, self.opened))
+            if info.rx_rings != workers:
+                raise SsrunError(
+                    f"{interface.name} has {info.rx_rings} pairs of rings and each needs its own worker: "
+                    f"--workers {info.rx_rings}"
+                )
+
+    def port(self, name: str) -> None:
+        """A port of netmap's own, which the kernel knows nothing of."""
+        if (self.opener.options.workers or 1) != 1:
+            raise SsrunError(f"netmap:{name} has one ring; leave --workers out")
+        # A pipe hands the buffers themselves to its other end, which writes to them.
+        is_pipe = "{" in name or "}" in name
+        request = Request(name, lib.NETMAP_RINGS_ALL, False, self.opener.options.port, self.opened)
+        self._open(request, copy=is_pipe)
+
+    def _open(self, wanted: Request, *, copy: bool = False) -> Any:
+        """In place if that can be. Returns struct netmap_info *."""
+        info = ffi.new("struct netmap_info *")
+        error = errno.EOPNOTSUPP if copy else self._try(wanted, info, copy=False)
+        if error:
+            why = NOT_IN_PLACE.get(error)
+            if why is None:
+                raise _error(wanted.name, -error, info, self.opener.image)
+            error = self._try(wanted, info, copy=True)
+            if error:
+                raise _error(wanted.name, -error, info, self.opener.image)
+            self._tell("copied", f"every frame is copied, as {'a pipe moves buffers' if copy else why}")
+        elif info.resident:
+            self._tell("in place")
+        else:
+            header = self.opener.image.header
+            more = header.slot_count + info.tx_slots - info.extra_buffers
+            self._tell(
+                "in place, cached",
+                f"netmap gave {info.extra_buffers} buffers, the image has {header.slot_count} slots: those asked for "
+                f"most are kept; {more} buffers more (module parameter buf_num) hold all of it",
+            )
+        self.opened.details["ring_slots"] = int(info.tx_slots)
+        return info
+
+    def _tell(self, sending: str, note: str = "") -> None:
+        self.opened.details["sending"] = sending
+        if note and note not in self.opened.notes:
+            self.opened.notes.append(note)
+
+    def _try(self, wanted: Request, info: Any, *, copy: bool) -> int:
+        """0, or the errno; nothing stays open then."""
+        with ExitStack() as undo:
+            memory = self.opener.copied_memory(undo) if copy else self.opener.lent_memory(undo)
+            port = ffi.new("struct nmio_port **")
+            request = _request(self.opener.image, wanted, copy=copy)
+            error = lib.netmap_open(port, lib.netmap_kernel(), request, *memory, info)
+            if error:
+                return int(-error)
+            undo.callback(lib.nmio_port_close, port[0])
+            self.opener.stack.push(undo.pop_all())
+            self.opened.ports.append(port[0])
+            return 0
