@@ -101,7 +101,7 @@ class Modules:
             return
         data = unpacked(paths[0].read_bytes())
         needs = re.search(rb"\0depends=([^\0]*)\0", data)
-        for other in (needs[1].decode().split(",") if needs else []):
+        for other in needs[1].decode().split(",") if needs else []:
             if other:
                 self.add(other)
         self.found[name] = data
@@ -125,7 +125,7 @@ def initramfs(folder: Path, parameters: str) -> bytes:
     for name in MODULES:
         if name != "e1000" or not own_e1000:
             modules.add(name)
-    files = {name: (0o040755, b"") for name in ("bin", "proc", "sys", "dev", "host", "scratch", "root", "modules")}
+    files = dict.fromkeys(("bin", "proc", "sys", "dev", "host", "scratch", "root", "modules"), (16877, b""))
     files["bin/busybox"] = (0o100755, BUSYBOX.read_bytes())
     files["bin/sh"] = (0o120777, b"busybox")
     for name, data in modules.found.items():
