@@ -15,9 +15,9 @@
 #include "netmap_abi.h"
 
 #define SAME_SIZE(ours, theirs) _Static_assert(sizeof(ours) == sizeof(theirs), #theirs)
-#define SAME_FIELD(ours, theirs, field)                                                                                \
-    _Static_assert(offsetof(ours, field) == offsetof(theirs, field) &&                                                 \
-                       sizeof(((ours *)0)->field) == sizeof(((theirs *)0)->field),                                     \
+#define SAME_FIELD(ours, theirs, field)                                                                              \
+    _Static_assert(offsetof(ours, field) == offsetof(theirs, field) &&                                               \
+                       sizeof(((ours *)0)->field) == sizeof(((theirs *)0)->field),                                   \
                    #theirs "." #field)
 #define SAME_NUMBER(ours, theirs) _Static_assert((ours) == (theirs), #theirs)
 
