@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .ports import Opened, Opener
 
 NAME_BYTES_MAX = 63
+ETHERNET_BYTES = 18  # a header with a VLAN tag
 RING_MAX = 4096  # slots of a TX ring, and so spares, where the ring's size is not known yet
 # What can't be in place, and why; then frames are copied.
 NOT_IN_PLACE = {
@@ -97,16 +98,29 @@ class Netmap:
             raise SsrunError("netmap shares an interface with the kernel with one worker only; leave --workers out")
         if workers == 1:
             self.opener.stack.callback(network.Offloads(interface.name).close)
-            self._open(Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opener.options.port, self.opened))
+            request = Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opener.options.port, self.opened)
+            self._fits(interface, self._open(request))
             return
         self.opened.notes.append(f"{workers} workers have all rings: the kernel is cut off from {interface.name}")
         for ring in range(workers):
             info = self._open(Request(interface.name, ring, False, self.opener.options.port, self.opened))
+            self._fits(interface, info)
             if info.rx_rings != workers:
                 raise SsrunError(
                     f"{interface.name} has {info.rx_rings} pairs of rings and each needs its own worker: "
                     f"--workers {info.rx_rings}"
                 )
+
+    @staticmethod
+    def _fits(interface: network.Interface, info: Any) -> None:
+        """What is longer than a buffer would be lost, or come in pieces."""
+        frame_bytes = interface.mtu_bytes + ETHERNET_BYTES
+        if frame_bytes > info.buffer_bytes:
+            raise SsrunError(
+                f"{interface.name} has frames of up to {frame_bytes} bytes and netmap's buffers {info.buffer_bytes}; "
+                f"`ip link set {interface.name} mtu {info.buffer_bytes - ETHERNET_BYTES}`, or load its module with a "
+                "larger buf_size"
+            )
 
     def port(self, name: str) -> None:
         """A port of netmap's own, which the kernel knows nothing of."""

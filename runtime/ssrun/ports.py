@@ -100,7 +100,9 @@ class Opener:
         if lib.nmio_tx_create(tx, RING):
             raise SsrunError("out of memory")
         stack.callback(lib.nmio_tx_destroy, tx)
-        return new_apart("struct nmio_region *"), tx
+        region = new_apart("struct nmio_region *")
+        stack.callback(ffi.release, region)
+        return region, tx
 
     def copied_memory(self, stack: ExitStack) -> tuple[Any, Any]:
         """A region with the image's slots, and a TX queue; both are closed with the stack."""

@@ -32,9 +32,9 @@ struct kring {
     uint32_t *loaded;          /* [slots], the buffers that it works with */
     struct queue *queue;
     uint64_t *due, *digest; /* [slots], of frames that leave */
-    uint64_t syncs;
+    uint64_t syncs, max_offset;
     uint32_t hwcur, hwtail;
-    uint32_t delay;
+    uint32_t delay, room_bytes; /* to receive into, of a buffer */
     int handle; /* that has bound it, or -1 */
     bool tx;
     char name[24];
@@ -50,9 +50,8 @@ struct device {
     struct netmap_system system;
     uint8_t *memory, *buffers;
     uint64_t memory_bytes;
-    uint8_t *granted;   /* [buffer_count] to a handle, its number + 1; 0: to none */
+    uint8_t *granted;   /* [buffer_count] to the application */
     uint8_t *in_flight; /* [buffer_count] it is the kernel's at the moment */
-    uint64_t max_offset;
     struct kring kring[KRINGS_MAX]; /* TX, host TX, RX, host RX */
     struct queue from_wire[RINGS_MAX], to_wire, from_host, to_host;
     struct handle handle[HANDLES_MAX];
@@ -167,12 +166,12 @@ static bool is_poisoned(struct device *device, uint32_t index)
     return buffer[0] == POISON && memcmp(buffer, buffer + 1, device->options.buffer_bytes - 1) == 0;
 }
 
-/* A buffer of nobody's for a handle; 0 if there is none. */
-static uint32_t grant(struct device *device, int handle)
+/* A buffer of nobody's; 0 if there is none. */
+static uint32_t grant(struct device *device)
 {
     for (uint32_t index = 2; index < device->options.buffer_count; index++) {
         if (device->granted[index] == 0) {
-            device->granted[index] = (uint8_t)(handle + 1);
+            device->granted[index] = 1;
             return index;
         }
     }
@@ -235,8 +234,8 @@ static bool check_given(struct device *device, const struct kring *kring, uint32
         violation(device, "%s: slot %u has buffer %u, which there isn't", kring->name, s, slot->buf_idx);
         return false;
     }
-    if (device->granted[slot->buf_idx] != kring->handle + 1) {
-        violation(device, "%s: slot %u has buffer %u of somebody else", kring->name, s, slot->buf_idx);
+    if (!device->granted[slot->buf_idx]) {
+        violation(device, "%s: slot %u has buffer %u, which is nobody's", kring->name, s, slot->buf_idx);
         return false;
     }
     if (slot->buf_idx != kring->loaded[s] && (slot->flags & NM_ABI_BUF_CHANGED) == 0)
@@ -262,7 +261,7 @@ static void launch(struct device *device, struct kring *kring, uint32_t s)
         return;
     kring->loaded[s] = slot->buf_idx;
     uint64_t offset = offset_of(kring, s);
-    if (offset > device->max_offset)
+    if (offset > kring->max_offset)
         violation(device, "%s: slot %u has an offset of more than was agreed on", kring->name, s);
     else if (slot->len < 14 || offset + slot->len > device->options.buffer_bytes)
         violation(device, "%s: slot %u has %u bytes, which its buffer has not", kring->name, s, slot->len);
@@ -323,15 +322,26 @@ static void take_back(struct device *device, struct kring *kring, uint32_t s)
     poison(device, slot->buf_idx);
 }
 
+/* A frame, or a part of it. What is too long for a buffer goes on in the next one. */
 static void arrive(struct device *device, struct kring *kring, uint32_t s)
 {
     struct nm_abi_slot *slot = &kring->ring->slot[s];
+    struct queue *queue = kring->queue;
+    uint8_t *frame = queue->frames + (size_t)queue->first * queue->frame_bytes;
+    uint32_t left_bytes = queue->len_bytes[queue->first];
     if (!is_poisoned(device, slot->buf_idx))
         violation(device, "%s: buffer %u of slot %u was written, which is the kernel's", kring->name, slot->buf_idx,
                   s);
-    slot->len = (uint16_t)queue_get(kring->queue, buffer_at(device, slot->buf_idx), device->options.buffer_bytes);
-    slot->flags = 0;
+    slot->len = (uint16_t)(left_bytes < kring->room_bytes ? left_bytes : kring->room_bytes);
+    slot->flags = slot->len < left_bytes ? NM_ABI_MORE_FRAGMENTS : 0;
     device->in_flight[slot->buf_idx] = 0;
+    memcpy(buffer_at(device, slot->buf_idx), frame, slot->len);
+    memmove(frame, frame + slot->len, left_bytes - slot->len);
+    queue->len_bytes[queue->first] -= slot->len;
+    if (slot->len < left_bytes)
+        return;
+    queue->first = (queue->first + 1) % QUEUE_FRAMES;
+    queue->count--;
 }
 
 static void sync_rx(struct device *device, struct kring *kring)
@@ -371,11 +381,11 @@ struct nm_abi_ring *device_rx_ring(struct device *device, uint32_t ring)
     return device->kring[first_rx(device) + ring].ring;
 }
 
-static bool fill_ring(struct device *device, struct kring *kring, int handle)
+static bool fill_ring(struct device *device, struct kring *kring)
 {
     struct nm_abi_ring *ring = kring->ring;
     for (uint32_t s = 0; s < device->options.slots; s++) {
-        uint32_t index = grant(device, handle);
+        uint32_t index = grant(device);
         if (index == 0)
             return false;
         ring->slot[s] = (struct nm_abi_slot){.buf_idx = index, .len = (uint16_t)device->options.buffer_bytes};
@@ -385,7 +395,8 @@ static bool fill_ring(struct device *device, struct kring *kring, int handle)
     return true;
 }
 
-static bool bind_ring(struct device *device, struct kring *kring, int handle, uint64_t offset_mask)
+static bool bind_ring(struct device *device, struct kring *kring, int handle, uint64_t offset_mask,
+                      uint64_t max_offset)
 {
     struct nm_abi_ring *ring = kring->ring;
     if (kring->handle >= 0)
@@ -397,9 +408,12 @@ static bool bind_ring(struct device *device, struct kring *kring, int handle, ui
                                  .dir = kring->tx ? 0 : 1,
                                  .offset_mask = offset_mask};
     kring->handle = handle;
+    /* As an e1000 has it: whole KiB of what no offset takes away. */
+    kring->room_bytes = (uint32_t)(device->options.buffer_bytes - max_offset) / 1024 * 1024;
+    kring->max_offset = max_offset;
     kring->hwcur = 0;
     kring->hwtail = kring->tx ? device->options.slots - 1 : 0;
-    if (!fill_ring(device, kring, handle))
+    if (!fill_ring(device, kring))
         return false;
     sync_end(device, kring);
     return true;
@@ -408,7 +422,9 @@ static bool bind_ring(struct device *device, struct kring *kring, int handle, ui
 static bool is_wanted(const struct device *device, const struct nm_abi_register *reg, uint32_t number)
 {
     uint32_t ring = number % first_rx(device);
-    bool host = ring == device->options.rings;
+    bool host = ring == device->options.rings, tx = number < first_rx(device);
+    if ((reg->nr_flags & (tx ? NM_ABI_RX_ONLY : NM_ABI_TX_ONLY)) != 0)
+        return false;
     if (reg->nr_mode == NM_ABI_ONE_NIC)
         return ring == reg->nr_ringid;
     return reg->nr_mode == NM_ABI_NIC_SW || !host;
@@ -433,7 +449,7 @@ static void grant_extra(struct device *device, int number, struct nm_abi_registe
     uint32_t wanted = reg->nr_extra_bufs < device->options.extra_max ? reg->nr_extra_bufs : device->options.extra_max;
     struct nm_abi_if *nif = device->handle[number].nif;
     for (reg->nr_extra_bufs = 0; reg->nr_extra_bufs < wanted; reg->nr_extra_bufs++) {
-        uint32_t index = grant(device, number);
+        uint32_t index = grant(device);
         if (index == 0)
             return;
         memcpy(buffer_at(device, index), &nif->ni_bufs_head, sizeof(index));
@@ -441,7 +457,8 @@ static void grant_extra(struct device *device, int number, struct nm_abi_registe
     }
 }
 
-static int take_options(struct device *device, const struct nm_abi_header *header, uint64_t *offset_mask)
+static int take_options(const struct device *device, const struct nm_abi_header *header, uint64_t *offset_mask,
+                        uint64_t *max_offset)
 {
     for (uint64_t at = header->nr_options; at != 0;) {
         struct nm_abi_offsets *option = (struct nm_abi_offsets *)(uintptr_t)at;
@@ -451,7 +468,7 @@ static int take_options(struct device *device, const struct nm_abi_header *heade
             return -EOPNOTSUPP;
         uint32_t bits = option->nro_offset_bits;
         *offset_mask = bits == 0 || bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
-        device->max_offset = option->nro_max_offset;
+        *max_offset = option->nro_max_offset;
         at = option->nro_opt.nro_next;
     }
     return 0;
@@ -469,18 +486,19 @@ static int control(void *context, int fd, struct nm_abi_header *header)
     struct device *device = context;
     struct handle *handle = handle_of(device, fd);
     struct nm_abi_register *reg = (struct nm_abi_register *)(uintptr_t)header->nr_body;
-    uint64_t offset_mask = 0;
+    uint64_t offset_mask = 0, max_offset = 0;
     if (header->nr_version != NM_ABI_VERSION || header->nr_reqtype != NM_ABI_REQ_REGISTER || handle->bound)
         return -EINVAL;
     if (strcmp(header->nr_name, "dev0") != 0)
         return -ENXIO;
     if (reg->nr_mode == NM_ABI_ONE_NIC && reg->nr_ringid >= device->options.rings)
         return -EINVAL;
-    int error = take_options(device, header, &offset_mask);
+    int error = take_options(device, header, &offset_mask, &max_offset);
     if (error != 0)
         return error;
     for (uint32_t i = 0; i < kring_count(device); i++)
-        if (is_wanted(device, reg, i) && !bind_ring(device, &device->kring[i], fd - FIRST_FD, offset_mask))
+        if (is_wanted(device, reg, i) &&
+            !bind_ring(device, &device->kring[i], fd - FIRST_FD, offset_mask, max_offset))
             return -EBUSY;
     describe(device, handle->nif, reg);
     grant_extra(device, fd - FIRST_FD, reg);
@@ -542,6 +560,14 @@ static void sync_all(struct device *device, int fd, bool tx)
     }
 }
 
+void device_sync(struct device *device)
+{
+    for (int i = 0; i < HANDLES_MAX; i++) {
+        sync_all(device, FIRST_FD + i, true);
+        sync_all(device, FIRST_FD + i, false);
+    }
+}
+
 static int control_tx(void *context, int fd)
 {
     handle_of(context, fd);
@@ -557,47 +583,68 @@ static int control_rx(void *context, int fd)
 }
 
 /* poll: it syncs, and nobody sleeps. */
-static int wait_for(void *context, int fd, bool writable, int64_t timeout_ns, int wake_fd)
+static int wait_for(void *context, int rx_fd, int tx_fd, int64_t timeout_ns, int wake_fd)
 {
-    (void)writable;
     (void)timeout_ns;
     (void)wake_fd;
-    handle_of(context, fd);
-    sync_all(context, fd, true);
-    sync_all(context, fd, false);
+    handle_of(context, rx_fd);
+    sync_all(context, rx_fd, false);
+    if (tx_fd >= 0)
+        sync_all(context, tx_fd, true);
     return 0;
 }
 
 /* Closing: whatever was granted must be found, once. */
 
-static void count_rings(struct device *device, int number, uint8_t *found)
+static void free_buffer(struct device *device, uint32_t index)
+{
+    if (index >= device->options.buffer_count || !device->granted[index]) {
+        violation(device, "at the end buffer %u is there, which there isn't, or twice", index);
+        return;
+    }
+    device->granted[index] = device->in_flight[index] = 0;
+    poison(device, index);
+}
+
+static void free_rings(struct device *device, int number)
 {
     for (uint32_t i = 0; i < kring_count(device); i++) {
         struct kring *kring = &device->kring[i];
-        for (uint32_t s = 0; kring->handle == number && s < device->options.slots; s++) {
-            uint32_t index = kring->ring->slot[s].buf_idx;
-            if (index >= device->options.buffer_count)
-                violation(device, "%s: at the end slot %u has buffer %u, which there isn't", kring->name, s, index);
-            else if (found[index] < UINT8_MAX)
-                found[index]++;
+        if (kring->handle != number)
+            continue;
+        for (uint32_t s = 0; s < device->options.slots; s++) {
             if (!kring->tx && !is_within(device, s, kring->hwcur, kring->hwtail) &&
                 !is_poisoned(device, kring->seen[s].buf_idx))
                 violation(device, "%s: buffer of slot %u was written, which is the kernel's", kring->name, s);
+            free_buffer(device, kring->ring->slot[s].buf_idx);
         }
+        kring->handle = -1;
     }
 }
 
-static void count_extra(struct device *device, int number, uint8_t *found)
+static void free_extra(struct device *device, int number)
 {
     uint32_t index = device->handle[number].nif->ni_bufs_head;
     for (uint32_t walked = 0; index != 0 && walked < device->options.buffer_count; walked++) {
-        if (index >= device->options.buffer_count) {
-            violation(device, "at the end the list of extra buffers has %u, which there isn't", index);
+        uint32_t next = 0;
+        if (index < device->options.buffer_count)
+            memcpy(&next, buffer_at(device, index), sizeof(next));
+        free_buffer(device, index);
+        index = next;
+    }
+}
+
+/* Nobody has the device any more. */
+static void check_all_free(struct device *device)
+{
+    for (int i = 0; i < HANDLES_MAX; i++)
+        if (device->handle[i].open)
             return;
-        }
-        if (found[index] < UINT8_MAX)
-            found[index]++;
-        memcpy(&index, buffer_at(device, index), sizeof(index));
+    for (uint32_t index = 0; index < device->options.buffer_count; index++) {
+        if (device->granted[index])
+            violation(device, "at the end buffer %u is lost", index);
+        else if (!is_poisoned(device, index))
+            violation(device, "buffer %u was written, which is nobody's", index);
     }
 }
 
@@ -614,38 +661,17 @@ static void check_flying(struct device *device, int number)
     }
 }
 
-static void free_granted(struct device *device, int number)
-{
-    for (uint32_t index = 0; index < device->options.buffer_count; index++) {
-        if (device->granted[index] == 0 && !is_poisoned(device, index))
-            violation(device, "buffer %u was written, which is nobody's", index);
-        if (device->granted[index] != number + 1)
-            continue;
-        device->granted[index] = device->in_flight[index] = 0;
-        poison(device, index);
-    }
-    for (uint32_t i = 0; i < kring_count(device); i++)
-        if (device->kring[i].handle == number)
-            device->kring[i].handle = -1;
-}
-
 static void close_handle(void *context, int fd)
 {
     struct device *device = context;
     struct handle *handle = handle_of(device, fd);
-    int number = fd - FIRST_FD;
     if (handle->bound) {
-        uint8_t *found = allocate(device->options.buffer_count, 1);
-        check_flying(device, number);
-        count_rings(device, number, found);
-        count_extra(device, number, found);
-        for (uint32_t index = 0; index < device->options.buffer_count; index++)
-            if (found[index] != (device->granted[index] == number + 1))
-                violation(device, "at the end buffer %u is there %u times", index, found[index]);
-        free(found);
+        check_flying(device, fd - FIRST_FD);
+        free_extra(device, fd - FIRST_FD); /* as the kernel does it, before the rings */
+        free_rings(device, fd - FIRST_FD);
     }
-    free_granted(device, number);
     handle->open = handle->bound = false;
+    check_all_free(device);
 }
 
 const struct netmap_system *device_system(const struct device *device)

@@ -36,6 +36,9 @@ uint32_t device_take_host(struct device *device, uint8_t *frame, uint32_t size);
 uint64_t device_violations(const struct device *device);
 const char *device_first_violation(const struct device *device);
 
+/* All rings, as any of the system calls does it. */
+void device_sync(struct device *device);
+
 /* A ring that is bound, by direction, to do wrong things to. */
 struct nm_abi_ring *device_tx_ring(struct device *device, uint32_t ring);
 struct nm_abi_ring *device_rx_ring(struct device *device, uint32_t ring);

@@ -223,7 +223,7 @@ static void break_rule(const char *rule)
     else
         stop("no such rule");
     if (strcmp(rule, "lost") != 0)
-        port->ops->wait(port, -1, -1);
+        device_sync(device);
 }
 
 /* Opening. */

@@ -44,7 +44,7 @@ class Ssrun:
     """A running server."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        command = [SSRUN, folder / "site.img", "--json", *options]
+        command = [SSRUN, folder / "site.img", "--json", "--max-connections", "1024", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -101,9 +101,11 @@ def serve(folder: Path, interface: str, *options: str, address: str = KERNELS, p
     try:
         files = fetch_all(folder, address)
         if pings:
-            sh(f"ip netns exec peer ping -c 3 -i 0.2 -W 5 {KERNELS}")
-    finally:
-        counters = server.stop()
+            sh(f"ip netns exec peer ping -c 3 -i 0.2 -W 5 -s 1400 {KERNELS}")
+    except CaseError as error:
+        server.process.terminate()
+        raise CaseError(f"{error}; ssrun: {server.process.communicate()}") from None
+    counters = server.stop()
     sh(f"ip netns exec peer ping -c 1 -W 10 {KERNELS}")  # the kernel has its interface back
     if offloads(interface) != before:
         raise CaseError(f"offloads were {before}, now {offloads(interface)}")
@@ -141,17 +143,18 @@ def with_parameter(name: str, value: int, run: Callable[[], dict[str, Any]]) -> 
         (PARAMETERS / name).write_text(was)
 
 
-def cases(folder: Path, name: str) -> dict[str, Callable[[], dict[str, Any]]]:
+def cases(folder: Path, name: str, ring_slots: int) -> dict[str, Callable[[], dict[str, Any]]]:
     """On one interface."""
+    rings = 4 * ring_slots  # buffers for them, and the host's
     own = ("--address", f"{OURS}/24")
     return {
         "shared": lambda: expect(serve(folder, name, pings=True), "in place"),
         "own address": lambda: expect(serve(folder, name, *own, address=OURS, pings=True), "in place"),
         "few buffers": lambda: with_parameter(
-            "buf_num", 4000, lambda: expect(serve(folder, name, pings=True), "in place, cached")
+            "buf_num", rings + 2 * ring_slots, lambda: expect(serve(folder, name, pings=True), "in place, cached")
         ),
         "no buffers to spare": lambda: with_parameter(
-            "buf_num", 1300, lambda: expect(serve(folder, name, pings=True), "copied")
+            "buf_num", rings + ring_slots // 2, lambda: expect(serve(folder, name, pings=True), "copied")
         ),
         "buffers of another size": lambda: with_parameter(
             "buf_size", 4096, lambda: expect(serve(folder, name, pings=True), "copied")
@@ -180,14 +183,14 @@ def main() -> None:
     report("netmap is there", lambda: {"device": Path("/dev/netmap").exists(), "links": sh("ip -br link")})
     sh("ip netns add peer; ip -n peer link set lo up; ip link set lo up")
     sh("ip link add ours0 type veth peer name peer0")
-    links = [("veth", "ours0", "peer0")]
+    links = [("veth", "ours0", "peer0", 1024)]
     ethernet = sorted(path.name for path in Path("/sys/class/net").glob("e*"))
     if len(ethernet) == 2:
-        links.append(("e1000", *ethernet))
-    for kind, interface, peer in links:
+        links.append(("e1000", *ethernet, 256))
+    for kind, interface, peer, ring_slots in links:
         link(interface, peer)
         sh(f"ip netns exec peer ethtool -K {peer} tx off gso off tso off", check=False)
-        for name, run in cases(folder, interface).items():
+        for name, run in cases(folder, interface, ring_slots).items():
             report(f"{kind}: {name}", run)
         unlink(interface, peer)
     report(

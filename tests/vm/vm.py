@@ -47,7 +47,7 @@ for each in proc sys dev; do /bin/busybox mount --move /$each /root/$each; done
 exec /bin/busybox switch_root /root /bin/sh -c '
 mount -t tmpfs tmpfs /run
 PATH=/usr/sbin:/usr/bin:/sbin:/bin {python} {guest} {folder} >/dev/ttyS1 2>/dev/ttyS0 </dev/null
-echo o >/proc/sysrq-trigger; sleep 60'
+exec /bin/busybox poweroff -f'
 """
 
 
@@ -145,7 +145,7 @@ def run(folder: Path, parameters: str = "buf_num=32768") -> Iterator[dict[str, A
     (folder / "kernel").write_bytes(kernel(Path(os.environ["KERNEL"])))
     (folder / "initramfs").write_bytes(initramfs(folder, parameters))
     results, console = folder / "results", folder / "console"
-    command = [QEMU, "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024", "-nographic", "-no-reboot"]
+    command = [QEMU, "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1536", "-nographic", "-no-reboot"]
     command += ["-kernel", str(folder / "kernel"), "-initrd", str(folder / "initramfs")]
     command += ["-append", "console=ttyS0 panic=-1 oops=panic loglevel=5"]
     command += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]

@@ -16,12 +16,12 @@
 struct netmap_port {
     struct nmio_port port;
     const struct netmap_system *system;
-    int fd;
+    int tx_fd, rx_fd; /* apart: where frames are sent at an offset, a NIC has that much less room to receive into */
     bool copy, host_rings, own_region;
     struct netmap_filter filter;
     uint8_t *memory;
     uint64_t memory_bytes;
-    struct nm_abi_if *nif;
+    struct nm_abi_if *tx_nif, *rx_nif;
     struct nm_abi_ring *tx, *host_tx, *host_rx;
     struct nm_abi_ring **rx; /* [rx_count] */
     uint32_t rx_count;
@@ -122,7 +122,7 @@ static int netmap_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
     struct netmap_port *nm = of(base);
     uint32_t count = 0;
     if (!has_frames(nm)) {
-        int error = nm->system->sync_rx(nm->system->context, nm->fd);
+        int error = nm->system->sync_rx(nm->system->context, nm->rx_fd);
         if (error != 0)
             return error;
     }
@@ -229,7 +229,7 @@ static int netmap_output(struct nmio_port *base)
     taken(tx, count);
     if (nm->host_rings)
         pass_from_host(nm);
-    int error = nm->done != ring->head || nm->host_rings ? nm->system->sync_tx(nm->system->context, nm->fd) : 0;
+    int error = nm->done != ring->head || nm->host_rings ? nm->system->sync_tx(nm->system->context, nm->tx_fd) : 0;
     reclaim(nm);
     uint32_t space = space_of(ring);
     space = space < tx->capacity ? space : tx->capacity;
@@ -241,7 +241,7 @@ static int netmap_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
     struct netmap_port *nm = of(base);
     bool full = base->tx->count > 0 || base->tx->space == 0;
-    return nm->system->wait(nm->system->context, nm->fd, full, timeout_ns, wake_fd);
+    return nm->system->wait(nm->system->context, nm->rx_fd, full ? nm->tx_fd : -1, timeout_ns, wake_fd);
 }
 
 /* Opening and closing. */
@@ -251,10 +251,10 @@ static void drain(struct netmap_port *nm)
 {
     const struct netmap_system *system = nm->system;
     for (uint32_t tries = 0; nm->done != nm->tx->head && tries < NETMAP_CLOSE_TRIES; tries++) {
-        if (system->sync_tx(system->context, nm->fd) != 0)
+        if (system->sync_tx(system->context, nm->tx_fd) != 0)
             return;
         reclaim(nm);
-        if (nm->done != nm->tx->head && system->wait(system->context, nm->fd, false, NETMAP_CLOSE_NS, -1) != 0)
+        if (nm->done != nm->tx->head && system->wait(system->context, nm->rx_fd, -1, NETMAP_CLOSE_NS, -1) != 0)
             return;
     }
 }
@@ -289,7 +289,7 @@ static void give_back(struct netmap_port *nm)
         memcpy(buffer_of(ring, idle[used]), &next, sizeof(next));
         next = idle[used];
     }
-    nm->nif->ni_bufs_head = next;
+    nm->tx_nif->ni_bufs_head = next;
     free(idle);
 }
 
@@ -311,8 +311,10 @@ static void netmap_close(struct nmio_port *base)
     }
     if (nm->memory != NULL)
         nm->system->unmap(nm->system->context, nm->memory, nm->memory_bytes);
-    if (nm->fd >= 0)
-        nm->system->close(nm->system->context, nm->fd);
+    if (nm->tx_fd >= 0)
+        nm->system->close(nm->system->context, nm->tx_fd);
+    if (nm->rx_fd >= 0)
+        nm->system->close(nm->system->context, nm->rx_fd);
     if (nm->own_region) {
         free(base->region->free_buffers);
         free(base->region->in_flight);
@@ -328,15 +330,17 @@ static void netmap_close(struct nmio_port *base)
 static const struct nmio_port_ops netmap_ops = {"netmap",      netmap_input, netmap_release,
                                                 netmap_output, netmap_wait,  netmap_close};
 
-/* Binds the descriptor to the port's rings. */
-static int register_rings(struct netmap_port *nm, const struct netmap_request *request, struct nm_abi_register *reg)
+/* Binds a descriptor to the port's rings in one direction; those to send from with offsets and extra buffers. */
+static int register_rings(struct netmap_port *nm, const struct netmap_request *request, int fd, uint64_t direction,
+                          struct nm_abi_register *reg)
 {
     struct nm_abi_offsets offsets = {.nro_opt = {.nro_reqtype = NM_ABI_REQ_OPT_OFFSETS},
                                      .nro_max_offset = NETMAP_MAX_OFFSET};
     struct nm_abi_header header = {.nr_version = NM_ABI_VERSION, .nr_reqtype = NM_ABI_REQ_REGISTER};
+    bool in_place = direction == NM_ABI_TX_ONLY && !request->copy;
     memcpy(header.nr_name, request->name, sizeof(header.nr_name) - 1);
-    *reg = (struct nm_abi_register){.nr_mode = NM_ABI_ALL_NIC,
-                                    .nr_extra_bufs = request->copy ? 0 : request->extra_buffers};
+    *reg = (struct nm_abi_register){
+        .nr_mode = NM_ABI_ALL_NIC, .nr_flags = direction, .nr_extra_bufs = in_place ? request->extra_buffers : 0};
     if (request->ring >= 0) {
         reg->nr_mode = NM_ABI_ONE_NIC;
         reg->nr_ringid = (uint16_t)request->ring;
@@ -344,44 +348,62 @@ static int register_rings(struct netmap_port *nm, const struct netmap_request *r
         reg->nr_mode = NM_ABI_NIC_SW;
     }
     header.nr_body = (uintptr_t)reg;
-    if (!request->copy)
+    if (in_place)
         header.nr_options = (uintptr_t)&offsets;
-    int error = nm->system->control(nm->system->context, nm->fd, &header);
-    if (error == 0 && !request->copy && offsets.nro_opt.nro_status != 0)
+    int error = nm->system->control(nm->system->context, fd, &header);
+    if (error == 0 && in_place && offsets.nro_opt.nro_status != 0)
         return -EOPNOTSUPP;
     return error;
 }
 
-static struct nm_abi_ring *ring_at(const struct netmap_port *nm, uint32_t number)
+/* Both directions lie in one memory, which is mapped once. */
+static int map_rings(struct netmap_port *nm, const struct netmap_request *request, uint32_t *extra_buffers)
 {
-    return (struct nm_abi_ring *)((uint8_t *)nm->nif + nm->nif->ring_ofs[number]);
+    struct nm_abi_register tx, rx;
+    int error = register_rings(nm, request, nm->tx_fd, NM_ABI_TX_ONLY, &tx);
+    if (error == 0)
+        error = register_rings(nm, request, nm->rx_fd, NM_ABI_RX_ONLY, &rx);
+    if (error != 0)
+        return error;
+    if (tx.nr_mem_id != rx.nr_mem_id || tx.nr_offset >= tx.nr_memsize || rx.nr_offset >= tx.nr_memsize)
+        return -EPROTO;
+    nm->memory_bytes = tx.nr_memsize;
+    nm->memory = nm->system->map(nm->system->context, nm->tx_fd, nm->memory_bytes);
+    if (nm->memory == NULL)
+        return -ENOMEM;
+    nm->tx_nif = (struct nm_abi_if *)(nm->memory + tx.nr_offset);
+    nm->rx_nif = (struct nm_abi_if *)(nm->memory + rx.nr_offset);
+    *extra_buffers = tx.nr_extra_bufs;
+    return 0;
 }
 
-/* Where the rings are, and that they lie in the mapping. */
-static int find_rings(struct netmap_port *nm, const struct netmap_request *request, const struct nm_abi_register *reg)
+static struct nm_abi_ring *ring_at(struct nm_abi_if *nif, uint32_t number)
 {
-    if (reg->nr_offset >= nm->memory_bytes)
-        return -EPROTO;
-    nm->nif = (struct nm_abi_if *)(nm->memory + reg->nr_offset);
-    const struct nm_abi_if *nif = nm->nif;
+    return (struct nm_abi_ring *)((uint8_t *)nif + nif->ring_ofs[number]);
+}
+
+/* Where the rings are. */
+static int find_rings(struct netmap_port *nm, const struct netmap_request *request)
+{
+    const struct nm_abi_if *nif = nm->tx_nif;
     uint32_t first = request->ring >= 0 ? (uint32_t)request->ring : 0;
     uint32_t first_rx = nif->ni_tx_rings + nif->ni_host_tx_rings;
     if (first >= nif->ni_tx_rings || first >= nif->ni_rx_rings)
         return -EINVAL;
-    nm->tx = ring_at(nm, first);
+    nm->tx = ring_at(nm->tx_nif, first);
     nm->rx_count = request->ring >= 0 ? 1 : nif->ni_rx_rings;
     nm->rx = calloc(nm->rx_count, sizeof(struct nm_abi_ring *));
     if (nm->rx == NULL)
         return -ENOMEM;
     for (uint32_t i = 0; i < nm->rx_count; i++)
-        nm->rx[i] = ring_at(nm, first_rx + first + i);
+        nm->rx[i] = ring_at(nm->rx_nif, first_rx + first + i);
     nm->host_rings = request->host_rings;
     if (!nm->host_rings)
         return 0;
     if (nif->ni_host_tx_rings == 0 || nif->ni_host_rx_rings == 0 || request->ring >= 0)
         return -EINVAL;
-    nm->host_tx = ring_at(nm, nif->ni_tx_rings);
-    nm->host_rx = ring_at(nm, first_rx + nif->ni_rx_rings);
+    nm->host_tx = ring_at(nm->tx_nif, nif->ni_tx_rings);
+    nm->host_rx = ring_at(nm->rx_nif, first_rx + nif->ni_rx_rings);
     return 0;
 }
 
@@ -391,7 +413,7 @@ static int take_extra_buffers(struct netmap_port *nm, uint32_t granted)
     nm->extra = calloc(granted > 0 ? granted : 1, sizeof(uint32_t));
     if (nm->extra == NULL)
         return -ENOMEM;
-    uint32_t index = nm->nif->ni_bufs_head;
+    uint32_t index = nm->tx_nif->ni_bufs_head;
     for (; index != 0 && nm->extra_count < granted; nm->extra_count++) {
         nm->extra[nm->extra_count] = index;
         memcpy(&index, buffer_of(nm->tx, index), sizeof(index));
@@ -440,24 +462,19 @@ static int make_region(struct netmap_port *nm, const struct netmap_request *requ
 static int set_up(struct netmap_port *nm, const struct netmap_request *request, struct nmio_region *region,
                   struct netmap_info *info)
 {
-    struct nm_abi_register reg;
-    int error = register_rings(nm, request, &reg);
-    if (error != 0)
-        return error;
-    nm->memory_bytes = reg.nr_memsize;
-    nm->memory = nm->system->map(nm->system->context, nm->fd, nm->memory_bytes);
-    if (nm->memory == NULL)
-        return -ENOMEM;
-    error = find_rings(nm, request, &reg);
+    uint32_t extra_buffers;
+    int error = map_rings(nm, request, &extra_buffers);
+    if (error == 0)
+        error = find_rings(nm, request);
     if (error != 0)
         return error;
     uint32_t slots = nm->tx->num_slots;
     *info = (struct netmap_info){slots,
                                  nm->rx[0]->num_slots,
-                                 nm->nif->ni_tx_rings,
-                                 nm->nif->ni_rx_rings,
+                                 nm->tx_nif->ni_tx_rings,
+                                 nm->tx_nif->ni_rx_rings,
                                  nm->tx->nr_buf_size,
-                                 reg.nr_extra_bufs,
+                                 extra_buffers,
                                  false};
     const struct ssi_header *h = request->image->header;
     if (request->copy ? nm->tx->nr_buf_size < ETH_HEADER_BYTES + h->mtu_bytes : nm->tx->nr_buf_size != h->slot_bytes)
@@ -471,7 +488,7 @@ static int set_up(struct netmap_port *nm, const struct netmap_request *request, 
         nm->own[s] = nm->tx->slot[s].buf_idx;
     }
     nm->done = next_of(nm->tx, tail_of(nm->tx));
-    error = request->copy ? 0 : take_extra_buffers(nm, reg.nr_extra_bufs);
+    error = request->copy ? 0 : take_extra_buffers(nm, extra_buffers);
     if (error != 0 || request->copy)
         return error;
     return make_region(nm, request, region, info);
@@ -487,8 +504,9 @@ int netmap_open(struct nmio_port **port, const struct netmap_system *system, con
     nm->system = system;
     nm->copy = request->copy;
     nm->filter = request->filter;
-    nm->fd = system->open(system->context);
-    int error = nm->fd < 0 ? nm->fd : set_up(nm, request, region, info);
+    nm->tx_fd = system->open(system->context);
+    nm->rx_fd = nm->tx_fd < 0 ? nm->tx_fd : system->open(system->context);
+    int error = nm->rx_fd < 0 ? nm->rx_fd : set_up(nm, request, region, info);
     if (error != 0) {
         netmap_close(&nm->port);
         return error;

@@ -21,8 +21,9 @@ struct netmap_system {
     void (*unmap)(void *context, void *memory, uint64_t bytes);
     int (*sync_tx)(void *context, int fd);
     int (*sync_rx)(void *context, int fd);
-    /* Until fd is readable (writable too), timeout_ns (-1: never) has passed or wake_fd is readable. */
-    int (*wait)(void *context, int fd, bool writable, int64_t timeout_ns, int wake_fd);
+    /* Until rx_fd is readable, tx_fd (-1: none) writable, timeout_ns (-1: never) has passed or wake_fd (-1: none) is
+     * readable. */
+    int (*wait)(void *context, int rx_fd, int tx_fd, int64_t timeout_ns, int wake_fd);
     void (*close)(void *context, int fd);
 };
 
@@ -43,8 +44,8 @@ struct netmap_filter {
 
 struct netmap_request {
     char name[64]; /* an interface, "vale0:a" or one end of a pipe, "x{1" */
-    int32_t ring;  /* one pair of the interface's rings, or NETMAP_RINGS_ALL */
-    bool copy;     /* frames are copied into the ring: region must be ready */
+    int32_t ring; /* one pair of the interface's rings, or NETMAP_RINGS_ALL */
+    bool copy; /* frames are copied into the ring: region must be ready */
     bool
         host_rings; /* what is not ours goes to the kernel, and what the kernel sends goes out; with all rings only */
     uint32_t extra_buffers; /* wanted for the arena */

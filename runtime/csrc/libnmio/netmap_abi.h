@@ -19,8 +19,14 @@
 #define NM_ABI_NIC_SW 3
 #define NM_ABI_ONE_NIC 4
 
+/* nr_flags */
+#define NM_ABI_RX_ONLY 0x2000
+#define NM_ABI_TX_ONLY 0x4000
+
 /* Of a slot: its buf_idx is another one than at the last sync. */
 #define NM_ABI_BUF_CHANGED 1
+/* Its frame goes on in the next slot. */
+#define NM_ABI_MORE_FRAGMENTS 0x20
 
 /* What all requests begin with; nr_options is a list. */
 struct nm_abi_header {

@@ -57,17 +57,17 @@ static int kernel_sync_rx(void *context, int fd)
     return sync_rings(fd, NM_ABI_RXSYNC);
 }
 
-static int kernel_wait(void *context, int fd, bool writable, int64_t timeout_ns, int wake_fd)
+static int kernel_wait(void *context, int rx_fd, int tx_fd, int64_t timeout_ns, int wake_fd)
 {
     (void)context;
-    struct pollfd fds[2] = {{.fd = fd, .events = (short)(writable ? POLLIN | POLLOUT : POLLIN)},
-                            {.fd = wake_fd, .events = POLLIN}};
+    struct pollfd fds[3] = {
+        {.fd = rx_fd, .events = POLLIN}, {.fd = tx_fd, .events = POLLOUT}, {.fd = wake_fd, .events = POLLIN}};
     /* In milliseconds, which every system's poll has; rounded up, or the last one would be spun away. */
     int64_t timeout_ms = timeout_ns < 0 ? -1 : (timeout_ns + 999999) / 1000000;
-    int ready = poll(fds, 2, timeout_ms > 1000000 ? 1000000 : (int)timeout_ms);
+    int ready = poll(fds, 3, timeout_ms > 1000000 ? 1000000 : (int)timeout_ms);
     if (ready < 0)
         return errno == EINTR ? 0 : -errno;
-    return ready > 0 && (fds[0].revents & (POLLERR | POLLNVAL)) != 0 ? -EIO : 0;
+    return ready > 0 && ((fds[0].revents | fds[1].revents) & (POLLERR | POLLNVAL)) != 0 ? -EIO : 0;
 }
 
 static void kernel_close(void *context, int fd)
