@@ -57,7 +57,7 @@ def served(result: dict[str, Any], requests: int = 150) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("delay", [0, 3, 25])
+@pytest.mark.parametrize("delay", [0, 25])
 @pytest.mark.parametrize(
     ("options", "resident"),
     [
