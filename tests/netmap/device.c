@@ -386,8 +386,11 @@ static bool fill_ring(struct device *device, struct kring *kring)
     struct nm_abi_ring *ring = kring->ring;
     for (uint32_t s = 0; s < device->options.slots; s++) {
         uint32_t index = grant(device);
-        if (index == 0)
+        if (index == 0) {
+            while (s-- > 0)
+                device->granted[ring->slot[s].buf_idx] = device->in_flight[ring->slot[s].buf_idx] = 0;
             return false;
+        }
         ring->slot[s] = (struct nm_abi_slot){.buf_idx = index, .len = (uint16_t)device->options.buffer_bytes};
         kring->loaded[s] = index;
         device->in_flight[index] = !kring->tx;
@@ -395,12 +398,13 @@ static bool fill_ring(struct device *device, struct kring *kring)
     return true;
 }
 
-static bool bind_ring(struct device *device, struct kring *kring, int handle, uint64_t offset_mask,
-                      uint64_t max_offset)
+/* 0, or -errno. */
+static int bind_ring(struct device *device, struct kring *kring, int handle, uint64_t offset_mask,
+                     uint64_t max_offset)
 {
     struct nm_abi_ring *ring = kring->ring;
     if (kring->handle >= 0)
-        return false;
+        return -EBUSY;
     memset(ring, 0, sizeof(*ring));
     *ring = (struct nm_abi_ring){.buf_ofs = device->buffers - (uint8_t *)ring,
                                  .num_slots = device->options.slots,
@@ -413,10 +417,12 @@ static bool bind_ring(struct device *device, struct kring *kring, int handle, ui
     kring->max_offset = max_offset;
     kring->hwcur = 0;
     kring->hwtail = kring->tx ? device->options.slots - 1 : 0;
-    if (!fill_ring(device, kring))
-        return false;
+    if (!fill_ring(device, kring)) {
+        kring->handle = -1;
+        return -ENOMEM;
+    }
     sync_end(device, kring);
-    return true;
+    return 0;
 }
 
 static bool is_wanted(const struct device *device, const struct nm_abi_register *reg, uint32_t number)
@@ -496,13 +502,14 @@ static int control(void *context, int fd, struct nm_abi_header *header)
     int error = take_options(device, header, &offset_mask, &max_offset);
     if (error != 0)
         return error;
-    for (uint32_t i = 0; i < kring_count(device); i++)
-        if (is_wanted(device, reg, i) &&
-            !bind_ring(device, &device->kring[i], fd - FIRST_FD, offset_mask, max_offset))
-            return -EBUSY;
+    handle->bound = true;
+    for (uint32_t i = 0; i < kring_count(device) && error == 0; i++)
+        if (is_wanted(device, reg, i))
+            error = bind_ring(device, &device->kring[i], fd - FIRST_FD, offset_mask, max_offset);
+    if (error != 0)
+        return error;
     describe(device, handle->nif, reg);
     grant_extra(device, fd - FIRST_FD, reg);
-    handle->bound = true;
     reg->nr_offset = (uint64_t)((uint8_t *)handle->nif - device->memory);
     reg->nr_memsize = device->memory_bytes;
     reg->nr_tx_rings = reg->nr_rx_rings = (uint16_t)device->options.rings;

@@ -30,7 +30,8 @@
 #define ROUND_OF_BREAK 40
 
 struct options {
-    uint64_t connections, rings, slots, buffer_bytes, extra, extra_max, delay, offsets, copy, host, own, ring;
+    uint64_t connections, rings, slots, buffer_bytes, extra, extra_max, delay, offsets, copy, host, own, ring,
+        buffers;
 };
 
 static struct options options = {.connections = 100,
@@ -228,17 +229,23 @@ static void break_rule(const char *rule)
 
 /* Opening. */
 
+/* The rings' and the extra ones, unless fewer are wanted; two are nobody's. */
+static uint32_t buffer_count(void)
+{
+    uint64_t extra = options.extra_max < options.extra ? options.extra_max : options.extra;
+    uint64_t all = 2 + 2 * (options.rings + 1) * options.slots + extra;
+    return (uint32_t)(options.buffers > 0 ? options.buffers : all);
+}
+
 static void open_port(void)
 {
-    struct device_options wanted = {
-        .rings = (uint32_t)options.rings,
-        .slots = (uint32_t)options.slots,
-        .buffer_bytes = (uint32_t)options.buffer_bytes,
-        .buffer_count = (uint32_t)((2 * options.rings + 3) * options.slots +
-                                   (options.extra_max < options.extra ? options.extra_max : options.extra)),
-        .extra_max = (uint32_t)options.extra_max,
-        .delay = (uint32_t)options.delay,
-        .offsets = options.offsets != 0};
+    struct device_options wanted = {.rings = (uint32_t)options.rings,
+                                    .slots = (uint32_t)options.slots,
+                                    .buffer_bytes = (uint32_t)options.buffer_bytes,
+                                    .buffer_count = buffer_count(),
+                                    .extra_max = (uint32_t)options.extra_max,
+                                    .delay = (uint32_t)options.delay,
+                                    .offsets = options.offsets != 0};
     struct netmap_request request = {.name = "dev0",
                                      .ring = options.ring != UINT64_MAX ? (int32_t)options.ring : NETMAP_RINGS_ALL,
                                      .copy = options.copy != 0,
@@ -329,7 +336,8 @@ static void take_option(const char *word, const char *value)
                  {"offsets", &options.offsets},
                  {"copy", &options.copy},
                  {"host", &options.host},
-                 {"own", &options.own}};
+                 {"own", &options.own},
+                 {"buffers", &options.buffers}};
     size_t name_bytes = (size_t)(value - word - 1);
     if (strncmp(word, "break=", name_bytes + 1) == 0) {
         rule_to_break = value;

@@ -65,16 +65,17 @@ def served(result: dict[str, Any], requests: int = 150) -> dict[str, Any]:
         ({"extra": RING + 1}, False),
         ({"extra": RING + 100, "connections": 7}, False),
         ({"extra_max": RING + 20}, False),  # asks for more than there is
+        ({"buffers": 2 + 5 * RING + 20, "host": 1}, False),  # takes all there are
         ({"copy": 1, "offsets": 0}, False),
         ({"extra": SLOTS + 32, "slots": 32}, True),  # always full
     ],
-    ids=["resident", "cache", "large-cache", "partial-grant", "copy", "small-ring"],
+    ids=["resident", "cache", "large-cache", "partial-grant", "all-of-a-small-pool", "copy", "small-ring"],
 )
 @pytest.mark.parametrize("host", [0, 1], ids=["alone", "host-rings"])
 def test_bytes_are_exact(
     program: Path, image: Path, options: dict[str, int], resident: bool, delay: int, host: int
 ) -> None:
-    result = served(run(program, image, delay=delay, host=host, **options))
+    result = served(run(program, image, **{"delay": delay, "host": host} | options))
     assert result["resident"] is resident
     assert (result["counters"]["arena_misses"] > 0) is (not resident and not options.get("copy"))
     if host:
@@ -107,12 +108,13 @@ def test_it_closes_while_frames_never_leave(program: Path, image: Path) -> None:
     [
         ({"extra_max": 0}, errno.ENOBUFS),
         ({"extra_max": RING}, errno.ENOBUFS),
+        ({"buffers": 2 * RING}, errno.ENOMEM),
         ({"offsets": 0}, errno.EOPNOTSUPP),
         ({"buffer_bytes": 4096}, errno.EMSGSIZE),
         ({"buffer_bytes": 1024, "copy": 1}, errno.EMSGSIZE),
         ({"ring": 7}, errno.EINVAL),
     ],
-    ids=["no-buffers", "too-few", "no-offsets", "other-size", "too-small", "no-such-ring"],
+    ids=["no-buffers", "too-few", "not-for-the-rings", "no-offsets", "other-size", "too-small", "no-such-ring"],
 )
 def test_what_cant_be(program: Path, image: Path, options: dict[str, int], error: int) -> None:
     result = run(program, image, **options)

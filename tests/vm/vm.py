@@ -1,6 +1,8 @@
 """Boots a kernel with the user's netmap module in QEMU, with this checkout inside, and runs guest.py there.
 
-NETMAP_KO=netmap.ko KERNEL=vmlinuz [MODULES=/lib/modules/VERSION] [E1000_KO=e1000.ko] python tests/vm/vm.py
+NETMAP_KO=netmap.ko KERNEL=vmlinuz [MODULES=/lib/modules/VERSION] [E1000_KO=e1000.ko] python tests/vm/vm.py [PATTERN]
+
+PATTERN: a regular expression for the cases to be run.
 
 The guest's root is this machine's, read-only over 9p, below a file system in memory: what it writes is gone with it.
 E1000_KO is a driver with netmap in it; without one netmap takes the kernel's own over in its generic way.
@@ -46,7 +48,7 @@ for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /module
 for each in proc sys dev; do /bin/busybox mount --move /$each /root/$each; done
 exec /bin/busybox switch_root /root /bin/sh -c '
 mount -t tmpfs tmpfs /run
-PATH=/usr/sbin:/usr/bin:/sbin:/bin {python} {guest} {folder} >/dev/ttyS1 2>/dev/ttyS0 </dev/null
+PATH=/usr/sbin:/usr/bin:/sbin:/bin {python} {guest} {folder} {only} >/dev/ttyS1 2>/dev/ttyS0 </dev/null
 exec /bin/busybox poweroff -f'
 """
 
@@ -118,14 +120,14 @@ def cpio(files: dict[str, tuple[int, bytes]]) -> bytes:
     return bytes(out)
 
 
-def initramfs(folder: Path, parameters: str) -> bytes:
+def initramfs(folder: Path, parameters: str, only: str) -> bytes:
     """What the guest boots from."""
     modules = Modules(Path(os.environ["MODULES"]) if os.environ.get("MODULES") else None)
     own_e1000 = os.environ.get("E1000_KO")
     for name in MODULES:
         if name != "e1000" or not own_e1000:
             modules.add(name)
-    files = dict.fromkeys(("bin", "proc", "sys", "dev", "host", "scratch", "root", "modules"), (16877, b""))
+    files = dict.fromkeys(("bin", "proc", "sys", "dev", "host", "scratch", "root", "modules"), (0o040755, b""))
     files["bin/busybox"] = (0o100755, BUSYBOX.read_bytes())
     files["bin/sh"] = (0o120777, b"busybox")
     for name, data in modules.found.items():
@@ -135,15 +137,17 @@ def initramfs(folder: Path, parameters: str) -> bytes:
     if own_e1000:
         files["modules/e1000-netmap.ko"] = (0o100644, unpacked(Path(own_e1000).read_bytes()))
     python = ROOT / ".venv" / "bin" / "python"
-    script = INIT.format(parameters=parameters, python=python, guest=HERE / "guest.py", folder=folder)
+    # Within quotes already.
+    words = {"python": python, "guest": HERE / "guest.py", "folder": folder, "only": f'"{only}"'}
+    script = INIT.format(parameters=parameters, **words)
     files["init"] = (0o100755, script.encode())
     return cpio(files)
 
 
-def run(folder: Path, parameters: str = "buf_num=32768") -> Iterator[dict[str, Any]]:
+def run(folder: Path, only: str = "", parameters: str = "buf_num=32768") -> Iterator[dict[str, Any]]:
     """Boots with what lies in folder; what the guest said, an object a line. The console is kept in folder."""
     (folder / "kernel").write_bytes(kernel(Path(os.environ["KERNEL"])))
-    (folder / "initramfs").write_bytes(initramfs(folder, parameters))
+    (folder / "initramfs").write_bytes(initramfs(folder, parameters, only))
     results, console = folder / "results", folder / "console"
     command = [QEMU, "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1536", "-nographic", "-no-reboot"]
     command += ["-kernel", str(folder / "kernel"), "-initrd", str(folder / "initramfs")]
@@ -182,7 +186,7 @@ def main() -> None:
         folder = Path(name)
         build_site(folder)
         failed = False
-        for result in run(folder):
+        for result in run(folder, *sys.argv[1:]):
             print(json.dumps(result))
             failed |= not result["passed"]
         print((folder / "console").read_text(errors="replace")[-4000:])

@@ -356,13 +356,14 @@ static int register_rings(struct netmap_port *nm, const struct netmap_request *r
     return error;
 }
 
-/* Both directions lie in one memory, which is mapped once. */
+/* Both directions lie in one memory, which is mapped once. The rings to receive into come first: extra buffers are all
+ * that there are, if so many are wanted. */
 static int map_rings(struct netmap_port *nm, const struct netmap_request *request, uint32_t *extra_buffers)
 {
     struct nm_abi_register tx, rx;
-    int error = register_rings(nm, request, nm->tx_fd, NM_ABI_TX_ONLY, &tx);
+    int error = register_rings(nm, request, nm->rx_fd, NM_ABI_RX_ONLY, &rx);
     if (error == 0)
-        error = register_rings(nm, request, nm->rx_fd, NM_ABI_RX_ONLY, &rx);
+        error = register_rings(nm, request, nm->tx_fd, NM_ABI_TX_ONLY, &tx);
     if (error != 0)
         return error;
     if (tx.nr_mem_id != rx.nr_mem_id || tx.nr_offset >= tx.nr_memsize || rx.nr_offset >= tx.nr_memsize)

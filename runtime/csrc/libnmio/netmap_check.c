@@ -1,5 +1,5 @@
 /* Where the system has netmap's own header, ours is compared with it when it is compiled. */
-#if defined(__has_include)
+#if defined(__has_include) && !defined(__cppcheck__)
 #if __has_include(<net/netmap.h>)
 /* In this order: the header needs the others, and FreeBSD's need each other. */
 /* clang-format off */
