@@ -151,7 +151,9 @@ def cases(folder: Path, name: str, ring_slots: int) -> dict[str, Callable[[], di
         "shared": lambda: expect(serve(folder, name, pings=True), "in place"),
         "own address": lambda: expect(serve(folder, name, *own, address=OURS, pings=True), "in place"),
         "few buffers": lambda: with_parameter(
-            "buf_num", rings + 2 * ring_slots, lambda: expect(serve(folder, name, pings=True), "in place, cached")
+            "buf_num",
+            rings + ring_slots + ring_slots // 4,
+            lambda: expect(serve(folder, name, pings=True), "in place, cached"),
         ),
         "no buffers to spare": lambda: with_parameter(
             "buf_num", rings + ring_slots // 2, lambda: expect(serve(folder, name, pings=True), "copied")

@@ -44,9 +44,9 @@ for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /module
 /bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host
 /bin/busybox mount -t tmpfs tmpfs /scratch
 /bin/busybox mkdir /scratch/upper /scratch/work
-/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/scratch/upper,workdir=/scratch/work overlay /root
-for each in proc sys dev; do /bin/busybox mount --move /$each /root/$each; done
-exec /bin/busybox switch_root /root /bin/sh -c '
+/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/scratch/upper,workdir=/scratch/work overlay /new
+for each in proc sys dev; do /bin/busybox mount --move /$each /new/$each; done
+exec /bin/busybox switch_root /new /bin/sh -c '
 mount -t tmpfs tmpfs /run
 PATH=/usr/sbin:/usr/bin:/sbin:/bin {python} {guest} {folder} {only} >/dev/ttyS1 2>/dev/ttyS0 </dev/null
 exec /bin/busybox poweroff -f'
@@ -127,7 +127,7 @@ def initramfs(folder: Path, parameters: str, only: str) -> bytes:
     for name in MODULES:
         if name != "e1000" or not own_e1000:
             modules.add(name)
-    files = dict.fromkeys(("bin", "proc", "sys", "dev", "host", "scratch", "root", "modules"), (0o040755, b""))
+    files = dict.fromkeys(("bin", "proc", "sys", "dev", "host", "scratch", "new", "modules"), (0o040755, b""))
     files["bin/busybox"] = (0o100755, BUSYBOX.read_bytes())
     files["bin/sh"] = (0o120777, b"busybox")
     for name, data in modules.found.items():

@@ -1,5 +1,5 @@
 /* The interface of /dev/netmap, version 14, as its documentation describes it: what is shared with the kernel, nothing
- * else. Where a system has net/netmap.h, netmap_check.c compares the two when it is compiled. Host byte order. */
+ * else. Where a system has net/netmap.h, netmap_check.h compares the two when it is compiled. Host byte order. */
 #ifndef SANDSTORM_NETMAP_ABI_H
 #define SANDSTORM_NETMAP_ABI_H
 

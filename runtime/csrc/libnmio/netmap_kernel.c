@@ -10,6 +10,7 @@
 
 #include "netmap.h"
 #include "netmap_abi.h"
+#include "netmap_check.h"
 
 static int kernel_open(void *context)
 {

@@ -1,4 +1,7 @@
 /* Where the system has netmap's own header, ours is compared with it when it is compiled. */
+#ifndef SANDSTORM_NETMAP_CHECK_H
+#define SANDSTORM_NETMAP_CHECK_H
+
 #if defined(__has_include) && !defined(__cppcheck__)
 #if __has_include(<net/netmap.h>)
 /* In this order: the header needs the others, and FreeBSD's need each other. */
@@ -101,5 +104,4 @@ _Static_assert(NM_ABI_VERSION >= NETMAP_MIN_API && NM_ABI_VERSION <= NETMAP_MAX_
 #endif
 #endif
 
-/* A file with nothing in it is no C. */
-typedef int netmap_check;
+#endif
