@@ -17,19 +17,12 @@ from typing import Any
 import brotli
 import lz4.frame
 import pytest
+from commands import sscc
 from elftools.elf.elffile import ELFFile
 from host import Image
 from net import needs, run
 
 SEGMENT = 1428
-
-
-def sscc(*words: str | Path, status: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sscc.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import sscc_text as sscc
 
 TIME = (1_000_000_000, 1_000_000_000)
-
-
-def sscc(*words: str | Path, status: int = 0) -> str:
-    command = [sys.executable, "-m", "sscc.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 class Site:

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import sscc_text as sscc
 from host import Client, Host, Image
 from ssrun._sandstorm import ffi
 
 PAYLOAD_OFFSET = 128
 PATHS = ("/", "/large.bin", "/exact.bin", "/a b.css", "/folder")
-
-
-def sscc(*words: str | Path, status: int = 0) -> str:
-    command = [sys.executable, "-m", "sscc.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

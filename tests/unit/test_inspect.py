@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import sscc_text as sscc
 
 SEGMENT_BYTES = 1428
 SLOT_BYTES = 2048
-
-
-def sscc(*words: str | Path, status: int = 0) -> str:
-    command = [sys.executable, "-m", "sscc.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == status, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

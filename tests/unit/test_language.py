@@ -9,19 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import sscc_here as sscc
 from host import Client, Host, Image
-from sscc.cli import main
 
 WHEN_S = 1_000_000_000
-
-
-def sscc(*words: str | Path, status: int = 0) -> Result:
-    """The command, in this process: there are many of them here."""
-    done = CliRunner().invoke(main, [str(word) for word in words])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert done.exit_code == status, done.output
-    return done
 
 
 @pytest.fixture

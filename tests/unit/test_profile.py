@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import sscc_here as sscc
 from host import Client, Host, Image
-from sscc.cli import main
 from ssrun import profile
 from ssrun.errors import SsrunError
 from ssrun.loader import ImageFile
-
-
-def sscc(*words: str | Path, status: int = 0) -> Result:
-    done = CliRunner().invoke(main, [str(word) for word in words])
-    assert done.exit_code == status, done.output
-    return done
 
 
 @pytest.fixture

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from commands import sscc_here
 from host import Client, Host, Image
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-from sscc.cli import main
 
 FILES = ["/index.html", "/a.html", "/d/index.html", "/d/b.html", "/d/e/c.txt", "/d e/f.html", "/g/h/i.html"]
 HOSTS = ["a.example", "*.a.example", "b.example", "*.b.a.example"]
@@ -245,8 +244,7 @@ def built(sites: list[Site], folder: Path) -> Image:
     with (folder / "site.yaml").open("w") as file:
         YAML().dump({"version": 1, "sites": documents}, file)
     note((folder / "site.yaml").read_text())
-    done = CliRunner().invoke(main, ["build", str(folder / "site.yaml"), "-o", str(folder / "x.img")])
-    assert done.exit_code == 0, done.output
+    sscc_here("build", folder / "site.yaml", "-o", folder / "x.img")
     return Image.read(folder / "x.img")
 
 
