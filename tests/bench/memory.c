@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "arguments.h"
 #include "clients.h"
 #include "image_file.h"
 #include "libnmio/region.h"
@@ -77,12 +78,6 @@ struct worker {
     char apart[64]; /* from what the next worker writes */
 };
 
-static void stop(const char *why)
-{
-    fprintf(stderr, "memory: %s\n", why);
-    exit(2);
-}
-
 static struct stack_config configuration(void)
 {
     struct stack_config config = {.mac = {2, 0, 0, 0, 0, 1},
@@ -106,17 +101,15 @@ static void worker_open(struct worker *w, uint32_t number)
     uint32_t residents = options.arena == 0 ? h->slot_count : 0;
     uint32_t spares = (uint32_t)(options.arena == 0 ? options.ring : options.arena);
     struct stack_config config = configuration();
-    memset(w, 0, sizeof(*w));
     w->number = number;
     w->now_ns = 1000000000000;
     if (nmio_region_create(&w->region, file.fd, file.slots_offset, h->slot_bytes, BUFFERS, residents, spares) != 0 ||
         nmio_tx_create(&w->tx, (uint32_t)options.ring) != 0)
         stop("no memory for the region");
     size_t bytes = stack_memory_bytes(&config, &file.image, &w->region);
-    void *memory = bytes > 0 ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
+    void *memory = bytes > 0 ? nmio_alloc(bytes) : NULL;
     if (memory == NULL)
         stop("no memory for the stack, or the options are out of bounds");
-    memset(memory, 0, bytes);
     w->stack = stack_init(memory, bytes, &config, &file.image, &w->region, &w->tx);
     w->flying = calloc(options.ring, sizeof(*w->flying));
     w->chunks = calloc(options.ring * (1 + NMIO_PIECES_MAX), sizeof(*w->chunks));
@@ -249,12 +242,10 @@ static void print_phase(uint32_t number)
     printf("{\"requests\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"segments\": %" PRIu64 ", \"mismatches\": %" PRIu64
            ", \"violations\": %" PRIu64 ", \"cycles\": %" PRIu64 ", \"seconds\": %.6f, \"counters\": {",
            sum.requests, sum.bytes, sum.segments, sum.mismatches, sum.violations, sum.cycles, sum.seconds);
-    for (uint32_t i = 0; i < stack_counter_count(); i++) {
-        uint64_t value = 0;
-        for (uint32_t w = 0; w < options.workers; w++)
-            value += stack_counter(all_workers[w].stack, i);
-        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(i), value);
-    }
+    struct stack *stacks[WORKERS_MAX];
+    for (uint32_t w = 0; w < options.workers; w++)
+        stacks[w] = all_workers[w].stack;
+    print_counters(stacks, (uint32_t)options.workers);
     printf("}}\n");
     fflush(stdout);
 }
@@ -276,50 +267,33 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void take_option(const char *word, const char *value)
-{
-    static const struct {
-        const char *name;
-        uint64_t *value;
-    } known[] = {{"connections", &options.connections},
-                 {"ring", &options.ring},
-                 {"delay", &options.delay},
-                 {"arena", &options.arena},
-                 {"workers", &options.workers},
-                 {"gather", &options.gather},
-                 {"strict", &options.strict},
-                 {"memcpy", &options.memcpy_tx}};
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strncmp(word, known[i].name, (size_t)(value - word - 1)) == 0) {
-            *known[i].value = strtoull(value, NULL, 10);
-            return;
-        }
-    }
-    stop("no such option");
-}
+static const struct number_option known_options[] = {
+    {"connections", &options.connections},
+    {"ring", &options.ring},
+    {"delay", &options.delay},
+    {"arena", &options.arena},
+    {"workers", &options.workers},
+    {"gather", &options.gather},
+    {"strict", &options.strict},
+    {"memcpy", &options.memcpy_tx},
+};
 
-/* "1000:/a,/b" */
 static void take_phase(char *word)
 {
-    char *rest = strchr(word, ':');
-    if (rest == NULL || phase_count == PHASES_MAX)
-        stop("a phase is REQUESTS:PATH[,PATH...]");
+    if (phase_count == PHASES_MAX)
+        stop("too many phases");
     struct phase *phase = &phases[phase_count++];
-    phase->requests = strtoull(word, NULL, 10);
     phase->first_target = target_count;
-    for (char *path = strtok(rest + 1, ","); path != NULL; path = strtok(NULL, ",")) {
-        if (target_count == CLIENT_TARGETS_MAX || !target_make(&targets[target_count++], &file.image, path))
-            stop("no route for a path");
-        phase->target_count++;
-    }
+    phase->requests = take_targets(&file.image, word, targets, &target_count, CLIENT_TARGETS_MAX);
+    phase->target_count = target_count - phase->first_target;
 }
 
 int main(int argc, char **argv)
 {
     pthread_t threads[WORKERS_MAX];
     int at = 1;
-    for (const char *value; at < argc && (value = strchr(argv[at], '=')) != NULL; at++)
-        take_option(argv[at], value + 1);
+    for (; at < argc && strchr(argv[at], '=') != NULL; at++)
+        take_option(known_options, sizeof(known_options) / sizeof(known_options[0]), argv[at]);
     if (argc - at < 2)
         stop("usage: memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...");
     if (options.workers == 0 || options.workers > WORKERS_MAX || options.connections == 0 || options.ring == 0)
@@ -327,7 +301,9 @@ int main(int argc, char **argv)
     image_file_open(&file, argv[at++]);
     for (; at < argc; at++)
         take_phase(argv[at]);
-    all_workers = aligned_alloc(64, (options.workers * sizeof(*all_workers) + 63) / 64 * 64);
+    all_workers = nmio_alloc(options.workers * sizeof(*all_workers));
+    if (all_workers == NULL)
+        stop("no memory");
     pthread_barrier_init(&barrier, NULL, (unsigned)options.workers);
     for (uint32_t i = 0; i < options.workers; i++)
         worker_open(&all_workers[i], i);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arguments.h"
 #include "clients.h"
 #include "device.h"
 #include "image_file.h"
@@ -58,12 +59,6 @@ static uint64_t now_ns = 1000000000000, rounds;
 
 /* The kernel's frames are numbered. */
 static uint64_t to_kernel_fed, to_kernel_seen, from_kernel_fed, from_kernel_seen, wrong;
-
-static void stop(const char *why)
-{
-    fprintf(stderr, "serve: %s\n", why);
-    exit(2);
-}
 
 /* Frames. */
 
@@ -306,8 +301,7 @@ static void finish(bool resident)
            clients.requests, clients.segments, clients.mismatches, wrong, info.extra_buffers,
            resident ? "true" : "false", to_kernel_fed, to_kernel_seen, from_kernel_fed, from_kernel_seen,
            port->tx_dropped);
-    for (uint32_t i = 0; i < stack_counter_count(); i++)
-        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(i), stack_counter(stack, i));
+    print_counters(&stack, 1);
     port->ops->close(port);
     printf("}, \"violations\": %" PRIu64 ", \"violation\": \"%s\"}\n", device_violations(device),
            device_first_violation(device));
@@ -320,59 +314,38 @@ static void finish(bool resident)
     free(clients.queue);
 }
 
-static void take_option(const char *word, const char *value)
-{
-    static const struct {
-        const char *name;
-        uint64_t *value;
-    } known[] = {{"connections", &options.connections},
-                 {"rings", &options.rings},
-                 {"ring", &options.ring},
-                 {"slots", &options.slots},
-                 {"buffer_bytes", &options.buffer_bytes},
-                 {"extra", &options.extra},
-                 {"extra_max", &options.extra_max},
-                 {"delay", &options.delay},
-                 {"offsets", &options.offsets},
-                 {"copy", &options.copy},
-                 {"host", &options.host},
-                 {"own", &options.own},
-                 {"buffers", &options.buffers}};
-    size_t name_bytes = (size_t)(value - word - 1);
-    if (strncmp(word, "break=", name_bytes + 1) == 0) {
-        rule_to_break = value;
-        return;
-    }
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (strlen(known[i].name) == name_bytes && strncmp(word, known[i].name, name_bytes) == 0) {
-            *known[i].value = strtoull(value, NULL, 10);
-            return;
-        }
-    }
-    stop("no such option");
-}
+static const struct number_option known_options[] = {{"connections", &options.connections},
+                                                     {"rings", &options.rings},
+                                                     {"ring", &options.ring},
+                                                     {"slots", &options.slots},
+                                                     {"buffer_bytes", &options.buffer_bytes},
+                                                     {"extra", &options.extra},
+                                                     {"extra_max", &options.extra_max},
+                                                     {"delay", &options.delay},
+                                                     {"offsets", &options.offsets},
+                                                     {"copy", &options.copy},
+                                                     {"host", &options.host},
+                                                     {"own", &options.own},
+                                                     {"buffers", &options.buffers}};
 
-/* "1000:/a,/b" */
-static uint64_t take_requests(char *word)
+static void take_word(const char *word)
 {
-    char *rest = strchr(word, ':');
-    if (rest == NULL)
-        stop("write REQUESTS:PATH[,PATH...]");
-    for (char *path = strtok(rest + 1, ","); path != NULL; path = strtok(NULL, ","))
-        if (target_count == TARGETS_MAX || !target_make(&targets[target_count++], &file.image, path))
-            stop("no route for a path");
-    return strtoull(word, NULL, 10);
+    static const char breaks[] = "break=";
+    if (strncmp(word, breaks, sizeof(breaks) - 1) == 0)
+        rule_to_break = word + sizeof(breaks) - 1;
+    else
+        take_option(known_options, sizeof(known_options) / sizeof(known_options[0]), word);
 }
 
 int main(int argc, char **argv)
 {
     int at = 1;
-    for (const char *value; at < argc && (value = strchr(argv[at], '=')) != NULL; at++)
-        take_option(argv[at], value + 1);
+    for (; at < argc && strchr(argv[at], '=') != NULL; at++)
+        take_word(argv[at]);
     if (argc - at != 2)
         stop("usage: serve [option=value ...] IMAGE REQUESTS:PATH[,PATH...]");
     image_file_open(&file, argv[at]);
-    uint64_t requests = take_requests(argv[at + 1]);
+    uint64_t requests = take_targets(&file.image, argv[at + 1], targets, &target_count, TARGETS_MAX);
     open_port();
     open_stack();
     clients_start(&clients, targets, target_count, requests);

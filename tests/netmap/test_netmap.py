@@ -28,7 +28,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("netmap") / "serve"
     core = [path for part in ("image", "libeth", "libtcpip", "web") for path in sorted((CSRC / part).glob("*.c"))]
     core += [CSRC / "stack.c", *(CSRC / "libnmio" / name for name in ("region.c", "netmap.c", "netmap_filter.c"))]
-    own = [HERE / "serve.c", HERE / "device.c", BENCH / "clients.c", BENCH / "image_file.c"]
+    own = [
+        HERE / "serve.c",
+        HERE / "device.c",
+        *(BENCH / name for name in ("arguments.c", "clients.c", "image_file.c")),
+    ]
     includes = [f"-I{CSRC}", f"-I{BENCH}", f"-I{HERE}"]
     subprocess.run(["gcc", *FLAGS, *SANITIZE, *includes, *map(str, own + core), "-o", str(target)], check=True)
     return target
