@@ -451,10 +451,10 @@ static uint32_t name_of(const uint8_t *host, uint32_t host_bytes, uint8_t *name)
 
 uint32_t image_site_find(const struct image *image, const uint8_t *host, uint32_t host_bytes)
 {
-    uint8_t name[SSI_HOST_BYTES_MAX] = "";
     /* By far the most images have one site for all names. */
     if (image->header->host_count == 1 && image->hosts->name_bytes == 0)
         return image->hosts->site;
+    uint8_t name[SSI_HOST_BYTES_MAX] = "";
     uint32_t name_bytes = name_of(host, host_bytes, name);
     const struct ssi_host *found = find_host(image, name, name_bytes);
     if (found == NULL)

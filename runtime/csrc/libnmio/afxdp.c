@@ -214,8 +214,7 @@ static int afxdp_output(struct nmio_port *base)
         xsk_ring_prod__submit(&xdp->sending, count);
         base->tx_frames += count;
         xdp->outstanding += count;
-        tx->count -= count;
-        memmove(tx->desc, tx->desc + count, tx->count * sizeof(*tx->desc));
+        nmio_tx_taken(tx, count);
     }
     int error = kick(xdp);
     reclaim(xdp);

@@ -200,13 +200,6 @@ static void pass_from_host(struct netmap_port *nm)
     }
 }
 
-/* Moves what is left to the front. */
-static void taken(struct nmio_tx *tx, uint32_t count)
-{
-    tx->count -= count;
-    memmove(tx->desc, tx->desc + count, tx->count * sizeof(*tx->desc));
-}
-
 static int netmap_output(struct nmio_port *base)
 {
     struct netmap_port *nm = of(base);
@@ -226,7 +219,7 @@ static int netmap_output(struct nmio_port *base)
         base->tx_frames++;
         base->tx_bytes += desc->head_bytes;
     }
-    taken(tx, count);
+    nmio_tx_taken(tx, count);
     if (nm->host_rings)
         pass_from_host(nm);
     int error = nm->done != ring->head || nm->host_rings ? nm->system->sync_tx(nm->system->context, nm->tx_fd) : 0;

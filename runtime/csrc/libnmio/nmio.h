@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define NMIO_NONE 0xffffffff /* no such chunk */
 
@@ -106,6 +107,13 @@ static inline void nmio_release(struct nmio_region *region, uint32_t chunk)
     region->in_flight[chunk] = NMIO_FREE;
     if (is_buffer)
         region->free_buffers[region->free_count++] = chunk;
+}
+
+/* The first count descriptors have been taken: moves what is left to the front. */
+static inline void nmio_tx_taken(struct nmio_tx *tx, uint32_t count)
+{
+    tx->count -= count;
+    memmove(tx->desc, tx->desc + count, tx->count * sizeof(*tx->desc));
 }
 
 struct nmio_port;

@@ -57,8 +57,7 @@ void vnet_release(struct nmio_port *port, const struct nmio_tx_desc *desc)
 void vnet_done(struct nmio_port *port, uint32_t done)
 {
     struct nmio_tx *tx = port->tx;
-    tx->count -= done;
-    memmove(tx->desc, tx->desc + done, tx->count * sizeof(*tx->desc));
+    nmio_tx_taken(tx, done);
     if (tx->count == 0)
         tx->piece_count = 0;
     tx->space = tx->capacity - tx->count;
