@@ -99,6 +99,11 @@ def media_type(manifest: Site, route: str) -> str:
     return f"{kind}; charset=utf-8" if is_text and "charset" not in kind else kind
 
 
+def type_of(site: Site, source: Source) -> str:
+    """The Content-Type of a source."""
+    return source.kind or media_type(site, os.fsdecode(source.route))
+
+
 def is_compressible(kind: str) -> bool:
     """Is it worth trying to compress this media type?"""
     bare = kind.partition(";")[0].strip()
@@ -168,7 +173,7 @@ def find(site: Site, base: Path, skip: frozenset[Path] = frozenset()) -> list[So
         top = root_path.resolve()
         for path in _walk(root_path, top, frozenset({top}), problems):
             relative = path.relative_to(root_path).as_posix()
-            if path.resolve() in skip:
+            if skip and path.resolve() in skip:
                 continue
             if not any(matches(relative, pattern) for pattern in root.include):
                 continue

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.text import Text
 from ssrun._sandstorm import lib
+from ssrun.loader import ENCODING_NAMES
 
 from .answers import MOVING, Head, answers, boundary, parsed, still_head
-from .reader import ENCODING_NAMES, Reader, ReadRoute
+from .reader import Reader, ReadRoute
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
 
@@ -166,11 +167,6 @@ class _Comparison:
         return self.responses(sides[0], sides[1], "")
 
 
-def _hosts(reader: Reader) -> list[list[str]]:
-    """The names of each site."""
-    return [reader.hosts(site) for site in range(reader.header.site_count)]
-
-
 def _paired(old: list[list[str]], new: list[list[str]]) -> tuple[dict[int, str], dict[int, str]]:
     """A name for each site of the two images; sites that have a host in common have the same."""
     names = {host: hosts[0] for hosts in reversed(old) for host in hosts}
@@ -196,9 +192,9 @@ def compare(old: Reader, new: Reader, progress: Progress) -> Difference:
         done += size_bytes
         progress("Comparing", done, total)
 
-    names = _paired(_hosts(old), _hosts(new))
+    names = _paired(old.hosts, new.hosts)
     sides = _Side(old, names[0], advance), _Side(new, names[1], advance)
-    hosts = [{host for site in _hosts(each) for host in site} for each in (old, new)]
+    hosts = [{host for site in each.hosts for host in site} for each in (old, new)]
     difference.hosts_added = sorted(hosts[1] - hosts[0])
     difference.hosts_removed = sorted(hosts[0] - hosts[1])
     comparison = _Comparison(*sides)

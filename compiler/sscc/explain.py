@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
-from urllib.parse import quote
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 from ssrun._sandstorm import ffi, lib
+from ssrun.loader import ENCODING_NAMES
 
 from .answers import answers, moving_bytes
-from .reader import ENCODING_NAMES, Reader, ReadRoute
-from .routing import PATH_SAFE
+from .reader import Reader, ReadRoute
 
 ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES = 14, 20, 40
 TCP_BYTES = 32  # with timestamps, RFC 7323
@@ -56,12 +55,6 @@ def header_bytes(family: str) -> int:
     return ETHERNET_BYTES + (IPV4_BYTES if family == "ipv4" else IPV6_BYTES) + TCP_BYTES
 
 
-def request(route: ReadRoute) -> bytes:
-    """The shortest request for a route that HTTP/1.1 allows, but for its Host."""
-    host = (route.host or "sandstorm.example").replace("*", "sandstorm")
-    return f"GET {quote(route.path, safe=PATH_SAFE)} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
-
-
 def _table_bytes(route: ReadRoute, response: Any) -> int:
     """What is looked up: bucket, route and path, its variants, the response, and each frame."""
     size = {name: int(ffi.sizeof(f"struct ssi_{name}")) for name in ("route", "variant", "response", "frame")}
@@ -81,7 +74,7 @@ def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
         family,
         frame_bytes=segments * head + response.stream_bytes,
         wire_bytes=on_wire,
-        client_wire_bytes=wire_bytes(head + len(request(route))) + acks * wire_bytes(head),
+        client_wire_bytes=wire_bytes(head + len(route.request)) + acks * wire_bytes(head),
         header_write_bytes=segments * head,
         moving_write_bytes=moving_bytes(response),
         descriptor_write_bytes=segments * (int(ffi.sizeof("struct nmio_tx_desc")) + RING_ENTRY_BYTES),

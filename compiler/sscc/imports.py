@@ -17,7 +17,7 @@ from wcmatch import glob
 
 from .errors import Problem, SsccError
 from .manifest import OWN_FIELDS, Rule, Site
-from .routing import PLACEHOLDER, Line, names_in
+from .routing import Line, names_in, pieces
 
 STATUS = re.compile(r"(\d{3})(!?)\Z")
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -83,7 +83,7 @@ class _Redirects:
             self._wrong(number, message)
         if message is not None or path is None:
             return None
-        return Line(path, target, status, force, True, problem=Problem("", str(self.path), number))
+        return Line(path, target, status, force, True, lambda message: Problem(message, str(self.path), number))
 
     @staticmethod
     def _mistake(source: str, target: str, status: int, more: list[str]) -> str | None:
@@ -102,12 +102,7 @@ class _Redirects:
 
 def _escaped(pattern: str) -> str:
     """As a glob, but for the asterisk: a name is one segment."""
-    made = ""
-    at = 0
-    for match in PLACEHOLDER.finditer(pattern):
-        made += glob.escape(pattern[at : match.start()]) + "*"
-        at = match.end()
-    return made + glob.escape(pattern[at:])
+    return "*".join(glob.escape(text) for text, _ in pieces(pattern))
 
 
 def _globs(pattern: str) -> list[str]:

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 from ssrun._sandstorm import lib
+from ssrun.loader import ENCODING_NAMES
 
 from .answers import answers, moving_places, parsed
-from .reader import ENCODING_NAMES, Reader, ReadRoute
+from .reader import Reader, ReadRoute
 
 
 def _shared(reader: Reader) -> tuple[int, int]:
@@ -49,7 +50,7 @@ def summary(reader: Reader) -> dict[str, Any]:
         "families": [name for bit, name in ((1, "ipv4"), (2, "ipv6")) if header.families & bit],
         "segment_bytes": header.segment_bytes,
         "slot_bytes": header.slot_bytes,
-        "sites": [[host or "*" for host in reader.hosts(site)] for site in range(header.site_count)],
+        "sites": [[host or "*" for host in names] for names in reader.hosts],
         "files": len(reader.file.provenance.get("sources", [])),
         "routes": header.route_count,
         "variants": header.variant_count,
@@ -116,7 +117,7 @@ def errors(reader: Reader) -> list[dict[str, Any]]:
     """What is sent when no route decides."""
     return [
         {
-            "host": reader.hosts(site)[0] or "*",
+            "host": reader.hosts[site][0] or "*",
             "status": each.status,
             "answers": [
                 answer(reader, name, reader.response(index))

@@ -33,6 +33,7 @@ SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 3153
 MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.+)?\Z")
 
 IMPORTS = ("_headers", "_redirects")
+COPIES_MAX = 64
 Encoding = Literal["br", "gzip", "zstd"]
 ErrorStatus = Literal[400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505]
 
@@ -195,7 +196,7 @@ class Rule(Model):
     cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
     cors: Cors | None = Field(None, description="What pages of other origins may do.")
     mime: MediaType | None = Field(None, description="The media type.")
-    copies: int | None = Field(None, ge=1, le=64, description="Slots for each frame.")
+    copies: int | None = Field(None, ge=1, le=COPIES_MAX, description="Slots for each frame.")
     hot: bool = Field(False, description="Asked for often: its frames lie together in front of the others.")
 
 
@@ -252,7 +253,7 @@ class Site(Model):
     imports: list[str] = Field(
         [], description="Files named _headers or _redirects, as Netlify and Cloudflare have them."
     )
-    copies: int = Field(1, ge=1, le=64, description="Slots for each frame.")
+    copies: int = Field(1, ge=1, le=COPIES_MAX, description="Slots for each frame.")
     server: bool = Field(True, description="Send a Server field.")
 
     _node: Node | None = PrivateAttr(None)

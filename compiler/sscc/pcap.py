@@ -9,12 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from typing import IO, Any
-from urllib.parse import quote
 
 from ssrun._sandstorm import ffi, lib
 
 from .reader import Reader, ReadRoute
-from .routing import PATH_SAFE
 
 FIN, SYN, PSH, ACK = 1, 2, 8, 16
 SERVER_MAC, CLIENT_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
@@ -99,9 +97,7 @@ def conversation(reader: Reader, route: ReadRoute, variant: Any, port: int) -> I
     yield talk.client(SYN, options=SYN_OPTIONS)
     yield talk.server(SYN | ACK, options=SYN_OPTIONS)
     yield talk.client(ACK)
-    target = quote(route.path, safe=PATH_SAFE)
-    host = (route.host or "sandstorm.example").replace("*", "sandstorm")
-    yield talk.client(PSH | ACK, f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    yield talk.client(PSH | ACK, route.request)
     response = reader.response(variant.get_response)
     for number, frame in enumerate(reader.frames(response), 1):
         start = reader.slot(frame.slot) + lib.SSI_PAYLOAD_OFFSET - header_bytes

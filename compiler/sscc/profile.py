@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ssrun.loader import ENCODING_NAMES
+from ssrun.profile import VERSION
 
 from .errors import Problem, SsccError
-from .reader import ENCODING_NAMES
+from .manifest import COPIES_MAX
 from .responses import Route
-
-COPIES_MAX = 64  # as a manifest may say
 
 
 class Entry(BaseModel):
@@ -49,7 +49,7 @@ def load(path: Path) -> Profile:
         raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
     except (ValueError, RecursionError, ValidationError):
         raise SsccError(Problem("is no profile; make one with `ssrun --profile FILE`", str(path))) from None
-    if profile.version != 1:
+    if profile.version != VERSION:
         raise SsccError(Problem("is of another version; make it anew with this ssrun", str(path)))
     return profile
 

@@ -12,13 +12,7 @@ from ssrun._sandstorm import ffi, lib
 from ssrun.loader import ImageError, ImageFile
 
 from .errors import SsccError
-
-ENCODING_NAMES = {
-    lib.SSI_ENCODING_IDENTITY: "identity",
-    lib.SSI_ENCODING_GZIP: "gzip",
-    lib.SSI_ENCODING_BR: "br",
-    lib.SSI_ENCODING_ZSTD: "zstd",
-}
+from .routing import location_of
 
 
 def open_image(path: Path, *, verify_content: bool = False) -> ImageFile:
@@ -56,6 +50,12 @@ class ReadRoute:
         """The path with its host."""
         return self.host + self.text
 
+    @property
+    def request(self) -> bytes:
+        """The shortest request for it that HTTP/1.1 allows, but for its Host."""
+        host = (self.host or "sandstorm.example").replace("*", "sandstorm")
+        return f"GET {location_of(self.path)} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
 
 class Reader:
     """Looks things up in an open image."""
@@ -65,31 +65,20 @@ class Reader:
         self.file = image
         self.image = image.image
         self.header = image.header
-
-    def string(self, offset: int, size_bytes: int) -> bytes:
-        """A copy of a string."""
-        return bytes(ffi.buffer(self.image.strings + offset, size_bytes))
+        self.string = image.string
+        self.hosts = image.hosts()
 
     def routes(self) -> list[ReadRoute]:
         """All routes, sorted by path."""
         found = []
-        hosts = [self.hosts(site)[0] for site in range(self.header.site_count)]
-        hosts = [self.hosts(site)[0] for site in range(self.header.site_count)]
         for entry in self.image.routes[0 : self.header.route_table_len]:
             if entry.variant_count:
                 variants = [self.image.variants + entry.first_variant + i for i in range(entry.variant_count)]
                 path = self.string(entry.path_offset, entry.path_bytes)
                 prefix, alias = (bool(entry.flags & bit) for bit in (lib.SSI_ROUTE_PREFIX, lib.SSI_ROUTE_ALIAS))
-                found.append(
-                    ReadRoute(path, variants, entry.site, hosts[entry.site], prefix, entry.options_response, alias)
-                )
+                host = self.hosts[entry.site][0]
+                found.append(ReadRoute(path, variants, entry.site, host, prefix, entry.options_response, alias))
         return sorted(found, key=lambda route: route.key)
-
-    def hosts(self, site: int) -> list[str]:
-        """A site's names."""
-        rows = self.image.hosts[0 : self.header.host_count]
-        names = [self.string(row.name_offset, row.name_bytes).decode("latin-1") for row in rows if row.site == site]
-        return names or [""]
 
     def errors(self, site: int) -> list[Any]:
         """struct ssi_error of a site."""

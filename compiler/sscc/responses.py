@@ -12,14 +12,15 @@ from http import HTTPStatus
 from typing import Any
 
 from ssrun._sandstorm import lib
+from ssrun.loader import ENCODING_NAMES
 
-from .content import Content, Source, matches, media_type
+from .content import Content, Source, matches, type_of
 from .manifest import Cors, Site
 from .routing import Entry, File, Fixed, Key, Moved, Table
 
 EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be
 KEEP_ALIVE = "keep-alive"
-ENCODINGS = {"gzip": lib.SSI_ENCODING_GZIP, "br": lib.SSI_ENCODING_BR, "zstd": lib.SSI_ENCODING_ZSTD}
+ENCODINGS = {name: number for number, name in ENCODING_NAMES.items()}
 ERROR_STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)
 ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # Digits of the sizes that part headers have room for: in steps, so that most files of a type share one.
@@ -290,7 +291,7 @@ class Maker:
 
     def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> Variant:
         """All answers of one encoding."""
-        kind = source.kind or media_type(self.site, os.fsdecode(source.route))
+        kind = type_of(self.site, source)
         shared = [("ETag", content.etag), *([("Vary", "Accept-Encoding")] if source.variants else [])]
         modified = [("Last-Modified", http_date(source.mtime_s))]
         rest = [
@@ -315,7 +316,7 @@ class Maker:
             swap_offset=swap_offset,
             swap_bytes=swap_bytes,
             etag=content.etag.encode(),
-            encoding=ENCODINGS[coding] if coding else lib.SSI_ENCODING_IDENTITY,
+            encoding=ENCODINGS[coding or "identity"],
             last_modified_s=source.mtime_s,
             content_bytes=content.size_bytes,
         )
@@ -347,7 +348,7 @@ class Maker:
         kind = entry.kind
         if isinstance(entry.body, File):
             source = self.sources[entry.body.route]
-            body, kind = source.content, source.kind or media_type(self.site, os.fsdecode(source.route))
+            body, kind = source.content, type_of(self.site, source)
         elif entry.body is not None:
             body = entry.body
         fields = said.all_fields

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -83,25 +83,22 @@ class Line:
     status: int
     force: bool
     shadowed: bool  # a file at the same path goes before it, silently
-    place: tuple[int | str, ...] = ()  # in the site's part of the manifest
-    problem: Problem | None = None  # of an imported file: where it is said
-
-    def wrong(self, site: Site, message: str) -> Problem:
-        """A mistake in this line."""
-        if self.problem is None:
-            return site.problem(message, *self.place)
-        return Problem(message, self.problem.file, self.problem.line)
+    wrong: Callable[[str], Problem]  # a message about it as a mistake at its place
 
 
 def lines_of(site: Site) -> list[Line]:
     """What a manifest says of redirects and rewrites."""
+
+    def at(*place: int | str) -> Callable[[str], Problem]:
+        return lambda message: site.problem(message, *place)
+
     made = [
-        Line(each.source, each.to, each.status, each.force, False, ("redirects", number))
+        Line(each.source, each.to, each.status, each.force, False, at("redirects", number))
         for number, each in enumerate(site.redirects)
     ]
-    made += [Line(path, target, 200, False, False, ("rewrites", path)) for path, target in site.rewrites.items()]
+    made += [Line(path, target, 200, False, False, at("rewrites", path)) for path, target in site.rewrites.items()]
     if site.fallback is not None:
-        made.append(Line("/*", site.fallback, 200, False, True, ("fallback",)))
+        made.append(Line("/*", site.fallback, 200, False, True, at("fallback")))
     return made
 
 
@@ -126,33 +123,31 @@ def names_in(pattern: str) -> list[str]:
     return [*names, *([SPLAT] if pattern.endswith("/*") else [])]
 
 
+def pieces(pattern: str) -> Iterator[tuple[str, str]]:
+    """A pattern's text up to each placeholder, with that; the last has none."""
+    parts = PLACEHOLDER.split(pattern)
+    return zip(parts[::2], [*parts[1::2], ""], strict=True)
+
+
 def _matcher(target: str) -> re.Pattern[bytes]:
     """Finds a target's placeholders in an existing path: a name is a segment, the splat whatever is left."""
     expression = b""
-    at = 0
     seen = set()
-    for match in PLACEHOLDER.finditer(target):
-        name = match[1]
-        expression += re.escape(_bytes(target[at : match.start()]))
+    for text, name in pieces(target):
+        expression += re.escape(_bytes(text))
         if name in seen:
             expression += f"(?P={name})".encode()
-        else:
+        elif name:
             expression += f"(?P<{name}>{'.*' if name == SPLAT else '[^/]+'})".encode()
         seen.add(name)
-        at = match.end()
-    return re.compile(expression + re.escape(_bytes(target[at:])) + rb"\Z", re.DOTALL)
+    return re.compile(expression + rb"\Z", re.DOTALL)
 
 
 def _filled(pattern: str, values: dict[str, bytes]) -> bytes:
     """A pattern's path with its placeholders set."""
     if pattern.endswith("/*"):
         pattern = pattern[:-1] + f":{SPLAT}"
-    made = b""
-    at = 0
-    for match in PLACEHOLDER.finditer(pattern):
-        made += _bytes(pattern[at : match.start()]) + values[match[1]]
-        at = match.end()
-    return made + _bytes(pattern[at:])
+    return b"".join(_bytes(text) + (values[name] if name else b"") for text, name in pieces(pattern))
 
 
 class Router:
@@ -243,7 +238,7 @@ class Router:
         if has and not line.force:
             if not line.shadowed and not names_in(line.source):
                 text = f"there is a file or a response for {key.text} already; exclude it, or say 'force: true'"
-                self.problems.append(line.wrong(self.site, text))
+                self.problems.append(line.wrong(text))
             return
         taken.add(key)
         self.implied.discard(key)
@@ -254,23 +249,23 @@ class Router:
         source, target = names_in(line.source), names_in(line.target)
         unknown = [name for name in target if name not in source]
         if unknown:
-            self.problems.append(line.wrong(self.site, f"':{unknown[0]}' is not in '{line.source}'"))
+            self.problems.append(line.wrong(f"':{unknown[0]}' is not in '{line.source}'"))
         elif target and not line.target.startswith("/"):
             text = (
                 f"where '{line.target}' leads depends on the request, and answers are made before it; list the paths"
             )
-            self.problems.append(line.wrong(self.site, text))
+            self.problems.append(line.wrong(text))
         elif target and set(source) - set(target):
             missing = sorted(set(source) - set(target))[0]
             text = f"':{missing}' is not in '{line.target}', so the paths meant can't be told; use all names, or none"
-            self.problems.append(line.wrong(self.site, text))
+            self.problems.append(line.wrong(text))
         elif target:
             yield from self._for_each_target(line, existing)
         elif source and source != [SPLAT]:
             text = (
                 f"'{line.target}' has no names, so which paths '{line.source}' means can't be told; write '/path/*'"
             )
-            self.problems.append(line.wrong(self.site, text))
+            self.problems.append(line.wrong(text))
         else:
             yield from self._as_it_is(line, existing)
 
@@ -287,7 +282,7 @@ class Router:
                 if made != key:
                     yield made, self._entry(line, entry, location_of(key.path) + quote(rest, safe=TARGET_SAFE))
         if not found:
-            self.problems.append(line.wrong(self.site, f"nothing in this site is like '{line.target}'"))
+            self.problems.append(line.wrong(f"nothing in this site is like '{line.target}'"))
 
     def _as_it_is(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         key = key_of(line.source)
@@ -296,11 +291,11 @@ class Router:
             wanted = Key(_bytes(line.target))
             entry = existing.get(wanted)
             if not isinstance(entry, File | Fixed):
-                self.problems.append(line.wrong(self.site, self._missing(line.target, existing)))
+                self.problems.append(line.wrong(self._missing(line.target, existing)))
                 return
         location = quote(line.target, safe=TARGET_SAFE)
         if location == location_of(key.path) and not key.prefix:
-            self.problems.append(line.wrong(self.site, f"'{line.source}' redirects to itself"))
+            self.problems.append(line.wrong(f"'{line.source}' redirects to itself"))
             return
         made = self._entry(line, entry, location)
         yield key, made

@@ -19,7 +19,7 @@ import brotli
 import zstandard
 
 from .cache import HEADER, Cache, Memory, Stamp, header, is_settled, stamp
-from .content import Content, Source, is_compressible, media_type
+from .content import Content, Source, is_compressible, type_of
 from .errors import ChangedError, Problem, SsccError
 from .manifest import Site
 
@@ -358,7 +358,7 @@ def _jobs(first: int, site: Site, sources: list[Source], memory: Memory | None) 
     for number, source in enumerate(sources, first):
         siblings = _siblings(source, by_route, memory) if encodings.precompressed else {}
         worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
-        worth = worth and is_compressible(source.kind or media_type(site, os.fsdecode(source.route)))
+        worth = worth and is_compressible(type_of(site, source))
         make = [coding for coding in encodings.make if worth and coding not in siblings]
         # A page made for this build is another file each time.
         remembered = memory if source.kind is None else None

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ssrun._sandstorm import ffi, lib
+from ssrun.loader import ENCODING_NAMES
 
 from .build import Progress, plan
 from .content import Content
-from .reader import ENCODING_NAMES, Reader, ReadRoute
+from .reader import Reader, ReadRoute
 from .responses import MOVING, ErrorPage, Response, Variant
 
 CHECKS = {
@@ -108,7 +109,7 @@ def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
         made = plan(manifest, Path(scratch), progress)
         names = [sorted(part.site.names) for part in made.parts]
-        if names != [sorted(reader.hosts(site)) for site in range(reader.header.site_count)]:
+        if names != reader.hosts:
             problems.append("the sites have other hosts now")
         built = {route.key: route for route in reader.routes()}
         planned = {(route.site, route.path, route.prefix): route for route in made.routes}

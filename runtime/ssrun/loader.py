@@ -36,6 +36,13 @@ SECTIONS = (
     "slots",
 )
 
+ENCODING_NAMES = {
+    lib.SSI_ENCODING_IDENTITY: "identity",
+    lib.SSI_ENCODING_GZIP: "gzip",
+    lib.SSI_ENCODING_BR: "br",
+    lib.SSI_ENCODING_ZSTD: "zstd",
+}
+
 
 class ImageError(Exception):
     """The file can't be served; one line that says why and what to do."""
@@ -206,6 +213,17 @@ class ImageFile:
     def header(self) -> Any:
         """struct ssi_header"""
         return self.image.header
+
+    def string(self, offset: int, size_bytes: int) -> bytes:
+        """A copy of a string."""
+        return bytes(ffi.buffer(self.image.strings + offset, size_bytes))
+
+    def hosts(self) -> list[list[str]]:
+        """The names of each site, sorted; an empty one stands for all that no other site has."""
+        names: list[list[str]] = [[] for _ in range(self.header.site_count)]
+        for row in self.image.hosts[0 : self.header.host_count]:
+            names[row.site].append(self.string(row.name_offset, row.name_bytes).decode("latin-1"))
+        return [each or [""] for each in names]
 
     def close(self) -> None:
         """Unmaps; the C structs must not be used any more."""

@@ -11,29 +11,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ._sandstorm import ffi, lib
+from ._sandstorm import lib
 from .errors import SsrunError
-from .loader import ImageFile
+from .loader import ENCODING_NAMES, ImageFile
 
 VERSION = 1
-ENCODINGS = {
-    lib.SSI_ENCODING_IDENTITY: "identity",
-    lib.SSI_ENCODING_GZIP: "gzip",
-    lib.SSI_ENCODING_BR: "br",
-    lib.SSI_ENCODING_ZSTD: "zstd",
-}
-
-
-def _string(image: Any, offset: int, size_bytes: int) -> str:
-    return os.fsdecode(bytes(ffi.buffer(image.strings + offset, size_bytes)))
-
-
-def _hosts(image: Any) -> list[str]:
-    """The first name of each site; empty for the site of all other names."""
-    names = [""] * image.header.site_count
-    for row in reversed(list(image.hosts[0 : image.header.host_count])):
-        names[row.site] = _string(image, row.name_offset, row.name_bytes)
-    return names
 
 
 def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:
@@ -48,15 +30,19 @@ def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:
 def document(file: ImageFile, stacks: list[Any]) -> dict[str, Any]:
     """Every variant that was asked for. stacks: struct stack * of the workers, which must not run any more."""
     image = file.image
-    hosts = _hosts(image)
+    hosts = file.hosts()
     routes = []
     for route in image.routes[0 : image.header.route_table_len]:
         for number in range(route.variant_count):
             variant = image.variants[route.first_variant + number]
             if any(lib.stack_response_uses(stack, variant.get_response) for stack in stacks):
-                path = _string(image, route.path_offset, route.path_bytes)
-                place = {"host": hosts[route.site], "path": path, "prefix": bool(route.flags & lib.SSI_ROUTE_PREFIX)}
-                encoding = {"encoding": ENCODINGS[int(variant.encoding)]}
+                path = os.fsdecode(file.string(route.path_offset, route.path_bytes))
+                place = {
+                    "host": hosts[route.site][0],
+                    "path": path,
+                    "prefix": bool(route.flags & lib.SSI_ROUTE_PREFIX),
+                }
+                encoding = {"encoding": ENCODING_NAMES[int(variant.encoding)]}
                 routes.append(place | encoding | _measured(image, stacks, variant))
     routes.sort(key=lambda each: (-each["requests"], each["host"], each["path"], each["encoding"]))
     return {"version": VERSION, "build_id": file.build_id.hex(), "routes": routes}
