@@ -6,9 +6,11 @@
  * The last four are chances in a million for a frame; a frame reordered comes up to once the delay later. Prints
  * "ready"; ends with the process that started it, or on a signal. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
 #include <linux/if_tun.h>
 #include <poll.h>
 #include <sched.h>
@@ -116,6 +118,16 @@ static void put(struct direction *direction, const uint8_t *frame, uint32_t len_
     heap_push(direction, (struct flying){due_ns, place, len_bytes});
 }
 
+/* Whether the receiver can tell that a frame is damaged: a TAP has no frame check sequence, and ARP no checksum of its own, so
+ * that a damaged answer would be believed for as long as the neighbour's entry lasts. */
+static bool has_checksum(const uint8_t *frame, uint32_t len_bytes)
+{
+    const struct ethhdr *header = (const struct ethhdr *)frame;
+    if (len_bytes <= ETH_HLEN)
+        return false;
+    return header->h_proto == htons(ETH_P_IP) || header->h_proto == htons(ETH_P_IPV6);
+}
+
 /* What the link makes of a frame that was sent now. */
 static void carry(struct direction *direction, uint8_t *frame, uint32_t len_bytes, uint64_t now)
 {
@@ -128,8 +140,8 @@ static void carry(struct direction *direction, uint8_t *frame, uint32_t len_byte
     uint64_t due_ns = direction->free_at_ns + network.delay_us * 1000 + random_below(network.jitter_us * 1000);
     if (happens(network.reorder))
         due_ns += random_below(network.delay_us * 1000);
-    if (happens(network.corrupt) && len_bytes > 14)
-        frame[14 + random_below(len_bytes - 14)] ^= (uint8_t)(1u << random_below(8));
+    if (happens(network.corrupt) && has_checksum(frame, len_bytes))
+        frame[ETH_HLEN + random_below(len_bytes - ETH_HLEN)] ^= (uint8_t)(1u << random_below(8));
     put(direction, frame, len_bytes, due_ns);
     if (happens(network.duplicate))
         put(direction, frame, len_bytes, due_ns + random_below(network.delay_us * 1000));
