@@ -469,25 +469,28 @@ static bool send_fin(struct stack *stack, struct tcb *tcb)
     return true;
 }
 
-/* The retransmission timer runs while something is in flight, and as persist timer while the window is shut. */
-static void rto_start(struct stack *stack, struct tcb *tcb)
+/* The retransmission timer runs while something is in flight, and as persist timer while the window is shut. A probe is
+ * reckoned from what was sent last, RFC 8985 section 7.2. */
+static void timers_start(struct stack *stack, struct tcb *tcb, bool sent_new)
 {
     bool waiting = tcb->snd_nxt > tcb->snd_una || tcb->snd_nxt < tcb->snd_end;
-    if (!waiting || tcb->rto_deadline_us != 0)
-        return;
-    recovery_arm(stack, tcb, true);
+    if (waiting && tcb->rto_deadline_us == 0)
+        recovery_arm(stack, tcb, true);
+    else if (sent_new && tcb->timer_kind == TCP_TIMER_PROBE)
+        recovery_arm(stack, tcb, false);
 }
 
 bool tcpip_output(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->state == 0)
         return true;
+    uint64_t snd_nxt = tcb->snd_nxt;
     bool done = send_lost(stack, tcb) && send_data(stack, tcb) && send_fin(stack, tcb);
     if (done && tcb->ack_now) {
         if (stack->tx->space > 0)
             tcp_send_ack(stack, tcb);
         done = !tcb->ack_now; /* else there was no space, or no buffer */
     }
-    rto_start(stack, tcb);
+    timers_start(stack, tcb, tcb->snd_nxt != snd_nxt);
     return done;
 }
