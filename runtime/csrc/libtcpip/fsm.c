@@ -304,6 +304,14 @@ static bool sequence_acceptable(struct stack *stack, struct tcb *tcb, const stru
     return false;
 }
 
+/* An ACK that a later one has overtaken on the way. RFC 7323 section 5.3 wants an ACK for it, but that would be a duplicate ACK
+ * to the peer; Linux doesn't either. */
+static bool is_overtaken(const struct tcb *tcb, const struct tcp_segment *segment)
+{
+    return segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0 && segment->seq == tcb->rcv_nxt &&
+           seq_leq(segment->ack, (uint32_t)tcb->snd_una);
+}
+
 /* PAWS, RFC 7323 section 5.3. */
 static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
@@ -311,7 +319,8 @@ static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const str
         return true;
     if (seq_lt(segment->options.ts_value, tcb->ts_recent) && (segment->flags & TCP_RST) == 0) {
         COUNT(stack, tcp_drop_paws);
-        challenge(stack, tcb);
+        if (!is_overtaken(tcb, segment))
+            challenge(stack, tcb);
         return false;
     }
     if (seq_leq(segment->seq, tcb->last_ack_sent))
