@@ -6,6 +6,7 @@ import errno
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import network
@@ -35,6 +36,23 @@ HINTS = {
 
 
 @dataclass
+class External:
+    """Memory in huge pages, for netmap to keep an interface's rings and buffers in."""
+
+    plan: Any  # struct netmap_plan *
+    memory: Any
+
+
+def huge_pages_free() -> int:
+    """How many pages of NMIO_HUGE_PAGE_BYTES are reserved and not in use."""
+    path = Path(f"/sys/kernel/mm/hugepages/hugepages-{lib.NMIO_HUGE_PAGE_BYTES // 1024}kB/free_hugepages")
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+@dataclass
 class Request:
     """One port to open."""
 
@@ -45,7 +63,7 @@ class Request:
     opened: Opened
 
 
-def _request(image: ImageFile, wanted: Request, *, copy: bool) -> Any:
+def _request(image: ImageFile, wanted: Request, external: External | None, *, copy: bool) -> Any:
     """struct netmap_request *; it does not outlive what it is made of."""
     opened = wanted.opened
     request = ffi.new(
@@ -59,6 +77,10 @@ def _request(image: ImageFile, wanted: Request, *, copy: bool) -> Any:
             "image": image.image,
         },
     )
+    if external:
+        request.external = external.memory
+        request.plan = external.plan[0]
+        request.extra_buffers = external.plan.extra_buffers
     filter_ = request.filter
     filter_.own_address = opened.own_address
     filter_.tcp_port = wanted.tcp_port
@@ -88,6 +110,8 @@ class Netmap:
         """Nothing is opened yet; opened is filled in."""
         self.opener = opener
         self.opened = opened
+        self.external: External | None = None
+        self.huge_pages = 0  # that the whole image takes in external memory
         opened.backend = "netmap"
         opened.gather_max = 1
 
@@ -96,6 +120,7 @@ class Netmap:
         workers = self.opener.options.workers or 1
         if workers > 1 and not self.opened.own_address:
             raise SsrunError("netmap shares an interface with the kernel with one worker only; leave --workers out")
+        self.external = self._external(interface.name, workers)
         if workers == 1:
             self.opener.stack.callback(network.Offloads(interface.name).close)
             request = Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opener.options.port, self.opened)
@@ -110,6 +135,21 @@ class Netmap:
                     f"{interface.name} has {info.rx_rings} pairs of rings and each needs its own worker: "
                     f"--workers {info.rx_rings}"
                 )
+
+    def _external(self, name: str, ports: int) -> External | None:
+        """Memory for all ports of an interface; None without huge pages enough."""
+        plan = ffi.new("struct netmap_plan *")
+        error = lib.netmap_plan(lib.netmap_kernel(), os.fsencode(name), self.opener.image.image, ports, plan)
+        if error:
+            return None  # opening it says why
+        self.huge_pages = -(-int(plan.bytes) // lib.NMIO_HUGE_PAGE_BYTES)
+        if huge_pages_free() < self.huge_pages:
+            return None
+        memory = lib.nmio_huge_alloc(plan.bytes)
+        if memory == ffi.NULL:
+            return None
+        self.opener.stack.callback(lib.nmio_huge_free, memory, int(plan.bytes))
+        return External(plan, memory)
 
     @staticmethod
     def _fits(interface: network.Interface, info: Any) -> None:
@@ -134,27 +174,36 @@ class Netmap:
     def _open(self, wanted: Request, *, copy: bool = False) -> Any:
         """In place if that can be. Returns struct netmap_info *."""
         info = ffi.new("struct netmap_info *")
+        if not copy and self.external and not self._try(wanted, info, copy=False):
+            self._tell("in place, external memory")
+            return info
+        self.external = None  # refused: the ports of an interface are all of one kind
         error = errno.EOPNOTSUPP if copy else self._try(wanted, info, copy=False)
+        if not error:
+            self._in_place(info)
+            return info
+        why = NOT_IN_PLACE.get(error)
+        if why is None:
+            raise _error(wanted.name, -error, info, self.opener.image)
+        error = self._try(wanted, info, copy=True)
         if error:
-            why = NOT_IN_PLACE.get(error)
-            if why is None:
-                raise _error(wanted.name, -error, info, self.opener.image)
-            error = self._try(wanted, info, copy=True)
-            if error:
-                raise _error(wanted.name, -error, info, self.opener.image)
-            self._tell("copied", f"every frame is copied, as {'a pipe moves buffers' if copy else why}")
-        elif info.resident:
-            self._tell("in place")
-        else:
-            header = self.opener.image.header
-            more = header.slot_count + info.tx_slots - info.extra_buffers
-            self._tell(
-                "in place, cached",
-                f"netmap gave {info.extra_buffers} buffers, the image has {header.slot_count} slots: those asked for "
-                f"most are kept; {more} buffers more (module parameter buf_num) hold all of it",
-            )
-        self.opened.details["ring_slots"] = int(info.tx_slots)
+            raise _error(wanted.name, -error, info, self.opener.image)
+        self._tell("copied", f"every frame is copied, as {'a pipe moves buffers' if copy else why}")
         return info
+
+    def _in_place(self, info: Any) -> None:
+        """Says whether the image lies in netmap's own buffers or passes through them."""
+        if info.resident:
+            self._tell("in place")
+            return
+        header = self.opener.image.header
+        more = header.slot_count + info.tx_slots - info.extra_buffers
+        self._tell(
+            "in place, cached",
+            f"netmap gave {info.extra_buffers} buffers, the image has {header.slot_count} slots: those asked for "
+            f"most are kept; {more} buffers more (module parameter buf_num) hold all of it, or, with a module that "
+            f"takes external memory, {self.huge_pages} free huge pages (vm.nr_hugepages)",
+        )
 
     def _tell(self, sending: str, note: str = "") -> None:
         self.opened.details["sending"] = sending
@@ -166,11 +215,12 @@ class Netmap:
         with ExitStack() as undo:
             memory = self.opener.copied_memory(undo) if copy else self.opener.lent_memory(undo)
             port = ffi.new("struct nmio_port **")
-            request = _request(self.opener.image, wanted, copy=copy)
+            request = _request(self.opener.image, wanted, None if copy else self.external, copy=copy)
             error = lib.netmap_open(port, lib.netmap_kernel(), request, *memory, info)
             if error:
                 return int(-error)
             undo.callback(lib.nmio_port_close, port[0])
             self.opener.stack.push(undo.pop_all())
             self.opened.ports.append(port[0])
+            self.opened.details["ring_slots"] = int(info.tx_slots)
             return 0

@@ -48,8 +48,10 @@ struct handle {
 struct device {
     struct device_options options;
     struct netmap_system system;
-    uint8_t *memory, *buffers;
+    uint8_t *memory, *buffers; /* in use: its own, or the application's */
     uint64_t memory_bytes;
+    uint8_t *own_memory;
+    uint32_t buffer_count;
     uint8_t *granted;   /* [buffer_count] to the application */
     uint8_t *in_flight; /* [buffer_count] it is the kernel's at the moment */
     struct kring kring[KRINGS_MAX]; /* TX, host TX, RX, host RX */
@@ -169,7 +171,7 @@ static bool is_poisoned(struct device *device, uint32_t index)
 /* A buffer of nobody's; 0 if there is none. */
 static uint32_t grant(struct device *device)
 {
-    for (uint32_t index = 2; index < device->options.buffer_count; index++) {
+    for (uint32_t index = 2; index < device->buffer_count; index++) {
         if (device->granted[index] == 0) {
             device->granted[index] = 1;
             return index;
@@ -230,7 +232,7 @@ static bool check_bounds(struct device *device, const struct kring *kring)
 static bool check_given(struct device *device, const struct kring *kring, uint32_t s)
 {
     const struct nm_abi_slot *slot = &kring->ring->slot[s];
-    if (slot->buf_idx < 2 || slot->buf_idx >= device->options.buffer_count) {
+    if (slot->buf_idx < 2 || slot->buf_idx >= device->buffer_count) {
         violation(device, "%s: slot %u has buffer %u, which there isn't", kring->name, s, slot->buf_idx);
         return false;
     }
@@ -371,6 +373,53 @@ static uint32_t kring_count(const struct device *device)
     return 2 * (device->options.rings + 1);
 }
 
+static uint64_t pages(uint64_t bytes)
+{
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+/* Where everything is in a memory. */
+static void lay_out(struct device *device, uint8_t *memory, const struct nm_abi_pools *pools)
+{
+    uint64_t rings_at = pages((uint64_t)pools->nr_if_pool_objtotal * pools->nr_if_pool_objsize);
+    uint64_t buffers_at = rings_at + pages((uint64_t)pools->nr_ring_pool_objtotal * pools->nr_ring_pool_objsize);
+    device->memory = memory;
+    device->memory_bytes = pools->nr_memsize;
+    device->buffers = memory + buffers_at;
+    device->options.buffer_bytes = pools->nr_buf_pool_objsize;
+    device->buffer_count = pools->nr_buf_pool_objtotal;
+    for (uint32_t i = 0; i < HANDLES_MAX; i++)
+        device->handle[i].nif = i < pools->nr_if_pool_objtotal
+                                    ? (struct nm_abi_if *)(memory + (size_t)i * pools->nr_if_pool_objsize)
+                                    : NULL;
+    for (uint32_t i = 0; i < kring_count(device); i++)
+        device->kring[i].ring = (struct nm_abi_ring *)(memory + rings_at + (size_t)i * pools->nr_ring_pool_objsize);
+    free(device->granted);
+    free(device->in_flight);
+    device->granted = allocate(device->buffer_count, 1);
+    device->in_flight = allocate(device->buffer_count, 1);
+    for (uint32_t index = 0; index < device->buffer_count; index++)
+        poison(device, index);
+}
+
+static void lay_out_own(struct device *device, uint32_t buffer_bytes, uint32_t buffer_count)
+{
+    struct nm_abi_pools pools = {.nr_if_pool_objtotal = HANDLES_MAX,
+                                 .nr_if_pool_objsize = PAGE_BYTES,
+                                 .nr_ring_pool_objtotal = kring_count(device),
+                                 .nr_ring_pool_objsize = (uint32_t)pages(
+                                     sizeof(struct nm_abi_ring) + device->options.slots * sizeof(struct nm_abi_slot)),
+                                 .nr_buf_pool_objtotal = buffer_count,
+                                 .nr_buf_pool_objsize = buffer_bytes};
+    pools.nr_memsize = HANDLES_MAX * PAGE_BYTES + (uint64_t)pools.nr_ring_pool_objtotal * pools.nr_ring_pool_objsize +
+                       pages((uint64_t)buffer_count * buffer_bytes);
+    device->own_memory = aligned_alloc(PAGE_BYTES, pools.nr_memsize);
+    if (device->own_memory == NULL)
+        abort();
+    memset(device->own_memory, 0, pools.nr_memsize);
+    lay_out(device, device->own_memory, &pools);
+}
+
 struct nm_abi_ring *device_tx_ring(struct device *device, uint32_t ring)
 {
     return device->kring[ring].ring;
@@ -398,9 +447,14 @@ static bool fill_ring(struct device *device, struct kring *kring)
     return true;
 }
 
+/* What a request's list of options says. */
+struct options_taken {
+    uint64_t offset_mask, max_offset;
+    const struct nm_abi_extmem *external;
+};
+
 /* 0, or -errno. */
-static int bind_ring(struct device *device, struct kring *kring, int handle, uint64_t offset_mask,
-                     uint64_t max_offset)
+static int bind_ring(struct device *device, struct kring *kring, int handle, const struct options_taken *taken)
 {
     struct nm_abi_ring *ring = kring->ring;
     if (kring->handle >= 0)
@@ -410,11 +464,11 @@ static int bind_ring(struct device *device, struct kring *kring, int handle, uin
                                  .num_slots = device->options.slots,
                                  .nr_buf_size = device->options.buffer_bytes,
                                  .dir = kring->tx ? 0 : 1,
-                                 .offset_mask = offset_mask};
+                                 .offset_mask = taken->offset_mask};
     kring->handle = handle;
     /* As an e1000 has it: whole KiB of what no offset takes away. */
-    kring->room_bytes = (uint32_t)(device->options.buffer_bytes - max_offset) / 1024 * 1024;
-    kring->max_offset = max_offset;
+    kring->room_bytes = (uint32_t)(device->options.buffer_bytes - taken->max_offset) / 1024 * 1024;
+    kring->max_offset = taken->max_offset;
     kring->hwcur = 0;
     kring->hwtail = kring->tx ? device->options.slots - 1 : 0;
     if (!fill_ring(device, kring)) {
@@ -463,20 +517,51 @@ static void grant_extra(struct device *device, int number, struct nm_abi_registe
     }
 }
 
-static int take_options(const struct device *device, const struct nm_abi_header *header, uint64_t *offset_mask,
-                        uint64_t *max_offset)
+static bool take_option(const struct device *device, const struct nm_abi_option *option, struct options_taken *taken)
 {
-    for (uint64_t at = header->nr_options; at != 0;) {
-        struct nm_abi_offsets *option = (struct nm_abi_offsets *)(uintptr_t)at;
-        bool known = option->nro_opt.nro_reqtype == NM_ABI_REQ_OPT_OFFSETS && device->options.offsets;
-        option->nro_opt.nro_status = known ? 0 : EOPNOTSUPP;
-        if (!known)
-            return -EOPNOTSUPP;
-        uint32_t bits = option->nro_offset_bits;
-        *offset_mask = bits == 0 || bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
-        *max_offset = option->nro_max_offset;
-        at = option->nro_opt.nro_next;
+    if (option->nro_reqtype == NM_ABI_REQ_OPT_EXTMEM && device->options.external) {
+        taken->external = (const struct nm_abi_extmem *)option;
+        return true;
     }
+    if (option->nro_reqtype != NM_ABI_REQ_OPT_OFFSETS || !device->options.offsets)
+        return false;
+    const struct nm_abi_offsets *offsets = (const struct nm_abi_offsets *)option;
+    uint32_t bits = offsets->nro_offset_bits;
+    taken->offset_mask = bits == 0 || bits == 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1;
+    taken->max_offset = offsets->nro_max_offset;
+    return true;
+}
+
+static int take_options(const struct device *device, const struct nm_abi_header *header, struct options_taken *taken)
+{
+    *taken = (struct options_taken){0};
+    for (uint64_t at = header->nr_options; at != 0;) {
+        struct nm_abi_option *option = (struct nm_abi_option *)(uintptr_t)at;
+        option->nro_status = take_option(device, option, taken) ? 0 : EOPNOTSUPP;
+        if (option->nro_status != 0)
+            return -EOPNOTSUPP;
+        at = option->nro_next;
+    }
+    return 0;
+}
+
+/* Lays everything out in the application's memory, unless it is there already. 0, or -errno. */
+static int move_to(struct device *device, const struct nm_abi_extmem *external)
+{
+    const struct nm_abi_pools *pools = &external->nro_info;
+    uint8_t *memory = (uint8_t *)(uintptr_t)external->nro_usrptr;
+    uint64_t ring_bytes = sizeof(struct nm_abi_ring) + device->options.slots * sizeof(struct nm_abi_slot);
+    uint64_t needed = pages((uint64_t)pools->nr_if_pool_objtotal * pools->nr_if_pool_objsize) +
+                      pages((uint64_t)pools->nr_ring_pool_objtotal * pools->nr_ring_pool_objsize) +
+                      (uint64_t)pools->nr_buf_pool_objtotal * pools->nr_buf_pool_objsize;
+    if (device->memory == memory)
+        return 0;
+    if (external->nro_usrptr % PAGE_BYTES != 0 || device->memory != device->own_memory)
+        return -EINVAL;
+    if (needed > pools->nr_memsize || pools->nr_if_pool_objtotal < 2 ||
+        pools->nr_ring_pool_objtotal < kring_count(device) || pools->nr_ring_pool_objsize < ring_bytes)
+        return -ENOMEM;
+    lay_out(device, memory, pools);
     return 0;
 }
 
@@ -487,34 +572,65 @@ static struct handle *handle_of(struct device *device, int fd)
     return &device->handle[fd - FIRST_FD];
 }
 
-static int control(void *context, int fd, struct nm_abi_header *header)
+static int tell(const struct device *device, struct nm_abi_port_info *info)
 {
-    struct device *device = context;
-    struct handle *handle = handle_of(device, fd);
-    struct nm_abi_register *reg = (struct nm_abi_register *)(uintptr_t)header->nr_body;
-    uint64_t offset_mask = 0, max_offset = 0;
-    if (header->nr_version != NM_ABI_VERSION || header->nr_reqtype != NM_ABI_REQ_REGISTER || handle->bound)
-        return -EINVAL;
-    if (strcmp(header->nr_name, "dev0") != 0)
-        return -ENXIO;
-    if (reg->nr_mode == NM_ABI_ONE_NIC && reg->nr_ringid >= device->options.rings)
-        return -EINVAL;
-    int error = take_options(device, header, &offset_mask, &max_offset);
-    if (error != 0)
-        return error;
-    handle->bound = true;
+    uint16_t rings = (uint16_t)device->options.rings;
+    *info = (struct nm_abi_port_info){.nr_memsize = device->memory_bytes,
+                                      .nr_tx_slots = device->options.slots,
+                                      .nr_rx_slots = device->options.slots,
+                                      .nr_tx_rings = rings,
+                                      .nr_rx_rings = rings,
+                                      .nr_host_tx_rings = 1,
+                                      .nr_host_rx_rings = 1};
+    return 0;
+}
+
+static int bind_all(struct device *device, int number, const struct nm_abi_register *reg,
+                    const struct options_taken *taken)
+{
+    int error = taken->external != NULL ? move_to(device, taken->external) : 0;
+    struct handle *handle = &device->handle[number];
+    if (error == 0 && handle->nif == NULL)
+        return -ENOMEM;
+    handle->bound = error == 0;
     for (uint32_t i = 0; i < kring_count(device) && error == 0; i++)
         if (is_wanted(device, reg, i))
-            error = bind_ring(device, &device->kring[i], fd - FIRST_FD, offset_mask, max_offset);
+            error = bind_ring(device, &device->kring[i], number, taken);
+    return error;
+}
+
+static int bind_handle(struct device *device, int number, const struct nm_abi_header *header)
+{
+    struct nm_abi_register *reg = (struct nm_abi_register *)(uintptr_t)header->nr_body;
+    struct handle *handle = &device->handle[number];
+    struct options_taken taken;
+    if (handle->bound || (reg->nr_mode == NM_ABI_ONE_NIC && reg->nr_ringid >= device->options.rings))
+        return -EINVAL;
+    int error = take_options(device, header, &taken);
+    if (error == 0)
+        error = bind_all(device, number, reg, &taken);
     if (error != 0)
         return error;
     describe(device, handle->nif, reg);
-    grant_extra(device, fd - FIRST_FD, reg);
+    grant_extra(device, number, reg);
     reg->nr_offset = (uint64_t)((uint8_t *)handle->nif - device->memory);
     reg->nr_memsize = device->memory_bytes;
     reg->nr_tx_rings = reg->nr_rx_rings = (uint16_t)device->options.rings;
     reg->nr_tx_slots = reg->nr_rx_slots = device->options.slots;
     return 0;
+}
+
+static int control(void *context, int fd, struct nm_abi_header *header)
+{
+    struct device *device = context;
+    handle_of(device, fd);
+    if (header->nr_version != NM_ABI_VERSION)
+        return -EINVAL;
+    if (strcmp(header->nr_name, "dev0") != 0)
+        return -ENXIO;
+    if (header->nr_reqtype == NM_ABI_REQ_PORT_INFO_GET)
+        return tell(device, (struct nm_abi_port_info *)(uintptr_t)header->nr_body);
+    return header->nr_reqtype == NM_ABI_REQ_REGISTER ? bind_handle(device, fd - FIRST_FD, header) : -EINVAL;
 }
 
 static int open_handle(void *context)
@@ -533,8 +649,8 @@ static void *map(void *context, int fd, uint64_t bytes)
 {
     struct device *device = context;
     struct handle *handle = handle_of(device, fd);
-    if (!handle->bound || bytes != device->memory_bytes)
-        violation(device, "mapped before it was bound, or with another size");
+    if (!handle->bound || bytes != device->memory_bytes || device->memory != device->own_memory)
+        violation(device, "mapped before it was bound, with another size, or though it is the application's");
     handle->mapped = true;
     return device->memory;
 }
@@ -605,7 +721,7 @@ static int wait_for(void *context, int rx_fd, int tx_fd, int64_t timeout_ns, int
 
 static void free_buffer(struct device *device, uint32_t index)
 {
-    if (index >= device->options.buffer_count || !device->granted[index]) {
+    if (index >= device->buffer_count || !device->granted[index]) {
         violation(device, "at the end buffer %u is there, which there isn't, or twice", index);
         return;
     }
@@ -632,9 +748,9 @@ static void free_rings(struct device *device, int number)
 static void free_extra(struct device *device, int number)
 {
     uint32_t index = device->handle[number].nif->ni_bufs_head;
-    for (uint32_t walked = 0; index != 0 && walked < device->options.buffer_count; walked++) {
+    for (uint32_t walked = 0; index != 0 && walked < device->buffer_count; walked++) {
         uint32_t next = 0;
-        if (index < device->options.buffer_count)
+        if (index < device->buffer_count)
             memcpy(&next, buffer_at(device, index), sizeof(next));
         free_buffer(device, index);
         index = next;
@@ -647,7 +763,7 @@ static void check_all_free(struct device *device)
     for (int i = 0; i < HANDLES_MAX; i++)
         if (device->handle[i].open)
             return;
-    for (uint32_t index = 0; index < device->options.buffer_count; index++) {
+    for (uint32_t index = 0; index < device->buffer_count; index++) {
         if (device->granted[index])
             violation(device, "at the end buffer %u is lost", index);
         else if (!is_poisoned(device, index))
@@ -686,30 +802,6 @@ const struct netmap_system *device_system(const struct device *device)
     return &device->system;
 }
 
-static uint64_t pages(uint64_t bytes)
-{
-    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-}
-
-static void lay_out(struct device *device)
-{
-    const struct device_options *options = &device->options;
-    uint64_t ring_bytes = pages(sizeof(struct nm_abi_ring) + options->slots * sizeof(struct nm_abi_slot));
-    uint64_t prefix_bytes = HANDLES_MAX * PAGE_BYTES + kring_count(device) * ring_bytes;
-    device->memory_bytes = prefix_bytes + pages((uint64_t)options->buffer_count * options->buffer_bytes);
-    device->memory = aligned_alloc(PAGE_BYTES, device->memory_bytes);
-    if (device->memory == NULL)
-        abort();
-    memset(device->memory, 0, device->memory_bytes);
-    device->buffers = device->memory + prefix_bytes;
-    for (int i = 0; i < HANDLES_MAX; i++)
-        device->handle[i].nif = (struct nm_abi_if *)(device->memory + i * PAGE_BYTES);
-    for (uint32_t i = 0; i < kring_count(device); i++)
-        device->kring[i].ring = (struct nm_abi_ring *)(device->memory + HANDLES_MAX * PAGE_BYTES + i * ring_bytes);
-    for (uint32_t index = 0; index < options->buffer_count; index++)
-        poison(device, index);
-}
-
 static void kring_create(struct device *device, uint32_t number)
 {
     struct kring *kring = &device->kring[number];
@@ -738,9 +830,7 @@ struct device *device_create(const struct device_options *options)
     device->options = *options;
     device->system = (struct netmap_system){device,     open_handle, control,  map,         unmap,
                                             control_tx, control_rx,  wait_for, close_handle};
-    device->granted = allocate(options->buffer_count, 1);
-    device->in_flight = allocate(options->buffer_count, 1);
-    lay_out(device);
+    lay_out_own(device, options->buffer_bytes, options->buffer_count);
     for (uint32_t i = 0; i < RINGS_MAX; i++)
         queue_open(&device->from_wire[i], options->buffer_bytes);
     queue_open(&device->to_wire, options->buffer_bytes);
@@ -766,6 +856,6 @@ void device_destroy(struct device *device)
     free(device->to_host.frames);
     free(device->granted);
     free(device->in_flight);
-    free(device->memory);
+    free(device->own_memory);
     free(device);
 }

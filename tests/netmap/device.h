@@ -1,4 +1,5 @@
-/* A netmap device in memory, in place of the kernel's: rings, extra buffers, offsets, host rings. It is strict: whatever
+/* A netmap device in memory, in place of the kernel's: rings, extra buffers, offsets, host rings,
+ * external memory. It is strict: whatever
  * an application must not do is a violation, which the real one mostly bears in silence. */
 #ifndef NETMAP_DEVICE_H
 #define NETMAP_DEVICE_H
@@ -16,6 +17,7 @@ struct device_options {
     uint32_t extra_max; /* granted at most, whatever is asked for */
     uint32_t delay; /* syncs until a frame has left; UINT32_MAX: it never does */
     bool offsets; /* the option is granted */
+    bool external; /* memory of the application's is taken */
 };
 
 struct device;

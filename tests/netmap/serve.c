@@ -26,13 +26,14 @@
 #define ROUNDS_IDLE_MAX 100000
 #define TARGETS_MAX 1000
 #define FRAME_BYTES 2048
+#define PAGE_BYTES 4096
 #define KERNEL_FRAMES 3 /* of the kernel's, in each direction and round */
 #define KERNEL_ETH_TYPE 0x88b5 /* for local experiments */
 #define ROUND_OF_BREAK 40
 
 struct options {
     uint64_t connections, rings, slots, buffer_bytes, extra, extra_max, delay, offsets, copy, host, own, ring,
-        buffers;
+        buffers, external;
 };
 
 static struct options options = {.connections = 100,
@@ -53,6 +54,7 @@ static struct nmio_port *port;
 static struct nmio_region region;
 static struct nmio_tx tx;
 static struct netmap_info info;
+static uint8_t *external_memory;
 static struct stack *stack;
 static struct clients clients;
 static uint64_t now_ns = 1000000000000, rounds;
@@ -232,6 +234,18 @@ static uint32_t buffer_count(void)
     return (uint32_t)(options.buffers > 0 ? options.buffers : all);
 }
 
+/* Memory of ours in place of the device's. */
+static void plan_external(struct netmap_request *request)
+{
+    if (netmap_plan(device_system(device), request->name, &file.image, 1, &request->plan) != 0)
+        stop("there is no plan");
+    request->external = external_memory = aligned_alloc(PAGE_BYTES, request->plan.bytes);
+    if (external_memory == NULL)
+        stop("no memory");
+    memset(external_memory, 0, request->plan.bytes);
+    request->extra_buffers = request->plan.extra_buffers;
+}
+
 static void open_port(void)
 {
     struct device_options wanted = {.rings = (uint32_t)options.rings,
@@ -240,7 +254,8 @@ static void open_port(void)
                                     .buffer_count = buffer_count(),
                                     .extra_max = (uint32_t)options.extra_max,
                                     .delay = (uint32_t)options.delay,
-                                    .offsets = options.offsets != 0};
+                                    .offsets = options.offsets != 0,
+                                    .external = options.external == 1};
     struct netmap_request request = {.name = "dev0",
                                      .ring = options.ring != UINT64_MAX ? (int32_t)options.ring : NETMAP_RINGS_ALL,
                                      .copy = options.copy != 0,
@@ -259,6 +274,8 @@ static void open_port(void)
         stop("no memory for the region");
     if (nmio_tx_create(&tx, (uint32_t)options.slots) != 0)
         stop("no memory");
+    if (options.external)
+        plan_external(&request);
     int error = netmap_open(&port, device_system(device), &request, &region, &tx, &info);
     if (error != 0) {
         printf("{\"error\": %d, \"granted\": %u, \"buffer_bytes\": %u, \"violations\": %" PRIu64
@@ -312,6 +329,7 @@ static void finish(bool resident)
     nmio_free(stack);
     free(clients.client);
     free(clients.queue);
+    free(external_memory);
 }
 
 static const struct number_option known_options[] = {{"connections", &options.connections},
@@ -326,7 +344,8 @@ static const struct number_option known_options[] = {{"connections", &options.co
                                                      {"copy", &options.copy},
                                                      {"host", &options.host},
                                                      {"own", &options.own},
-                                                     {"buffers", &options.buffers}};
+                                                     {"buffers", &options.buffers},
+                                                     {"external", &options.external}};
 
 static void take_word(const char *word)
 {

@@ -27,7 +27,10 @@ RING = 256
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("netmap") / "serve"
     core = [path for part in ("image", "libeth", "libtcpip", "web") for path in sorted((CSRC / part).glob("*.c"))]
-    core += [CSRC / "stack.c", *(CSRC / "libnmio" / name for name in ("region.c", "netmap.c", "netmap_filter.c"))]
+    core += [
+        CSRC / "stack.c",
+        *(CSRC / "libnmio" / name for name in ("region.c", "netmap.c", "netmap_external.c", "netmap_filter.c")),
+    ]
     own = [
         HERE / "serve.c",
         HERE / "device.c",
@@ -66,6 +69,7 @@ def served(result: dict[str, Any], requests: int = 150) -> dict[str, Any]:
     ("options", "resident"),
     [
         ({"extra": SLOTS + RING}, True),
+        ({"external": 1, "buffers": 100}, True),  # too few of the module's own
         ({"extra": RING + 1}, False),
         ({"extra": RING + 100, "connections": 7}, False),
         ({"extra_max": RING + 20}, False),  # asks for more than there is
@@ -73,7 +77,16 @@ def served(result: dict[str, Any], requests: int = 150) -> dict[str, Any]:
         ({"copy": 1, "offsets": 0}, False),
         ({"extra": SLOTS + 32, "slots": 32}, True),  # always full
     ],
-    ids=["resident", "cache", "large-cache", "partial-grant", "all-of-a-small-pool", "copy", "small-ring"],
+    ids=[
+        "resident",
+        "external",
+        "cache",
+        "large-cache",
+        "partial-grant",
+        "all-of-a-small-pool",
+        "copy",
+        "small-ring",
+    ],
 )
 @pytest.mark.parametrize("host", [0, 1], ids=["alone", "host-rings"])
 def test_bytes_are_exact(
@@ -94,6 +107,7 @@ def test_all_rings_are_heard(program: Path, image: Path, options: dict[str, int]
 
 def test_one_pair_of_rings(program: Path, image: Path) -> None:
     served(run(program, image, rings=4, ring=2, delay=2, own=1))
+    served(run(program, image, rings=4, ring=2, delay=2, own=1, external=1))
 
 
 def test_an_address_of_its_own_beside_the_kernels(program: Path, image: Path) -> None:
@@ -114,11 +128,21 @@ def test_it_closes_while_frames_never_leave(program: Path, image: Path) -> None:
         ({"extra_max": RING}, errno.ENOBUFS),
         ({"buffers": 2 * RING}, errno.ENOMEM),
         ({"offsets": 0}, errno.EOPNOTSUPP),
+        ({"external": 2}, errno.EOPNOTSUPP),
         ({"buffer_bytes": 4096}, errno.EMSGSIZE),
         ({"buffer_bytes": 1024, "copy": 1}, errno.EMSGSIZE),
         ({"ring": 7}, errno.EINVAL),
     ],
-    ids=["no-buffers", "too-few", "not-for-the-rings", "no-offsets", "other-size", "too-small", "no-such-ring"],
+    ids=[
+        "no-buffers",
+        "too-few",
+        "not-for-the-rings",
+        "no-offsets",
+        "no-external-memory",
+        "other-size",
+        "too-small",
+        "no-such-ring",
+    ],
 )
 def test_what_cant_be(program: Path, image: Path, options: dict[str, int], error: int) -> None:
     result = run(program, image, **options)

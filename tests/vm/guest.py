@@ -143,6 +143,27 @@ def with_parameter(name: str, value: int, run: Callable[[], dict[str, Any]]) -> 
         (PARAMETERS / name).write_text(was)
 
 
+def huge_pages(count: int) -> None:
+    """Reserves them, of the size that is usual."""
+    Path("/proc/sys/vm/nr_hugepages").write_text(str(count))
+    if int(Path("/proc/sys/vm/nr_hugepages").read_text()) != count:
+        raise CaseError(f"no {count} huge pages can be had")
+
+
+def external(folder: Path, name: str) -> dict[str, Any]:
+    """The image in memory of ours, where the module takes it: there is not one buffer to spare in its own."""
+    takes_it = "netmap_mem_ext_create" in Path("/proc/kallsyms").read_text()
+    huge_pages(16)
+    try:
+        result = expect(serve(folder, name, pings=True), "in place, external memory" if takes_it else "in place")
+        free = int(Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").read_text())
+        if free != 16:
+            raise CaseError(f"{16 - free} huge pages are still in use")
+        return result
+    finally:
+        huge_pages(0)
+
+
 def cases(folder: Path, name: str, ring_slots: int) -> dict[str, Callable[[], dict[str, Any]]]:
     """On one interface."""
     rings = 4 * ring_slots  # buffers for them, and the host's
@@ -150,6 +171,7 @@ def cases(folder: Path, name: str, ring_slots: int) -> dict[str, Callable[[], di
     return {
         "shared": lambda: expect(serve(folder, name, pings=True), "in place"),
         "own address": lambda: expect(serve(folder, name, *own, address=OURS, pings=True), "in place"),
+        "external memory": lambda: external(folder, name),
         "few buffers": lambda: with_parameter(
             "buf_num",
             rings + ring_slots + ring_slots // 4,

@@ -17,7 +17,7 @@ struct netmap_port {
     struct nmio_port port;
     const struct netmap_system *system;
     int tx_fd, rx_fd; /* apart: where frames are sent at an offset, a NIC has that much less room to receive into */
-    bool copy, host_rings, own_region;
+    bool copy, host_rings, own_region, external;
     struct netmap_filter filter;
     uint8_t *memory;
     uint64_t memory_bytes;
@@ -302,7 +302,7 @@ static void netmap_close(struct nmio_port *base)
         release_unsent(nm);
         give_back(nm);
     }
-    if (nm->memory != NULL)
+    if (nm->memory != NULL && !nm->external)
         nm->system->unmap(nm->system->context, nm->memory, nm->memory_bytes);
     if (nm->tx_fd >= 0)
         nm->system->close(nm->system->context, nm->tx_fd);
@@ -323,12 +323,41 @@ static void netmap_close(struct nmio_port *base)
 static const struct nmio_port_ops netmap_ops = {"netmap",      netmap_input, netmap_release,
                                                 netmap_output, netmap_wait,  netmap_close};
 
+/* What a request asks for beside the rings: a list. */
+struct asked {
+    struct nm_abi_offsets offsets;
+    struct nm_abi_extmem external;
+};
+
+static uint64_t ask_for(struct asked *asked, const struct netmap_request *request, bool in_place)
+{
+    const struct netmap_plan *plan = &request->plan;
+    uint64_t list = 0;
+    *asked = (struct asked){
+        .offsets = {.nro_opt = {.nro_reqtype = NM_ABI_REQ_OPT_OFFSETS}, .nro_max_offset = NETMAP_MAX_OFFSET},
+        .external = {.nro_opt = {.nro_reqtype = NM_ABI_REQ_OPT_EXTMEM},
+                     .nro_usrptr = (uintptr_t)request->external,
+                     .nro_info = {.nr_memsize = plan->bytes,
+                                  .nr_if_pool_objtotal = plan->if_count,
+                                  .nr_if_pool_objsize = plan->if_bytes,
+                                  .nr_ring_pool_objtotal = plan->ring_count,
+                                  .nr_ring_pool_objsize = plan->ring_bytes,
+                                  .nr_buf_pool_objtotal = plan->buffer_count,
+                                  .nr_buf_pool_objsize = plan->buffer_bytes}}};
+    if (in_place)
+        list = (uintptr_t)&asked->offsets;
+    if (request->external != NULL) {
+        asked->external.nro_opt.nro_next = list;
+        list = (uintptr_t)&asked->external;
+    }
+    return list;
+}
+
 /* Binds a descriptor to the port's rings in one direction; those to send from with offsets and extra buffers. */
 static int register_rings(struct netmap_port *nm, const struct netmap_request *request, int fd, uint64_t direction,
                           struct nm_abi_register *reg)
 {
-    struct nm_abi_offsets offsets = {.nro_opt = {.nro_reqtype = NM_ABI_REQ_OPT_OFFSETS},
-                                     .nro_max_offset = NETMAP_MAX_OFFSET};
+    struct asked asked;
     struct nm_abi_header header = {.nr_version = NM_ABI_VERSION, .nr_reqtype = NM_ABI_REQ_REGISTER};
     bool in_place = direction == NM_ABI_TX_ONLY && !request->copy;
     memcpy(header.nr_name, request->name, sizeof(header.nr_name) - 1);
@@ -341,10 +370,9 @@ static int register_rings(struct netmap_port *nm, const struct netmap_request *r
         reg->nr_mode = NM_ABI_NIC_SW;
     }
     header.nr_body = (uintptr_t)reg;
-    if (in_place)
-        header.nr_options = (uintptr_t)&offsets;
+    header.nr_options = ask_for(&asked, request, in_place);
     int error = nm->system->control(nm->system->context, fd, &header);
-    if (error == 0 && in_place && offsets.nro_opt.nro_status != 0)
+    if (error == 0 && (asked.offsets.nro_opt.nro_status != 0 || asked.external.nro_opt.nro_status != 0))
         return -EOPNOTSUPP;
     return error;
 }
@@ -362,7 +390,8 @@ static int map_rings(struct netmap_port *nm, const struct netmap_request *reques
     if (tx.nr_mem_id != rx.nr_mem_id || tx.nr_offset >= tx.nr_memsize || rx.nr_offset >= tx.nr_memsize)
         return -EPROTO;
     nm->memory_bytes = tx.nr_memsize;
-    nm->memory = nm->system->map(nm->system->context, nm->tx_fd, nm->memory_bytes);
+    nm->external = request->external != NULL;
+    nm->memory = nm->external ? request->external : nm->system->map(nm->system->context, nm->tx_fd, nm->memory_bytes);
     if (nm->memory == NULL)
         return -ENOMEM;
     nm->tx_nif = (struct nm_abi_if *)(nm->memory + tx.nr_offset);

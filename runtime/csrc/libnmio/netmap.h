@@ -1,7 +1,8 @@
 /* The netmap port: rings that are shared with the kernel (or a VALE switch), from which frames leave in place.
  *
- * Where slots can say at which offset a frame begins, the arena is made of netmap's own buffers: the image's slots are
- * copied into them once at the start, or, where there are too few, as they are needed. Where they can't, every frame is
+ * Where slots can say at which offset a frame begins, the arena is made of netmap's buffers: the image's slots are copied
+ * into them once at the start, or, where there are too few, as they are needed. The buffers are the module's, or, where it
+ * takes external memory, lie in huge pages of ours, as many as the image needs. Where slots have no offset, every frame is
  * copied into the ring as it is sent. Portable: nothing in it is Linux's. */
 #ifndef SANDSTORM_NETMAP_H
 #define SANDSTORM_NETMAP_H
@@ -30,6 +31,15 @@ struct netmap_system {
 /* /dev/netmap. */
 const struct netmap_system *netmap_kernel(void);
 
+/* How memory of ours is divided into what netmap keeps in it: one behind the other, each kind beginning on a page. */
+struct netmap_plan {
+    uint64_t bytes; /* of all */
+    uint32_t if_count, if_bytes; /* descriptions of the interface: one for each descriptor */
+    uint32_t ring_count, ring_bytes;
+    uint32_t buffer_count, buffer_bytes;
+    uint32_t extra_buffers; /* of those, for each port: the image's slots and a ring's spares */
+};
+
 #define NETMAP_RINGS_ALL -1
 #define NETMAP_ADDRESSES_MAX 32
 
@@ -49,6 +59,9 @@ struct netmap_request {
     bool
         host_rings; /* what is not ours goes to the kernel, and what the kernel sends goes out; with all rings only */
     uint32_t extra_buffers; /* wanted for the arena */
+    uint8_t *
+        external; /* NULL, or memory for plan, zeroed, where rings and buffers are to be; shared by an interface's ports */
+    struct netmap_plan plan;
     const struct image *image;
     struct netmap_filter filter; /* with host_rings */
 };
@@ -61,8 +74,13 @@ struct netmap_info {
     bool resident; /* the whole image is in the arena */
 };
 
+/* Plans the memory that an interface takes with so many ports, each with the whole image in it. Returns 0 or -errno, as
+ * netmap_open does; EFBIG for more buffers than netmap counts. */
+int netmap_plan(const struct netmap_system *system, const char *name, const struct image *image, uint32_t port_count,
+                struct netmap_plan *plan);
+
 /* Opens a port. Without copy, region is filled in here and belongs to the port. tx: room for tx_slots descriptors is
- * enough. Returns 0 or -errno: ENOENT no /dev/netmap, ENXIO no such port, EOPNOTSUPP no offsets (use copy), EMSGSIZE
+ * enough. Returns 0 or -errno: ENOENT no /dev/netmap, ENXIO no such port, EOPNOTSUPP no offsets (use copy) or no external memory, EMSGSIZE
  * buffers of another size than the image's slots (info says which), ENOBUFS too few extra buffers for a ring's spares. */
 int netmap_open(struct nmio_port **port, const struct netmap_system *system, const struct netmap_request *request,
                 struct nmio_region *region, struct nmio_tx *tx, struct netmap_info *info);

@@ -13,6 +13,7 @@
 
 /* nr_reqtype, nro_reqtype, nr_mode */
 #define NM_ABI_REQ_REGISTER 1
+#define NM_ABI_REQ_PORT_INFO_GET 2
 #define NM_ABI_REQ_OPT_EXTMEM 1
 #define NM_ABI_REQ_OPT_OFFSETS 5
 #define NM_ABI_ALL_NIC 1
@@ -53,6 +54,14 @@ struct nm_abi_register {
     uint64_t nr_flags;
 };
 
+struct nm_abi_port_info {
+    uint64_t nr_memsize;
+    uint32_t nr_tx_slots, nr_rx_slots;
+    uint16_t nr_tx_rings, nr_rx_rings, nr_host_tx_rings, nr_host_rx_rings;
+    uint16_t nr_mem_id, nr_pad[3];
+};
+
+/* Three kinds of objects, one behind the other in a memory of nr_memsize bytes, each kind beginning on a page. */
 struct nm_abi_pools {
     uint64_t nr_memsize;
     uint16_t nr_mem_id, nr_pad[3];
@@ -64,6 +73,7 @@ struct nm_abi_pools {
     uint32_t nr_buf_pool_objtotal, nr_buf_pool_objsize;
 };
 
+/* Memory of the application's, from the page nro_usrptr on, in place of the module's own. */
 struct nm_abi_extmem {
     struct nm_abi_option nro_opt;
     uint64_t nro_usrptr;
@@ -114,6 +124,7 @@ struct nm_abi_ring {
 #define NM_ABI_RXSYNC _IO('i', 149)
 
 _Static_assert(sizeof(struct nm_abi_header) == 88 && sizeof(struct nm_abi_register) == 56, "API 14");
+_Static_assert(sizeof(struct nm_abi_port_info) == 32, "API 14");
 _Static_assert(sizeof(struct nm_abi_pools) == 64 && sizeof(struct nm_abi_extmem) == 96, "API 14");
 _Static_assert(sizeof(struct nm_abi_offsets) == 56 && sizeof(struct nm_abi_slot) == 16, "API 14");
 _Static_assert(offsetof(struct nm_abi_if, ring_ofs) == 56 && offsetof(struct nm_abi_ring, slot) == 256, "API 14");

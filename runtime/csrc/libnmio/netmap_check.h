@@ -50,9 +50,24 @@ SAME_FIELD(struct nm_abi_register, struct nmreq_register, nr_mode);
 SAME_FIELD(struct nm_abi_register, struct nmreq_register, nr_extra_bufs);
 SAME_FIELD(struct nm_abi_register, struct nmreq_register, nr_flags);
 
+SAME_SIZE(struct nm_abi_port_info, struct nmreq_port_info_get);
+SAME_FIELD(struct nm_abi_port_info, struct nmreq_port_info_get, nr_tx_slots);
+SAME_FIELD(struct nm_abi_port_info, struct nmreq_port_info_get, nr_rx_slots);
+SAME_FIELD(struct nm_abi_port_info, struct nmreq_port_info_get, nr_tx_rings);
+SAME_FIELD(struct nm_abi_port_info, struct nmreq_port_info_get, nr_rx_rings);
+SAME_FIELD(struct nm_abi_port_info, struct nmreq_port_info_get, nr_host_tx_rings);
+SAME_FIELD(struct nm_abi_port_info, struct nmreq_port_info_get, nr_host_rx_rings);
+
 SAME_SIZE(struct nm_abi_pools, struct nmreq_pools_info);
+SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_memsize);
+SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_if_pool_objtotal);
+SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_if_pool_objsize);
+SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_ring_pool_objtotal);
+SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_ring_pool_objsize);
+SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_buf_pool_objtotal);
 SAME_FIELD(struct nm_abi_pools, struct nmreq_pools_info, nr_buf_pool_objsize);
 SAME_SIZE(struct nm_abi_extmem, struct nmreq_opt_extmem);
+SAME_FIELD(struct nm_abi_extmem, struct nmreq_opt_extmem, nro_usrptr);
 SAME_FIELD(struct nm_abi_extmem, struct nmreq_opt_extmem, nro_info);
 SAME_SIZE(struct nm_abi_offsets, struct nmreq_opt_offsets);
 SAME_FIELD(struct nm_abi_offsets, struct nmreq_opt_offsets, nro_max_offset);
@@ -88,6 +103,7 @@ _Static_assert(offsetof(struct nm_abi_ring, slot) == offsetof(struct netmap_ring
 
 SAME_NUMBER(NM_ABI_BUF_CHANGED, NS_BUF_CHANGED);
 SAME_NUMBER(NM_ABI_REQ_REGISTER, NETMAP_REQ_REGISTER);
+SAME_NUMBER(NM_ABI_REQ_PORT_INFO_GET, NETMAP_REQ_PORT_INFO_GET);
 SAME_NUMBER(NM_ABI_REQ_OPT_EXTMEM, NETMAP_REQ_OPT_EXTMEM);
 SAME_NUMBER(NM_ABI_REQ_OPT_OFFSETS, NETMAP_REQ_OPT_OFFSETS);
 SAME_NUMBER(NM_ABI_ALL_NIC, NR_REG_ALL_NIC);

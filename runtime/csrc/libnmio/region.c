@@ -23,6 +23,29 @@ void nmio_free(void *memory)
     free(memory);
 }
 
+static size_t huge_pages(uint64_t bytes)
+{
+    return (bytes + NMIO_HUGE_PAGE_BYTES - 1) / NMIO_HUGE_PAGE_BYTES * NMIO_HUGE_PAGE_BYTES;
+}
+
+void *nmio_huge_alloc(uint64_t bytes)
+{
+#ifdef MAP_HUGETLB
+    const int page_size = 21 << 26; /* MAP_HUGE_2MB, by its documentation: not in every system's headers */
+    void *memory = mmap(NULL, huge_pages(bytes), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE | page_size, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+#else
+    (void)bytes;
+    return NULL;
+#endif
+}
+
+void nmio_huge_free(void *memory, uint64_t bytes)
+{
+    munmap(memory, huge_pages(bytes));
+}
+
 static size_t pages(size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);

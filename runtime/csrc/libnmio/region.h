@@ -16,6 +16,11 @@ void nmio_region_destroy(struct nmio_region *region);
 void *nmio_alloc(size_t bytes);
 void nmio_free(void *memory);
 
+/* Zeroed memory of huge pages, which are physically one piece each; NULL where too few are reserved, or the system has none. */
+#define NMIO_HUGE_PAGE_BYTES 2097152
+void *nmio_huge_alloc(uint64_t bytes);
+void nmio_huge_free(void *memory, uint64_t bytes);
+
 /* Room for capacity descriptors. Returns 0, or -ENOMEM. */
 int nmio_tx_create(struct nmio_tx *tx, uint32_t capacity);
 void nmio_tx_destroy(struct nmio_tx *tx);
