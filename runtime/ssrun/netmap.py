@@ -166,19 +166,20 @@ class Netmap:
         """A port of netmap's own, which the kernel knows nothing of."""
         if (self.opener.options.workers or 1) != 1:
             raise SsrunError(f"netmap:{name} has one ring; leave --workers out")
-        # A pipe hands the buffers themselves to its other end, which writes to them.
-        is_pipe = "{" in name or "}" in name
         request = Request(name, lib.NETMAP_RINGS_ALL, False, self.opener.options.port, self.opened)
-        self._open(request, copy=is_pipe)
+        # A pipe hands the buffers themselves to its other end, which writes to them. A switch copies cache lines:
+        # a receiver without offsets then looks for the frame where it isn't.
+        is_pipe = "{" in name or "}" in name
+        self._open(request, copied="a pipe moves buffers" if is_pipe else "a switch loses offsets")
 
-    def _open(self, wanted: Request, *, copy: bool = False) -> Any:
-        """In place if that can be. Returns struct netmap_info *."""
+    def _open(self, wanted: Request, *, copied: str = "") -> Any:
+        """In place if that can be, and nothing speaks against it. Returns struct netmap_info *."""
         info = ffi.new("struct netmap_info *")
-        if not copy and self.external and not self._try(wanted, info, copy=False):
+        if not copied and self.external and not self._try(wanted, info, copy=False):
             self._tell("in place, external memory")
             return info
         self.external = None  # refused: the ports of an interface are all of one kind
-        error = errno.EOPNOTSUPP if copy else self._try(wanted, info, copy=False)
+        error = errno.EOPNOTSUPP if copied else self._try(wanted, info, copy=False)
         if not error:
             self._in_place(info)
             return info
@@ -188,7 +189,7 @@ class Netmap:
         error = self._try(wanted, info, copy=True)
         if error:
             raise _error(wanted.name, -error, info, self.opener.image)
-        self._tell("copied", f"every frame is copied, as {'a pipe moves buffers' if copy else why}")
+        self._tell("copied", f"every frame is copied, as {copied or why}")
         return info
 
     def _in_place(self, info: Any) -> None:

@@ -5,9 +5,12 @@ guest.py FOLDER PATTERN; the folder has site.img and the site's files in site/.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SSRUN = ROOT / ".venv" / "bin" / "ssrun"
 PARAMETERS = Path("/sys/module/netmap/parameters")
+NETMAP_API, NETMAP_REQ_VALE_ATTACH, NETMAP_REQ_VALE_DETACH, NR_REG_ALL_NIC = 14, 3, 4, 1
+NIOCCTRL = 0xC0586997
 KERNELS, OURS, PEERS = "192.0.2.1", "192.0.2.10", "192.0.2.2"
 COMPLAINTS = re.compile(r"netmap|double|BUG|WARNING|Oops|DMAR", re.IGNORECASE)
 
@@ -30,7 +35,7 @@ class CaseError(Exception):
 def sh(command: str, check: bool = True) -> str:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     if check and done.returncode != 0:
-        raise CaseError(f"{command}: {done.stderr or done.stdout}")
+        raise CaseError(f"{command}: {(done.stderr or done.stdout)[-300:]}")
     return done.stdout
 
 
@@ -94,10 +99,9 @@ def offloads(name: str) -> list[str]:
     return re.findall(r"^(?:tx-checksumming|generic-segmentation-offload): (\w+)", sh(f"ethtool -k {name}"), re.M)
 
 
-def serve(folder: Path, interface: str, *options: str, address: str = KERNELS, pings: bool = False) -> dict[str, Any]:
-    """Serves the site and fetches all of it; the kernel is reachable meanwhile."""
-    before = offloads(interface)
-    server = Ssrun(folder, "--iface", interface, "--backend", "netmap", *options)
+def served(folder: Path, *options: str, address: str, pings: bool = False) -> dict[str, Any]:
+    """Serves the site and fetches all of it; with pings the kernel is reachable meanwhile."""
+    server = Ssrun(folder, *options)
     try:
         files = fetch_all(folder, address)
         if pings:
@@ -106,15 +110,48 @@ def serve(folder: Path, interface: str, *options: str, address: str = KERNELS, p
         server.process.terminate()
         raise CaseError(f"{error}; ssrun: {server.process.communicate()}") from None
     counters = server.stop()
-    sh(f"ip netns exec peer ping -c 1 -W 10 {KERNELS}")  # the kernel has its interface back
-    if offloads(interface) != before:
-        raise CaseError(f"offloads were {before}, now {offloads(interface)}")
     if counters.get("arena_stalls"):
         raise CaseError("the arena stalled")
     details = {key: server.serving.get(key) for key in ("sending", "ring_slots", "notes", "mode")}
     shown = ("port_tx_frames", "port_tx_dropped", "arena_copies_made", "arena_misses", "arena_evictions")
     drops = {key: value for key, value in counters.items() if "drop" in key and value}
     return {"files": files, **details, **{key: counters.get(key, 0) for key in shown}, "drops": drops}
+
+
+def serve(folder: Path, interface: str, *options: str, address: str = KERNELS, pings: bool = False) -> dict[str, Any]:
+    """The same from an interface, which the kernel has back afterwards as it was."""
+    before = offloads(interface)
+    result = served(folder, "--iface", interface, "--backend", "netmap", *options, address=address, pings=pings)
+    sh(f"ip netns exec peer ping -c 1 -W 10 {KERNELS}")
+    if offloads(interface) != before:
+        raise CaseError(f"offloads were {before}, now {offloads(interface)}")
+    return result
+
+
+def vale(request: int, name: str) -> None:
+    """NETMAP_REQ_VALE_ATTACH or _DETACH of an interface."""
+    body = bytearray(64)  # struct nmreq_vale_attach: a struct nmreq_register first, of which nr_mode counts
+    struct.pack_into("I", body, 36, NR_REG_ALL_NIC)
+    memory = (ctypes.c_char * len(body)).from_buffer(body)
+    header = struct.pack("HHI64sQQ", NETMAP_API, request, 0, name.encode(), 0, ctypes.addressof(memory))
+    with Path("/dev/netmap").open("r+b", buffering=0) as device:
+        fcntl.ioctl(device, NIOCCTRL, header)
+
+
+def switched(folder: Path, interface: str) -> dict[str, Any]:
+    """A port of a VALE switch, to which an interface is attached as well."""
+    vale(NETMAP_REQ_VALE_ATTACH, f"vale0:{interface}")
+    try:
+        result = served(folder, "--iface", "netmap:vale0:a", "--address", f"{OURS}/24", address=OURS)
+    finally:
+        vale(NETMAP_REQ_VALE_DETACH, f"vale0:{interface}")
+    return expect(result, "copied")
+
+
+def two_workers(folder: Path, interface: str) -> dict[str, Any]:
+    """Each has a pair of rings; both have sent."""
+    own = ("--address", f"{OURS}/24", "--workers", "2")
+    return expect(serve(folder, interface, *own, address=OURS), "in place")
 
 
 def expect(result: dict[str, Any], sending: str) -> dict[str, Any]:
@@ -218,7 +255,13 @@ def main() -> None:
         sh(f"ip netns exec peer ethtool -K {peer} tx off gso off tso off", check=False)
         for name, run in cases(folder, interface, ring_slots).items():
             report(f"{kind}: {name}", run)
+        report(f"{kind}: VALE", lambda name=interface: switched(folder, name))
         unlink(interface, peer)
+    sh("ip link add ours1 numtxqueues 2 numrxqueues 2 type veth peer name peer1 numtxqueues 2 numrxqueues 2")
+    link("ours1", "peer1")
+    sh("ip netns exec peer ethtool -K peer1 tx off gso off tso off", check=False)
+    report("veth: two workers", lambda: two_workers(folder, "ours1"))
+    unlink("ours1", "peer1")
     report(
         "no such port",
         lambda: fails(folder, "--iface", "netmap:nothing", "--address", f"{OURS}/24", says="no port of that name"),
