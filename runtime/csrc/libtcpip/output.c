@@ -2,18 +2,17 @@
  * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
  * are gathered in place whatever the segment size. */
 #include "checksum.h"
+#include "header.h"
 #include "moving.h"
 #include "seq.h"
 #include "tcp.h"
 
-/* A segment about to be sent. */
+/* A segment or superframe about to be sent. */
 struct outgoing {
     uint64_t position; /* of its first byte */
     uint32_t payload_bytes;
     uint32_t mss; /* payload of one segment of a superframe */
-    uint64_t payload_sum;
-    uint8_t flags;
-    bool partial; /* the checksum is finished behind us: only the pseudo-header's sum is put in */
+    struct header_fields fields;
 };
 
 /* Where in its frames' stream a span has a position. */
@@ -22,48 +21,25 @@ static uint64_t stream_offset(const struct tcp_span *span, uint64_t position)
     return position - span->start + span->skip;
 }
 
-/* Ethernet, IP and TCP headers, right-justified in front of payload. Returns where the frame begins. */
-static uint8_t *write_headers(struct stack *stack, struct tcb *tcb, uint8_t *payload, const struct outgoing *out)
+/* Payload of the largest segment now: half of the largest window at most, as Linux has it, or a peer with a tiny buffer
+ * would get one segment at a time and sit on its ACK. */
+static uint32_t send_mss(const struct tcb *tcb)
 {
-    uint32_t tcp_bytes = (uint32_t)sizeof(struct wire_tcp) + (tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0);
-    uint32_t segment_bytes = tcp_bytes + out->payload_bytes;
-    struct wire_tcp *tcp = (struct wire_tcp *)(payload - tcp_bytes);
-    uint8_t *ip = (uint8_t *)tcp - tcb->ip_bytes;
-    uint8_t *frame = ip - sizeof(struct wire_eth);
-    memcpy(frame, tcb->header, sizeof(struct wire_eth) + tcb->ip_bytes + 4u);
-    if (tcb->flow.family == SSI_FAMILY_IPV4) {
-        struct wire_ipv4 *ipv4 = (struct wire_ipv4 *)ip;
-        ipv4->total_bytes = be16((uint16_t)(sizeof(*ipv4) + segment_bytes));
-        ipv4->checksum = (uint16_t)~checksum_fold(tcb->ip_sum + ipv4->total_bytes);
-    } else {
-        ((struct wire_ipv6 *)ip)->payload_bytes = be16((uint16_t)segment_bytes);
-    }
-    tcp->seq = be32((uint32_t)out->position);
-    tcp->ack = be32(tcb->rcv_nxt);
-    tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
-    tcp->flags = out->flags;
-    tcp->window = be16((uint16_t)(TCB_REQUEST_BYTES - tcb->request_len));
-    tcp->checksum = 0;
-    tcp->urgent = 0;
-    if (tcb->timestamps) {
-        struct wire_tcp_timestamps option = {be32(TCP_TIMESTAMPS_ALIGNED), be32(tcp_ts_clock(stack, tcb->ts_offset)),
-                                             be32(tcb->ts_recent)};
-        memcpy(tcp + 1, &option, sizeof(option));
-    }
-    uint64_t pseudo = tcb->pseudo_sum + be32(segment_bytes);
-    if (out->partial)
-        tcp->checksum = checksum_fold(pseudo);
-    else
-        tcp->checksum = (uint16_t)~checksum_fold(pseudo + checksum_sum(tcp, tcp_bytes) + out->payload_sum);
-    tcb->last_ack_sent = tcb->rcv_nxt;
-    tcb->ack_now = false;
-    return frame;
+    uint32_t bound = tcb->snd_wnd_max > TCP_MSS_DEFAULT_IPV4 ? tcb->snd_wnd_max / 2 : tcb->snd_wnd_max;
+    bound = bound > TCP_MSS_MIN ? bound : TCP_MSS_MIN;
+    return tcb->mss < bound ? tcb->mss : bound;
 }
 
-static struct nmio_tx_desc *append(struct stack *stack, struct tcb *tcb, uint8_t *frame, uint32_t head_bytes,
-                                   uint32_t chunk, const struct outgoing *out)
+/* What our segments say of what we have received, the peer now hears. */
+static void acknowledged(struct tcb *tcb)
 {
-    struct nmio_tx *tx = stack->tx;
+    tcb->last_ack_sent = tcb->rcv_nxt;
+    tcb->ack_now = false;
+}
+
+static struct nmio_tx_desc *append(struct nmio_tx *tx, const struct header *header, uint8_t *frame,
+                                   uint32_t head_bytes, uint32_t chunk)
+{
     struct nmio_tx_desc *desc = &tx->desc[tx->count++];
     tx->space--;
     *desc = (struct nmio_tx_desc){.head = frame,
@@ -71,17 +47,28 @@ static struct nmio_tx_desc *append(struct stack *stack, struct tcb *tcb, uint8_t
                                   .chunk = chunk,
                                   .first_piece = tx->piece_count,
                                   .l3_offset = sizeof(struct wire_eth),
-                                  .l4_offset = (uint16_t)(sizeof(struct wire_eth) + tcb->ip_bytes),
-                                  .checksum_partial = out->partial,
-                                  .ipv6 = tcb->flow.family == SSI_FAMILY_IPV6};
+                                  .l4_offset = (uint16_t)(sizeof(struct wire_eth) + header->ip_bytes),
+                                  .ipv6 = header->ip_bytes == sizeof(struct wire_ipv6)};
     return desc;
 }
 
-static void count_payload(struct stack *stack, struct tcb *tcb, const struct outgoing *out, uint32_t segments)
+/* One segment whose payload lies in a chunk, or that has none. */
+static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8_t *payload, uint32_t payload_bytes,
+                                     uint32_t chunk, const struct header_fields *fields)
+{
+    struct header header;
+    header_prepare(stack, tcb, &header);
+    uint8_t *head = header_put(&header, payload, fields);
+    acknowledged(tcb);
+    return append(stack->tx, &header, head, (uint32_t)(payload - head) + payload_bytes, chunk);
+}
+
+static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
+                          uint32_t segments)
 {
     stack->counters[COUNTER_tcp_tx_segments] += segments;
-    stack->counters[COUNTER_tcp_tx_payload_bytes] += out->payload_bytes;
-    if (out->position < tcb->snd_nxt)
+    stack->counters[COUNTER_tcp_tx_payload_bytes] += payload_bytes;
+    if (position < tcb->snd_nxt)
         stack->counters[COUNTER_tcp_retransmit_segments] += segments;
 }
 
@@ -109,26 +96,58 @@ static uint32_t copied_frame(struct stack *stack, uint32_t frame_index)
     return chunk;
 }
 
-/* A ready frame, in place: nothing of its payload is read. False: no slot is free. */
-static bool send_ready(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint32_t frame_index,
-                       struct outgoing *out)
+/* Where a ready frame leaves from: its slot, in place, or (to compare with) a copy. */
+static uint32_t ready_chunk(struct stack *stack, uint32_t frame_index)
 {
-    uint32_t chunk =
-        stack->config.tx_memcpy ? copied_frame(stack, frame_index) : arena_acquire(&stack->arena, frame_index);
-    if (chunk == NMIO_NONE)
-        return false;
+    return stack->config.tx_memcpy ? copied_frame(stack, frame_index) : arena_acquire(&stack->arena, frame_index);
+}
+
+/* Of a segment that ends at a position: PSH at the end of a response, or an odd last segment waits for the peer's delayed
+ * ACK; FIN with the last one, but sent again without it while that has not been sent yet. */
+static uint8_t flags_of(const struct tcb *tcb, const struct tcp_span *span, uint64_t position, uint64_t end)
+{
+    uint8_t flags = end == span->end ? TCP_ACK | TCP_PSH : TCP_ACK;
+    if (tcb->fin_queued && end == tcb->snd_end && (position == tcb->snd_nxt || tcb->snd_nxt > tcb->snd_end))
+        flags |= TCP_FIN;
+    return flags;
+}
+
+/* Ready frames from a position on, in place: nothing of a payload is read. Those that are whole within max_bytes and the
+ * MSS; the first one is. Returns their payload's bytes; 0: no slot is free. */
+static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
+                           uint32_t frame_index, uint32_t max_bytes)
+{
     const struct ssi_frame *frame = &stack->image->frames[frame_index];
-    uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    out->payload_sum = frame->payload_sum;
-    if (has_moving_fields(stack, span, frame_index)) {
-        struct moving_fields fields;
-        moving_fields_of(stack, span, &fields);
-        moving_patch(&fields, payload);
-        out->payload_sum += fields.sum;
+    uint64_t left = span->end - position;
+    uint32_t sent = 0, segments = 0, mss = send_mss(tcb);
+    struct header header;
+    max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
+    header_prepare(stack, tcb, &header);
+    for (; stack->tx->space > 0 && sent < max_bytes; frame++, frame_index++, segments++) {
+        uint32_t bytes = frame->payload_bytes;
+        if (bytes > max_bytes - sent || bytes > mss)
+            break;
+        uint32_t chunk = ready_chunk(stack, frame_index);
+        if (chunk == NMIO_NONE)
+            break;
+        uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+        struct header_fields fields = {(uint32_t)position + sent, bytes, frame->payload_sum,
+                                       flags_of(tcb, span, position, position + sent + bytes), false};
+        if (has_moving_fields(stack, span, frame_index)) {
+            struct moving_fields moving;
+            moving_fields_of(stack, span, &moving);
+            moving_patch(&moving, payload);
+            fields.payload_sum += moving.sum;
+        }
+        uint8_t *head = header_put(&header, payload, &fields);
+        append(stack->tx, &header, head, (uint32_t)(payload - head) + bytes, chunk);
+        sent += bytes;
     }
-    uint8_t *head = write_headers(stack, tcb, payload, out);
-    append(stack, tcb, head, (uint32_t)(payload - head) + out->payload_bytes, chunk, out);
-    return true;
+    if (sent == 0)
+        return 0;
+    acknowledged(tcb);
+    count_payload(stack, tcb, position, sent, segments);
+    return sent;
 }
 
 /* Copies [offset, offset + len) of a span's frames' stream. */
@@ -159,9 +178,8 @@ static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span
         return false;
     uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
     copy_stream(stack, span, stream_offset(span, out->position), payload, out->payload_bytes);
-    out->payload_sum = checksum_sum(payload, out->payload_bytes);
-    uint8_t *head = write_headers(stack, tcb, payload, out);
-    append(stack, tcb, head, (uint32_t)(payload - head) + out->payload_bytes, chunk, out);
+    out->fields.payload_sum = checksum_sum(payload, out->payload_bytes);
+    send_one(stack, tcb, payload, out->payload_bytes, chunk, &out->fields);
     COUNT(stack, tcp_tx_segments_cut);
     return true;
 }
@@ -217,10 +235,10 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
         }
         done += bytes;
     }
-    out->partial = true;
+    out->fields.partial = true;
     uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    uint8_t *head = write_headers(stack, tcb, end, out);
-    struct nmio_tx_desc *desc = append(stack, tcb, head, (uint32_t)(end - head), chunk, out);
+    struct nmio_tx_desc *desc = send_one(stack, tcb, end, 0, chunk, &out->fields);
+    desc->checksum_partial = true;
     desc->first_piece = first_piece;
     desc->piece_count = (uint16_t)pieces;
     desc->gso_bytes = (uint16_t)(out->payload_bytes > out->mss ? out->mss : 0);
@@ -235,15 +253,6 @@ static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
     while (i + 1u < tcb->span_count && position >= tcb->spans[(tcb->span_first + i) % TCB_SPANS].end)
         i++;
     return &tcb->spans[(tcb->span_first + i) % TCB_SPANS];
-}
-
-/* Payload of the largest segment now: half of the largest window at most, as Linux has it, or a peer with a tiny buffer
- * would get one segment at a time and sit on its ACK. */
-static uint32_t send_mss(const struct tcb *tcb)
-{
-    uint32_t bound = tcb->snd_wnd_max > TCP_MSS_DEFAULT_IPV4 ? tcb->snd_wnd_max / 2 : tcb->snd_wnd_max;
-    bound = bound > TCP_MSS_MIN ? bound : TCP_MSS_MIN;
-    return tcb->mss < bound ? tcb->mss : bound;
 }
 
 /* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing
@@ -261,34 +270,27 @@ static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, cons
     return (uint32_t)(bytes < span->end - position ? bytes : span->end - position);
 }
 
-/* Sends one segment or superframe from a position on. Returns its payload's bytes; 0: there was no space. */
+/* Sends a superframe, a segment or a run of ready frames from a position on. Returns its payload's bytes; 0: there was no
+ * space. */
 static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t max_bytes)
 {
     if (stack->tx->space == 0)
         return 0;
     const struct tcp_span *span = span_at(tcb, position);
     uint32_t segment_bytes = stack->image->header->segment_bytes;
-    struct outgoing out = {.position = position, .mss = send_mss(tcb), .flags = TCP_ACK};
-    out.payload_bytes = send_size(stack, tcb, span, position, max_bytes);
-    uint64_t end = position + out.payload_bytes;
-    if (end == span->end)
-        out.flags |= TCP_PSH; /* else an odd last segment waits for the peer's delayed ACK */
-    /* Sent again without FIN while that has not been sent yet. */
-    if (tcb->fin_queued && end == tcb->snd_end && (position == tcb->snd_nxt || tcb->snd_nxt > tcb->snd_end))
-        out.flags |= TCP_FIN;
+    uint32_t bytes = send_size(stack, tcb, span, position, max_bytes);
     uint64_t offset = stream_offset(span, position);
     uint32_t frame_index = span->first_frame + (uint32_t)(offset / segment_bytes);
-    bool sent;
-    if (stack->config.gather_max > 1)
-        sent = send_superframe(stack, tcb, span, &out);
-    else if (offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == out.payload_bytes)
-        sent = send_ready(stack, tcb, span, frame_index, &out);
-    else
-        sent = send_cut(stack, tcb, span, &out);
-    if (!sent)
+    bool whole = offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == bytes;
+    if (stack->config.gather_max == 1 && whole)
+        return send_ready(stack, tcb, span, position, frame_index, max_bytes);
+    struct outgoing out = {.position = position, .payload_bytes = bytes, .mss = send_mss(tcb)};
+    out.fields = (struct header_fields){
+        .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
+    if (stack->config.gather_max > 1 ? !send_superframe(stack, tcb, span, &out) : !send_cut(stack, tcb, span, &out))
         return 0;
-    count_payload(stack, tcb, &out, (out.payload_bytes + out.mss - 1) / out.mss);
-    return out.payload_bytes;
+    count_payload(stack, tcb, position, bytes, (bytes + out.mss - 1) / out.mss);
+    return bytes;
 }
 
 /* A segment without payload. False: there was no space. */
@@ -298,9 +300,8 @@ static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, u
     if (chunk == NMIO_NONE)
         return false;
     uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    struct outgoing out = {.position = position, .flags = flags};
-    uint8_t *head = write_headers(stack, tcb, end, &out);
-    append(stack, tcb, head, (uint32_t)(end - head), chunk, &out);
+    struct header_fields fields = {.seq = (uint32_t)position, .flags = flags};
+    send_one(stack, tcb, end, 0, chunk, &fields);
     return true;
 }
 
@@ -350,6 +351,8 @@ static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
         timer_update(stack, tcb);
         return 0;
     }
+    if (stack->config.gather_max == 1)
+        return send_mss(tcb); /* frame by frame */
     uint64_t a_tick = pace_bytes_s(tcb) * TIMER_TICK_US / 1000000;
     uint32_t least = 2 * send_mss(tcb);
     return a_tick > least ? (uint32_t)a_tick : least;
@@ -365,12 +368,14 @@ static void pace_spend(const struct stack *stack, struct tcb *tcb, uint32_t sent
     tcb->pace_at_us = from_us + sent_bytes * 1000000ull / (pace_bytes_s(tcb) + 1);
 }
 
-/* Notes that [snd_nxt, end) has been sent, and the FIN behind it if that went along. */
+/* Notes that [snd_nxt, end) has been sent, and the FIN behind it if that went along. A round trip is that of the first
+ * segment's. */
 static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 {
     uint64_t start = tcb->snd_nxt;
     if (tcb->rtt_end == 0 && !tcb->in_recovery) {
-        tcb->rtt_end = end;
+        uint64_t first_end = start + send_mss(tcb);
+        tcb->rtt_end = stack->config.gather_max == 1 && first_end < end ? first_end : end;
         tcb->rtt_sent_us = stack->now_us;
     }
     tcb->snd_nxt = end;
