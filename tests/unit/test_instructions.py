@@ -1,0 +1,26 @@
+"""The work of a request keeps to its budget. `python tests/bench/instructions.py --update` sets another one, on purpose."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from net import needs
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+from instructions import GOLDEN, compiler, measure
+
+TOLERANCE = 1.02
+
+
+@needs("valgrind")
+def test_the_work_keeps_to_its_budget() -> None:
+    budget = json.loads(GOLDEN.read_text())
+    if budget.pop("compiler") != compiler():
+        pytest.skip(f"the budget is of another compiler than {compiler()}")
+    found = measure()
+    assert found.keys() == budget.keys()
+    over = {label: (found[label], most) for label, most in budget.items() if found[label] > most * TOLERANCE}
+    assert not over, "instructions, and their budget"
