@@ -4,21 +4,49 @@
 
 #include "image/image_format.h"
 
+/* What a byte may be a part of. */
+#define CLASS_DIGIT 1
+#define CLASS_TOKEN 2    /* tchar, RFC 9110 section 5.6.2 */
+#define CLASS_REG_NAME 4 /* RFC 3986 section 3.2.2, with the percent sign of its escapes */
+
+static const uint8_t classes[256] = {
+    ['0' ... '9'] = CLASS_DIGIT | CLASS_TOKEN | CLASS_REG_NAME,
+    ['A' ... 'Z'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['a' ... 'z'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['!'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['#'] = CLASS_TOKEN,
+    ['$'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['%'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['&'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['\''] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['('] = CLASS_REG_NAME,
+    [')'] = CLASS_REG_NAME,
+    ['*'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['+'] = CLASS_TOKEN | CLASS_REG_NAME,
+    [','] = CLASS_REG_NAME,
+    ['-'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['.'] = CLASS_TOKEN | CLASS_REG_NAME,
+    [';'] = CLASS_REG_NAME,
+    ['='] = CLASS_REG_NAME,
+    ['^'] = CLASS_TOKEN,
+    ['_'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['`'] = CLASS_TOKEN,
+    ['|'] = CLASS_TOKEN,
+    ['~'] = CLASS_TOKEN | CLASS_REG_NAME,
+};
+
 static bool is_digit(uint8_t c)
 {
-    return c >= '0' && c <= '9';
+    return (classes[c] & CLASS_DIGIT) != 0;
 }
 
-static bool is_alphanumeric(uint8_t c)
+/* How many bytes from the front on are of a class. */
+static uint32_t count_of(struct http_text text, uint8_t wanted)
 {
-    return is_digit(c) || ((c | 32) >= 'a' && (c | 32) <= 'z');
-}
-
-/* tchar, RFC 9110 section 5.6.2. */
-static bool is_token_byte(uint8_t c)
-{
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    return is_alphanumeric(c) || (c != 0 && memchr(others, c, sizeof(others) - 1) != NULL);
+    uint32_t at = 0;
+    while (at < text.len_bytes && (classes[text.data[at]] & wanted) != 0)
+        at++;
+    return at;
 }
 
 static uint8_t lower(uint8_t c)
@@ -72,11 +100,33 @@ static bool next_element(struct http_text *list, struct http_text *element)
     return false;
 }
 
+#define EACH_BYTE 0x0101010101010101ull
+
+/* How many of eight bytes from the front on are printable, neither controls nor DEL. A borrow can only flag bytes behind
+ * the first that is flagged rightly. */
+static uint32_t plain_count(const uint8_t *data)
+{
+    uint64_t bytes;
+    memcpy(&bytes, data, sizeof(bytes));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    bytes = __builtin_bswap64(bytes);
+#endif
+    uint64_t del = bytes ^ 0x7f * EACH_BYTE;
+    uint64_t flags = ((bytes - ' ' * EACH_BYTE) & ~bytes) | ((del - EACH_BYTE) & ~del);
+    flags &= 0x80 * EACH_BYTE;
+    return flags == 0 ? 8 : (uint32_t)__builtin_ctzll(flags) / 8;
+}
+
 /* A line up to CRLF. 1: found, 0: more bytes are needed, -1: a byte that no line may hold (RFC 9112 section 2.2: a bare
  * CR, a bare LF, NUL, a control). */
 static int read_line(const uint8_t *data, uint32_t len_bytes, struct http_text *line)
 {
-    for (uint32_t i = 0; i < len_bytes; i++) {
+    uint32_t i = 0;
+    while (i < len_bytes) {
+        uint32_t plain = len_bytes - i >= sizeof(uint64_t) ? plain_count(data + i) : 0;
+        i += plain;
+        if (plain == sizeof(uint64_t))
+            continue;
         uint8_t c = data[i];
         if (c == '\r') {
             if (i + 1 == len_bytes)
@@ -86,6 +136,7 @@ static int read_line(const uint8_t *data, uint32_t len_bytes, struct http_text *
         }
         if ((c < 32 && c != '\t') || c == 127)
             return -1;
+        i++;
     }
     return 0;
 }
@@ -182,23 +233,13 @@ static uint32_t ip_literal_bytes(struct http_text text)
     return 0;
 }
 
-/* reg-name, RFC 3986 section 3.2.2; its escapes are not looked into. Returns its bytes. */
-static uint32_t reg_name_bytes(struct http_text text)
-{
-    static const char others[] = "-._~%!$&'()*+,;=";
-    uint32_t at = 0;
-    while (at < text.len_bytes && (is_alphanumeric(text.data[at]) ||
-                                   (text.data[at] != 0 && memchr(others, text.data[at], sizeof(others) - 1) != NULL)))
-        at++;
-    return at;
-}
-
 /* uri-host [ ":" port ], RFC 9110 section 7.2, which may be empty. Keeps the host: the port says nothing that the
  * connection does not. */
 static int host_field(struct http_text value, struct http_text *host)
 {
     bool bracket = value.len_bytes > 0 && value.data[0] == '[';
-    uint32_t bytes = bracket ? ip_literal_bytes(value) : reg_name_bytes(value);
+    uint32_t bytes =
+        bracket ? ip_literal_bytes(value) : count_of(value, CLASS_REG_NAME); /* escapes are not looked into */
     uint32_t at = bytes;
     if (at < value.len_bytes && value.data[at] == ':')
         do
@@ -269,9 +310,8 @@ static int parse_request_line(struct http_text line, struct http_request *reques
     if (first == NULL || first == line.data)
         return -400;
     struct http_text method = {line.data, (uint32_t)(first - line.data)};
-    for (uint32_t i = 0; i < method.len_bytes; i++)
-        if (!is_token_byte(method.data[i]))
-            return -400;
+    if (count_of(method, CLASS_TOKEN) != method.len_bytes)
+        return -400;
     const uint8_t *rest = first + 1;
     uint32_t rest_bytes = line.len_bytes - method.len_bytes - 1;
     const uint8_t *second = memchr(rest, ' ', rest_bytes);
@@ -405,9 +445,7 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
 
 static int parse_field_line(struct http_text line, struct http_request *request, struct seen *seen)
 {
-    uint32_t colon = 0;
-    while (colon < line.len_bytes && is_token_byte(line.data[colon]))
-        colon++;
+    uint32_t colon = count_of(line, CLASS_TOKEN);
     /* Refuses obs-fold and a space before the colon too, RFC 9112 section 5. */
     if (colon == 0 || colon == line.len_bytes || line.data[colon] != ':')
         return -400;
