@@ -32,7 +32,7 @@ ROOT = HERE.parents[1]
 BUSYBOX = Path("/bin/busybox")
 QEMU = "qemu-system-x86_64"
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "veth", "e1000"]
-BOOT_S = 900  # emulated, on a busy machine
+BOOT_S = 3600  # for all cases, emulated, on a busy machine
 
 INIT = """#!/bin/sh
 /bin/busybox mount -t proc proc /proc
