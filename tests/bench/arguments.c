@@ -24,14 +24,29 @@ void take_option(const struct number_option *known, size_t count, const char *wo
     stop("no such option");
 }
 
+static void take_target(const struct image *image, const char *path, struct target *targets, uint32_t *count,
+                        uint32_t max)
+{
+    if (*count == max || !target_make(&targets[(*count)++], image, path))
+        stop("no route for a path");
+}
+
 uint64_t take_targets(const struct image *image, char *word, struct target *targets, uint32_t *count, uint32_t max)
 {
     char *rest = strchr(word, ':');
     if (rest == NULL)
         stop("write REQUESTS:PATH[,PATH...]");
-    for (char *path = strtok(rest + 1, ","); path != NULL; path = strtok(NULL, ","))
-        if (*count == max || !target_make(&targets[(*count)++], image, path))
-            stop("no route for a path");
+    unsigned first, last;
+    if (sscanf(rest + 1, "%u-%u", &first, &last) == 2) {
+        for (; first <= last; first++) {
+            char path[16];
+            snprintf(path, sizeof(path), "/%u", first);
+            take_target(image, path, targets, count, max);
+        }
+    } else {
+        for (char *path = strtok(rest + 1, ","); path != NULL; path = strtok(NULL, ","))
+            take_target(image, path, targets, count, max);
+    }
     return strtoull(word, NULL, 10);
 }
 

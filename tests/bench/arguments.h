@@ -16,7 +16,8 @@ _Noreturn void stop(const char *why);
 /* Sets an option from "NAME=VALUE"; ends the program if there is none of that name. */
 void take_option(const struct number_option *known, size_t count, const char *word);
 
-/* Takes "REQUESTS:PATH[,PATH...]": appends to targets[max], of which *count are there. Returns the requests. */
+/* Takes "REQUESTS:PATH[,PATH...]", or "REQUESTS:FIRST-LAST" for paths that are numbers: appends to targets[max], of which
+ * *count are there. Returns the requests. */
 uint64_t take_targets(const struct image *image, char *word, struct target *targets, uint32_t *count, uint32_t max);
 
 /* Prints the sums of the stacks' counters as the members of a JSON object. */

@@ -39,7 +39,7 @@ static void enqueue(struct clients *clients, struct client *client)
 
 void clients_open(struct clients *clients, const struct image *image, uint32_t count, uint32_t first_number)
 {
-    *clients = (struct clients){.image = image, .count = count, .first_number = first_number};
+    *clients = (struct clients){.image = image, .count = count, .first_number = first_number, .check_every = 1};
     clients->client = calloc(count, sizeof(*clients->client));
     clients->queue = calloc(count, sizeof(*clients->queue));
     if (clients->client == NULL || clients->queue == NULL)
@@ -68,6 +68,7 @@ static void next_request(struct clients *clients, struct client *client)
     client->received = 0;
     if (clients->left == 0)
         return;
+    client->checks = clients->left % clients->check_every == 0;
     clients->left--;
     client->target = &clients->targets[clients->next_target];
     clients->next_target = clients->next_target + 1 < clients->target_count ? clients->next_target + 1 : 0;
@@ -169,7 +170,7 @@ static void take_payload(struct clients *clients, struct client *client, const u
 {
     const struct ssi_response *response = client->target->response;
     if (client->received - 1 + bytes > response->stream_bytes ||
-        !as_built(clients, response, client->received - 1, data, bytes))
+        (client->checks && !as_built(clients, response, client->received - 1, data, bytes)))
         clients->mismatches++;
     client->received += bytes;
     client->ack += bytes;

@@ -25,7 +25,7 @@ struct client {
     uint32_t seq, ack; /* host byte order */
     uint32_t ts_echo;
     uint16_t unacked; /* segments */
-    bool connected, queued;
+    bool connected, queued, checks;
 };
 
 struct clients {
@@ -39,6 +39,7 @@ struct clients {
     uint32_t queue_first, queue_count;
     uint32_t now_ms;
     uint64_t left; /* requests still to be made */
+    uint64_t check_every; /* one answer in so many is compared with the image: that fills the caches with payload */
     uint64_t requests, bytes, segments, mismatches;
 };
 

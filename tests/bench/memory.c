@@ -33,10 +33,10 @@
 #define ROUNDS_IDLE_MAX 1000000
 
 struct options {
-    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound;
+    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound, check;
 };
 
-static struct options options = {.connections = 1, .ring = 1024, .workers = 1, .gather = 1};
+static struct options options = {.connections = 1, .ring = 1024, .workers = 1, .gather = 1, .check = 1};
 static struct image_file file;
 static struct target targets[CLIENT_TARGETS_MAX];
 static uint32_t target_count;
@@ -58,6 +58,7 @@ struct flying {
 
 struct result {
     uint64_t requests, bytes, segments, mismatches, violations, cycles;
+    uint64_t all_cycles; /* clients and checks too */
     double seconds;
 };
 
@@ -119,6 +120,7 @@ static void worker_open(struct worker *w, uint32_t number)
     if (w->stack == NULL || w->flying == NULL || w->chunks == NULL || w->parts == NULL)
         stop("no memory");
     clients_open(&w->clients, &file.image, (uint32_t)options.connections, number * (uint32_t)options.connections);
+    w->clients.check_every = options.check;
 }
 
 /* FNV-1a. */
@@ -207,6 +209,13 @@ static bool serve_round(struct worker *w)
     return count > 0 || sent > 0 || w->flying_count > 0;
 }
 
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 /* A phase without the stack. */
 static void run_bound(struct worker *w, const struct phase *phase, struct result *result)
 {
@@ -217,32 +226,28 @@ static void run_bound(struct worker *w, const struct phase *phase, struct result
         .requests = phase->requests, .bytes = found.bytes, .segments = found.segments, .cycles = found.cycles};
 }
 
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static void run_phase(struct worker *w, uint32_t number)
 {
     const struct phase *phase = &phases[number];
     struct result *result = &w->results[number];
     uint32_t idle = 0;
+    double start = seconds();
+    uint64_t before = __rdtsc();
     if (options.bound != BOUND_NONE) {
         run_bound(w, phase, result);
+        result->seconds = seconds() - start;
+        result->all_cycles = __rdtsc() - before;
         return;
     }
     clients_start(&w->clients, targets + phase->first_target, phase->target_count, phase->requests);
     w->cycles = 0;
-    double start = seconds();
     while (w->clients.requests < phase->requests) {
         idle = serve_round(w) ? 0 : idle + 1;
         if (idle > ROUNDS_IDLE_MAX)
             stop("the clients wait, and nothing comes");
     }
     *result = (struct result){w->clients.requests, w->clients.bytes, w->clients.segments, w->clients.mismatches,
-                              w->violations,       w->cycles,        seconds() - start};
+                              w->violations,       w->cycles,        __rdtsc() - before,  seconds() - start};
 }
 
 static struct worker *all_workers;
@@ -259,11 +264,14 @@ static void print_phase(uint32_t number)
         sum.mismatches += r->mismatches;
         sum.violations += r->violations;
         sum.cycles += r->cycles;
+        sum.all_cycles = r->all_cycles > sum.all_cycles ? r->all_cycles : sum.all_cycles;
         sum.seconds = r->seconds > sum.seconds ? r->seconds : sum.seconds;
     }
     printf("{\"requests\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"segments\": %" PRIu64 ", \"mismatches\": %" PRIu64
-           ", \"violations\": %" PRIu64 ", \"cycles\": %" PRIu64 ", \"seconds\": %.6f, \"counters\": {",
-           sum.requests, sum.bytes, sum.segments, sum.mismatches, sum.violations, sum.cycles, sum.seconds);
+           ", \"violations\": %" PRIu64 ", \"cycles\": %" PRIu64
+           ", \"seconds\": %.6f, \"cycles_s\": %.0f, \"counters\": {",
+           sum.requests, sum.bytes, sum.segments, sum.mismatches, sum.violations, sum.cycles, sum.seconds,
+           (double)sum.all_cycles / sum.seconds);
     struct stack *stacks[WORKERS_MAX];
     for (uint32_t w = 0; w < options.workers; w++)
         stacks[w] = all_workers[w].stack;
@@ -299,6 +307,7 @@ static const struct number_option known_options[] = {
     {"strict", &options.strict},
     {"memcpy", &options.memcpy_tx},
     {"bound", &options.bound},
+    {"check", &options.check},
 };
 
 static void take_phase(char *word)
@@ -321,7 +330,8 @@ int main(int argc, char **argv)
         stop("usage: memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...");
     if (options.bound != BOUND_NONE && (options.arena > 0 || options.gather > 1 || options.bound > BOUND_MEMCPY))
         stop("the bounds are for whole frames and resident images");
-    if (options.workers == 0 || options.workers > WORKERS_MAX || options.connections == 0 || options.ring == 0)
+    if (options.workers == 0 || options.workers > WORKERS_MAX || options.connections == 0 || options.ring == 0 ||
+        options.check == 0)
         stop("an option is out of bounds");
     image_file_open(&file, argv[at++]);
     for (; at < argc; at++)
