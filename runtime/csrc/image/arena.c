@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#define CACHE_LINE_BYTES 64
+
 size_t arena_memory_bytes(const struct image *image, const struct nmio_region *region)
 {
     return (size_t)region->slot_count * sizeof(struct arena_slot) +
@@ -130,6 +132,17 @@ static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
         arena->misses++;
     join(arena, frame_index, spare);
     return spare;
+}
+
+void arena_prefetch(const struct arena *arena, uint32_t frame_index)
+{
+    uint32_t slot = arena->frames[frame_index].current;
+    if (slot == SSI_NONE)
+        return;
+    uint8_t *payload = payload_of(arena, slot);
+    __builtin_prefetch(payload - CACHE_LINE_BYTES, 1);
+    __builtin_prefetch(payload - 2 * CACHE_LINE_BYTES, 1);
+    __builtin_prefetch(&arena->slots[slot], 1);
 }
 
 uint32_t arena_acquire(struct arena *arena, uint32_t frame_index)

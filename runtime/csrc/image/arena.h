@@ -47,4 +47,7 @@ void arena_init(struct arena *arena, void *memory, const struct image *image, st
  * flight. */
 uint32_t arena_acquire(struct arena *arena, uint32_t frame);
 
+/* Brings what arena_acquire and the headers of a frame will touch into the cache. */
+void arena_prefetch(const struct arena *arena, uint32_t frame);
+
 #endif

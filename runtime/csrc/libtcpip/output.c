@@ -7,6 +7,8 @@
 #include "seq.h"
 #include "tcp.h"
 
+#define PREFETCH_AHEAD 4 /* frames of a run */
+
 /* A segment or superframe about to be sent. */
 struct outgoing {
     uint64_t position; /* of its first byte */
@@ -119,14 +121,19 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
 {
     const struct ssi_frame *frame = &stack->image->frames[frame_index];
     uint64_t left = span->end - position;
-    uint32_t sent = 0, segments = 0, mss = send_mss(tcb);
+    uint32_t sent = 0, segments = 0, mss = send_mss(tcb), segment_bytes = stack->image->header->segment_bytes;
     struct header header;
     max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
+    uint32_t run_end = frame_index + (max_bytes + segment_bytes - 1) / segment_bytes;
+    for (uint32_t ahead = frame_index; ahead < run_end && ahead < frame_index + PREFETCH_AHEAD; ahead++)
+        arena_prefetch(&stack->arena, ahead);
     header_prepare(stack, tcb, &header);
     for (; stack->tx->space > 0 && sent < max_bytes; frame++, frame_index++, segments++) {
         uint32_t bytes = frame->payload_bytes;
         if (bytes > max_bytes - sent || bytes > mss)
             break;
+        if (frame_index + PREFETCH_AHEAD < run_end)
+            arena_prefetch(&stack->arena, frame_index + PREFETCH_AHEAD);
         uint32_t chunk = ready_chunk(stack, frame_index);
         if (chunk == NMIO_NONE)
             break;

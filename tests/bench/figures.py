@@ -1,0 +1,260 @@
+"""The measurements behind docs/benchmarks: each function gives the rows of one figure, as JSON has them.
+
+Systems take turns within a repeat, so that what changes on the machine meanwhile meets all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from systems import (
+    LOAD_CORE,
+    NGINX,
+    PAPERS_BYTES,
+    SERVER_CORE,
+    SIZES,
+    SUPERFRAMES,
+    SYSTEMS,
+    ZERO_COPY,
+    Serving,
+    Site,
+    System,
+    run,
+    serve,
+)
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "loadgen"))
+from loadgen import busy_since, cpu_times, loadgen
+from net import SERVER4
+
+Row = dict[str, Any]
+
+CONCURRENCY = (1, 4, 16, 64, 256, 1024)
+FULL = 0.95  # busy, of a core that is the limit
+CROWD = 10_000
+TRACE_BYTES, TRACE_CONNECTIONS = 1_000_000, 32
+
+
+class Bench:
+    """How long each point takes, how often, and on what site."""
+
+    def __init__(self, site: Site, seconds: float, repeats: int) -> None:
+        self.site = site
+        self.seconds = seconds
+        self.repeats = repeats
+
+    def load(self, serving: Serving, size_bytes: int, **options: Any) -> Row:
+        """loadgen's reading: a row."""
+        path = f"{self.site.path(size_bytes)}={self.site.file(size_bytes)}"
+        found = loadgen(
+            serving.client,
+            path,
+            core=LOAD_CORE,
+            **{"seconds": self.seconds, "warmup": 0.3, "backend": "packet"} | options,
+        )
+        server, load = found.cores[SERVER_CORE], found.cores[LOAD_CORE]
+        return {
+            "requests_s": round(found.requests_s),
+            "gbit_s": round(found.bytes * 8 / found.seconds / 1e9, 3),
+            "server_busy": round(server, 3),
+            "load_busy": round(load, 3),
+            "limit": "server" if server > FULL else "load" if load > FULL else "neither",
+            "server_us": round(1e6 * server / max(1.0, found.requests_s), 2),  # of its core, softirq with it
+            "latency_us": found.latency_us,
+            "errors": found.errors,
+        }
+
+    def wrk(self, serving: Serving, size_bytes: int, connections: int) -> Row:
+        """The kernel's TCP as client."""
+        command = [
+            "taskset",
+            "-c",
+            str(LOAD_CORE),
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{max(1, round(self.seconds))}s",
+        ]
+        before = cpu_times()
+        text = serving.client.run(*command, f"http://{SERVER4}{self.site.path(size_bytes)}", timeout_s=60).stdout
+        cores = busy_since(before)
+        rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+        errors = re.search(r"(Socket errors|Non-2xx).*", text)
+        return {
+            "requests_s": round(float(rate[1])) if rate else 0,
+            "server_busy": round(cores[SERVER_CORE], 3),
+            "load_busy": round(cores[LOAD_CORE], 3),
+            "errors": {"wrk": errors[0]} if errors else {},
+        }
+
+    def each(self, systems: tuple[System, ...], points: Callable[[Serving], list[Row]]) -> list[Row]:
+        """All points of each system in turn; of repeats the middle ones by requests a second."""
+        found: dict[tuple[str, int], list[Row]] = {}
+        for _ in range(self.repeats):
+            for system in systems:
+                with serve(system, self.site) as serving:
+                    for number, row in enumerate(points(serving)):
+                        found.setdefault((system.name, number), []).append({"system": system.name, **row})
+        middle = [sorted(rows, key=lambda row: row["requests_s"])[len(rows) // 2] for rows in found.values()]
+        for row in middle:
+            print("  ", *(f"{key}={value}" for key, value in row.items() if key not in ("latency_us", "errors")))
+        return middle
+
+
+def best_sendfile(bench: Bench) -> Site:
+    """On or off, whichever serves the paper's file faster here."""
+    rates = {}
+    for sendfile in ("on", "off"):
+        site = replace(bench.site, sendfile=sendfile)
+        with serve(NGINX, site) as serving:
+            rates[sendfile] = Bench(site, 1, 1).load(serving, PAPERS_BYTES, connections=64)["requests_s"]
+    return replace(bench.site, sendfile=max(rates, key=lambda name: rates[name]))
+
+
+def throughput(bench: Bench) -> list[Row]:
+    """The paper's figure 3: requests a second of 22 KB by concurrency; wrk's beside loadgen's."""
+
+    def points(serving: Serving) -> list[Row]:
+        rows = []
+        for connections in CONCURRENCY:
+            rows.append(
+                {"connections": connections, "load": "loadgen"}
+                | bench.load(serving, PAPERS_BYTES, connections=connections)
+            )
+            rows.append({"connections": connections, "load": "wrk"} | bench.wrk(serving, PAPERS_BYTES, connections))
+        return rows
+
+    return bench.each(SYSTEMS, points)
+
+
+def sizes(bench: Bench) -> list[Row]:
+    """From 100 B to 10 MB, on connections kept and on new ones."""
+
+    def points(serving: Serving) -> list[Row]:
+        return [
+            {"size_bytes": size, "close": close} | bench.load(serving, size, connections=64, close=close)
+            for close in (False, True)
+            for size in SIZES
+        ]
+
+    return bench.each(SYSTEMS, points)
+
+
+def equal_load(bench: Bench, found: list[Row]) -> list[Row]:
+    """The paper's figure 4, and latency: the same number of requests a second for all, 60 % of what the slowest can.
+    Open loop: a request's time counts from when it was due."""
+    rates = {
+        size: 0.6 * min(row["requests_s"] for row in found if row["size_bytes"] == size and not row["close"])
+        for size in (100, PAPERS_BYTES)
+    }
+
+    def points(serving: Serving) -> list[Row]:
+        return [
+            {"size_bytes": size, "rate_s": round(rate)}
+            | bench.load(serving, size, connections=256, rate=round(rate), seconds=2 * bench.seconds)
+            for size, rate in rates.items()
+        ]
+
+    return bench.each(SYSTEMS, points)
+
+
+def workers(bench: Bench) -> list[Row]:
+    """One and two workers on the whole machine, wrk on the same cores: what a client sees who shares them."""
+    rows = []
+    for system in (NGINX, SUPERFRAMES):
+        for count in (1, 2):
+            with serve(system, bench.site, count) as serving:
+                command = ["wrk", "-t2", "-c256", f"-d{max(1, round(bench.seconds))}s"]
+                before = cpu_times()
+                url = f"http://{SERVER4}{bench.site.path(PAPERS_BYTES)}"
+                text = serving.client.run(*command, url, timeout_s=60).stdout
+                busy = busy_since(before)
+            rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+            rows.append(
+                {
+                    "system": system.name,
+                    "workers": count,
+                    "requests_s": round(float(rate[1])) if rate else 0,
+                    "busy": [round(core, 3) for core in busy],
+                }
+            )
+            print("  ", rows[-1])
+    return rows
+
+
+def kernel_kb() -> int:
+    """What the kernel holds for itself."""
+    text = Path("/proc/meminfo").read_text()
+    return sum(int(value) for value in re.findall(r"^(?:Slab|KernelStack|PageTables): +(\d+)", text, re.MULTILINE))
+
+
+def process_kb(serving: Serving) -> int:
+    """What a server's processes have in memory, shared pages by their share."""
+    total = 0
+    for pid in serving.pids():
+        found = re.search(r"^Pss: +(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        total += int(found[1]) if found else 0
+    return total
+
+
+def memory(bench: Bench) -> list[Row]:
+    """What 10,000 connections take, in the server and in the kernel; loadgen has no sockets there."""
+    rows = []
+    for system in (NGINX, SUPERFRAMES):
+        with serve(system, bench.site) as serving:
+            bench.load(serving, 100, connections=16)
+            before = process_kb(serving), kernel_kb()
+            peak = [0, 0]
+            with ThreadPoolExecutor(1) as pool:
+                load = pool.submit(bench.load, serving, 100, connections=CROWD, rate=CROWD // 2, seconds=4, warmup=2)
+                while not load.done():
+                    now = process_kb(serving), kernel_kb()
+                    peak = [max(peak[part], now[part] - before[part]) for part in (0, 1)]
+                    time.sleep(0.2)
+            errors = load.result()["errors"]
+        rows.append(
+            {
+                "system": system.name,
+                "connections": CROWD,
+                "server_kb": peak[0],
+                "kernel_kb": peak[1],
+                "errors": errors,
+            }
+        )
+        print("  ", rows[-1])
+    return rows
+
+
+def trace(bench: Bench) -> list[Row]:
+    """The paper's figure 1: when a busy server sends what, of one of many connections; milliseconds and bytes."""
+    rows = []
+    for system in (NGINX, SUPERFRAMES, ZERO_COPY):
+        with serve(system, bench.site) as serving, tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "trace.pcap"
+            capture = serving.client.popen("tcpdump", "-qUni", "cli0", "-s", "96", "-c", "40000", "-w", file, "tcp")
+            time.sleep(0.5)
+            bench.load(serving, TRACE_BYTES, connections=TRACE_CONNECTIONS, seconds=1)
+            capture.terminate()
+            capture.wait()
+            fields = ["-e", "frame.time_relative", "-e", "tcp.stream", "-e", "tcp.srcport", "-e", "tcp.seq"]
+            text = run("tshark", "-r", file, "-T", "fields", *fields, "-e", "tcp.ack", "-e", "tcp.len").stdout
+        packets = [line.split("\t") for line in text.splitlines() if line.count("\t") == 5]
+        stream = statistics.mode(packet[1] for packet in packets)
+        for at, number, port, seq, ack, length in packets:
+            if number == stream:
+                sent = port == "80"
+                at_bytes = int(seq) + int(length) if sent else int(ack or 0)
+                kind = "sent" if sent else "acknowledged"
+                rows.append(
+                    {"system": system.name, "kind": kind, "ms": round(1000 * float(at), 3), "bytes": at_bytes}
+                )
+    return rows

@@ -1,0 +1,115 @@
+"""The figures of docs/benchmarks, drawn from its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+mpl.rcParams |= {
+    "svg.hashsalt": "sandstorm",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+}  # small, and the same again
+import matplotlib.pyplot as plt
+
+Row = dict[str, Any]
+SIZE_INCHES = (7, 4.2)
+MARKERS = "osD^vx"
+
+
+def systems_of(rows: Iterable[Row]) -> list[str]:
+    """In the order in which they come."""
+    return list(dict.fromkeys(row["system"] for row in rows))
+
+
+def save(figure: Any, path: Path, title: str) -> None:
+    figure.axes[0].set_title(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def lines(
+    path: Path,
+    title: str,
+    rows: list[Row],
+    x: str,
+    y: str | Callable[[Row], float],
+    labels: tuple[str, str],
+    log: str,
+) -> None:
+    """A line for each system; log names the axes that are logarithmic."""
+    figure, axes = plt.subplots(figsize=SIZE_INCHES)
+    for number, system in enumerate(systems_of(rows)):
+        mine = [row for row in rows if row["system"] == system]
+        values = [row[y] if isinstance(y, str) else y(row) for row in mine]
+        axes.plot([row[x] for row in mine], values, marker=MARKERS[number], label=system)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    if "x" in log:
+        axes.set_xscale("log", base=2 if x == "connections" else 10)
+    if "y" in log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize=8)
+    save(figure, path, title)
+
+
+def bars(path: Path, title: str, rows: list[Row], group: str, y: Callable[[Row], float], label: str) -> None:
+    """A group of bars for each value of a column, in it one for each system."""
+    groups = list(dict.fromkeys(row[group] for row in rows))
+    systems = systems_of(rows)
+    figure, axes = plt.subplots(figsize=SIZE_INCHES)
+    width = 0.8 / len(systems)
+    for number, system in enumerate(systems):
+        values = [y(row) for each in groups for row in rows if row["system"] == system and row[group] == each]
+        axes.bar([at + number * width for at in range(len(groups))], values, width, label=system)
+    axes.set_xticks([at + 0.4 - width / 2 for at in range(len(groups))], [str(each) for each in groups])
+    axes.set_xlabel(group.replace("_", " "))
+    axes.set_ylabel(label)
+    axes.legend(fontsize=8)
+    save(figure, path, title)
+
+
+def traces(path: Path, rows: list[Row]) -> None:
+    """Time against sequence, a panel for each system."""
+    systems = systems_of(rows)
+    figure, panels = plt.subplots(1, len(systems), figsize=(4 * len(systems), 4), sharey=True)
+    for axes, system in zip(panels, systems, strict=True):
+        for kind, marker in (("sent", "."), ("acknowledged", "_")):
+            mine = [row for row in rows if row["system"] == system and row["kind"] == kind]
+            axes.plot(
+                [row["ms"] for row in mine], [row["bytes"] / 1e6 for row in mine], marker, markersize=3, label=kind
+            )
+        axes.set_xlabel(f"ms\n{system}")
+    panels[0].set_ylabel("MB")
+    panels[0].legend(fontsize=8)
+    save(figure, path, "One connection of a busy server")
+
+
+def draw(results: dict[str, Any], folder: Path) -> None:
+    """All of them."""
+    by_load = results["throughput"]
+    generated = [row for row in by_load if row["load"] == "loadgen"]
+    kernels = [row for row in by_load if row["load"] == "wrk"]
+    axes = ("connections", "requests/s")
+    lines(folder / "throughput.svg", "22 KB, keep-alive", generated, "connections", "requests_s", axes, "x")
+    lines(folder / "throughput-wrk.svg", "22 KB, keep-alive, wrk", kernels, "connections", "requests_s", axes, "x")
+    rtt = ("connections", "median response time, ms")
+    lines(folder / "response-time.svg", "22 KB, keep-alive", generated, "connections",
+          lambda row: row["latency_us"]["p50"] / 1000, rtt, "xy")  # fmt: skip
+    cost = ("connections", "server's core, us a request")
+    lines(folder / "cost.svg", "22 KB, keep-alive", generated, "connections", "server_us", cost, "x")
+    for close, name in ((False, "keep-alive"), (True, "close")):
+        rows = [row for row in results["sizes"] if row["close"] == close]
+        lines(folder / f"sizes-{name}.svg", f"64 connections, {name}", rows, "size_bytes", "requests_s",
+              ("bytes", "requests/s"), "xy")  # fmt: skip
+    bars(folder / "load.svg", "The same load for all", results["equal_load"], "size_bytes",
+         lambda row: 100 * row["server_busy"], "server's core, % busy")  # fmt: skip
+    traces(folder / "traces.svg", results["trace"])
