@@ -98,13 +98,13 @@ class Memory:
                 document = json.loads(text)
                 self.old, self.old_inner = document["files"], document["inner"]
 
-    def digest(self, name: str, path: Path) -> str | None:
+    def digest(self, name: str, path: str) -> str | None:
         """The SHA-256 that a file had, if it is still the same file. name: the tree's for it."""
         known = self.old.get(name)
         if known is None:
             return None
         try:
-            now = stamp(path.stat())
+            now = stamp(os.stat(path))
         except OSError:
             return None
         if known[:-1] != list(now):
@@ -221,7 +221,7 @@ class Cache:
             if total != HEADER.size + size_bytes or hashlib.file_digest(file, "sha256").digest() != digest:
                 return None
         _link(path, target)
-        return Entry(size_bytes, Content(target, size_bytes, digest.hex(), HEADER.size))
+        return Entry(size_bytes, Content(str(target), size_bytes, digest.hex(), HEADER.size))
 
     def keep(self, sha256: str, recipe: str, made: Path) -> None:
         """Keeps a variant that is there with its header. What can't be written is not kept."""

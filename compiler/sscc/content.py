@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from wcmatch import glob
 
@@ -18,6 +19,7 @@ from .errors import Problem, SsccError
 from .manifest import Root, Site
 
 GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB
+EVERYTHING = "**"  # matches every path
 
 # What Python's table lacks, or has differently from version to version.
 MEDIA_TYPES = {
@@ -46,11 +48,10 @@ COMPRESSIBLE = TEXT_TYPES | {
 }
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """Bytes to be served: a file's, or those of a variant made beside it."""
 
-    path: Path
+    path: str
     size_bytes: int
     sha256: str
     offset_bytes: int = 0  # where they begin in the file
@@ -61,11 +62,11 @@ class Content:
         return f'"{self.sha256[:32]}"'
 
 
-@dataclass
+@dataclass(slots=True)
 class Source:
     """A file and the route it is served under."""
 
-    path: Path
+    path: str
     name: str  # relative to the manifest, for provenance and messages
     route: bytes  # decoded path
     size_bytes: int
@@ -75,15 +76,29 @@ class Source:
     kind: str | None = None  # media type of what was made for the build; a file's follows from its name
 
 
+def _literal(pattern: str) -> str:
+    """The longest text that is in every path that a glob matches."""
+    if "[" in pattern or "\\" in pattern:
+        return ""
+    return max(re.split(r"[*?/]", pattern), key=len)
+
+
 @functools.cache
-def _regexes(pattern: str) -> list[re.Pattern[str]]:
-    """A glob as regular expressions. Kept: making them takes longer than all else about a small file."""
-    return [re.compile(each) for each in glob.translate(pattern, flags=GLOB_FLAGS)[0]]
+def _compiled(pattern: str) -> tuple[str, list[re.Pattern[str]]]:
+    """A glob as its literal and regular expressions.
+
+    Kept: making them takes longer than all else about a small file.
+    """
+    return _literal(pattern), [re.compile(each) for each in glob.translate(pattern, flags=GLOB_FLAGS)[0]]
 
 
 def matches(path: str, pattern: str) -> bool:
     """Does a path match a glob? `**` crosses slashes, `*` does not."""
-    return any(regex.match(path) for regex in _regexes(pattern))
+    if pattern == EVERYTHING:
+        return True
+    literal, regexes = _compiled(pattern)
+    # A regular expression of `**` takes long to say no.
+    return literal in path and any(regex.match(path) for regex in regexes)
 
 
 def media_type(manifest: Site, route: str) -> str:
@@ -110,89 +125,124 @@ def is_compressible(kind: str) -> bool:
     return bare.startswith("text/") or bare in COMPRESSIBLE or bare.endswith(("+xml", "+json"))
 
 
-def _walk(folder: Path, top: Path, seen: frozenset[Path], problems: list[Problem]) -> Iterator[Path]:
-    """All files below a folder, sorted; links are followed inside of top only."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        problems.append(Problem(f"can't be read: {error.strerror}", str(folder)))
-        return
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.is_symlink():
-            try:
-                real = path.resolve(strict=True)
-            except (OSError, RuntimeError):
-                problems.append(Problem("a symbolic link to nothing, or to itself; remove it", str(path)))
+@dataclass(slots=True)
+class _Found:
+    """A file below a root."""
+
+    relative: str
+    path: str
+    entry: os.DirEntry[str]
+
+
+class _Tree:
+    """All files below a folder, in order; links are followed inside of it only.
+
+    Paths are strings: to make a Path of each would take longer than all else.
+    """
+
+    def __init__(self, folder: Path, problems: list[Problem]) -> None:
+        """problems: takes what is wrong."""
+        self.top = folder.resolve()
+        self.start = "" if folder == Path() else os.path.join(folder, "")
+        self.problems = problems
+
+    def __iter__(self) -> Iterator[_Found]:
+        """The files."""
+        return self._below("", frozenset({self.top}))
+
+    def _below(self, before: str, seen: frozenset[Path]) -> Iterator[_Found]:
+        """Those of a folder. before: what stands before its names; seen: it and all above."""
+        folder = self.start + before
+        try:
+            entries = sorted(os.scandir(folder or os.curdir), key=lambda entry: entry.name)
+        except OSError as error:
+            self.problems.append(Problem(f"can't be read: {error.strerror}", str(Path(folder))))
+            return
+        for entry in entries:
+            relative = before + entry.name
+            path = self.start + relative
+            if entry.is_symlink() and not self._stays(path):
                 continue
-            if not real.is_relative_to(top):
-                problems.append(
-                    Problem("a symbolic link that leaves the root; copy the file, or exclude it", str(path))
-                )
+            if not entry.is_dir():
+                yield _Found(relative, path, entry)
                 continue
-        if entry.is_dir():
-            real = path.resolve()
+            real = Path(path).resolve()
             if real in seen:
-                problems.append(Problem("a symbolic link back to a folder above it; exclude it", str(path)))
+                self.problems.append(Problem("a symbolic link back to a folder above it; exclude it", path))
                 continue
-            yield from _walk(path, top, seen | {real}, problems)
-        else:
-            yield path
+            yield from self._below(relative + "/", seen | {real})
+
+    def _stays(self, link: str) -> bool:
+        """Does a symbolic link lead to something inside?"""
+        try:
+            real = Path(link).resolve(strict=True)
+        except (OSError, RuntimeError):
+            self.problems.append(Problem("a symbolic link to nothing, or to itself; remove it", link))
+            return False
+        if not real.is_relative_to(self.top):
+            self.problems.append(Problem("a symbolic link that leaves the root; copy the file, or exclude it", link))
+            return False
+        return True
 
 
-def _source(path: Path, root_path: Path, root: Root, base: Path, problems: list[Problem]) -> Source | None:
+def _wanted(root: Root, skip: frozenset[Path], found: _Found) -> bool:
+    # Only what is named so, or is a link, needs to be followed to its end.
+    could_be = skip and (found.entry.is_symlink() or any(found.entry.name == path.name for path in skip))
+    if could_be and Path(found.path).resolve() in skip:
+        return False
+    included = any(matches(found.relative, pattern) for pattern in root.include)
+    return included and not any(matches(found.relative, pattern) for pattern in root.exclude)
+
+
+def _source(found: _Found, name: str, route: bytes, problems: list[Problem]) -> Source | None:
+    path = found.path
     try:
-        info = path.stat()
+        info = found.entry.stat()
     except OSError as error:
-        problems.append(Problem(f"can't be read: {error.strerror}", str(path)))
+        problems.append(Problem(f"can't be read: {error.strerror}", path))
         return None
     if not stat.S_ISREG(info.st_mode):
-        problems.append(Problem("neither a file nor a folder (a device, socket or pipe); exclude it", str(path)))
+        problems.append(Problem("neither a file nor a folder (a device, socket or pipe); exclude it", path))
         return None
     if not os.access(path, os.R_OK):
-        problems.append(Problem("can't be read: permission denied; grant it, or exclude the file", str(path)))
+        problems.append(Problem("can't be read: permission denied; grant it, or exclude the file", path))
         return None
-    route = os.fsencode(root.at) + os.fsencode(path.relative_to(root_path).as_posix())
-    name = os.path.relpath(path, base)
     return Source(path, name, route, info.st_size, int(info.st_mtime))
 
 
 def find(site: Site, base: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
     """Every file that a site names but those to skip, sorted by route. base: what the manifest's paths start from."""
     problems: list[Problem] = []
-    found: dict[bytes, Source] = {}
+    sources: dict[bytes, Source] = {}
     for number, root in enumerate(site.all_roots()):
-        root_path = base / root.path
-        if not root_path.is_dir():
+        folder = base / root.path
+        if not folder.is_dir():
             place = (
                 ("root",) if number == 0 and site.root is not None else ("roots", number - (site.root is not None))
             )
-            text = f"{root_path}: no such folder; roots are relative to the manifest"
+            text = f"{folder}: no such folder; roots are relative to the manifest"
             problems.append(site.problem(text, *place))
             continue
-        top = root_path.resolve()
-        for path in _walk(root_path, top, frozenset({top}), problems):
-            relative = path.relative_to(root_path).as_posix()
-            if skip and path.resolve() in skip:
+        before = os.path.relpath(folder, base)
+        before = "" if before == os.curdir else before + "/"
+        for found in _Tree(folder, problems):
+            if not _wanted(root, skip, found):
                 continue
-            if not any(matches(relative, pattern) for pattern in root.include):
-                continue
-            if any(matches(relative, pattern) for pattern in root.exclude):
-                continue
-            source = _source(path, root_path, root, base, problems)
+            route = os.fsencode(root.at + found.relative)
+            source = _source(found, before + found.relative, route, problems)
             if source is None:
                 continue
-            other = found.setdefault(source.route, source)
+            other = sources.setdefault(route, source)
             if other is not source:
-                route = os.fsdecode(source.route)
-                problems.append(Problem(f"two files for {route}: {other.name} and {source.name}; exclude one"))
+                text = f"two files for {os.fsdecode(route)}: {other.name} and {source.name}; exclude one"
+                problems.append(Problem(text))
     if problems:
         raise SsccError(*problems)
-    if not found and site.all_roots():
+    if not sources and site.all_roots():
         raise SsccError(site.problem("no file to serve: check 'root' and the include and exclude globs"))
     # No answer may say that a file was changed after it was sent, RFC 9110 section 8.8.2.1.
     epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
     latest_s = int(epoch) if epoch.isdigit() else int(time.time())
-    for source in found.values():
+    for source in sources.values():
         source.mtime_s = min(source.mtime_s, latest_s)
-    return [found[route] for route in sorted(found)]
+    return [sources[route] for route in sorted(sources)]

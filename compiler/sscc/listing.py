@@ -77,5 +77,5 @@ def pages(site: Site, sources: list[Source], scratch: Path) -> list[Source]:
         path.write_bytes(text)
         mtime_s = max([each.mtime_s for each in here] + list(folders.get(folder, {}).values()))
         name = f"listing of {folder.decode('utf-8', 'backslashreplace')}"
-        made.append(Source(path, name, folder, len(text), mtime_s, kind=KIND))
+        made.append(Source(str(path), name, folder, len(text), mtime_s, kind=KIND))
     return made

@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
 class Sibling:
     """A precompressed file beside a file."""
 
-    path: Path
+    path: str
     size_bytes: int
     sha256: str | None = None  # its own, where that and what it holds are known
     inner: str | None = None
@@ -56,7 +56,7 @@ class Job:
     """What there is to do for a source."""
 
     number: int  # of the source
-    path: Path
+    path: str
     size_bytes: int
     sha256: str | None  # where it is known
     siblings: dict[str, Sibling]  # by content coding
@@ -114,7 +114,7 @@ class Reading:
         sha256: The digest, once it was read.
     """
 
-    def __init__(self, path: Path, size_bytes: int, advance: Callable[[int], None]) -> None:
+    def __init__(self, path: str, size_bytes: int, advance: Callable[[int], None]) -> None:
         """size_bytes: what it must have. advance: called with the bytes of each chunk."""
         self.path = path
         self.size_bytes = size_bytes
@@ -140,7 +140,7 @@ class Reading:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise SsccError(Problem(f"can't be read: {error.strerror}", str(self.path))) from None
+            raise SsccError(Problem(f"can't be read: {error.strerror}", self.path)) from None
         if done != self.size_bytes:
             raise ChangedError(self.path)
         self.sha256 = hasher.hexdigest()
@@ -221,7 +221,9 @@ class Worker:
             outer, inner = self._decode(sibling, coding)
             done.insides.append((coding, outer, inner))
         if inner != done.content.sha256:
-            raise SsccError(Problem(f"does not hold what {job.path.name} holds; make it again", str(sibling.path)))
+            raise SsccError(
+                Problem(f"does not hold what {os.path.basename(job.path)} holds; make it again", sibling.path)
+            )
         return Content(sibling.path, sibling.size_bytes, outer)
 
     def _decode(self, sibling: Sibling, coding: str) -> tuple[str, str]:
@@ -234,7 +236,7 @@ class Worker:
                 inner.update(decompress(chunk))
         except (zlib.error, brotli.error, zstandard.ZstdError):
             why = f"is no {coding} stream; remove it or make it again"
-            raise SsccError(Problem(why, str(sibling.path))) from None
+            raise SsccError(Problem(why, sibling.path)) from None
         return reading.sha256, inner.hexdigest()
 
     def _variant(self, job: Job, done: Done, coding: str, target: Path) -> Content | None:
@@ -281,7 +283,7 @@ class Worker:
             file.write(header(size_bytes, sha256.digest()))
         if reading.sha256 != plain.sha256:
             raise ChangedError(plain.path)
-        return Content(target, size_bytes, sha256.hexdigest(), HEADER.size)
+        return Content(str(target), size_bytes, sha256.hexdigest(), HEADER.size)
 
 
 _HERE: list[Worker] = []  # the worker of a pool's process
