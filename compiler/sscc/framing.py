@@ -7,7 +7,6 @@ bounded, BATCHES times BATCH_BYTES, whatever the size of the site.
 from __future__ import annotations
 
 import hashlib
-import operator
 import os
 import queue
 import struct
@@ -23,17 +22,19 @@ from .responses import MOVING, Response
 
 BATCHES = 3
 BATCH_BYTES = 8 << 20
-PIECE_BYTES = 1 << 20  # of a stream, at most
+PIECE_BYTES = 1 << 20  # of streams, at most
+SHORT_BYTES = 64 << 10  # streams up to this are cut together
 FRAME_BYTES = int(ffi.sizeof("struct ssi_frame"))
 
-MOVING_OF = operator.attrgetter(*MOVING)
-# Written whole for each response: member by member through cffi takes as long as all else about a small one.
+# struct frame_build, and struct frame_build_whole. Written whole: member by member through cffi takes as long as all
+# else about a small response.
 BUILD = struct.Struct(f"={len(ffi.typeof('struct frame_build').fields)}I")
 assert [name for name, _ in ffi.typeof("struct frame_build").fields] == [
     *("slot_bytes", "segment_bytes", "copies", "ipv6"),
     *MOVING,
 ]
-assert BUILD.size == ffi.sizeof("struct frame_build")
+WHOLE = struct.Struct(BUILD.format + "I")
+assert (BUILD.size, WHOLE.size) == (ffi.sizeof("struct frame_build"), ffi.sizeof("struct frame_build_whole"))
 
 Progress = Callable[[int], None]  # bytes of content, since it was last called
 
@@ -119,6 +120,25 @@ class _Sink:
         self._check()
 
 
+def _unreadable(body: Content, error: OSError) -> SsccError:
+    return SsccError(Problem(f"can't be read: {error.strerror}", body.path))
+
+
+def _whole(body: Content) -> bytes:
+    """A body on disk, at once. SsccError if it is not what it was when it was hashed."""
+    try:
+        fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            data = os.pread(fd, body.size_bytes + 1, body.offset_bytes)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _unreadable(body, error) from None
+    if hashlib.sha256(data).hexdigest() != body.sha256:
+        raise ChangedError(body.path)
+    return data
+
+
 class _File:
     """A body on disk, a context manager. It must be what it was when it was hashed.
 
@@ -132,7 +152,7 @@ class _File:
         try:
             self.fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise _unreadable(body, error) from None
         self.at = body.offset_bytes
 
     def __enter__(self) -> Self:
@@ -153,7 +173,7 @@ class _File:
                     raise ChangedError(self.body.path)
                 done += got
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise _unreadable(self.body, error) from None
         self.at += done
         self.sha256.update(into)
 
@@ -162,12 +182,25 @@ class _File:
         try:
             longer = os.pread(self.fd, 1, self.at)
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise _unreadable(self.body, error) from None
         if longer or self.sha256.hexdigest() != self.body.sha256:
             raise ChangedError(self.body.path)
 
-    def _unreadable(self, error: OSError) -> SsccError:
-        return SsccError(Problem(f"can't be read: {error.strerror}", str(self.body.path)))
+
+class _Shorts:
+    """Short streams that are noted, to be cut by one call: to call for each would take longer than the cutting."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.builds: list[bytes] = []  # struct frame_build_whole of each
+        self.streams: list[bytes] = []
+        self.slots = 0  # that they take
+
+    def cut(self, first_slot: int, slots: Any, rows: Any) -> int:
+        """Cuts them all; the number of frames. first_slot: number of the first slot; rows: struct ssi_frame *."""
+        builds = ffi.from_buffer("struct frame_build_whole[]", b"".join(self.builds))
+        streams = b"".join(self.streams)
+        return int(lib.frame_build_streams(builds, len(self.builds), streams, first_slot, slots, rows))
 
 
 class Framer:
@@ -188,7 +221,6 @@ class Framer:
         self.slot_count = 0
         self._slot_bytes = slot_bytes
         self._ipv6 = int(ipv6)
-        self._copies = 1
         self._fields = bytearray(BUILD.size)
         self._build = ffi.from_buffer("struct frame_build *", self._fields)
         self._piece_bytes = PIECE_BYTES // segment_bytes * segment_bytes
@@ -198,6 +230,8 @@ class Framer:
         self._rows = ffi.new("struct ssi_frame[]", BATCH_BYTES // slot_bytes)
         self._sink = _Sink(file, slot_bytes)
         self._batch = self._sink.take()
+        self._slots_max = self._batch.room
+        self._shorts = _Shorts()  # never more than there is room for in the batch
 
     def __enter__(self) -> Self:
         """The framer."""
@@ -210,24 +244,64 @@ class Framer:
     def add(self, response: Response) -> tuple[int, int]:
         """Cuts a response; its first frame and their number. SsccError if its file has changed."""
         first = self.frame_count
-        copies = self._copies = response.copies
-        fixed = (self._slot_bytes, self.segment_bytes, copies, self._ipv6)
-        BUILD.pack_into(self._fields, 0, *fixed, *MOVING_OF(response))
+        stream_bytes = response.stream_bytes
+        frames = -(-stream_bytes // self.segment_bytes)
+        if stream_bytes <= SHORT_BYTES and frames * response.copies <= self._slots_max:
+            self._add_short(response, stream_bytes, frames)
+        else:
+            self._cut_shorts()
+            self._add_long(response, stream_bytes)
+        if self.slot_count >= lib.SSI_NONE:
+            raise SsccError("the site has more frames than an image can number (2^32); split it")
+        return first, frames
+
+    def _fixed(self, response: Response) -> tuple[int, ...]:
+        """The members of struct frame_build."""
+        return self._slot_bytes, self.segment_bytes, response.copies, self._ipv6, *response.moving
+
+    def _add_short(self, response: Response, stream_bytes: int, frames: int) -> None:
+        slots = frames * response.copies
+        if self._shorts.slots + slots > self._batch.room:
+            self._cut_shorts()
+            self._next_batch()
+        shorts = self._shorts
+        shorts.builds.append(WHOLE.pack(*self._fixed(response), stream_bytes))
+        shorts.streams.append(response.head)
+        shorts.slots += slots
+        self.frame_count += frames
+        self.slot_count += slots
+        body = response.body
+        if body:
+            shorts.streams.append(_whole(body) if isinstance(body, Content) else body)
+            self.progress(response.body_bytes)
+
+    def _cut_shorts(self) -> None:
+        shorts = self._shorts
+        slots = shorts.slots
+        if slots:
+            made = shorts.cut(self.slot_count - slots, self._batch.next(), self._rows)
+            self._shorts = _Shorts()
+            self.frames += ffi.buffer(self._rows, made * FRAME_BYTES)
+            self._batch.take(slots)
+
+    def _next_batch(self) -> None:
+        self._sink.full.put(self._batch)
+        self._batch = self._sink.take()
+
+    def _add_long(self, response: Response, stream_bytes: int) -> None:
+        BUILD.pack_into(self._fields, 0, *self._fixed(response))
         body = response.body
         if isinstance(body, Content):
             with _File(body) as file:
-                self._add(response.head, file, response.stream_bytes)
+                self._cut_pieces(response.head, file, stream_bytes, response.copies)
                 file.finish()
         else:
             stream = response.head + body if body else response.head
-            self._add(stream, None, len(stream))
+            self._cut_pieces(stream, None, stream_bytes, response.copies)
             if body:
                 self.progress(len(body))
-        if self.slot_count >= lib.SSI_NONE:
-            raise SsccError("the site has more frames than an image can number (2^32); split it")
-        return first, self.frame_count - first
 
-    def _add(self, front: bytes, file: _File | None, stream_bytes: int) -> None:
+    def _cut_pieces(self, front: bytes, file: _File | None, stream_bytes: int, copies: int) -> None:
         """Cuts front and what file has, piece by piece."""
         done = 0
         while done < stream_bytes:
@@ -237,17 +311,15 @@ class Framer:
             if file is not None:
                 file.fill(self._view[len(ahead) : size])
                 self.progress(size - len(ahead))
-            self._cut(size, done, done + size == stream_bytes)
+            self._cut(size, done, done + size == stream_bytes, copies)
             done += size
 
-    def _cut(self, size_bytes: int, offset: int, last: bool) -> None:
+    def _cut(self, size_bytes: int, offset: int, last: bool, copies: int) -> None:
         """Cuts a piece, which lies at offset of its stream."""
-        copies = self._copies
         at = 0
         while at < size_bytes:
             if self._batch.room < copies:
-                self._sink.full.put(self._batch)
-                self._batch = self._sink.take()
+                self._next_batch()
             part = min(self._batch.room // copies * self.segment_bytes, size_bytes - at)
             made = lib.frame_build_stream(
                 self._build,
@@ -267,6 +339,7 @@ class Framer:
 
     def finish(self) -> bytes:
         """Writes what is left; the SHA-256 of all slots. Raises OSError if they can't be written."""
+        self._cut_shorts()
         self._sink.full.put(self._batch)
         self._sink.finish()
         return self._sink.sha256.digest()

@@ -19,7 +19,7 @@ from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
 from .errors import Problem, SsccError
-from .framing import MOVING_OF, Framer, Progress
+from .framing import Framer, Progress
 from .manifest import Manifest
 from .responses import MOVING, ErrorPage, Multipart, Response, Route, Variant
 
@@ -67,10 +67,17 @@ class _Row:
         return self.struct.pack(*[fields[name] for name in self.names])
 
 
-HEADER, HOST, SITE, VARIANT, RESPONSE, ERROR = (
-    _Row(f"ssi_{name}") for name in ("header", "host", "site", "variant", "response", "error")
+HEADER, HOST, SITE, ROUTE, VARIANT, RESPONSE, ERROR = (
+    _Row(f"ssi_{name}") for name in ("header", "host", "site", "route", "variant", "response", "error")
 )
 # By position, as there are so many of them.
+assert ROUTE.names == [
+    *("hash", "path_offset", "path_bytes", "first_variant", "variant_count", "options_response", "site", "flags")
+]
+assert VARIANT.names == [
+    *("get_response", "head_response", "not_modified_response", "partial_response", "part_response"),
+    *("swap_offset", "swap_bytes", "etag_offset", "etag_bytes", "encoding", "last_modified_s", "content_bytes"),
+]
 assert RESPONSE.names == ["stream_bytes", "first_frame", "frame_count", "head_bytes", "status", *MOVING]
 
 
@@ -94,6 +101,24 @@ class Summary:
     build_id: str = ""
 
 
+# As json writes it with an indent, which it does slowly.
+SOURCE = """\
+  {{
+   "bytes": {bytes},
+   "path": {path},
+   "sha256": "{sha256}"
+  }}"""
+
+
+def _document(provenance: dict[str, Any]) -> bytes:
+    """As JSON, for people too: sorted and indented."""
+    text = json.dumps({**provenance, "sources": []}, sort_keys=True, indent=1)
+    sources = [SOURCE.format(**{**each, "path": json.dumps(each["path"])}) for each in provenance["sources"]]
+    if sources:
+        text = text.replace('"sources": []', '"sources": [\n' + ",\n".join(sources) + "\n ]")
+    return text.encode()
+
+
 class Writer:
     """Writes slots as they come, then the tables, then the ELF headers."""
 
@@ -105,7 +130,7 @@ class Writer:
         self.segment_bytes = segment_bytes(manifest)
         self.slot_bytes = slot_bytes(manifest)
         self.responses: list[bytes] = []
-        self.response_index: dict[tuple[Any, ...], int] = {}
+        self.response_index: dict[tuple[int, int], int] = {}  # by first frame and status
         self.frames_index: dict[tuple[bytes, str, int], tuple[int, int]] = {}
         self.variants: list[bytes] = []
         self.variant_index: dict[int, tuple[int, int]] = {}
@@ -132,31 +157,27 @@ class Writer:
             self.strings += data
         return self.string_index[data]
 
-    def _add_frames(self, response: Response, key: tuple[bytes, str, int]) -> tuple[int, int]:
-        """Cuts a response; returns its first frame and their number. Equal streams share frames."""
-        if key in self.frames_index:
-            self._share(response, self.frames_index[key][1])
+    def _frames(self, response: Response) -> tuple[int, int]:
+        """A response's first frame and their number. Equal streams share frames."""
+        key = response.key()
+        known = self.frames_index.get(key)
+        if known is None:
+            known = self.frames_index[key] = self.framer.add(response)
         else:
-            self.frames_index[key] = self.framer.add(response)
-        return self.frames_index[key]
-
-    def _share(self, response: Response, frames: int) -> None:
-        self.summary.shared_frames += frames
-        self.summary.shared_bytes += frames * response.copies * self.slot_bytes
-        self.progress(response.stream_bytes - len(response.head))
+            self.summary.shared_frames += known[1]
+            self.summary.shared_bytes += known[1] * response.copies * self.slot_bytes
+            self.progress(response.body_bytes)
+        return known
 
     def add_response(self, response: Response) -> int:
         """Adds a response, once; its index."""
-        frames_key = response.key()
-        key = (*frames_key, response.status)
-        index = self.response_index.get(key)
-        if index is not None:
-            self._share(response, self.frames_index[frames_key][1])
-            return index
-        first, count = self._add_frames(response, frames_key)
-        fixed = (response.stream_bytes, first, count, len(response.head), response.status)
-        index = self.response_index[key] = len(self.responses)
-        self.responses.append(RESPONSE.struct.pack(*fixed, *MOVING_OF(response)))
+        first, count = self._frames(response)
+        status = response.status
+        index = self.response_index.get((first, status))
+        if index is None:
+            index = self.response_index[first, status] = len(self.responses)
+            fixed = (response.stream_bytes, first, count, len(response.head), status)
+            self.responses.append(RESPONSE.struct.pack(*fixed, *response.moving))
         return index
 
     def _add_if(self, response: Response | None) -> int:
@@ -164,19 +185,19 @@ class Writer:
         return int(lib.SSI_NONE) if response is None else self.add_response(response)
 
     def _add_variant(self, variant: Variant) -> None:
-        row = VARIANT(
-            get_response=self.add_response(variant.get),
-            head_response=self.add_response(variant.head),
-            not_modified_response=self._add_if(variant.not_modified),
-            partial_response=self._add_if(variant.partial),
-            part_response=self._add_if(variant.part),
-            swap_offset=variant.swap_offset,
-            swap_bytes=variant.swap_bytes,
-            etag_offset=self._string(variant.etag),
-            etag_bytes=len(variant.etag),
-            encoding=variant.encoding,
-            last_modified_s=variant.last_modified_s,
-            content_bytes=variant.content_bytes,
+        row = VARIANT.struct.pack(
+            self.add_response(variant.get),
+            self.add_response(variant.head),
+            self._add_if(variant.not_modified),
+            self._add_if(variant.partial),
+            self._add_if(variant.part),
+            variant.swap_offset,
+            variant.swap_bytes,
+            self._string(variant.etag),
+            len(variant.etag),
+            variant.encoding,
+            variant.last_modified_s,
+            variant.content_bytes,
         )
         self.variants.append(row)
         self.summary.content_bytes += variant.content_bytes
@@ -203,28 +224,20 @@ class Writer:
         work = ffi.new("uint32_t[]", 5 * len(routes) + 2 * bucket_count + 8 + table_len)
         displacements = ffi.new("uint32_t[]", bucket_count)
         for seed in range(1, HASH_SEEDS):
-            values = [
-                lib.image_route_hash(ffi.from_buffer(r.path), len(r.path), r.site, int(r.prefix), seed)
-                for r in routes
-            ]
+            values = [lib.image_route_hash(r.path, len(r.path), r.site, r.prefix, seed) for r in routes]
             hashes = ffi.new("uint64_t[]", values)
             if lib.image_route_perfect(hashes, len(routes), displacements, bucket_count, table_len, work) == 0:
                 break
         else:
             raise SsccError("no perfect hash for the routes was found; please report the manifest")
-        table = ffi.new("struct ssi_route[]", table_len)
+        table = bytearray(table_len * ROUTE.struct.size)
         for route, value, (first, count), options in zip(routes, values, rows, options_rows, strict=True):
             displacement = displacements[(value >> 32) & (bucket_count - 1)]
-            entry = table[lib.image_route_entry(value, displacement, table_len)]
-            entry.hash = value
-            entry.path_offset = self._string(route.path)
-            entry.path_bytes = len(route.path)
-            entry.first_variant = first
-            entry.variant_count = count
-            entry.options_response = options
-            entry.site = route.site
-            entry.flags = (lib.SSI_ROUTE_PREFIX if route.prefix else 0) | (lib.SSI_ROUTE_ALIAS if route.alias else 0)
-        return bytes(ffi.buffer(table)), bytes(ffi.buffer(displacements)), seed
+            flags = (lib.SSI_ROUTE_PREFIX if route.prefix else 0) | (lib.SSI_ROUTE_ALIAS if route.alias else 0)
+            path = (self._string(route.path), len(route.path))
+            at = lib.image_route_entry(value, displacement, table_len) * ROUTE.struct.size
+            ROUTE.struct.pack_into(table, at, value, *path, first, count, options, route.site, flags)
+        return bytes(table), bytes(ffi.buffer(displacements)), seed
 
     def _host_rows(self, sites: list[list[str]]) -> list[bytes]:
         names = sorted((name.encode("ascii"), number) for number, site in enumerate(sites) for name in site)
@@ -269,7 +282,7 @@ class Writer:
         table, buckets, seed = self._route_tables(routes, rows, options_rows)
         host_rows, site_rows = self._host_rows(sites), self._site_rows(len(sites), routes, errors)
         contents: dict[str, bytes | bytearray] = {
-            "json": json.dumps(provenance, sort_keys=True, indent=1, ensure_ascii=True).encode(),
+            "json": _document(provenance),
             "strings": bytes(self.strings),
             "hosts": b"".join(host_rows),
             "sites": b"".join(site_rows),

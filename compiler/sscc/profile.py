@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -73,5 +72,5 @@ def apply(profile: Profile, hosts: Sequence[list[str]], routes: list[Route]) -> 
             found += 1
             route.requests = max(route.requests, known.requests)
             copies = min(COPIES_MAX, max(variant.get.copies, known.copies))
-            variant.get = dataclasses.replace(variant.get, copies=copies)
+            variant.get = variant.get._replace(copies=copies)
     return found

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import os
+import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
 from .content import Content, Source, matches, type_of
-from .manifest import Cors, Site
+from .manifest import Cors, Rule, Site
 from .routing import Entry, File, Fixed, Key, Moved, Table
+
+Headers = dict[str, str | None]
 
 EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be
 KEEP_ALIVE = "keep-alive"
@@ -27,17 +29,16 @@ ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 PART_DIGITS = (6, 9, 12, 20)
 PARTS_MAX = int(lib.HTTP_RANGES_MAX)
 BOUNDARY_DIGITS = 32
+# Not the locale's, which strftime would write.
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+DATES_MAX = 4096  # that are kept
 PHRASES = {414: "URI Too Long", 416: "Range Not Satisfiable"}
 
 
-@dataclass(frozen=True)
-class Response:
-    """Head and body, before they are cut into frames."""
+class Moving(NamedTuple):
+    """Where a head's moving fields are, by the names that the image and frame_build have for them."""
 
-    status: int
-    head: bytes
-    body: Content | bytes | None = None
-    copies: int = 1
     date_offset: int = 0
     connection_offset: int = 0
     length_offset: int = 0
@@ -45,16 +46,31 @@ class Response:
     length_bytes: int = 0
     range_bytes: int = 0
 
-    def moving(self) -> dict[str, int]:
-        """Where its moving fields are, by the names that the image and frame_build have for them."""
-        return {name: getattr(self, name) for name in MOVING}
+
+MOVING = Moving._fields
+NOTHING_MOVES = Moving()
+
+
+class Response(NamedTuple):
+    """Head and body, before they are cut into frames."""
+
+    status: int
+    head: bytes
+    body: Content | bytes | None = None
+    copies: int = 1
+    moving: Moving = NOTHING_MOVES
+
+    @property
+    def body_bytes(self) -> int:
+        """Length of the body."""
+        if self.body is None:
+            return 0
+        return self.body.size_bytes if isinstance(self.body, Content) else len(self.body)
 
     @property
     def stream_bytes(self) -> int:
         """Length of head and body."""
-        if self.body is None:
-            return len(self.head)
-        return len(self.head) + (len(self.body) if isinstance(self.body, bytes) else self.body.size_bytes)
+        return len(self.head) + self.body_bytes
 
     def key(self) -> tuple[bytes, str, int]:
         """Equal for responses whose frames can be shared."""
@@ -62,34 +78,32 @@ class Response:
         return self.head, body, self.copies
 
 
-MOVING = ("date_offset", "connection_offset", "length_offset", "range_offset", "length_bytes", "range_bytes")
-
-
-@dataclass(frozen=True)
 class Multipart:
-    """What all multipart/byteranges answers of a site share, RFC 9110 section 14.6."""
+    """What all multipart/byteranges answers of a site share, RFC 9110 section 14.6.
 
-    boundary: str
+    Attributes:
+        type: The line that stands in for Content-Range and Content-Type of a single range's head.
+        end: The closing delimiter.
+    """
 
-    @property
-    def type(self) -> Response:
-        """The line that stands in for Content-Range and Content-Type of a single range's head."""
-        return Response(206, f"Content-Type: multipart/byteranges; boundary={self.boundary}\r\n".encode())
-
-    @property
-    def end(self) -> Response:
-        """The closing delimiter."""
-        return Response(206, f"\r\n--{self.boundary}--\r\n".encode())
+    def __init__(self, boundary: str) -> None:
+        """boundary: which is in no body."""
+        self.boundary = boundary
+        self.type = Response(206, f"Content-Type: multipart/byteranges; boundary={boundary}\r\n".encode())
+        self.end = Response(206, f"\r\n--{boundary}--\r\n".encode())
+        self._parts: dict[tuple[str, int], Response] = {}
 
     def part(self, kind: str, size_bytes: int) -> Response:
         """What stands in front of a part of a body of that media type and size."""
         digits = next(each for each in PART_DIGITS if each >= len(str(size_bytes)))
-        head = _Head(f"\r\n--{self.boundary}\r\nContent-Type: {kind}\r\n")
-        head.move("range", "Content-Range", "bytes 0-0/1".ljust(_range_bytes(digits)))
-        return head.response(206)
+        if (kind, digits) not in self._parts:
+            head = _Head(f"\r\n--{self.boundary}\r\nContent-Type: {kind}\r\n")
+            head.move("range", "Content-Range", "bytes 0-0/1".ljust(_range_bytes(digits)))
+            self._parts[kind, digits] = head.response(206)
+        return self._parts[kind, digits]
 
 
-@dataclass
+@dataclass(slots=True)
 class Variant:
     """One encoding of a route and its answers."""
 
@@ -106,7 +120,7 @@ class Variant:
     content_bytes: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class Route:
     """A path and its variants, best first."""
 
@@ -135,14 +149,22 @@ def _phrase(status: int) -> str:
     return PHRASES.get(status) or HTTPStatus(status).phrase
 
 
+@functools.lru_cache(maxsize=DATES_MAX)
 def http_date(seconds: int) -> str:
-    """IMF-fixdate, RFC 9110 section 5.6.7."""
-    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+    """IMF-fixdate, RFC 9110 section 5.6.7. Kept, as files have often been written within the same seconds."""
+    at = time.gmtime(seconds)
+    day, month = DAYS[at.tm_wday], MONTHS[at.tm_mon - 1]
+    clock = f"{at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02}"
+    return f"{day}, {at.tm_mday:02} {month} {at.tm_year:04} {clock} GMT"
 
 
 def _range_bytes(digits: int) -> int:
     """Width of a Content-Range whose numbers have so many digits: "bytes 0-0/1"."""
     return len("bytes -/") + 3 * digits
+
+
+def _text(fields: list[tuple[str, str]]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in fields)
 
 
 class _Head:
@@ -163,11 +185,11 @@ class _Head:
 
     def add(self, fields: list[tuple[str, str]]) -> None:
         """Adds fields that stay."""
-        self.text += "".join(f"{name}: {value}\r\n" for name, value in fields)
+        self.text += _text(fields)
 
     def response(self, status: int, body: Content | bytes | None = None, copies: int = 1) -> Response:
         """The whole, with the empty line."""
-        return Response(status, (self.text + "\r\n").encode("latin-1"), body, copies, **self.places)
+        return Response(status, (self.text + "\r\n").encode("latin-1"), body, copies, Moving(**self.places))
 
 
 def _begin(status: int) -> _Head:
@@ -194,7 +216,7 @@ def _response(
     return head.response(status, body, copies)
 
 
-@dataclass
+@dataclass(eq=False)
 class Custom:
     """What a manifest says of a path's answers."""
 
@@ -203,6 +225,7 @@ class Custom:
     copies: int
     hot: bool
 
+    @functools.cached_property
     def key(self) -> tuple[Any, ...]:
         """Equal where the answers of a file are."""
         return tuple(self.fields), self.cors and self.cors.model_dump_json(), self.copies
@@ -230,7 +253,7 @@ class _Fields:
     def __init__(self) -> None:
         self.by_name: dict[str, tuple[str, str]] = {}
 
-    def update(self, headers: dict[str, str | None], cache: str | None = None) -> None:
+    def update(self, headers: Headers, cache: str | None = None) -> None:
         """cache: Cache-Control, unless headers have it."""
         said: dict[str, str | None] = {} if cache is None else {"Cache-Control": cache}
         for name, value in [*said.items(), *headers.items()]:
@@ -243,40 +266,105 @@ class _Fields:
         return [self.by_name[name] for name in sorted(self.by_name)]
 
 
-def custom(site: Site, paths: list[str], more: dict[str, str | None]) -> Custom:
-    """What a site says of an answer, by its path and by that of the file that it is. more: fields of this one."""
+def _custom(site: Site, rules: list[Rule], more: Headers) -> Custom:
+    """What a site says of an answer. rules: those for its path; more: fields of this one."""
     fields = _Fields()
     fields.update(site.headers, site.cache)
     made = Custom([], site.cors, site.copies, False)
-    for rule in site.rules:
-        if any(matches(path, rule.match) for path in paths):
-            fields.update(rule.headers, rule.cache)
-            made.cors = rule.cors or made.cors
-            made.copies = rule.copies or made.copies
-            made.hot = made.hot or rule.hot
+    for rule in rules:
+        fields.update(rule.headers, rule.cache)
+        made.cors = rule.cors or made.cors
+        made.copies = rule.copies or made.copies
+        made.hot = made.hot or rule.hot
     fields.update(more)
     made.fields = fields.sorted()
     return made
 
 
-def _partial(
-    site: Site, size_bytes: int, kind: str, rest: list[tuple[str, str]], part: Response, end: Response
-) -> tuple[Response, int, int]:
-    """The head of a 206, and where it has what a multipart answer swaps."""
-    largest = size_bytes + PARTS_MAX * part.stream_bytes + end.stream_bytes
-    head = _begin(206)
-    head.move("length", "Content-Length", str(size_bytes).ljust(len(str(largest))))
-    swap = len(head.text)
-    digits = len(str(size_bytes))
-    head.move("range", "Content-Range", f"bytes 0-{max(size_bytes, 1) - 1}/{size_bytes}".ljust(_range_bytes(digits)))
-    head.add([("Content-Type", kind)])
-    swap_bytes = len(head.text) - swap
-    head.add([*_server(site), *rest])
-    return head.response(206), swap, swap_bytes
-
-
 # What a 304 has of the 200's fields, RFC 9110 section 15.4.5; browsers want those of CORS too.
 KEPT = ("cache-control", "expires", "content-location")
+
+
+class _Gaps(NamedTuple):
+    """The head of a 206 without what follows from a file's size: texts before, between and after that.
+
+    swap_offset, swap_bytes: what a multipart answer swaps, Content-Range and Content-Type.
+    """
+
+    before: str
+    between: str
+    after: str
+    moving: Moving
+    swap_offset: int
+    swap_bytes: int
+
+
+class _Mould:
+    """The answers of files that differ in size, entity tag and time alone."""
+
+    def __init__(self, site: Site, kind: str, coding: str | None, varies: bool, said: Custom) -> None:
+        """coding: of the content; varies: there are variants in others."""
+        server = _server(site)
+        self.copies = said.copies
+        self.encoding = ENCODINGS[coding or "identity"]
+        self.content_type = [("Content-Type", kind)]
+        self.server = server
+        self.coding = _text([("Content-Encoding", coding)] if coding else [])
+        self.vary = _text([("Vary", "Accept-Encoding")] if varies else [])
+        self.rest = _text([("Accept-Ranges", "bytes"), *said.all_fields]) + "\r\n"
+        self.kept = (
+            _text([item for item in said.fields if item[0].lower() in KEPT] + _cors_fields(said.cors)) + "\r\n"
+        )
+        full, short = _begin(200), _begin(304)
+        self.moving, self.short_moving = Moving(**full.places), Moving(**short.places)
+        self.full = full.text + _text([*server, *self.content_type])
+        self.short = short.text + _text(server)
+        self.gaps: dict[tuple[int, int], _Gaps] = {}
+
+    def _gaps(self, length_bytes: int, digits: int) -> _Gaps:
+        """length_bytes: width of Content-Length; digits: of the file's size."""
+        range_bytes = _range_bytes(digits)
+        head = _begin(206)
+        head.move("length", "Content-Length", " " * length_bytes)
+        swap = len(head.text)
+        head.move("range", "Content-Range", " " * range_bytes)
+        head.add(self.content_type)
+        swap_bytes = len(head.text) - swap
+        head.add(self.server)
+        at, text = Moving(**head.places), head.text
+        between = text[at.length_offset + length_bytes : at.range_offset]
+        return _Gaps(text[: at.length_offset], between, text[at.range_offset + range_bytes :], at, swap, swap_bytes)
+
+    def gaps_for(self, size_bytes: int, multipart_bytes: int) -> _Gaps:
+        """multipart_bytes: the most that a multipart answer adds."""
+        key = len(str(size_bytes + multipart_bytes)), len(str(size_bytes))
+        if key not in self.gaps:
+            self.gaps[key] = self._gaps(*key)
+        return self.gaps[key]
+
+    def variant(self, content: Content, mtime_s: int, part: Response, end: Response) -> Variant:
+        """A file's answers. part, end: around its ranges in a multipart answer."""
+        size, etag = content.size_bytes, content.etag
+        tags = f"ETag: {etag}\r\n{self.vary}Last-Modified: {http_date(mtime_s)}\r\n"
+        full = f"{self.full}Content-Length: {size}\r\n{self.coding}{tags}{self.rest}".encode("latin-1")
+        short = f"{self.short}{tags}{self.kept}".encode("latin-1")
+        gaps = self.gaps_for(size, PARTS_MAX * part.stream_bytes + end.stream_bytes)
+        length = str(size).ljust(gaps.moving.length_bytes)
+        whole = f"bytes 0-{max(size, 1) - 1}/{size}".ljust(gaps.moving.range_bytes)
+        partial = f"{gaps.before}{length}{gaps.between}{whole}{gaps.after}{self.coding}{tags}{self.rest}"
+        return Variant(
+            get=Response(200, full, content, self.copies, self.moving),
+            head=Response(200, full, None, 1, self.moving),
+            not_modified=Response(304, short, None, 1, self.short_moving),
+            partial=Response(206, partial.encode("latin-1"), None, 1, gaps.moving),
+            part=part,
+            swap_offset=gaps.swap_offset,
+            swap_bytes=gaps.swap_bytes,
+            etag=etag.encode(),
+            encoding=self.encoding,
+            last_modified_s=mtime_s,
+            content_bytes=size,
+        )
 
 
 class Maker:
@@ -288,43 +376,32 @@ class Maker:
         self.multipart = multipart
         self.sources = {source.route: source for source in sources}
         self.made: dict[tuple[Any, ...], list[Variant]] = {}
+        self.said: dict[tuple[Any, ...], Custom] = {}
+        self.moulds: dict[tuple[Any, ...], _Mould] = {}
+
+    def _custom(self, paths: set[bytes], more: Headers) -> Custom:
+        """What the site says of an answer by its path, and by that of the file that it is. Most have the same."""
+        rules = self.site.rules
+        texts = [os.fsdecode(path) for path in paths] if rules else []
+        mine = [number for number, rule in enumerate(rules) if any(matches(text, rule.match) for text in texts)]
+        key = (*mine, *more.items())
+        if key not in self.said:
+            self.said[key] = _custom(self.site, [rules[number] for number in mine], more)
+        return self.said[key]
 
     def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> Variant:
         """All answers of one encoding."""
         kind = type_of(self.site, source)
-        shared = [("ETag", content.etag), *([("Vary", "Accept-Encoding")] if source.variants else [])]
-        modified = [("Last-Modified", http_date(source.mtime_s))]
-        rest = [
-            *([("Content-Encoding", coding)] if coding else []),
-            *shared,
-            *modified,
-            ("Accept-Ranges", "bytes"),
-            *said.all_fields,
-        ]
-        full = [("Content-Type", kind), ("Content-Length", str(content.size_bytes)), *rest]
-        kept = [item for item in said.fields if item[0].lower() in KEPT] + _cors_fields(said.cors)
+        key = kind, coding, bool(source.variants), said
+        if key not in self.moulds:
+            self.moulds[key] = _Mould(self.site, *key)
         part = self.multipart.part(kind, content.size_bytes)
-        partial, swap_offset, swap_bytes = _partial(
-            self.site, content.size_bytes, kind, rest, part, self.multipart.end
-        )
-        return Variant(
-            get=_response(self.site, 200, full, content, said.copies),
-            head=_response(self.site, 200, full),
-            not_modified=_response(self.site, 304, [*shared, *modified, *kept]),
-            partial=partial,
-            part=part,
-            swap_offset=swap_offset,
-            swap_bytes=swap_bytes,
-            etag=content.etag.encode(),
-            encoding=ENCODINGS[coding or "identity"],
-            last_modified_s=source.mtime_s,
-            content_bytes=content.size_bytes,
-        )
+        return self.moulds[key].variant(content, source.mtime_s, part, self.multipart.end)
 
     def _file(self, source: Source, said: Custom) -> list[Variant]:
         """A file's variants, the smallest first; the same for all paths that get the same fields."""
         assert source.content is not None
-        key = (source.route, said.key())
+        key = (source.route, said.key)
         if key not in self.made:
             contents: list[tuple[str | None, Content]] = [(None, source.content), *source.variants.items()]
             contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
@@ -375,7 +452,7 @@ class Maker:
         """A path's answers."""
         more = entry.headers if isinstance(entry, Fixed) else {}
         paths = {key.path, entry.route} if isinstance(entry, File) else {key.path}
-        said = custom(self.site, [os.fsdecode(path) for path in paths], more)
+        said = self._custom(paths, more)
         if isinstance(entry, File):
             variants = self._file(self.sources[entry.route], said)
         elif isinstance(entry, Moved):

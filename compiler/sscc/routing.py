@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 from ssrun._sandstorm import lib
@@ -31,8 +32,7 @@ SPLAT = "splat"
 BODY_BYTES_MAX = 16 << 20  # of a fixed response, which is held in memory; larger ones are files
 
 
-@dataclass(frozen=True, order=True)
-class Key:
+class Key(NamedTuple):
     """A decoded path; a prefix stands for every path that begins with it."""
 
     path: bytes

@@ -44,8 +44,9 @@ static uint64_t put_ip(uint8_t *at, uint32_t ipv6, uint32_t segment_bytes)
     return checksum_sum(ipv4_addresses, sizeof(ipv4_addresses));
 }
 
-/* Headers of a segment whose payload already lies at SSI_PAYLOAD_OFFSET. */
-static void put_headers(uint8_t *slot, uint32_t ipv6, uint32_t payload_bytes, uint64_t offset, int last)
+/* Headers of a segment whose payload already lies at SSI_PAYLOAD_OFFSET and has this sum. */
+static void put_headers(uint8_t *slot, uint32_t ipv6, uint32_t payload_bytes, uint64_t payload_sum, uint64_t offset,
+                        int last)
 {
     uint32_t segment_bytes = (uint32_t)TCP_HEADER_BYTES + payload_bytes;
     uint8_t *payload = slot + SSI_PAYLOAD_OFFSET;
@@ -63,16 +64,15 @@ static void put_headers(uint8_t *slot, uint32_t ipv6, uint32_t payload_bytes, ui
                            .flags = (uint8_t)(TCP_ACK | (last ? TCP_PSH : 0)),
                            .window = be16(BUILD_WINDOW)};
     sum += checksum_pseudo(IP_PROTOCOL_TCP, segment_bytes) + checksum_sum(&tcp, sizeof(tcp)) +
-           checksum_sum(&timestamps, sizeof(timestamps)) + checksum_sum(payload, payload_bytes);
+           checksum_sum(&timestamps, sizeof(timestamps)) + payload_sum;
     tcp.checksum = (uint16_t)~checksum_fold(sum);
     memcpy(payload - TCP_HEADER_BYTES, &tcp, sizeof(tcp));
     memcpy(payload - sizeof(timestamps), &timestamps, sizeof(timestamps));
 }
 
-/* The sum of the payload with the fields that move taken as zeros: a - b is a + ~b. */
-static uint16_t still_sum(const struct frame_build *build, const uint8_t *payload, uint32_t payload_bytes, int moving)
+/* The payload's sum with the fields that move taken as zeros: a - b is a + ~b. */
+static uint16_t still_sum(const struct frame_build *build, const uint8_t *payload, uint64_t sum, int moving)
 {
-    uint64_t sum = checksum_sum(payload, payload_bytes);
     if (!moving)
         return checksum_fold(sum);
     const uint32_t fields[4][2] = {{build->date_offset, SSI_DATE_BYTES},
@@ -100,18 +100,35 @@ uint32_t frame_build_stream(const struct frame_build *build, const uint8_t *stre
         memset(slot, 0, SSI_PAYLOAD_OFFSET);
         memcpy(slot + SSI_PAYLOAD_OFFSET, stream + at, payload_bytes);
         memset(slot + SSI_PAYLOAD_OFFSET + payload_bytes, 0, build->slot_bytes - SSI_PAYLOAD_OFFSET - payload_bytes);
-        put_headers(slot, build->ipv6, payload_bytes, stream_offset + at, last && left <= build->segment_bytes);
+        uint64_t payload_sum = checksum_sum(stream + at, payload_bytes);
+        put_headers(slot, build->ipv6, payload_bytes, payload_sum, stream_offset + at,
+                    last && left <= build->segment_bytes);
         for (uint32_t copy = 1; copy < build->copies; copy++)
             memcpy(slot + (size_t)copy * build->slot_bytes, slot, build->slot_bytes);
         frames[count] = (struct ssi_frame){
             .slot = first_slot + count * build->copies,
             .copies = (uint16_t)build->copies,
             .payload_bytes = (uint16_t)payload_bytes,
-            .payload_sum = still_sum(build, slot + SSI_PAYLOAD_OFFSET, payload_bytes, moving),
+            .payload_sum = still_sum(build, slot + SSI_PAYLOAD_OFFSET, payload_sum, moving),
             .flags = moving ? SSI_FRAME_MOVING : 0,
         };
     }
     return count;
+}
+
+uint32_t frame_build_streams(const struct frame_build_whole *wholes, uint32_t count, const uint8_t *streams,
+                             uint32_t first_slot, uint8_t *slots, struct ssi_frame *frames)
+{
+    uint32_t made = 0, filled = 0; /* frames, slots */
+    for (const struct frame_build_whole *whole = wholes; whole < wholes + count; whole++) {
+        const struct frame_build *build = &whole->build;
+        uint32_t cut = frame_build_stream(build, streams, whole->len_bytes, 0, 1, first_slot + filled,
+                                          slots + (size_t)filled * build->slot_bytes, frames + made);
+        made += cut;
+        filled += cut * build->copies;
+        streams += whole->len_bytes;
+    }
+    return made;
 }
 
 int frame_build_check(const struct frame_build *build, const struct ssi_frame *frame, const uint8_t *slot)
@@ -137,5 +154,6 @@ int frame_build_check(const struct frame_build *build, const struct ssi_frame *f
     if (checksum_fold(sum) != 0xffff)
         return 2;
     int moving = (frame->flags & SSI_FRAME_MOVING) != 0;
-    return still_sum(build, payload, frame->payload_bytes, moving) == frame->payload_sum ? 0 : 4;
+    return still_sum(build, payload, checksum_sum(payload, frame->payload_bytes), moving) == frame->payload_sum ? 0
+                                                                                                                : 4;
 }

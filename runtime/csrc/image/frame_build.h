@@ -16,6 +16,12 @@ struct frame_build {
     uint32_t length_bytes, range_bytes;
 };
 
+/* A response that is cut at once. */
+struct frame_build_whole {
+    struct frame_build build;
+    uint32_t len_bytes; /* of its stream, at least 1 */
+};
+
 /* Cuts part of a response's stream into frames. stream: len_bytes bytes from stream_offset on, a multiple of
  * segment_bytes; last: the stream ends with them (else len_bytes is a multiple of segment_bytes too). slots: room for
  * copies * slot_bytes for each frame, written whole. frames: their entries, numbered from first_slot on. Returns the
@@ -23,6 +29,10 @@ struct frame_build {
 uint32_t frame_build_stream(const struct frame_build *build, const uint8_t *stream, size_t len_bytes,
                             uint64_t stream_offset, int last, uint32_t first_slot, uint8_t *slots,
                             struct ssi_frame *frames);
+
+/* Cuts whole responses, whose streams lie one after the other: as frame_build_stream for each. */
+uint32_t frame_build_streams(const struct frame_build_whole *wholes, uint32_t count, const uint8_t *streams,
+                             uint32_t first_slot, uint8_t *slots, struct ssi_frame *frames);
 
 /* Checks a slot against its frame's entry: 0, or what is wrong: 1 the IP header's checksum, 2 TCP's, 3 the lengths,
  * 4 payload_sum. moving: offsets of the fields that move, 0: none. */
