@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .content import Content
+from .content import Content, Stamp, stamp
 from .errors import Problem, SsccError
 
 LAYOUT = "1"
@@ -37,8 +37,6 @@ STALE_S = 2 * 24 * 3600  # no build takes so long: its scratch folder was left b
 # A file that was written just before it was hashed could be written again within the same tick of its clock and look
 # the same (git calls that racy). Two seconds is the coarsest clock of any file system (FAT).
 RACY_NS = 2_000_000_000
-
-Stamp = tuple[int, int, int, int, int]
 
 
 def default_folder() -> Path:
@@ -53,11 +51,6 @@ def default_folder() -> Path:
         return Path.home() / ".cache" / "sandstorm"
     except RuntimeError:
         raise SsccError("no home folder to cache in; name a folder with --cache, or say --no-cache") from None
-
-
-def stamp(info: os.stat_result) -> Stamp:
-    """What changes when a file does."""
-    return info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev, info.st_ctime_ns
 
 
 def is_settled(info: os.stat_result, began_ns: int) -> bool:

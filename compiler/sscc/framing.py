@@ -6,6 +6,7 @@ bounded, BATCHES times BATCH_BYTES, whatever the size of the site.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import queue
@@ -16,7 +17,7 @@ from typing import IO, Any, Self
 
 from ssrun._sandstorm import ffi, lib
 
-from .content import Content
+from .content import Content, stamp
 from .errors import ChangedError, Problem, SsccError
 from .responses import MOVING, Response
 
@@ -24,6 +25,7 @@ BATCHES = 3
 BATCH_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20  # of streams, at most
 SHORT_BYTES = 64 << 10  # streams up to this are cut together
+NONE = int(lib.SSI_NONE)
 FRAME_BYTES = int(ffi.sizeof("struct ssi_frame"))
 
 # struct frame_build, and struct frame_build_whole. Written whole: member by member through cffi takes as long as all
@@ -75,6 +77,7 @@ class _Sink:
     def __init__(self, file: IO[bytes], slot_bytes: int) -> None:
         """file: written from where it stands; nobody else may move it until join."""
         self.file = file
+        self.at = file.tell()
         self.sha256 = hashlib.sha256()
         self.error: Exception | None = None
         self.free: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
@@ -96,8 +99,19 @@ class _Sink:
             with batch.filled() as filled:
                 self.sha256.update(filled)
                 self.file.write(filled)
+                self._begin_writeback(len(filled))
         except Exception as error:  # raised where the next batch is taken
             self.error = error
+
+    def _begin_writeback(self, size_bytes: int) -> None:
+        """What was just written goes to the disk while more is cut, or fsync would have to wait for all of it.
+
+        That is how Linux takes this advice for pages that have not been written: it does not drop them.
+        """
+        self.file.flush()
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(self.file.fileno(), self.at, size_bytes, os.POSIX_FADV_DONTNEED)
+        self.at += size_bytes
 
     def _check(self) -> None:
         if self.error is not None:
@@ -124,14 +138,29 @@ def _unreadable(body: Content, error: OSError) -> SsccError:
     return SsccError(Problem(f"can't be read: {error.strerror}", body.path))
 
 
-def _whole(body: Content) -> bytes:
-    """A body on disk, at once. SsccError if it is not what it was when it was hashed."""
+def _read(body: Content) -> bytes:
+    """All bytes of a body, and one more if there is one. Raises OSError."""
+    fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            data = os.pread(fd, body.size_bytes + 1, body.offset_bytes)
-        finally:
-            os.close(fd)
+        wanted = body.size_bytes + 1
+        data = os.pread(fd, wanted, body.offset_bytes)
+        while 0 < len(data) < wanted - 1:
+            more = os.pread(fd, wanted - len(data), body.offset_bytes + len(data))
+            if not more:
+                break
+            data += more
+        return data
+    finally:
+        os.close(fd)
+
+
+def _whole(body: Content) -> bytes:
+    """A short body on disk. SsccError if it is not what it was when it was hashed."""
+    kept = body.kept
+    try:
+        if kept is not None and stamp(os.stat(body.path)) == kept.stamp:
+            return kept.data
+        data = _read(body)
     except OSError as error:
         raise _unreadable(body, error) from None
     if hashlib.sha256(data).hexdigest() != body.sha256:
@@ -219,7 +248,7 @@ class Framer:
         self.frames = bytearray()
         self.frame_count = 0
         self.slot_count = 0
-        self._slot_bytes = slot_bytes
+        self._sizes = (slot_bytes, segment_bytes)
         self._ipv6 = int(ipv6)
         self._fields = bytearray(BUILD.size)
         self._build = ffi.from_buffer("struct frame_build *", self._fields)
@@ -251,21 +280,18 @@ class Framer:
         else:
             self._cut_shorts()
             self._add_long(response, stream_bytes)
-        if self.slot_count >= lib.SSI_NONE:
+        if self.slot_count >= NONE:
             raise SsccError("the site has more frames than an image can number (2^32); split it")
         return first, frames
 
-    def _fixed(self, response: Response) -> tuple[int, ...]:
-        """The members of struct frame_build."""
-        return self._slot_bytes, self.segment_bytes, response.copies, self._ipv6, *response.moving
-
     def _add_short(self, response: Response, stream_bytes: int, frames: int) -> None:
-        slots = frames * response.copies
+        copies = response.copies
+        slots = frames * copies
         if self._shorts.slots + slots > self._batch.room:
             self._cut_shorts()
             self._next_batch()
         shorts = self._shorts
-        shorts.builds.append(WHOLE.pack(*self._fixed(response), stream_bytes))
+        shorts.builds.append(WHOLE.pack(*self._sizes, copies, self._ipv6, *response.moving, stream_bytes))
         shorts.streams.append(response.head)
         shorts.slots += slots
         self.frame_count += frames
@@ -289,7 +315,7 @@ class Framer:
         self._batch = self._sink.take()
 
     def _add_long(self, response: Response, stream_bytes: int) -> None:
-        BUILD.pack_into(self._fields, 0, *self._fixed(response))
+        BUILD.pack_into(self._fields, 0, *self._sizes, response.copies, self._ipv6, *response.moving)
         body = response.body
         if isinstance(body, Content):
             with _File(body) as file:

@@ -19,7 +19,7 @@ from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
 from .errors import Problem, SsccError
-from .framing import Framer, Progress
+from .framing import NONE, Framer, Progress
 from .manifest import Manifest
 from .responses import MOVING, ErrorPage, Multipart, Response, Route, Variant
 
@@ -152,37 +152,37 @@ class Writer:
         self.framer.__exit__(kind, error, trace)
 
     def _string(self, data: bytes) -> int:
-        if data not in self.string_index:
-            self.string_index[data] = len(self.strings)
+        at = self.string_index.get(data)
+        if at is None:
+            at = self.string_index[data] = len(self.strings)
             self.strings += data
-        return self.string_index[data]
+        return at
 
-    def _frames(self, response: Response) -> tuple[int, int]:
-        """A response's first frame and their number. Equal streams share frames."""
+    def add_response(self, response: Response) -> int:
+        """Adds a response, once; its index. Equal streams share frames."""
         key = response.key()
         known = self.frames_index.get(key)
         if known is None:
             known = self.frames_index[key] = self.framer.add(response)
-        else:
-            self.summary.shared_frames += known[1]
-            self.summary.shared_bytes += known[1] * response.copies * self.slot_bytes
-            self.progress(response.body_bytes)
-        return known
+            return self._add_row(response, *known)
+        first, count = known
+        self.summary.shared_frames += count
+        self.summary.shared_bytes += count * response.copies * self.slot_bytes
+        self.progress(response.body_bytes)
+        index = self.response_index.get((first, response.status))
+        return self._add_row(response, first, count) if index is None else index
 
-    def add_response(self, response: Response) -> int:
-        """Adds a response, once; its index."""
-        first, count = self._frames(response)
+    def _add_row(self, response: Response, first: int, count: int) -> int:
+        """first, count: of its frames."""
         status = response.status
-        index = self.response_index.get((first, status))
-        if index is None:
-            index = self.response_index[first, status] = len(self.responses)
-            fixed = (response.stream_bytes, first, count, len(response.head), status)
-            self.responses.append(RESPONSE.struct.pack(*fixed, *response.moving))
+        index = self.response_index[first, status] = len(self.responses)
+        fixed = (response.stream_bytes, first, count, len(response.head), status)
+        self.responses.append(RESPONSE.struct.pack(*fixed, *response.moving))
         return index
 
     def _add_if(self, response: Response | None) -> int:
         """add_response, or that there is none."""
-        return int(lib.SSI_NONE) if response is None else self.add_response(response)
+        return NONE if response is None else self.add_response(response)
 
     def _add_variant(self, variant: Variant) -> None:
         row = VARIANT.struct.pack(

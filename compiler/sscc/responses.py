@@ -63,19 +63,22 @@ class Response(NamedTuple):
     @property
     def body_bytes(self) -> int:
         """Length of the body."""
-        if self.body is None:
+        body = self.body
+        if body is None:
             return 0
-        return self.body.size_bytes if isinstance(self.body, Content) else len(self.body)
+        return body.size_bytes if isinstance(body, Content) else len(body)
 
     @property
     def stream_bytes(self) -> int:
         """Length of head and body."""
-        return len(self.head) + self.body_bytes
+        return len(self.head) if self.body is None else len(self.head) + self.body_bytes
 
     def key(self) -> tuple[bytes, str, int]:
         """Equal for responses whose frames can be shared."""
-        body = self.body.sha256 if isinstance(self.body, Content) else (self.body or b"").hex()
-        return self.head, body, self.copies
+        body = self.body
+        if body is None:
+            return self.head, "", self.copies
+        return self.head, body.sha256 if isinstance(body, Content) else body.hex(), self.copies
 
 
 class Multipart:

@@ -18,13 +18,14 @@ from typing import Any
 import brotli
 import zstandard
 
-from .cache import HEADER, Cache, Memory, Stamp, header, is_settled, stamp
-from .content import Content, Source, is_compressible, type_of
+from .cache import HEADER, Cache, Memory, header, is_settled
+from .content import Content, Kept, Source, Stamp, is_compressible, stamp, type_of
 from .errors import ChangedError, Problem, SsccError
 from .manifest import Site
 
 CHUNK_BYTES = 1 << 20
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
+KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
 COMPRESS_BYTES_MAX = 64 << 20  # brotli at its best takes a second for a megabyte
 # What a process is given at once, and what is not worth giving away: passing it on takes longer than doing it.
 BATCH_BYTES = 4 << 20
@@ -51,7 +52,7 @@ class Sibling:
     inner: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Job:
     """What there is to do for a source."""
 
@@ -79,7 +80,7 @@ class Job:
         return size_bytes * 100 <= self.size_bytes * (100 - self.min_gain_percent)
 
 
-@dataclass
+@dataclass(slots=True)
 class Work:
     """What a build had to do, and what it did not have to."""
 
@@ -94,7 +95,7 @@ class Work:
         self.reused += other.reused
 
 
-@dataclass
+@dataclass(slots=True)
 class Done:
     """What came of a job."""
 
@@ -121,17 +122,16 @@ class Reading:
         self.advance = advance
         self.stamp: Stamp | None = None
         self.sha256 = ""
+        self._began_ns = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """The chunks. SsccError if it can't be read, or isn't of the size it had."""
         hasher = hashlib.sha256()
         done = 0
-        began_ns = time.time_ns()
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            fd, before = self._open()
             try:
-                before = os.fstat(fd)
-                while chunk := self._read(fd, done):
+                while chunk := self._read(fd, min(CHUNK_BYTES, self.size_bytes - done) or 1):
                     hasher.update(chunk)
                     done += len(chunk)
                     self.advance(len(chunk))
@@ -140,16 +140,33 @@ class Reading:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise SsccError(Problem(f"can't be read: {error.strerror}", self.path)) from None
-        if done != self.size_bytes:
-            raise ChangedError(self.path)
-        self.sha256 = hasher.hexdigest()
-        if stamp(before) == stamp(after) and is_settled(after, began_ns):
-            self.stamp = stamp(after)
+            raise self._unreadable(error) from None
+        self._end(before, after, done, hasher.hexdigest())
 
-    def _read(self, fd: int, done: int) -> bytes:
-        """A whole chunk, or all that is left; encoders' output depends on where chunks end."""
-        wanted = min(CHUNK_BYTES, self.size_bytes - done) or 1
+    def whole(self) -> bytes:
+        """The only chunk of a small file, in less time than it would take to go through them."""
+        try:
+            fd, before = self._open()
+            try:
+                data = self._read(fd, self.size_bytes)
+                after = os.fstat(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise self._unreadable(error) from None
+        self.advance(len(data))
+        if after.st_size != len(data):  # there is more
+            raise ChangedError(self.path)
+        self._end(before, after, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    def _open(self) -> tuple[int, os.stat_result]:
+        self._began_ns = time.time_ns()
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        return fd, os.fstat(fd)
+
+    def _read(self, fd: int, wanted: int) -> bytes:
+        """So many bytes, or all that are left; encoders' output depends on where chunks end."""
         chunk = os.read(fd, wanted)
         while chunk and len(chunk) < wanted:
             more = os.read(fd, wanted - len(chunk))
@@ -157,6 +174,17 @@ class Reading:
                 break
             chunk += more
         return chunk
+
+    def _end(self, before: os.stat_result, after: os.stat_result, done: int, sha256: str) -> None:
+        if done != self.size_bytes:
+            raise ChangedError(self.path)
+        self.sha256 = sha256
+        now = stamp(after)
+        if stamp(before) == now and is_settled(after, self._began_ns):
+            self.stamp = now
+
+    def _unreadable(self, error: OSError) -> SsccError:
+        return SsccError(Problem(f"can't be read: {error.strerror}", self.path))
 
 
 def _compressor(coding: str, size_bytes: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
@@ -183,13 +211,18 @@ def _decompressor(coding: str) -> Callable[[bytes], bytes]:
     return process
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
-    """Does jobs, in this process or in one of its own."""
+    """Does jobs, in this process or in one of its own.
+
+    Attributes:
+        room_bytes: For contents that are kept; 0 where they would have to go to another process.
+    """
 
     scratch: Path
     cache: Cache | None
     advance: Callable[[int], None]  # called with bytes as they are read
+    room_bytes: int = 0
 
     def run(self, job: Job) -> Done:
         """Raises SsccError."""
@@ -207,9 +240,16 @@ class Worker:
         if job.sha256 is not None:
             return Done(job.number, Content(job.path, job.size_bytes, job.sha256))
         reading = Reading(job.path, job.size_bytes, self.advance)
-        for _ in reading:
-            pass
-        done = Done(job.number, Content(job.path, job.size_bytes, reading.sha256))
+        kept = None
+        if job.size_bytes <= SMALL_BYTES:
+            data = reading.whole()
+            if reading.stamp is not None and len(data) <= self.room_bytes:
+                kept = Kept(data, reading.stamp)
+                self.room_bytes -= len(data)
+        else:
+            for _ in reading:
+                pass
+        done = Done(job.number, Content(job.path, job.size_bytes, reading.sha256, 0, kept))
         done.work.hashed += 1
         done.stamp = reading.stamp
         return done
@@ -397,7 +437,7 @@ def prepare(
     begin = (scratch, cache)
     large = [job for job in jobs if not job.is_small and job.work_bytes]
     results = _run_all(large, begin, advance)
-    here = Worker(*begin, advance)
+    here = Worker(*begin, advance, KEPT_BYTES)
     results += [here.run(job) for job in jobs if job.is_small or not job.work_bytes]
     return _take(results, all_sources, memory)
 

@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from commands import sscc
 from elftools.elf.elffile import ELFFile
 from host import Image
 from net import needs, run
+from sscc.content import matches
+from sscc.responses import http_date
+from wcmatch import glob
 
 SEGMENT = 1428
 
@@ -378,3 +383,46 @@ def test_damaged_images_get_one_line(image: Path, tmp_path: Path) -> None:
         if done.returncode:
             assert done.stderr.startswith("sscc: ")
     assert sscc("inspect", tmp_path / "none.img", status=1).stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["a", "a b.git", ".git", "x.html", ".x", "..x", "[a]", "deep/er/x.html", "d/.git/x"])
+@pytest.mark.parametrize(
+    "pattern", ["**", "*", "*.html", "**/.git/**", "**/*.html", "d/**", "[a]", "[[]a[]]", r"\[a\]", "?", "deep/*/x*"]
+)
+def test_globs_are_wcmatch_s(pattern: str, name: str) -> None:
+    """Whatever is done to find out sooner."""
+    expected = glob.globmatch(name, pattern, flags=glob.GLOBSTAR | glob.DOTGLOB)
+    assert matches(name, pattern) == expected
+
+
+def test_dates_are_what_email_writes() -> None:
+    for second in (0, 1, 951_782_400, 1_709_164_800, 1_735_689_599, 2**31, 2**35, -1):
+        assert http_date(second) == format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True)
+
+
+def test_provenance_is_json_as_json_writes_it(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    for name in ('"sources": []', "back\\slash", "\u00e9\U0001f600", "x\udcff"):
+        (tmp_path / "odd" / name).write_text(name.encode("utf-8", "surrogateescape").hex())
+    sscc("build", tmp_path / "odd", "-o", tmp_path / "odd.img")
+    (tmp_path / "moved.yaml").write_text("version: 1\nredirects: [{from: /a, to: /b}]\n")
+    sscc("build", tmp_path / "moved.yaml", "-o", tmp_path / "moved.img")
+    for each, count in ((image, 10), (tmp_path / "odd.img", 4), (tmp_path / "moved.img", 0)):
+        with each.open("rb") as file:
+            text = ELFFile(file).get_section_by_name(".sandstorm.json").data().decode()
+        assert len(json.loads(text)["sources"]) == count
+        assert text == json.dumps(json.loads(text), sort_keys=True, indent=1)
+
+
+def test_names_in_messages_are_as_they_were_given(site: Path, tmp_path: Path) -> None:
+    """Below the current folder without `./`."""
+    (site / "nowhere").symlink_to("gone")
+    (site / "sub" / "up").symlink_to("..")
+    for folder, source, before in ((site, ".", ""), (tmp_path, "site", "site/"), (tmp_path, "./site/", "site/")):
+        command = [sys.executable, "-m", "sscc.cli", "check", source]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines() == [
+            f"sscc: {before}nowhere: a symbolic link to nothing, or to itself; remove it",
+            f"sscc: {before}sub/up: a symbolic link back to a folder above it; exclude it",
+        ]

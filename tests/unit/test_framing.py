@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import random
 import threading
 from pathlib import Path
 from typing import IO
 
 import pytest
+from model import ones_complement_sum
+from scapy.all import IP, TCP, Ether, IPv6, raw
 from sscc import build, image
-from sscc.content import Content
+from sscc.content import Content, Kept, stamp
 from sscc.errors import SsccError
-from sscc.framing import BATCH_BYTES, PIECE_BYTES, Framer, Progress
+from sscc.framing import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
 from sscc.reader import Reader, open_image
-from sscc.responses import Response
+from sscc.responses import Moving, Response
+from ssrun._sandstorm import ffi
 
 SEGMENT_BYTES, SLOT_BYTES = 1428, 2048
 
@@ -26,7 +31,7 @@ def framer_of(file: IO[bytes], progress: Progress = lambda _: None) -> Framer:
 def body(path: Path, size_bytes: int) -> Content:
     data = b"".join(number.to_bytes(4, "big") for number in range(size_bytes // 4 + 1))[:size_bytes]
     path.write_bytes(b"before" + data)
-    return Content(path, size_bytes, hashlib.sha256(data).hexdigest(), len(b"before"))
+    return Content(str(path), size_bytes, hashlib.sha256(data).hexdigest(), len(b"before"))
 
 
 def threads() -> list[str]:
@@ -63,6 +68,93 @@ def test_slots_hold_the_stream(tmp_path: Path, head_bytes: int, size_bytes: int,
         cut += slot[128 : 128 + SEGMENT_BYTES]
     assert cut[: len(stream)] == stream
     assert cut[len(stream) :].strip(b"\0") == b""
+
+
+def frame(payload: bytes, offset: int, last: bool, ipv6: bool) -> bytes:
+    """A slot up to its payload's end, as scapy makes it."""
+    if ipv6:
+        ip = IPv6(src="2001:db8::1", dst="2001:db8::2", hlim=64)
+    else:
+        ip = IP(src="192.0.2.1", dst="198.51.100.1", id=0, flags="DF", ttl=64)
+    options = [("NOP", None), ("NOP", None), ("Timestamp", (1, 1))]
+    tcp = TCP(
+        sport=80, dport=49152, seq=offset + 1, ack=1, flags="PA" if last else "A", window=16384, options=options
+    )
+    made = raw(Ether(dst="02:00:00:00:00:02", src="02:00:00:00:00:01") / ip / tcp / payload)
+    return bytes(128 + len(payload) - len(made)) + made
+
+
+def still(payload: bytes, moving: Moving) -> int:
+    """The sum of a first payload without what moves."""
+    fields = [
+        (moving.date_offset, 29),
+        (moving.connection_offset, 10),
+        (moving.length_offset, moving.length_bytes),
+        (moving.range_offset, moving.range_bytes),
+    ]
+    for offset, size_bytes in fields:
+        if offset:
+            payload = payload[:offset] + bytes(size_bytes) + payload[offset + size_bytes :]
+    return ones_complement_sum(payload)
+
+
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_many_short_responses_are_what_scapy_makes_of_each(tmp_path: Path, ipv6: bool) -> None:
+    """Cut together, over several batches, with long ones among them; fields that move at odd offsets too."""
+    chance = random.Random(ipv6)
+    responses = []
+    for _ in range(60):
+        head = chance.randbytes(chance.choice([200, 333, SEGMENT_BYTES, 2000]))
+        places = sorted(chance.sample(range(1, 49), 4)) if chance.random() < 0.7 else None
+        moving = Moving(places[0], places[1] + 29, places[2] + 39, places[3] + 49, 10, 14) if places else Moving()
+        size_bytes = chance.choice([0, 1, 999, SEGMENT_BYTES, 20_000, SHORT_BYTES])
+        responses.append(Response(200, head, chance.randbytes(size_bytes), chance.choice([1, 1, 1, 64]), moving))
+    with (
+        (tmp_path / "slots").open("wb") as file,
+        Framer(file, SEGMENT_BYTES, SLOT_BYTES, ipv6, lambda _: None) as framer,
+    ):
+        places = [framer.add(response) for response in responses]
+        framer.finish()
+        rows = ffi.from_buffer("struct ssi_frame[]", framer.frames)
+    data = (tmp_path / "slots").read_bytes()
+    assert len(data) > 2 * BATCH_BYTES
+    assert len(data) == framer.slot_count * SLOT_BYTES
+    number = slot = 0
+    for response, place in zip(responses, places, strict=True):
+        stream = response.head + response.body
+        assert place == (number, -(-len(stream) // SEGMENT_BYTES))
+        for at in range(0, len(stream), SEGMENT_BYTES):
+            payload = stream[at : at + SEGMENT_BYTES]
+            expected = frame(payload, at, at + SEGMENT_BYTES >= len(stream), ipv6).ljust(SLOT_BYTES, b"\0")
+            assert data[slot * SLOT_BYTES : (slot + response.copies) * SLOT_BYTES] == expected * response.copies
+            row = rows[number]
+            assert (row.slot, row.copies, row.payload_bytes) == (slot, response.copies, len(payload))
+            moves = at == 0 and any(response.moving)
+            assert row.flags == moves
+            assert row.payload_sum == (still(payload, response.moving) if moves else ones_complement_sum(payload))
+            number, slot = number + 1, slot + response.copies
+
+
+@pytest.mark.parametrize("change", ["none", "touched", "other"])
+def test_what_was_kept_is_sent_while_its_file_is_the_same(tmp_path: Path, change: str) -> None:
+    """It is read again when it could be another, and then compared."""
+    path = tmp_path / "body"
+    path.write_bytes(b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    content = Content(str(path), 7, digest, 0, Kept(b"content", stamp(path.stat())))
+    if change == "touched":
+        os.utime(path, (1, 1))
+    elif change == "other":
+        path.write_bytes(b"CONTENT")
+        os.utime(path, (1, 1))
+    with (tmp_path / "slots").open("wb") as file, framer_of(file) as framer:
+        if change == "other":
+            with pytest.raises(SsccError, match="body: changed while it was read"):
+                framer.add(Response(200, b"head", content))
+            return
+        framer.add(Response(200, b"head", content))
+        framer.finish()
+    assert (tmp_path / "slots").read_bytes()[128:139] == b"headcontent"
 
 
 @pytest.mark.parametrize("change", ["other", "shorter", "longer", "gone"])
