@@ -76,6 +76,7 @@ class Bar:
 
     def __init__(self) -> None:
         """Nothing is shown before something moves."""
+        self.is_shown = sys.stderr.isatty()
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -83,7 +84,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=not self.is_shown,
         )
         self.tasks: dict[str, Any] = {}
         self.next_s = 0.0  # when it moves again
@@ -99,8 +100,10 @@ class Bar:
 
     def move(self, phase: str, done: int, total: int) -> None:
         """Shows how far a phase is, now and then: it is called for every small file."""
+        if not self.is_shown:
+            return
         now_s = time.monotonic()
-        if self.progress.disable or (done < total and now_s < self.next_s):
+        if done < total and now_s < self.next_s:
             return
         self.next_s = now_s + BAR_S
         if phase not in self.tasks:

@@ -168,7 +168,8 @@ class Writer:
         first, count = known
         self.summary.shared_frames += count
         self.summary.shared_bytes += count * response.copies * self.slot_bytes
-        self.progress(response.body_bytes)
+        if response.body:
+            self.progress(response.body_bytes)
         index = self.response_index.get((first, response.status))
         return self._add_row(response, first, count) if index is None else index
 
