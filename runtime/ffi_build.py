@@ -36,10 +36,12 @@ HEADERS = [
     "libnmio/afxdp.h",
     "libnmio/pcap.h",
     "libnmio/netmap.h",
+    "stack_app.h",
     "stack.h",
     "loop.h",
     "image/date.h",
     "web/http_parse.h",
+    "web/web.h",
     "libtcpip/siphash.h",
 ]
 

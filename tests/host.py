@@ -147,6 +147,7 @@ class Host:
         v4 = bytes(int(part) for part in SERVER_IP.split("."))
         v6 = bytes.fromhex("20010db8" + "00" * 11 + "01")
         values = {
+            "app": ffi.addressof(lib.web_app),
             "mac": bytes.fromhex(SERVER_MAC.replace(":", "")),
             "tcp_port": 80,
             "own_address": own_address,

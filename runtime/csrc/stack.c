@@ -85,7 +85,7 @@ static bool in_bounds(const struct stack_config *c, const struct image *image, c
                  (region->resident_count == 0 || region->resident_count == h->slot_count) &&
                  region->slot_count >= region->resident_count && region->slot_count <= region->chunk_count &&
                  (region->slot_chunks != NULL || region->first_slot <= region->chunk_count - region->slot_count);
-    return addresses && limits && slots;
+    return c->app != NULL && addresses && limits && slots;
 }
 
 size_t stack_memory_bytes(const struct stack_config *config, const struct image *image,
@@ -127,7 +127,6 @@ struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_c
     stack->image = image;
     stack->region = region;
     stack->tx = tx;
-    stack->app = &web_app;
     stack->date_s = -1;
     stack_rotate_secret(stack, config->secret);
     stack_rotate_secret(stack, config->secret);
@@ -200,7 +199,7 @@ void stack_drain(struct stack *stack)
     stack->draining = true;
     for (uint32_t i = 0; i < stack->config.max_connections; i++) {
         struct tcb *tcb = &stack->tcbs[i];
-        if (tcb->state != 0 && !tcb->fin_queued && !stack->app->is_writing(tcb))
+        if (tcb->state != 0 && !tcb->fin_queued && !stack->config.app->is_writing(tcb))
             tcpip_finish(stack, tcb);
     }
 }

@@ -10,6 +10,7 @@
 
 #include "image/image.h"
 #include "libnmio/nmio.h"
+#include "stack_app.h"
 
 #define STACK_ADDRESSES_MAX 32
 #define STACK_SECRET_BYTES 16
@@ -37,6 +38,8 @@ struct stack_address {
 #define STACK_ADDRESS_CONFLICT 2 /* somebody had it before us */
 
 struct stack_config {
+    const struct stack_app *app;
+    const void *app_data; /* what it reads from beside the image, or NULL; must outlive the stack */
     uint8_t mac[6];
     uint16_t tcp_port;
     bool own_address; /* we are this host on the link: answer ARP, neighbour discovery and echo */
@@ -63,7 +66,11 @@ size_t stack_memory_bytes(const struct stack_config *config, const struct image 
                           const struct nmio_region *region);
 
 /* Lays a stack out in memory (64-byte aligned, zeroed). Everything passed must outlive it. NULL if memory_bytes is
- * too small. */
+ * too small.
+ *
+ * Of the image a stack reads slots, frames, and of the header slot_bytes, segment_bytes, slot_count, frame_count and
+ * response_count; responses only for frames with fields that move. All else is the application's: one without routes
+ * makes an image of those alone. */
 struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_config *config,
                          const struct image *image, struct nmio_region *region, struct nmio_tx *tx);
 

@@ -12,24 +12,11 @@
 #include "libtcpip/timer.h"
 #include "stack.h"
 
-/* What an application over TCP does; the web is one. */
-struct stack_app {
-    /* Reads the connection's unread bytes; returns how many it is done with. What it leaves comes again with more
-     * behind it, or when a queued response has gone. Ends the connection with tcpip_finish. */
-    uint32_t (*receive)(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes);
-    /* The connection has been silent for too long; request_begun: with a request half read. May write a last
-     * answer. */
-    void (*timeout)(struct stack *stack, struct tcb *tcb, bool request_begun);
-    /* In the middle of an answer: the rest is written when queued responses have gone. */
-    bool (*is_writing)(const struct tcb *tcb);
-};
-
 struct stack {
     struct stack_config config;
     const struct image *image;
     struct nmio_region *region;
     struct nmio_tx *tx;
-    const struct stack_app *app;
     uint64_t now_us;
     int64_t wall_s;
     bool draining;
@@ -132,8 +119,5 @@ void tcpip_ready(struct stack *stack, struct tcb *tcb);
 uint8_t *ip_reply_headers(struct stack *stack, const struct packet *packet, uint8_t *frame, uint8_t protocol,
                           uint32_t payload_bytes);
 uint64_t ip_pseudo_sum(const struct packet *packet, uint8_t protocol, uint32_t payload_bytes);
-
-/* web */
-extern const struct stack_app web_app;
 
 #endif

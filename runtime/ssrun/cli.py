@@ -18,7 +18,7 @@ from .errors import SsrunError
 from .loader import ImageError, ImageFile
 from .network import Interface4or6
 from .ports import BACKENDS, Opened, Opener, Options, parse_address
-from .server import CONGESTION, Conflict, Limits, Server
+from .server import CONGESTION, WEB, Conflict, Limits, Server
 
 
 class Address(click.ParamType[Interface4or6]):
@@ -153,7 +153,7 @@ def run(
     with ExitStack() as stack:
         image = stack.enter_context(ImageFile(image_path, verify_content=verify_content))
         opened = Opener(options, image, stack).open()
-        server = Server(image, opened, options.port, limits, stack)
+        server = Server(WEB, image.image, opened, options.port, limits, stack)
         stack.callback(server.stop)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.request_stop())

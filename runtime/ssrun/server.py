@@ -14,7 +14,6 @@ from typing import Any
 
 from ._sandstorm import ffi, lib
 from .errors import SsrunError
-from .loader import ImageFile
 from .network import Interface4or6
 from .ports import Opened
 
@@ -23,6 +22,17 @@ CLAIM_POLL_S = 0.01
 CONFLICT_POLL_S = 1.0
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
 CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
+
+
+@dataclass(frozen=True)
+class App:
+    """What runs over TCP."""
+
+    hooks: Any  # const struct stack_app *
+    data: Any = ffi.NULL  # what it reads from beside the image
+
+
+WEB = App(ffi.addressof(lib.web_app))
 
 
 @dataclass
@@ -73,26 +83,28 @@ def counter_names() -> list[str]:
 class Server:
     """Workers, a thread each."""
 
-    def __init__(self, image: ImageFile, opened: Opened, port: int, limits: Limits, stack: ExitStack) -> None:
-        """Lays out all memory; nothing is allocated later."""
+    def __init__(self, app: App, image: Any, opened: Opened, port: int, limits: Limits, stack: ExitStack) -> None:
+        """Lays out all memory; nothing is allocated later. image: struct image *, whose frames app answers with."""
         self.opened = opened
         self.workers: list[Any] = []
         self.threads: list[threading.Thread] = []
         self.ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        config = self._config(opened, port, limits)
+        config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
             config.claim = self._claim(opened, first=not self.workers)
-            worker = lib.worker_create(config, image.image, nmio_port, limits.busy_poll)
+            worker = lib.worker_create(config, image, nmio_port, limits.busy_poll)
             if worker == ffi.NULL:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")
             stack.callback(lib.worker_destroy, worker)
             self.workers.append(worker)
 
     @staticmethod
-    def _config(opened: Opened, port: int, limits: Limits) -> Any:
+    def _config(app: App, opened: Opened, port: int, limits: Limits) -> Any:
         config = ffi.new(
             "struct stack_config *",
             {
+                "app": app.hooks,
+                "app_data": app.data,
                 "mac": opened.mac,
                 "tcp_port": port,
                 "own_address": opened.own_address,

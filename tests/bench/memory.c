@@ -24,6 +24,7 @@
 #include "image_file.h"
 #include "libnmio/region.h"
 #include "stack.h"
+#include "web/web.h"
 
 #define BATCH 64
 #define BUFFERS 4096
@@ -83,7 +84,8 @@ struct worker {
 
 static struct stack_config configuration(void)
 {
-    struct stack_config config = {.mac = {2, 0, 0, 0, 0, 1},
+    struct stack_config config = {.app = &web_app,
+                                  .mac = {2, 0, 0, 0, 0, 1},
                                   .tcp_port = 80,
                                   .address_count = 1,
                                   .mtu_bytes = file.image.header->mtu_bytes,

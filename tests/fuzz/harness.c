@@ -2,6 +2,7 @@
 
 #include "libtcpip/seq.h"
 #include "libtcpip/tcp.h"
+#include "web/web.h"
 
 /* So small that all of it runs out: TCBs, boards of the scoreboard, buffers, spare slots, descriptors. */
 #define BOARDS 1
@@ -74,7 +75,8 @@ static void tell_time(struct host *host)
 
 static struct stack_config configure(const struct host *host, uint32_t gather_max)
 {
-    struct stack_config config = {.mac = {2, 0, 0, 0, 0, 1},
+    struct stack_config config = {.app = &web_app,
+                                  .mac = {2, 0, 0, 0, 0, 1},
                                   .tcp_port = 80,
                                   .own_address = true,
                                   .claim = host->claim,

@@ -19,6 +19,7 @@
 #include "libtcpip/checksum.h"
 #include "libtcpip/wire.h"
 #include "stack.h"
+#include "web/web.h"
 
 #define BATCH 64
 #define BUFFERS 4096 /* of the region, where frames are copied */
@@ -288,7 +289,8 @@ static void open_port(void)
 
 static void open_stack(void)
 {
-    struct stack_config config = {.mac = {2, 0, 0, 0, 0, 1},
+    struct stack_config config = {.app = &web_app,
+                                  .mac = {2, 0, 0, 0, 0, 1},
                                   .tcp_port = 80,
                                   .own_address = options.own != 0,
                                   .address_count = 1,

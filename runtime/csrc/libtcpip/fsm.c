@@ -129,14 +129,14 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
         return;
     }
     if (tcb->request == TCB_NONE && len_bytes > 0)
-        taken = stack->app->receive(stack, tcb, data, len_bytes);
+        taken = stack->config.app->receive(stack, tcb, data, len_bytes);
     if (tcb->fin_queued)
         taken = len_bytes;
     if (taken < len_bytes)
         taken += request_append(stack, tcb, data + taken, len_bytes - taken);
     tcb->rcv_nxt += taken;
     while (tcb->request_len > 0 && !tcb->fin_queued) {
-        uint32_t consumed = stack->app->receive(stack, tcb, request_bytes(stack, tcb), tcb->request_len);
+        uint32_t consumed = stack->config.app->receive(stack, tcb, request_bytes(stack, tcb), tcb->request_len);
         if (consumed == 0)
             break;
         request_consume(stack, tcb, consumed);
@@ -372,7 +372,7 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
 void tcpip_give_up(struct stack *stack, struct tcb *tcb, bool request_begun)
 {
     tcb->idle_deadline_us = stack->now_us + stack->config.keep_alive_ms * 1000ull;
-    stack->app->timeout(stack, tcb, request_begun);
+    stack->config.app->timeout(stack, tcb, request_begun);
     tcpip_finish(stack, tcb);
     timer_update(stack, tcb);
 }

@@ -1,4 +1,5 @@
-/* The web: for each request picks one of the answers that were made at build time. */
+#include "web.h"
+
 #include <string.h>
 
 #include "http_parse.h"

@@ -1,0 +1,27 @@
+/* What runs over TCP: a stack has one application, which reads requests and chooses among ready frames. The web
+ * (web/web.h) and a key-value store (kv/kv.h) are two.
+ *
+ * The hooks run inside stack_input and stack_output, so they too make no system call, read no clock and allocate
+ * nothing. They answer with tcpip_write (stack_internal.h): a span of frames of the stack's image, of which only
+ * numbers are kept. What an application keeps of a connection has to fit in tcb->app. */
+#ifndef SANDSTORM_STACK_APP_H
+#define SANDSTORM_STACK_APP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct stack;
+struct tcb;
+
+struct stack_app {
+    /* Reads the connection's unread bytes; returns how many it is done with. What it leaves comes again with more
+     * behind it, or when a queued response has gone. Ends the connection with tcpip_finish. */
+    uint32_t (*receive)(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes);
+    /* The connection has been silent for too long; request_begun: with a request half read. May write a last
+     * answer. */
+    void (*timeout)(struct stack *stack, struct tcb *tcb, bool request_begun);
+    /* In the middle of an answer: the rest is written when queued responses have gone. */
+    bool (*is_writing)(const struct tcb *tcb);
+};
+
+#endif
