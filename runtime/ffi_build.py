@@ -42,6 +42,8 @@ HEADERS = [
     "image/date.h",
     "web/http_parse.h",
     "web/web.h",
+    "kv/kv_store.h",
+    "kv/kv.h",
     "libtcpip/siphash.h",
 ]
 

@@ -94,7 +94,14 @@
     X(http_status_2xx)                                                                                               \
     X(http_status_3xx)                                                                                               \
     X(http_status_4xx)                                                                                               \
-    X(http_status_5xx)
+    X(http_status_5xx)                                                                                               \
+    X(kv_requests)                                                                                                   \
+    X(kv_hits)                                                                                                       \
+    X(kv_misses)                                                                                                     \
+    X(kv_bad_commands)                                                                                               \
+    X(kv_bad_keys)                                                                                                   \
+    X(kv_bad_lines)                                                                                                  \
+    X(kv_refused_writes)
 
 enum counter {
 #define COUNTER_ENUM(name) COUNTER_##name,
