@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Protocol, Self, cast
 
 import lz4.frame
 from elftools.elf.elffile import ELFFile
@@ -54,6 +54,18 @@ class Section:
 
     offset: int
     size_bytes: int
+
+
+class FrameSource(Protocol):
+    """What a port and a stack need of an image, whoever made it."""
+
+    fd: int  # of a file that holds the slots
+    slots: Section  # and where in it
+    image: Any  # struct image *
+
+    @property
+    def header(self) -> Any:
+        """struct ssi_header"""
 
 
 def build_id(digests: list[bytes]) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import network
 from ._sandstorm import ffi, lib
 from .errors import SsrunError
-from .loader import ImageFile
+from .loader import FrameSource
 
 if TYPE_CHECKING:
     from .ports import Opened, Opener
@@ -63,7 +63,7 @@ class Request:
     opened: Opened
 
 
-def _request(image: ImageFile, wanted: Request, external: External | None, *, copy: bool) -> Any:
+def _request(image: FrameSource, wanted: Request, external: External | None, *, copy: bool) -> Any:
     """struct netmap_request *; it does not outlive what it is made of."""
     opened = wanted.opened
     request = ffi.new(
@@ -92,7 +92,7 @@ def _request(image: ImageFile, wanted: Request, external: External | None, *, co
     return request
 
 
-def _error(name: str, error: int, info: Any, image: ImageFile) -> SsrunError:
+def _error(name: str, error: int, info: Any, image: FrameSource) -> SsrunError:
     if -error == errno.EMSGSIZE:
         least = 14 + int(image.header.mtu_bytes)
         return SsrunError(

@@ -13,7 +13,7 @@ from typing import Any
 from . import network
 from ._sandstorm import ffi, lib
 from .errors import SsrunError
-from .loader import ImageFile
+from .loader import FrameSource
 from .netmap import NAME_BYTES_MAX, Netmap
 from .network import Interface4or6
 
@@ -68,7 +68,7 @@ def _fail(what: str, error: int, hints: dict[int, str] | None = None) -> SsrunEr
 class Opener:
     """Opens the ports of one run; everything is closed with the stack it was given."""
 
-    def __init__(self, options: Options, image: ImageFile, stack: ExitStack) -> None:
+    def __init__(self, options: Options, image: FrameSource, stack: ExitStack) -> None:
         """Nothing is opened yet."""
         self.options = options
         self.image = image
@@ -254,7 +254,7 @@ class Opener:
         if interface.mtu_bytes < self.image.header.mtu_bytes:
             opened.notes.append(
                 f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every "
-                "segment is cut again (slow); build with 'mtu:' as the interface has it"
+                "segment is cut again (slow); build with the interface's MTU"
             )
         if own:
             check = self.options.address_check

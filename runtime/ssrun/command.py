@@ -1,0 +1,337 @@
+"""What all commands that serve have in common: their options, what they say, and a run from start to end."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import click
+
+from ._sandstorm import lib
+from .errors import SsrunError
+from .loader import FrameSource, ImageError
+from .network import Interface4or6
+from .ports import BACKENDS, Opened, Opener, Options, parse_address
+from .server import CONGESTION, App, Conflict, Limits, Server
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Address(click.ParamType[Interface4or6]):
+    """ADDR or ADDR/LEN."""
+
+    name = "ADDR/LEN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
+        """An ipaddress interface."""
+        try:
+            return parse_address(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no IPv4 or IPv6 address; write 192.0.2.10/24 or 2001:db8::10/64", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """Bytes, with K, M or G behind: powers of ten."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """A number of bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)B?", str(value).upper())
+        if match is None:
+            self.fail(f"{value!r} is no size; write 512M or 2G", param, ctx)
+        return int(float(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]])
+
+
+def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Command]:
+    """Gives a command the options that all have; `settings` takes their values, but for as_json.
+
+    port, keep_alive_s: what the application's clients are used to.
+    """
+    seconds = click.FloatRange(0.1, 86400)
+    options = [
+        click.option(
+            "--iface",
+            required=True,
+            metavar="NAME",
+            help="An interface, tap:NAME (made, and gone on exit), netmap:PORT (VALE or pipe) or pcap:IN:OUT.",
+        ),
+        click.option(
+            "--address", "addresses", type=Address(), multiple=True, help="Be this host on the link (repeatable)."
+        ),
+        click.option(
+            "--host-address", "host_addresses", type=Address(), multiple=True, help="The kernel's side of a TAP."
+        ),
+        click.option(
+            "--port", type=click.IntRange(1, 65535), default=port, show_default=True, help="TCP port to serve."
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(BACKENDS),
+            default="auto",
+            show_default=True,
+            help="How to reach the interface.",
+        ),
+        click.option("--workers", type=click.IntRange(1, 64), help="Threads; one a queue unless given."),
+        click.option(
+            "--superframe",
+            type=click.IntRange(1, 44),
+            default=44,
+            show_default=True,
+            help="Segments behind one header, on virtual interfaces; 1: frame by frame.",
+        ),
+        click.option(
+            "--max-connections",
+            type=click.IntRange(1, 1 << 24),
+            default=65536,
+            show_default=True,
+            help="Of each worker.",
+        ),
+        click.option(
+            "--keep-alive",
+            type=seconds,
+            default=keep_alive_s,
+            show_default=True,
+            metavar="SECONDS",
+            help="An idle connection is closed after this.",
+        ),
+        click.option(
+            "--request-timeout",
+            type=seconds,
+            default=20.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A request must be whole after this.",
+        ),
+    ]
+    return _decorated([*options, *_sending_options(), *_running_options()])
+
+
+def _sending_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--congestion",
+            type=click.Choice(tuple(CONGESTION)),
+            default="cubic",
+            show_default=True,
+            help="Congestion control.",
+        ),
+        click.option("--pacing", is_flag=True, help="Spread each window over the round trip instead of bursts."),
+        click.option(
+            "--arena",
+            type=Size(),
+            help="Memory of each worker to send from; less than the image makes it a cache. The whole image unless "
+            "given.",
+        ),
+        click.option(
+            "--tx",
+            type=click.Choice(("zero-copy", "memcpy")),
+            default="zero-copy",
+            show_default=True,
+            help="Send frames from where they lie, or copy each one, to compare.",
+        ),
+    ]
+
+
+def _running_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken."),
+        click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too."),
+        click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping."),
+        click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the first when ready."),
+        click.version_option(package_name="sandstorm"),
+    ]
+
+
+def _decorated(options: list[Callable[[Any], Any]]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
+    """The values of serving_options. Raises click.UsageError."""
+    if len(values["addresses"]) > lib.STACK_ADDRESSES_MAX:
+        raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
+    copied = values["tx"] == "memcpy"
+    options = Options(
+        values["iface"],
+        values["backend"],
+        list(values["addresses"]),
+        list(values["host_addresses"]),
+        values["port"],
+        values["workers"],
+        1 if copied else values["superframe"],
+        values["verify_checksums"],
+        not values["no_address_check"],
+        values["arena"],
+    )
+    limits = Limits(
+        values["max_connections"],
+        values["keep_alive"],
+        values["request_timeout"],
+        values["busy_poll"],
+        values["congestion"],
+        values["pacing"],
+        copied,
+    )
+    return options, limits
+
+
+class Service(ABC):
+    """An application with what it serves."""
+
+    name: str  # of the command
+    frames: FrameSource
+    app: App
+
+    @abstractmethod
+    def url(self, host: str, port: int) -> str:
+        """How a client names it."""
+
+    @abstractmethod
+    def headline(self) -> str:
+        """What is served, for people."""
+
+    @abstractmethod
+    def event(self) -> dict[str, Any]:
+        """The same for machines."""
+
+    @abstractmethod
+    def requests(self, counters: dict[str, int]) -> int:
+        """How many have come."""
+
+    def urls(self, opened: Opened, port: int) -> list[str]:
+        """At all addresses that can be written without naming a link."""
+        hosts = []
+        for address in opened.addresses:
+            if address.version == 6 and address.ip.is_link_local:
+                continue
+            hosts.append(str(address.ip) if address.version == 4 else f"[{address.ip}]")
+        return [self.url(host, port) for host in hosts]
+
+
+class Output:
+    """Lines for people, or for machines."""
+
+    def __init__(self, service: Service, as_json: bool) -> None:
+        """as_json: an object a line."""
+        self.service = service
+        self.as_json = as_json
+
+    def serving(self, opened: Opened, server: Server, port: int) -> None:
+        """We are ready to answer."""
+        mode = "own-address" if opened.own_address else "shared"
+        urls = self.service.urls(opened, port)
+        event = {
+            "event": "serving",
+            "urls": urls,
+            "backend": opened.backend,
+            "interface": opened.interface,
+            "mode": mode,
+            "addresses": [str(address) for address in opened.addresses],
+            "port": port,
+            "workers": len(opened.ports),
+            "superframe": opened.gather_max,
+            "mtu_bytes": opened.mtu_bytes,
+            "memory_bytes": server.memory_bytes,
+            **self.service.event(),
+            "notes": opened.notes,
+            **opened.details,
+        }
+        if self.as_json:
+            self._line(event)
+            return
+        how = ", ".join(f"{key} {value}" for key, value in opened.details.items() if key != "host_addresses")
+        click.echo(self.service.headline())
+        click.echo(f"{opened.interface}: {opened.backend}{f' ({how})' if how else ''}, {mode} mode")
+        for note in opened.notes:
+            click.echo(f"note: {note}")
+        for url in urls:
+            click.echo(f"serving {url}")
+        sys.stdout.flush()
+
+    def conflict(self, conflict: Conflict, interface: str) -> None:
+        """Somebody else uses an address of ours; we go on."""
+        if self.as_json:
+            self._line(
+                {
+                    "event": "address-conflict",
+                    "address": str(conflict.address.ip),
+                    "mac": conflict.mac,
+                    "interface": interface,
+                    "frames": conflict.frames,
+                }
+            )
+        else:
+            click.echo(
+                f"{self.service.name}: note: {conflict.address.ip} is also used by {conflict.mac} on {interface}; "
+                "clients may reach either of us",
+                err=True,
+            )
+
+    def stopped(self, counters: dict[str, int]) -> None:
+        """All has been undone."""
+        seen = {name: value for name, value in counters.items() if value}
+        if self.as_json:
+            self._line({"event": "stopped", "counters": seen})
+        else:
+            click.echo(
+                f"stopped: {self.service.requests(counters)} requests on {counters['tcp_opened']} connections, "
+                f"{counters['port_tx_bytes']} bytes sent"
+            )
+
+    @staticmethod
+    def _line(event: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
+
+
+def serve(
+    service: Service,
+    options: Options,
+    limits: Limits,
+    as_json: bool,
+    at_end: Callable[[Server], None] = lambda _: None,
+) -> None:
+    """Opens ports, serves until told to stop, and closes everything. Raises SsrunError.
+
+    at_end: what to do when the workers have ended, before their memory is gone.
+    """
+    output = Output(service, as_json)
+    with ExitStack() as stack:
+        opened = Opener(options, service.frames, stack).open()
+        server = Server(service.app, service.frames.image, opened, options.port, limits, stack)
+        stack.callback(server.stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.request_stop())
+        server.start()
+        try:
+            if server.claim_addresses():
+                output.serving(opened, server, options.port)
+                server.serve_until_stopped(lambda conflict: output.conflict(conflict, opened.interface))
+        finally:
+            server.stop()
+            at_end(server)
+            output.stopped(server.counters())
+
+
+def exit_on_error(name: str, run: Callable[[], None]) -> None:
+    """Whatever an operator can do something about is one line, and status 1."""
+    try:
+        run()
+    except (SsrunError, ImageError) as error:
+        click.echo(f"{name}: {error}", err=True)
+        sys.exit(1)
+    except (OSError, MemoryError) as error:
+        click.echo(f"{name}: {error or 'out of memory'}", err=True)
+        sys.exit(1)
