@@ -16,7 +16,8 @@ from ssrun._sandstorm import ffi
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "runtime" / "csrc"
 CORE = [*(CSRC / "image").glob("*.c"), *(CSRC / "libeth").glob("*.c"), *(CSRC / "libtcpip").glob("*.c")]
-CORE += [*(CSRC / "web").glob("*.c"), CSRC / "stack.c"]
+CORE += [CSRC / "stack.c"]
+APPLICATIONS = {name: [*(CSRC / name).glob("*.c")] for name in ("web", "kv")}
 ALLOWED = {"memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 FUNCTION_LINES_MAX = 70
 
@@ -33,13 +34,12 @@ def symbols(path: Path) -> tuple[set[str], set[str]]:
     return defined, needed
 
 
-def test_the_core_makes_no_system_call(tmp_path: Path) -> None:
-    """No clock, no allocation, no I/O: its objects import nothing but each other and memcpy's kin."""
+def foreign(sources: list[Path], folder: Path) -> dict[str, set[str]]:
+    """What these files need beside each other, and which do."""
     defined: set[str] = set()
     needed: dict[str, set[str]] = {}
-    assert len(CORE) > 15
-    for source in CORE:
-        target = tmp_path / f"{source.stem}.o"
+    for source in sources:
+        target = folder / f"{source.stem}.o"
         # Unoptimized, so that nothing is inlined away or made of builtins; without assertions, as it is installed.
         flags = ["-std=gnu11", "-O0", "-DNDEBUG", f"-I{CSRC}"]
         subprocess.run(["gcc", *flags, "-c", source, "-o", target], check=True)
@@ -47,8 +47,23 @@ def test_the_core_makes_no_system_call(tmp_path: Path) -> None:
         defined |= mine
         for name in others:
             needed.setdefault(name, set()).add(source.name)
-    foreign = {name: users for name, users in needed.items() if name not in defined | ALLOWED}
-    assert foreign == {}
+    return {name: users for name, users in needed.items() if name not in defined | ALLOWED}
+
+
+def test_the_core_makes_no_system_call_and_needs_no_application(tmp_path: Path) -> None:
+    """No clock, no allocation, no I/O: its objects import nothing but each other and memcpy's kin."""
+    assert len(CORE) > 15
+    assert foreign(CORE, tmp_path) == {}
+
+
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_an_application_needs_the_core_alone(application: str, tmp_path: Path) -> None:
+    """No system call there either, and nothing of another application."""
+    assert foreign([*CORE, *APPLICATIONS[application]], tmp_path) == {}
+    others = [name for name in APPLICATIONS if name != application]
+    for path in (CSRC / application).glob("*.[ch]"):
+        included = re.findall(r'#include "(\w+)/', path.read_text())
+        assert not set(included) & set(others), path
 
 
 def c_functions(text: str) -> list[tuple[str, int]]:
