@@ -34,10 +34,12 @@ def needs(*tools: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 
-def run(*command: str | Path, timeout_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, timeout_s: float = 60, check: bool = True, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """A command to its end."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=cwd)
     if check and done.returncode != 0:
         raise AssertionError(f"{' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done
@@ -113,22 +115,23 @@ class Running:
         return self.process.returncode
 
 
-def ssrun_command(image: Path, *options: str) -> list[str]:
-    """The command as it is installed beside this Python."""
-    return [sys.executable, "-m", "ssrun.cli", str(image), "--json", *options]
+def ssrun_command(image: Path, *options: str, module: str = "ssrun.cli") -> list[str]:
+    """The command as it is installed beside this Python. module: ssrun.kv serves a store in the same way."""
+    return [sys.executable, "-m", module, str(image), "--json", *options]
 
 
 @contextlib.contextmanager
-def ssrun(image: Path, space: Namespace, client: Namespace, *options: str) -> Iterator[Running]:
+def ssrun(image: Path, space: Namespace, client: Namespace, *options: str, **which: str) -> Iterator[Running]:
     """ssrun in a namespace, for the length of a with."""
-    process = space.popen(*ssrun_command(image, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    command = ssrun_command(image, *options, **which)
+    process = space.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
         _, error = process.communicate(timeout=START_S)
         raise AssertionError(f"ssrun did not start: {error}")
     event = json.loads(line)
-    hosts = [url.removeprefix("http://").rstrip("/") for url in event["urls"]]
+    hosts = [url.partition("://")[2].rstrip("/") for url in event["urls"]]
     running = Running(process, event, space, client, hosts)
     try:
         yield running
@@ -138,27 +141,33 @@ def ssrun(image: Path, space: Namespace, client: Namespace, *options: str) -> It
 
 
 @contextlib.contextmanager
-def serving(image: Path, backend: str, *options: str) -> Iterator[Running]:
+def serving(image: Path, backend: str, *options: str, **which: str) -> Iterator[Running]:
     """An image over one of the ports: the network, ssrun and a client's namespace."""
     if backend == "tap":
-        with namespace("tap") as space, ssrun(image, space, space, "--iface", "tap:sand0", *options) as running:
+        with (
+            namespace("tap") as space,
+            ssrun(image, space, space, "--iface", "tap:sand0", *options, **which) as running,
+        ):
             yield running
     else:
         with (
             veth_pair() as (server, client),
-            ssrun(image, server, client, "--iface", "srv0", "--backend", backend, *options) as running,
+            ssrun(image, server, client, "--iface", "srv0", "--backend", backend, *options, **which) as running,
         ):
             yield running
 
 
 @contextlib.contextmanager
-def another_server(server: Namespace, client: Namespace, *command: str | Path, **how: Any) -> Iterator[Running]:
-    """A server that nobody here wrote, from when it listens on port 80."""
+def another_server(
+    server: Namespace, client: Namespace, *command: str | Path, port: int = 80, **how: Any
+) -> Iterator[Running]:
+    """A server that nobody here wrote, from when it listens on its port."""
     process = server.popen(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how)
     try:
         deadline = time.monotonic() + START_S
         while (
-            re.search(r":0050 [0-9A-F]+:0000 0A", server.run("cat", "/proc/net/tcp", "/proc/net/tcp6").stdout) is None
+            re.search(rf":{port:04X} [0-9A-F]+:0000 0A", server.run("cat", "/proc/net/tcp", "/proc/net/tcp6").stdout)
+            is None
         ):
             assert process.poll() is None, f"{command[0]} has ended"
             assert time.monotonic() < deadline, f"{command[0]} does not listen"
