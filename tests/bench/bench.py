@@ -41,6 +41,7 @@ def measure(seconds: float, repeats: int) -> dict[str, Any]:
         results["workers"] = run("workers", lambda: figures.workers(bench))
         results["memory"] = run("memory", lambda: figures.memory(bench))
         results["trace"] = run("traces", lambda: figures.trace(bench))
+    results["in_memory_workers"] = run("in memory, workers", memory.workers)
     results["in_memory"] = run("in memory", memory.matrix)
     return results
 

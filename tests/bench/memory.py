@@ -129,7 +129,8 @@ def workers(seconds_of: int = ROUNDS) -> list[dict[str, Any]]:
         image = build_image(Path(folder), 100)
         for count in (1, 2):
             results = [
-                run(program, image, *["40000:0-99"] * 2, connections=100, workers=count, check=CHECK_EVERY)[1] for _ in range(seconds_of)
+                run(program, image, *["40000:0-99"] * 2, connections=100, workers=count, check=CHECK_EVERY)[1]
+                for _ in range(seconds_of)
             ]
             best = max(results, key=lambda result: result["requests"] / result["seconds"])
             rows.append({"workers": count, "requests_s": round(best["requests"] / best["seconds"])})
