@@ -27,12 +27,12 @@ struct header_fields {
     bool partial; /* the checksum is finished behind us: only the pseudo-header's sum is put in */
 };
 
+/* header: all zeros. */
 static inline void header_prepare(const struct stack *stack, const struct tcb *tcb, struct header *header)
 {
     uint32_t tcp_bytes = (uint32_t)sizeof(struct wire_tcp) + (tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0);
     uint8_t *at = header->bytes + HEADER_COPY_BYTES - tcp_bytes;
     struct wire_tcp *tcp = (struct wire_tcp *)at;
-    memset(header->bytes, 0, sizeof(header->bytes));
     memcpy(at - tcb->ip_bytes - sizeof(struct wire_eth), tcb->header, sizeof(struct wire_eth) + tcb->ip_bytes + 4u);
     tcp->ack = be32(tcb->rcv_nxt);
     tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
