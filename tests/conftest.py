@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent / part) for part in (".", "sim", "scripts", "fuzz", "path")]
+sys.path[:0] = [
+    str(Path(__file__).parent / part) for part in (".", "sim", "scripts", "fuzz", "path", "bench/loadgen")
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

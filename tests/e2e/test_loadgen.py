@@ -1,0 +1,206 @@
+"""The load generator against servers that know nothing of it: what it counts is what happened, and its frames are sound."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from threading import Thread
+
+import pytest
+from host import build
+from loadgen import ADDRESS4, Result, loadgen
+from net import Namespace, Running, another_server, needs, needs_root, nginx_command, run, ssrun, veth_pair
+from path import Link, emulated
+
+pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "nginx", "gcc"), pytest.mark.timeout(120)]
+
+SIZES = (0, 1, 100, 22_528, 300_000)
+SHORT = {"seconds": 0.4, "warmup": 0.1, "connections": 20}
+ALL = {**SHORT, "check_every": 1}
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+EXPERT_ERROR = str(0x800000)
+FIELDS = (
+    "ip.src",
+    "tcp.flags",
+    "tcp.options.sack_le",
+    "ip.checksum.status",
+    "tcp.checksum.status",
+    "_ws.malformed",
+    "_ws.expert.severity",
+    "http.response.code",
+)
+LOSSY = Link(delay_ms=2, rate_mbit=200, loss=0.03, duplicate=0.01, reorder=0.05)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    folder.chmod(0o755)
+    for size in SIZES:
+        (folder / str(size)).write_bytes(Random(size).randbytes(size))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(files, tmp_path_factory.mktemp("image") / "site.img")
+
+
+def paths(files: Path, *sizes: int) -> list[str]:
+    """Each with what its body must be."""
+    return [f"/{size}={files / str(size)}" for size in sizes or SIZES]
+
+
+@contextlib.contextmanager
+def nginx(files: Path, server: Namespace, client: Namespace, folder: Path, http: str = "") -> Iterator[Running]:
+    server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
+    with another_server(server, client, *nginx_command(files, folder, http=http)) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def server_of(kind: str, files: Path, site: Path, folder: Path, link: Link | None = None) -> Iterator[Running]:
+    """nginx, or ssrun over one of its ports, behind a veth pair or an emulated link."""
+    with (
+        veth_pair() if link is None else emulated(link) as (server, client),
+        nginx(files, server, client, folder)
+        if kind == "nginx"
+        else ssrun(site, server, client, "--iface", "srv0", "--backend", kind) as running,
+    ):
+        yield running
+
+
+def assert_right(result: Result) -> None:
+    """Every answer was compared and right."""
+    assert result.errors == {}
+    assert result.requests > 50
+    assert result.values["checked"] == result.requests
+    measured = sum(count for _, count in result.values["histogram_us"])  # all but those that were out at the start
+    assert result.requests - ALL["connections"] <= measured <= result.requests + result.values["unfinished"]
+
+
+@pytest.mark.parametrize("kind", ["nginx", "packet", "afxdp"])
+@pytest.mark.parametrize("backend", ["packet", "afxdp"])
+def test_all_bodies_are_right(kind: str, backend: str, files: Path, site: Path, tmp_path: Path) -> None:
+    with server_of(kind, files, site, tmp_path) as running:
+        kept = loadgen(running.client, *paths(files), backend=backend, **ALL)
+        closing = loadgen(running.client, *paths(files), backend=backend, close=True, addresses=2, **ALL)
+    assert_right(kept)
+    assert_right(closing)
+    assert kept.values["opened"] == 0  # all before what is measured
+    assert abs(closing.values["opened"] - closing.requests) <= 2 * ALL["connections"]
+    for result in (kept, closing):
+        assert result.values["damaged"] == result.values["unknown"] == result.values["out_of_order"] == 0
+
+
+@pytest.mark.parametrize("kind", ["nginx", "packet"])
+def test_all_bodies_are_right_over_a_lossy_link(kind: str, files: Path, site: Path, tmp_path: Path) -> None:
+    link = Link(**{**vars(LOSSY), "corrupt": 0.01})
+    with server_of(kind, files, site, tmp_path, link) as running:
+        options = {**ALL, "seconds": 1.0}
+        kept = loadgen(running.client, *paths(files), **options)
+        closing = loadgen(running.client, *paths(files), close=True, **options)
+    for result in (kept, closing):
+        assert_right(result)
+        assert result.values["out_of_order"] > 0
+        assert result.values["duplicates"] > 0
+        assert result.values["damaged"] > 0
+        assert result.values["retransmitted_requests"] > 0
+    assert closing.values["retransmitted_syns"] > 0
+
+
+def test_a_wrong_body_is_a_mismatch(files: Path, site: Path, tmp_path: Path) -> None:
+    """One byte, the last one; a length; and with every second body compared, half of them."""
+    body = bytearray((files / "22528").read_bytes())
+    body[-1] ^= 1
+    (tmp_path / "changed").write_bytes(body)
+    with server_of("packet", files, site, tmp_path) as running:
+        changed = loadgen(running.client, f"/22528={tmp_path / 'changed'}", **ALL)
+        longer = loadgen(running.client, f"/100={files / '22528'}", **ALL)
+        half = loadgen(running.client, f"/22528={tmp_path / 'changed'}", **SHORT, check_every=2)
+        missing = loadgen(running.client, "/missing", **ALL)
+    for result in (changed, longer):
+        assert result.requests == 0
+        assert result.errors == {"mismatch": result.values["checked"]}
+        assert result.errors["mismatch"] > 50
+    assert half.errors["mismatch"] == pytest.approx(half.requests, abs=2)
+    assert missing.requests == 0
+    assert missing.errors.keys() == {"status"}
+
+
+def test_a_server_that_closes_or_is_not_there(files: Path, tmp_path: Path) -> None:
+    with veth_pair() as (server, client):
+        absent = loadgen(client, "/100", **SHORT)
+        with nginx(files, server, client, tmp_path, "keepalive_requests 5;"):
+            closing = loadgen(client, *paths(files, 100), **ALL)
+    assert absent.requests == 0
+    assert absent.errors.keys() == {"refused"}
+    assert_right(closing)
+    assert closing.values["opened"] == pytest.approx(closing.requests / 5, rel=0.1, abs=20)
+
+
+def test_a_pause_is_in_the_latencies_of_all_that_it_delayed(files: Path, site: Path, tmp_path: Path) -> None:
+    """A closed loop would see it once for each connection."""
+    rate, pause_s, seconds = 1000, 0.5, 2.0
+    with server_of("packet", files, site, tmp_path) as running:
+
+        def pause() -> None:
+            time.sleep(1)
+            running.process.send_signal(signal.SIGSTOP)
+            time.sleep(pause_s)
+            running.process.send_signal(signal.SIGCONT)
+
+        pausing = Thread(target=pause)
+        pausing.start()
+        result = loadgen(
+            running.client,
+            *paths(files, 100),
+            **{**ALL, "connections": 10, "seconds": seconds},
+            rate=rate,
+            poisson=True,
+        )
+        pausing.join()
+    assert_right(result)
+    assert result.requests == pytest.approx(rate * seconds, rel=0.15)
+    late = sum(count for us, count in result.values["histogram_us"] if us > pause_s / 2 * 1e6)
+    assert late == pytest.approx(rate * pause_s / 2, rel=0.4)
+    assert result.latency_us["max"] > 0.8 * pause_s * 1e6
+
+
+def fields_of(capture: Path) -> list[dict[str, str]]:
+    """What tshark reads in each TCP segment."""
+    options = ["-n", "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y", "tcp", "-T", "fields"]
+    options += [word for field in FIELDS for word in ("-e", field)]
+    rows = run("tshark", "-r", capture, *options).stdout.splitlines()
+    return [dict(zip(FIELDS, row.split("\t"), strict=True)) for row in rows]
+
+
+@needs("tcpdump", "tshark")
+def test_tshark_finds_nothing_wrong(files: Path, site: Path, tmp_path: Path) -> None:
+    """In what is sent into a link that loses: handshakes, requests, SACK, FIN and RST."""
+    capture, own = tmp_path / "wire.pcap", tmp_path / "own.pcap"
+    with server_of("packet", files, site, tmp_path, LOSSY) as running:
+        command = ["tcpdump", "-i", "cli0", "-U", "-w", str(capture), "--immediate-mode", "-Z", "root"]
+        tcpdump = running.client.popen(*command, stderr=-3)
+        while not capture.exists():
+            time.sleep(0.05)
+        loadgen(running.client, *paths(files), close=True, pcap=own, **ALL)
+        time.sleep(0.2)
+        tcpdump.terminate()
+        tcpdump.wait()
+    for path in (capture, own):
+        frames = fields_of(path)
+        sent = [frame for frame in frames if frame["ip.src"] == ADDRESS4]
+        flags = 0
+        for frame in sent:
+            assert (frame["ip.checksum.status"], frame["tcp.checksum.status"]) == ("1", "1"), frame
+            assert frame["_ws.malformed"] == "", frame
+            assert EXPERT_ERROR not in frame["_ws.expert.severity"], frame
+            flags |= int(frame["tcp.flags"], 16)
+        assert flags == FIN | SYN | RST | PSH | ACK
+        assert any(frame["tcp.options.sack_le"] for frame in sent)
+        assert any(frame["http.response.code"] == "200" for frame in frames)
