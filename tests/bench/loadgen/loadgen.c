@@ -1,6 +1,6 @@
 /* A load on an HTTP/1.1 server, made frame by frame, so that the server is the limit and not a kernel's TCP on the side
  * that asks. It has addresses of its own, beside the kernel's. Without arguments it says how it is called; it prints one
- * JSON object. One thread: what it could do is known from cpu_seconds beside seconds. */
+ * JSON object. One thread: it was the limit if cpu_seconds and waiting_seconds make up seconds. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
@@ -54,6 +54,34 @@ static double cpu_seconds(void)
     getrusage(RUSAGE_SELF, &usage);
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+/* How long this thread was ready to run, and the processor was not free. 0 where the kernel does not say. */
+static double waiting_seconds(void)
+{
+    uint64_t run_ns, waiting_ns;
+    FILE *file = fopen("/proc/self/schedstat", "re");
+    int known = file != NULL ? fscanf(file, "%" SCNu64 " %" SCNu64, &run_ns, &waiting_ns) : 0;
+    if (file != NULL)
+        fclose(file);
+    return known == 2 ? (double)waiting_ns / 1e9 : 0;
+}
+
+/* What it took. */
+struct cost {
+    double seconds, cpu_seconds, waiting_seconds;
+};
+
+static struct cost cost_now(void)
+{
+    return (struct cost){(double)clock_ns() / 1e9, cpu_seconds(), waiting_seconds()};
+}
+
+static struct cost cost_since(struct cost then)
+{
+    struct cost now = cost_now();
+    return (struct cost){now.seconds - then.seconds, now.cpu_seconds - then.cpu_seconds,
+                         now.waiting_seconds - then.waiting_seconds};
 }
 
 /* --- the port --- */
@@ -276,12 +304,13 @@ static void print_latency(const struct histogram *latency)
     printf("]");
 }
 
-static void report(double seconds, double cpu, uint64_t unfinished)
+static void report(const struct cost *cost, uint64_t unfinished)
 {
     const struct client_counters *counters = &clients.counters;
-    printf("{\"seconds\": %.6f, \"cpu_seconds\": %.6f, \"requests_s\": %.1f, \"opened_s\": %.1f, ", seconds, cpu,
-           (double)counters->requests / seconds, (double)counters->opened / seconds);
-    printf("\"unfinished\": %" PRIu64 ", ", unfinished);
+    printf("{\"seconds\": %.6f, \"cpu_seconds\": %.6f, \"waiting_seconds\": %.6f, ", cost->seconds, cost->cpu_seconds,
+           cost->waiting_seconds);
+    printf("\"requests_s\": %.1f, \"opened_s\": %.1f, \"unfinished\": %" PRIu64 ", ",
+           (double)counters->requests / cost->seconds, (double)counters->opened / cost->seconds, unfinished);
     print_counters(counters);
     print_errors(counters);
     print_latency(&clients.latency);
@@ -316,14 +345,12 @@ int main(int argc, char **argv)
     clients.config.load.next_ns = (double)clock_ns();
     run_until(clock_ns() + ns_of(options.warmup_seconds));
     clients_measure(&clients);
-    uint64_t from_ns = clock_ns();
-    double cpu = cpu_seconds();
-    run_until(from_ns + ns_of(options.seconds));
-    double seconds = (double)(clock_ns() - from_ns) / 1e9;
-    cpu = cpu_seconds() - cpu;
+    struct cost cost = cost_now();
+    run_until(clock_ns() + ns_of(options.seconds));
+    cost = cost_since(cost);
     uint64_t unfinished = clients_stop(&clients);
     leave();
-    report(seconds, cpu, unfinished);
+    report(&cost, unfinished);
     if (capture_close(&capture) != 0)
         stop("%s could not be written", options.pcap_path);
     return 0;
