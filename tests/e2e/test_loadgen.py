@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -118,9 +119,10 @@ def test_a_wrong_body_is_a_mismatch(files: Path, site: Path, tmp_path: Path) -> 
     body = bytearray((files / "22528").read_bytes())
     body[-1] ^= 1
     (tmp_path / "changed").write_bytes(body)
+    (tmp_path / "longer").write_bytes((files / "100").read_bytes() + b"x")
     with server_of("packet", files, site, tmp_path) as running:
         changed = loadgen(running.client, f"/22528={tmp_path / 'changed'}", **ALL)
-        longer = loadgen(running.client, f"/100={files / '22528'}", **ALL)
+        longer = loadgen(running.client, f"/100={tmp_path / 'longer'}", **ALL)
         half = loadgen(running.client, f"/22528={tmp_path / 'changed'}", **SHORT, check_every=2)
         missing = loadgen(running.client, "/missing", **ALL)
     for result in (changed, longer):
@@ -141,6 +143,42 @@ def test_a_server_that_closes_or_is_not_there(files: Path, tmp_path: Path) -> No
     assert absent.errors.keys() == {"refused"}
     assert_right(closing)
     assert closing.values["opened"] == pytest.approx(closing.requests / 5, rel=0.1, abs=20)
+
+
+def drop_every_second(server: Namespace, flags: str) -> None:
+    """Of the segments that come with these flags, the first one too; the others are counted."""
+    match = f"add rule netdev t c tcp flags & {flags}"
+    chain = "add chain netdev t c { type filter hook ingress device srv0 priority 0; }; flush chain netdev t c;"
+    rules = f"{match} numgen inc mod 2 == 0 drop; {match} counter"
+    server.run("nft", f"add table netdev t; {chain} {rules}")
+
+
+def passed(server: Namespace) -> int:
+    """How many of them were not dropped."""
+    found = re.search(r"counter packets (\d+)", server.run("nft", "list", "table", "netdev", "t").stdout)
+    assert found is not None
+    return int(found[1])
+
+
+@needs("nft")
+def test_what_was_lost_is_sent_again(files: Path, tmp_path: Path) -> None:
+    """Without that, half of the FINs and half of the SYNs would pass."""
+    keeping = "keepalive_requests 1000000;"
+    with veth_pair() as (server, client), nginx(files, server, client, tmp_path, keeping):
+        drop_every_second(server, "(syn|ack) == syn")
+        kept = loadgen(client, *paths(files, 100), **{**ALL, "seconds": 1.5, "warmup": 0})
+        syns = passed(server)
+        drop_every_second(server, "fin == fin")
+        options = {**ALL, "seconds": 1.5, "warmup": 0}
+        closing = loadgen(client, *paths(files, 100), close=True, rate=200, **options)
+        fins = passed(server)
+    assert_right(kept)
+    assert_right(closing)
+    assert kept.values["retransmitted_syns"] > 0
+    assert syns > 12  # of 20
+    assert closing.values["retransmitted_fins"] > 0
+    assert fins > 0.7 * closing.values["opened"]
+    assert closing.values["unknown"] == 0
 
 
 def test_a_pause_is_in_the_latencies_of_all_that_it_delayed(files: Path, site: Path, tmp_path: Path) -> None:
