@@ -28,36 +28,28 @@ static void refuse(struct clients *clients, const struct segment *s)
         clients_say_orphan(clients, (struct orphan){s->flow, s->ack, 0, TCP_RST});
 }
 
-static void hear_syn_ack(struct clients *clients, struct connection *c, const struct segment *s)
+static void take_options(const struct clients *clients, struct connection *c, const struct segment_options *options)
 {
-    if ((s->flags & TCP_ACK) == 0)
-        return;
-    if (s->ack != c->snd_nxt || c->snd_nxt == c->snd_una) { /* of an older connection: it has to go first */
-        refuse(clients, s);
-        return;
-    }
-    if ((s->flags & TCP_RST) != 0) {
-        connection_fail(clients, c, CLIENT_REFUSED);
-        return;
-    }
-    if ((s->flags & TCP_SYN) == 0)
-        return;
-    const struct segment_options *options = &s->options;
-    c->state = CONNECTION_OPEN;
-    c->snd_una = s->ack;
-    c->rcv_nxt = c->ack_sent = s->seq + 1;
-    c->peer_window = s->window;
     c->peer_scale = options->window_scale;
     c->scaled = options->has_window_scale;
     c->timestamps = options->has_timestamps;
     c->sack = options->sack_permitted;
     c->mss = clients->config.mss - (c->timestamps ? (uint32_t)sizeof(struct wire_tcp_timestamps) : 0);
     c->ts_recent = options->ts_value;
+    if (c->timestamps)
+        take_rtt(c, clients->now_ms - options->ts_echo);
+}
+
+static void establish(struct clients *clients, struct connection *c, const struct segment *s)
+{
+    c->state = CONNECTION_OPEN;
+    c->snd_una = s->ack;
+    c->rcv_nxt = c->ack_sent = s->seq + 1;
+    c->peer_window = s->window;
     c->say_syn = false;
     c->retries = 0;
     c->rto_at_ms = 0;
-    if (c->timestamps)
-        take_rtt(c, clients->now_ms - options->ts_echo);
+    take_options(clients, c, &s->options);
     clients->half_open--;
     clients->counters.opened++;
     connection_owe_ack(clients, c);
@@ -65,6 +57,18 @@ static void hear_syn_ack(struct clients *clients, struct connection *c, const st
         connection_ask(clients, c);
     else
         connection_next_request(clients, c);
+}
+
+static void hear_syn_ack(struct clients *clients, struct connection *c, const struct segment *s)
+{
+    if ((s->flags & TCP_ACK) == 0)
+        return;
+    if (s->ack != c->snd_nxt || c->snd_nxt == c->snd_una) /* of an older connection: it has to go first */
+        refuse(clients, s);
+    else if ((s->flags & TCP_RST) != 0)
+        connection_fail(clients, c, CLIENT_REFUSED);
+    else if ((s->flags & TCP_SYN) != 0)
+        establish(clients, c, s);
 }
 
 static void count_response(struct clients *clients, const struct connection *c)

@@ -321,7 +321,6 @@ static void open_all(void)
 {
     if (!options.has_mac)
         find_mac(options.client.ends.mac);
-    options.client.load.next_ns = (double)clock_ns();
     open_port();
     if (!clients_open(&clients, &options.client))
         stop("no memory, or more connections than --addresses have ports for");

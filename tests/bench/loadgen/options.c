@@ -10,6 +10,7 @@
 
 #define ADDRESSES_MAX 64 /* as many as the XDP program knows */
 #define WINDOW_BYTES_MAX (1u << 30) /* RFC 7323 section 2.3 */
+#define NUMBER_MAX 1e9 /* seconds, or requests a second */
 
 static const char usage[] =
     "usage: loadgen --interface NAME --address IPV4 --server IPV4[:PORT] --path PATH[=FILE] ...\n"
@@ -55,12 +56,12 @@ static uint64_t whole_number(const char *text, uint64_t least, uint64_t most)
     return value;
 }
 
-static double positive(const char *text)
+static double number(const char *text, double least)
 {
     char *end;
     double value = strtod(text, &end);
-    if (*end != '\0' || end == text || !(value >= 0))
-        stop("%s: not a number", text);
+    if (*end != '\0' || end == text || !(value >= least && value <= NUMBER_MAX))
+        stop("%s: not a number from %g to %g", text, least, NUMBER_MAX);
     return value;
 }
 
@@ -249,7 +250,7 @@ static bool take_load_option(struct options *options, int which)
         options->client.close = true;
         return true;
     case RATE:
-        load->interval_ns = 1e9 / positive(optarg);
+        load->interval_ns = 1e9 / number(optarg, 0.001);
         return true;
     case POISSON:
         load->poisson = true;
@@ -267,10 +268,10 @@ static void take_option(struct options *options, int which)
 {
     switch (which) {
     case SECONDS:
-        options->seconds = positive(optarg);
+        options->seconds = number(optarg, 0.001);
         break;
     case WARMUP:
-        options->warmup_seconds = positive(optarg);
+        options->warmup_seconds = number(optarg, 0);
         break;
     case CHECK_EVERY:
         options->client.check_every = (uint32_t)whole_number(optarg, 0, UINT32_MAX);

@@ -1,0 +1,184 @@
+"""Which side is the limit: loadgen and wrk on the same servers, at the same points, in turn.
+
+    python tests/bench/loadgen/limits.py [--seconds S] [--repeats N]
+
+The server is on core 0, the load on core 1. For each side stands what a request costs it, and how much of the time it
+ran: the side that costs more is the limit, also where other work was on its core and it ran less than all the time. On
+veth a sender's core does the receiver's softirq too, so each side's cost has some of the other's kernel in it; and a
+side that is not the limit works in smaller batches, so it could do more than its cost says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadgen import ROOT, loadgen
+
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
+
+from host import build
+from net import SERVER4, Namespace, another_server, nginx_command, run, ssrun, veth_pair
+from nginx_compare import NGINX_HTTP, NGINX_MAIN
+
+SIZES = (100, 22 * 1024)
+CONNECTIONS = (64, 1000)
+SERVERS = ("nginx", "packet", "afxdp")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A load's run."""
+
+    requests: int
+    seconds: float
+    server_cpu_s: float
+    client_cpu_s: float
+
+    @property
+    def server_us(self) -> float:
+        """Of a request."""
+        return 1e6 * self.server_cpu_s / self.requests
+
+    @property
+    def client_us(self) -> float:
+        return 1e6 * self.client_cpu_s / self.requests
+
+    @property
+    def limit(self) -> str:
+        return "server" if self.server_us > self.client_us else "load"
+
+
+def cpu_s(space: Namespace) -> float:
+    """How long the processes in a namespace have run, with all their threads."""
+    total_ns = 0
+    for pid in run("ip", "netns", "pids", space.name).stdout.split():
+        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            total_ns += int(file.read_text().split()[0])
+    return total_ns / 1e9
+
+
+def wrk(client: Namespace, size: int, connections: int, seconds: float) -> int:
+    """Requests that it made."""
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
+    text = client.run(*command, f"http://{SERVER4}/{size}", timeout_s=seconds + 30).stdout
+    made = re.search(r"(\d+) requests in", text)
+    if made is None or "errors" in text:
+        raise RuntimeError(text)
+    return int(made[1])
+
+
+def frames(client: Namespace, path: str, connections: int, seconds: float, backend: str) -> int:
+    """Requests that loadgen made."""
+    result = loadgen(client, path, core=1, connections=connections, seconds=seconds, warmup=0, backend=backend)
+    if result.errors:
+        raise RuntimeError(str(result.errors))
+    return result.requests
+
+
+def reading_of(server: Namespace, load: Callable[[], int]) -> Reading:
+    """The client's time is that of the command that has ended in between."""
+
+    def client_s() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    server_before = cpu_s(server)
+    client_before, start = client_s(), time.monotonic()
+    requests = load()
+    seconds, client_cpu_s = time.monotonic() - start, client_s() - client_before
+    return Reading(requests, seconds, cpu_s(server) - server_before, client_cpu_s)
+
+
+@contextlib.contextmanager
+def serving(kind: str, files: Path, image: Path) -> Iterator[tuple[Namespace, Namespace]]:
+    with veth_pair() as (server, client), tempfile.TemporaryDirectory() as folder:
+        if kind == "nginx":
+            server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
+            http = NGINX_HTTP.format(sendfile="off")
+            command = nginx_command(files, Path(folder), main=NGINX_MAIN, http=http)
+            running = another_server(server, client, "taskset", "-c", "0", *command)
+        else:
+            running = ssrun(image, server, client, "--iface", "srv0", "--backend", kind)
+        with running as started:
+            if kind != "nginx":
+                run("taskset", "-acp", "0", str(started.process.pid))
+            yield server, client
+
+
+Point = tuple[str, int, int, str]
+
+
+def measure(files: Path, image: Path, seconds: float, repeats: int) -> dict[Point, list[Reading]]:
+    readings: dict[Point, list[Reading]] = {}
+    for _ in range(repeats):
+        for kind in SERVERS:
+            with serving(kind, files, image) as (server, client):
+                for size in SIZES:
+                    for connections in CONNECTIONS:
+                        path = f"/{size}={files / str(size)}"
+                        loads: dict[str, Callable[[], float]] = {
+                            "loadgen, AF_PACKET": lambda p=path, c=connections: frames(
+                                client, p, c, seconds, "packet"
+                            ),
+                            "loadgen, AF_XDP": lambda p=path, c=connections: frames(client, p, c, seconds, "afxdp"),
+                            "wrk": lambda s=size, c=connections: wrk(client, s, c, seconds),
+                        }
+                        for name, load in loads.items():
+                            reading = reading_of(server, load)
+                            readings.setdefault((kind, size, connections, name), []).append(reading)
+                            print(kind, size, connections, name, reading, file=sys.stderr)
+    return readings
+
+
+def row(point: Point, readings: list[Reading]) -> str:
+    """The medians."""
+
+    def median(value: Callable[[Reading], float]) -> float:
+        return statistics.median(value(reading) for reading in readings)
+
+    limits = sorted({reading.limit for reading in readings})
+    words = [
+        *map(str, point),
+        f"{median(lambda r: r.requests / r.seconds):,.0f}",
+        f"{median(lambda r: r.server_us):.2f} ({median(lambda r: 100 * r.server_cpu_s / r.seconds):.0f} %)",
+        f"{median(lambda r: r.client_us):.2f} ({median(lambda r: 100 * r.client_cpu_s / r.seconds):.0f} %)",
+        " or ".join(limits),
+    ]
+    return f"| {' | '.join(words)} |"
+
+
+def main() -> None:
+    """Measures and prints a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each reading")
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit("limits: needs root, for network namespaces")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        files = Path(folder) / "files"
+        files.mkdir()
+        for size in SIZES:
+            (files / str(size)).write_bytes(os.urandom(size))
+        image = build(files, Path(folder) / "site.img")
+        readings = measure(files, image, arguments.seconds, arguments.repeats)
+    print("| server | file, B | connections | load | requests/s | server, us (ran) | load, us (ran) | limit |")
+    print("|---|---|---|---|---|---|---|---|")
+    for point, each in readings.items():
+        print(row(point, each))
+
+
+if __name__ == "__main__":
+    main()
