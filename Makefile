@@ -51,8 +51,9 @@ FUZZ_SECONDS ?= 600
 fuzz: $(STAMP) ## fuzz the core: make fuzz FUZZ_SECONDS=600 (for each target)
 	$(PYTHON) tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
-bench: $(STAMP) ## requests per second beside nginx, into docs/benchmarks.md
-	$(PYTHON) tests/bench/nginx_compare.py
+bench: $(STAMP) ## all figures beside nginx, in some minutes, into docs/benchmarks
+	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
+	$(PYTHON) tests/bench/bench.py
 
 yardstick: $(STAMP) ## goodput under loss beside Linux, into docs/loss.md
 	$(PYTHON) tests/path/yardstick.py

@@ -179,8 +179,8 @@ def another_server(
 
 
 NGINX = """
-user root; daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1; {main}
-events {{ worker_connections 4096; }}
+user root; daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes {workers}; {main}
+events {{ worker_connections 16384; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
@@ -191,8 +191,8 @@ http {{
 """
 
 
-def nginx_command(root: Path, folder: Path, *, main: str = "", http: str = "") -> list[str]:
+def nginx_command(root: Path, folder: Path, *, workers: int = 1, main: str = "", http: str = "") -> list[str]:
     """nginx that serves a folder, with directives beside the usual ones; `folder` takes what it writes."""
     config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, root=root, main=main, http=http))
+    config.write_text(NGINX.format(folder=folder, root=root, workers=workers, main=main, http=http))
     return ["nginx", "-c", str(config)]

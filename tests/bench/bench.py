@@ -42,7 +42,7 @@ def measure(seconds: float, repeats: int) -> dict[str, Any]:
         results["memory"] = run("memory", lambda: figures.memory(bench))
         results["trace"] = run("traces", lambda: figures.trace(bench))
     results["in_memory_workers"] = run("in memory, workers", memory.workers)
-    results["in_memory"] = run("in memory", memory.matrix)
+    results["in_memory"] = run("in memory", lambda: memory.matrix(repeats))
     return results
 
 
@@ -55,8 +55,8 @@ def run(name: str, figure: Any) -> Any:
 def main() -> None:
     """Measures, draws and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each point")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each point")
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--draw", action="store_true", help="only draw and write again what results.json has")
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@
 #include "libnmio/nmio.h"
 
 #define CLIENT_FRAME_BYTES 512
-#define CLIENT_TARGETS_MAX 100000
+#define CLIENT_TARGETS_MAX 300000
 
 /* What is asked for. */
 struct target {

@@ -40,8 +40,10 @@ Row = dict[str, Any]
 
 CONCURRENCY = (1, 4, 16, 64, 256, 1024)
 FULL = 0.95  # busy, of a core that is the limit
+MANY = 200  # answers in a point; of fewer the bytes tell the rate, as the last ones are cut off
 CROWD = 10_000
-TRACE_BYTES, TRACE_CONNECTIONS = 1_000_000, 32
+LONG = 1_000_000  # files that eight connections at once are enough for
+TRACE_BYTES, TRACE_CONNECTIONS, TRACE_MS = 1_000_000, 32, 60
 
 
 class Bench:
@@ -61,14 +63,15 @@ class Bench:
             core=LOAD_CORE,
             **{"seconds": self.seconds, "warmup": 0.3, "backend": "packet"} | options,
         )
+        rate = found.requests_s if found.requests >= MANY else found.bytes / size_bytes / found.seconds
         server, load = found.cores[SERVER_CORE], found.cores[LOAD_CORE]
         return {
-            "requests_s": round(found.requests_s),
+            "requests_s": round(rate, 1),
             "gbit_s": round(found.bytes * 8 / found.seconds / 1e9, 3),
             "server_busy": round(server, 3),
             "load_busy": round(load, 3),
             "limit": "server" if server > FULL else "load" if load > FULL else "neither",
-            "server_us": round(1e6 * server / max(1.0, found.requests_s), 2),  # of its core, softirq with it
+            "server_us": round(1e6 * server / max(rate, 0.1), 2),  # of its core, softirq with it
             "latency_us": found.latency_us,
             "errors": found.errors,
         }
@@ -141,7 +144,8 @@ def sizes(bench: Bench) -> list[Row]:
 
     def points(serving: Serving) -> list[Row]:
         return [
-            {"size_bytes": size, "close": close} | bench.load(serving, size, connections=64, close=close)
+            {"size_bytes": size, "close": close}
+            | bench.load(serving, size, connections=64 if size < LONG else 8, close=close)
             for close in (False, True)
             for size in SIZES
         ]
@@ -249,12 +253,11 @@ def trace(bench: Bench) -> list[Row]:
             text = run("tshark", "-r", file, "-T", "fields", *fields, "-e", "tcp.ack", "-e", "tcp.len").stdout
         packets = [line.split("\t") for line in text.splitlines() if line.count("\t") == 5]
         stream = statistics.mode(packet[1] for packet in packets)
-        for at, number, port, seq, ack, length in packets:
-            if number == stream:
-                sent = port == "80"
-                at_bytes = int(seq) + int(length) if sent else int(ack or 0)
-                kind = "sent" if sent else "acknowledged"
-                rows.append(
-                    {"system": system.name, "kind": kind, "ms": round(1000 * float(at), 3), "bytes": at_bytes}
-                )
+        mine = [packet for packet in packets if packet[1] == stream]
+        for at, _, port, seq, ack, length in mine:
+            ms = 1000 * (float(at) - float(mine[0][0]))
+            if ms > TRACE_MS:
+                break
+            at_bytes, kind = (int(seq) + int(length), "sent") if port == "80" else (int(ack or 0), "acknowledged")
+            rows.append({"system": system.name, "kind": kind, "ms": round(ms, 3), "bytes": at_bytes})
     return rows

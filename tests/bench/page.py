@@ -80,12 +80,13 @@ def rate(row: Row, base: Row) -> str:
     """Requests a second, the ratio to nginx, and who was the limit."""
     ratio = row["requests_s"] / max(1, base["requests_s"])
     limit = f", {row['limit']}" if "limit" in row else ""
-    return f"{row['requests_s']:,} ({ratio:.2f}{limit})"
+    digits = 0 if row["requests_s"] >= 100 else 1
+    return f"{row['requests_s']:,.{digits}f} ({ratio:.2f}{limit})"
 
 
 def equal(row: Row, base: Row) -> str:
     latency = row["latency_us"]
-    times = " / ".join(f"{latency[name]:,.0f}" for name in ("p50", "p99", "p99.9"))
+    times = " / ".join(f"{latency[name]:,.0f}" for name in ("p50", "p99", "p99_9"))
     return f"{100 * row['server_busy']:.0f} %, {row['server_us']:.1f} us; {times}"
 
 

@@ -102,7 +102,8 @@ def serve(system: System, site: Site, workers: int = 1) -> Iterator[Serving]:
             command = nginx_command(
                 site.folder,
                 Path(folder),
-                main=f"worker_cpu_affinity {masks};",
+                workers=workers,
+                main=f"worker_cpu_affinity {masks}; worker_rlimit_nofile 65536;",
                 http=NGINX_HTTP.format(sendfile=site.sendfile),
             )
             running = stack.enter_context(another_server(server, client, "taskset", "-c", cores, *command))

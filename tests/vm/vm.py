@@ -20,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ ROOT = HERE.parents[1]
 BUSYBOX = Path("/bin/busybox")
 QEMU = "qemu-system-x86_64"
 MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "veth", "e1000"]
+LOOK_S = 0.2  # between looks for results
 BOOT_S = 3600  # for all cases, emulated, on a busy machine
 
 INIT = """#!/bin/sh
@@ -157,11 +159,25 @@ def run(folder: Path, only: str = "", parameters: str = "buf_num=32768") -> Iter
         mac = f"02:00:00:00:01:0{number}"
         command += ["-netdev", f"hubport,id=h{number},hubid=0", "-device", f"e1000,netdev=h{number},mac={mac}"]
     command += ["-serial", f"file:{console}", "-serial", f"file:{results}", "-monitor", "none"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=BOOT_S)
-    if done.returncode != 0:
-        raise SystemExit(f"{QEMU}: {done.stderr}")
-    for line in results.read_text(errors="replace").splitlines():
-        yield json.loads(line)
+    results.touch()
+    deadline = time.monotonic() + BOOT_S
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as machine:
+        try:
+            with results.open(errors="replace") as lines:
+                line = ""
+                while machine.poll() is None and time.monotonic() < deadline:
+                    line += lines.readline()
+                    if line.endswith("\n"):
+                        yield json.loads(line)
+                        line = ""
+                    else:
+                        time.sleep(LOOK_S)
+                for rest in (line + lines.read()).splitlines():
+                    yield json.loads(rest)
+        finally:
+            machine.kill()
+        if machine.returncode != 0:
+            raise SystemExit(f"{QEMU}: {machine.stderr.read() if machine.stderr else ''}")
 
 
 def build_site(folder: Path, files: int = 60) -> None:
@@ -187,7 +203,7 @@ def main() -> None:
         build_site(folder)
         failed = False
         for result in run(folder, *sys.argv[1:]):
-            print(json.dumps(result))
+            print(json.dumps(result), flush=True)
             failed |= not result["passed"]
         print((folder / "console").read_text(errors="replace")[-4000:])
     sys.exit(failed)

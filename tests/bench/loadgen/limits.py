@@ -29,7 +29,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
 
 from host import build
 from net import SERVER4, Namespace, another_server, nginx_command, run, ssrun, veth_pair
-from nginx_compare import NGINX_HTTP, NGINX_MAIN
+from systems import NGINX_HTTP
 
 SIZES = (100, 22 * 1024)
 CONNECTIONS = (64, 1000)
@@ -106,7 +106,7 @@ def serving(kind: str, files: Path, image: Path) -> Iterator[tuple[Namespace, Na
         if kind == "nginx":
             server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
             http = NGINX_HTTP.format(sendfile="off")
-            command = nginx_command(files, Path(folder), main=NGINX_MAIN, http=http)
+            command = nginx_command(files, Path(folder), main="worker_cpu_affinity 01;", http=http)
             running = another_server(server, client, "taskset", "-c", "0", *command)
         else:
             running = ssrun(image, server, client, "--iface", "srv0", "--backend", kind)
