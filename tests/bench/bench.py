@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +23,35 @@ import page
 import plots
 from systems import ROOT, machine, make_site
 
+WORKER_ROUNDS = 5
+Results = dict[str, Any]
+# In this order: equal_load wants to know what sizes found.
+FIGURES: dict[str, Callable[[figures.Bench, Results], list[dict[str, Any]]]] = {
+    "throughput": lambda bench, _: figures.throughput(bench),
+    "sizes": lambda bench, _: figures.sizes(bench),
+    "equal_load": lambda bench, results: figures.equal_load(bench, results["sizes"]),
+    "workers": lambda bench, _: figures.workers(bench),
+    "memory": lambda bench, _: figures.memory(bench),
+    "trace": lambda bench, _: figures.trace(bench),
+    "in_memory_workers": lambda *_: memory.workers(WORKER_ROUNDS),
+    "in_memory": lambda bench, _: memory.matrix(bench.repeats),
+}
 
-def measure(seconds: float, repeats: int) -> dict[str, Any]:
-    """All figures."""
+
+def measure(results: Results, names: list[str], seconds: float, repeats: int) -> None:
+    """Figures by their names, into results."""
     with tempfile.TemporaryDirectory() as folder:
         bench = figures.Bench(make_site(Path(folder)), seconds, repeats)
         bench.site = figures.best_sendfile(bench)
-        results: dict[str, Any] = {
-            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-            "machine": machine(),
-            "seconds": seconds,
-            "repeats": repeats,
-            "sendfile": bench.site.sendfile,
-        }
-        results["throughput"] = run("throughput", lambda: figures.throughput(bench))
-        results["sizes"] = run("sizes", lambda: figures.sizes(bench))
-        results["equal_load"] = run("equal load", lambda: figures.equal_load(bench, results["sizes"]))
-        results["workers"] = run("workers", lambda: figures.workers(bench))
-        results["memory"] = run("memory", lambda: figures.memory(bench))
-        results["trace"] = run("traces", lambda: figures.trace(bench))
-    results["in_memory_workers"] = run("in memory, workers", memory.workers)
-    results["in_memory"] = run("in memory", lambda: memory.matrix(repeats))
-    return results
-
-
-def run(name: str, figure: Any) -> Any:
-    """Says what it is at."""
-    print(name, flush=True)
-    return figure()
+        if len(names) == len(FIGURES):
+            results |= {"machine": machine(), "seconds": seconds, "repeats": repeats, "again": []}
+            results["date"] = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+            results["sendfile"] = bench.site.sendfile
+        else:
+            results["again"] = sorted({*results["again"], *names})
+        for name in names:
+            print(name, flush=True)
+            results[name] = FIGURES[name](bench, results)
 
 
 def main() -> None:
@@ -58,7 +60,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each point")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
-    parser.add_argument("--draw", action="store_true", help="only draw and write again what results.json has")
+    parser.add_argument("--only", choices=FIGURES, action="append", help="measure this one again and keep the others")
+    parser.add_argument("--draw", action="store_true", help="measure nothing: draw and write what results.json has")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("bench: needs root, for network namespaces")
@@ -66,7 +69,9 @@ def main() -> None:
         sys.exit("bench: needs two cores, one for the servers and one for the load")
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / "results.json"
-    results = json.loads(file.read_text()) if arguments.draw else measure(arguments.seconds, arguments.repeats)
+    results: Results = json.loads(file.read_text()) if arguments.draw or arguments.only else {}
+    if not arguments.draw:
+        measure(results, arguments.only or list(FIGURES), arguments.seconds, arguments.repeats)
     file.write_text(json.dumps(results, indent=1) + "\n")
     plots.draw(results, arguments.output)
     (arguments.output / "README.md").write_text(page.text(results))

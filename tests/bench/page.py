@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -114,18 +115,25 @@ def in_memory(rows: list[Row]) -> str:
             for connections in names(mine, "connections"):
                 found = {r["variant"]: r for r in mine if (r["files"], r["connections"]) == (files, connections)}
                 cells = [f"{found[variant][key]:,.0f}" for variant in variants]
-                opening = found["zero-copy"].get("connection_cycles")
-                lines.append([f"{files:,}", f"{connections:,}", *cells, f"{opening:,.0f}" if opening else ""])
-        head = ["files", "connections", *variants, "a connection"]
-        text += f"Cycles {what} of {size(size_bytes)} files; the last column is what opening a connection adds.\n\n"
-        text += table(head, lines) + "\n"
+                lines.append([f"{files:,}", f"{connections:,}", *cells])
+        text += f"Cycles {what} of {size(size_bytes)} files.\n\n"
+        text += table(["files", "connections", *variants], lines) + "\n"
     return text
+
+
+def opening(rows: list[Row]) -> str:
+    """What a connection costs, where its first request is not the first to touch a slot."""
+    mine = [row for row in rows if (row["variant"], row["files"], row["size_bytes"]) == ("zero-copy", 1, 1_000)]
+    most = max(mine, key=lambda row: row["connections"])
+    return f"Opening one of {most['connections']:,} connections adds {most['connection_cycles']:,.0f} cycles.\n\n"
 
 
 def text(results: dict[str, Any]) -> str:
     """The page."""
     values = {key: results[key] for key in ("date", "repeats", "seconds", "sendfile")}
     parts = [HEAD.format(**values, **results["machine"], errors=errors(results))]
+    if results["again"]:
+        parts.append(f"Measured again by themselves: {', '.join(results['again'])}.\n\n")
     by_load = results["throughput"]
     for load, title in (
         ("loadgen", "Throughput by concurrency (the paper's figure 3)"),
@@ -160,9 +168,10 @@ def text(results: dict[str, Any]) -> str:
         table(["system", "server, KB", "kernel, KB"], grown) + "\nWhat both grow by; ssrun has its connections' "
     )
     parts.append("memory from the start.\n\n## One connection of a busy server (figure 1)\n\n![](traces.svg)\n\n")
-    parts.append("## In memory\n\n" + in_memory(results["in_memory"]))
-    alone, both = (row["requests_s"] for row in results["in_memory_workers"])
+    parts.append("## In memory\n\n" + in_memory(results["in_memory"]) + opening(results["in_memory"]))
+    ratios = sorted(row["two"] / row["one"] for row in results["in_memory_workers"])
     parts.append(
-        f"Two workers on two cores serve {both / alone:.2f} times the requests of one ({alone:,} a second).\n"
+        f"Two workers on two cores served {statistics.median(ratios):.2f} times the requests of one (22 KB; "
     )
+    parts.append(f"{ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds, in turn).\n")
     return "".join(parts) + NOTES

@@ -51,7 +51,10 @@ def lines(
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     if "x" in log:
-        axes.set_xscale("log", base=2 if x == "connections" else 10)
+        axes.set_xscale("log")
+        values = sorted({row[x] for row in rows})
+        axes.set_xticks(values, [f"{value:,}" for value in values], fontsize=8)
+        axes.minorticks_off()
     if "y" in log:
         axes.set_yscale("log")
     else:

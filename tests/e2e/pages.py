@@ -72,8 +72,8 @@ CHROMIUM = [
 ]
 
 
-def chromium(running: Running, url: str, profile: Path) -> str:
+def chromium(running: Running, url: str, profile: Path, timeout_s: float = 120) -> str:
     """The DOM of a page when it has come to rest. The origin counts as secure, so that scripts may hash."""
     origin = "/".join(url.split("/")[:3])
     options = [f"--user-data-dir={profile}", f"--unsafely-treat-insecure-origin-as-secure={origin}"]
-    return running.client.run("chromium", *CHROMIUM, *options, "--dump-dom", url, timeout_s=120).stdout
+    return running.client.run("chromium", *CHROMIUM, *options, "--dump-dom", url, timeout_s=timeout_s).stdout

@@ -119,7 +119,7 @@ def with_aria2c(running: Running, site: Path, got: Path, family: int) -> None:
 
 def with_chromium(running: Running, site: Path, got: Path, family: int) -> None:
     got.mkdir()
-    dom = chromium(running, f"http://{running.hosts[family]}/{CHECK_PAGE}", got)
+    dom = chromium(running, f"http://{running.hosts[family]}/{CHECK_PAGE}", got, timeout_s=600)
     assert f"{len(files_below(site)) - 1} files, wrong: none" in dom
 
 
