@@ -33,6 +33,10 @@ NOTES = """
 - A veth is no NIC: each frame costs the kernel a copy or an skb on both sides, which is most of what is measured here.
   Superframes pay that once for 44 segments; AF_XDP in copy mode pays it for each, and loses where answers are long. On a
   NIC with AF_XDP's or netmap's zero-copy mode nothing of that remains; none was at hand.
+- AF_XDP with 1,024 connections loses frames in the queues between the two ends, and then waits for timeouts: neither side is
+  busy. ssrun's counters say so (`tcp_retransmit_timeout`).
+- At a load that both bear easily ssrun's core can be the busier one for 22 KB (figure 4): a request and the ACK of its answer
+  wake the process one after the other, where the kernel's TCP takes the ACK in the softirq. Under load they come in batches.
 - *In memory* is the stack alone: what of a core it takes, whatever the port. Beside it stand a lower bound, written by hand
   in the same program (headers, checksum, descriptor, nothing else), and the same with a copy of each frame.
 
