@@ -23,7 +23,6 @@ struct bound {
     const struct image *image;
     struct nmio_region *region;
     struct nmio_tx *tx;
-    struct peer *peers;
     uint32_t next_buffer;
 };
 
@@ -97,7 +96,7 @@ struct bound_result bound_run(uint64_t kind, const struct image *image, struct n
         abort();
     for (uint32_t i = 0; i < connection_count; i++)
         peer_init(&peers[i], i);
-    struct bound bound = {.image = image, .region = region, .tx = tx, .peers = peers};
+    struct bound bound = {.image = image, .region = region, .tx = tx};
     uint32_t target = 0, peer = 0;
     uint64_t before = __rdtsc();
     for (uint64_t i = 0; i < requests; i++) {

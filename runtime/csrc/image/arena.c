@@ -3,8 +3,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define CACHE_LINE_BYTES 64
-
 size_t arena_memory_bytes(const struct image *image, const struct nmio_region *region)
 {
     return (size_t)region->slot_count * sizeof(struct arena_slot) +
@@ -140,8 +138,8 @@ void arena_prefetch(const struct arena *arena, uint32_t frame_index)
     if (slot == SSI_NONE)
         return;
     uint8_t *payload = payload_of(arena, slot);
-    __builtin_prefetch(payload - CACHE_LINE_BYTES, 1);
-    __builtin_prefetch(payload - 2 * CACHE_LINE_BYTES, 1);
+    __builtin_prefetch(payload - NMIO_CACHE_LINE_BYTES, 1);
+    __builtin_prefetch(payload - 2 * NMIO_CACHE_LINE_BYTES, 1);
     __builtin_prefetch(&arena->slots[slot], 1);
 }
 

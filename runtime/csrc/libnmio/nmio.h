@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define NMIO_NONE 0xffffffff /* no such chunk */
+#define NMIO_CACHE_LINE_BYTES 64
 
 /* Segments in a superframe: 44 of 1448 bytes fit in 64 KiB with their headers. One that begins within a frame has a
  * piece more. */

@@ -7,14 +7,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define CACHE_LINE_BYTES 64
-
 void *nmio_alloc(size_t bytes)
 {
-    size_t lines = (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES;
-    void *memory = aligned_alloc(CACHE_LINE_BYTES, lines * CACHE_LINE_BYTES);
+    size_t lines = (bytes + NMIO_CACHE_LINE_BYTES - 1) / NMIO_CACHE_LINE_BYTES;
+    void *memory = aligned_alloc(NMIO_CACHE_LINE_BYTES, lines * NMIO_CACHE_LINE_BYTES);
     if (memory != NULL)
-        memset(memory, 0, lines * CACHE_LINE_BYTES);
+        memset(memory, 0, lines * NMIO_CACHE_LINE_BYTES);
     return memory;
 }
 

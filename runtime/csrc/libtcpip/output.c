@@ -12,7 +12,6 @@
 /* A segment or superframe about to be sent. */
 struct outgoing {
     uint64_t position; /* of its first byte */
-    uint32_t payload_bytes;
     uint32_t mss; /* payload of one segment of a superframe */
     struct header_fields fields;
 };
@@ -54,15 +53,18 @@ static struct nmio_tx_desc *append(struct nmio_tx *tx, const struct header *head
     return desc;
 }
 
-/* One segment whose payload lies in a chunk, or that has none. */
-static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8_t *payload, uint32_t payload_bytes,
+/* Headers in front of payload in a chunk, and there_bytes of payload that lie there too: all of a segment's, none of a
+ * superframe's. */
+static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8_t *payload, uint32_t there_bytes,
                                      uint32_t chunk, const struct header_fields *fields)
 {
     struct header header = {0};
     header_prepare(stack, tcb, &header);
     uint8_t *head = header_put(&header, payload, fields);
     acknowledged(tcb);
-    return append(stack->tx, &header, head, (uint32_t)(payload - head) + payload_bytes, chunk);
+    struct nmio_tx_desc *desc = append(stack->tx, &header, head, (uint32_t)(payload - head) + there_bytes, chunk);
+    desc->checksum_partial = fields->partial;
+    return desc;
 }
 
 static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
@@ -184,9 +186,9 @@ static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span
     if (chunk == NMIO_NONE)
         return false;
     uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    copy_stream(stack, span, stream_offset(span, out->position), payload, out->payload_bytes);
-    out->fields.payload_sum = checksum_sum(payload, out->payload_bytes);
-    send_one(stack, tcb, payload, out->payload_bytes, chunk, &out->fields);
+    copy_stream(stack, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
+    out->fields.payload_sum = checksum_sum(payload, out->fields.payload_bytes);
+    send_one(stack, tcb, payload, out->fields.payload_bytes, chunk, &out->fields);
     COUNT(stack, tcp_tx_segments_cut);
     return true;
 }
@@ -214,7 +216,7 @@ static uint32_t pieces_of(const struct stack *stack, const struct tcp_span *span
 {
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     uint64_t offset = stream_offset(span, out->position);
-    return (uint32_t)((offset + out->payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
+    return (uint32_t)((offset + out->fields.payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
 }
 
 /* Up to gather_max segments behind one header. */
@@ -230,11 +232,11 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     uint64_t offset = stream_offset(span, out->position);
     uint32_t first_piece = tx->piece_count;
-    for (uint32_t done = 0; done < out->payload_bytes;) {
+    for (uint32_t done = 0; done < out->fields.payload_bytes;) {
         uint32_t within = (uint32_t)((offset + done) % segment_bytes);
         uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
         uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
-        uint32_t bytes = out->payload_bytes - done < there ? out->payload_bytes - done : there;
+        uint32_t bytes = out->fields.payload_bytes - done < there ? out->fields.payload_bytes - done : there;
         if (!add_piece(stack, span, frame_index, within, bytes)) {
             tx->piece_count = first_piece; /* only the first piece can have failed: it alone has fields */
             nmio_release(stack->region, chunk);
@@ -245,10 +247,9 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
     out->fields.partial = true;
     uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
     struct nmio_tx_desc *desc = send_one(stack, tcb, end, 0, chunk, &out->fields);
-    desc->checksum_partial = true;
     desc->first_piece = first_piece;
     desc->piece_count = (uint16_t)pieces;
-    desc->gso_bytes = (uint16_t)(out->payload_bytes > out->mss ? out->mss : 0);
+    desc->gso_bytes = (uint16_t)(out->fields.payload_bytes > out->mss ? out->mss : 0);
     COUNT(stack, tcp_tx_superframes);
     return true;
 }
@@ -291,7 +292,7 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
     bool whole = offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == bytes;
     if (stack->config.gather_max == 1 && whole)
         return send_ready(stack, tcb, span, position, frame_index, max_bytes);
-    struct outgoing out = {.position = position, .payload_bytes = bytes, .mss = send_mss(tcb)};
+    struct outgoing out = {.position = position, .mss = send_mss(tcb)};
     out.fields = (struct header_fields){
         .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
     if (stack->config.gather_max > 1 ? !send_superframe(stack, tcb, span, &out) : !send_cut(stack, tcb, span, &out))
