@@ -17,8 +17,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "../clock.h"
 
 #define CONNECTIONS_MAX 1024
 #define SAMPLES_MAX 20000000
@@ -49,13 +50,6 @@ _Noreturn static void stop(const char *why)
 {
     fprintf(stderr, "kv_latency: %s: %s\n", why, strerror(errno));
     exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static void make_answers(uint32_t keys, uint32_t value_bytes)
@@ -91,7 +85,7 @@ static void ask(struct connection *connection)
 {
     connection->asked = &answers[random_key()];
     connection->received = 0;
-    connection->sent_ns = now_ns();
+    connection->sent_ns = clock_ns();
     if (send(connection->fd, connection->asked->request, connection->asked->request_bytes, MSG_NOSIGNAL) !=
         (ssize_t)connection->asked->request_bytes)
         stop("send");
@@ -111,7 +105,7 @@ static void open_connection(struct connection *connection, int epoll, const stru
 
 static void take_sample(const struct connection *connection)
 {
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
     if (connection->sent_ns >= counted_from_ns && sample_count < SAMPLES_MAX)
         samples_ns[sample_count++] = (uint32_t)(now - connection->sent_ns);
 }
@@ -134,7 +128,7 @@ static void hear(struct connection *connection)
     if (connection->received < asked->len_bytes)
         return;
     take_sample(connection);
-    if (now_ns() < end_ns)
+    if (clock_ns() < end_ns)
         ask(connection);
     else
         connection->asked = NULL;
@@ -167,7 +161,7 @@ static void run(int epoll, uint32_t count)
     struct epoll_event events[64];
     for (uint32_t i = 0; i < count; i++)
         ask(&connections[i]);
-    while (now_ns() < end_ns) {
+    while (clock_ns() < end_ns) {
         int ready = epoll_wait(epoll, events, 64, TIMEOUT_MS);
         if (ready == 0)
             stop("no answer for seconds");
@@ -192,7 +186,7 @@ int main(int argc, char **argv)
         stop("no memory");
     for (uint32_t i = 0; i < count; i++)
         open_connection(&connections[i], epoll, &server);
-    uint64_t start_ns = now_ns();
+    uint64_t start_ns = clock_ns();
     counted_from_ns = start_ns + (uint64_t)(seconds * 1e8);
     end_ns = start_ns + (uint64_t)(seconds * 1e9);
     run(epoll, count);

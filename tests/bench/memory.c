@@ -14,10 +14,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
+#include "../clock.h"
 #include "arguments.h"
 #include "bounds.h"
 #include "clients.h"
@@ -213,9 +213,7 @@ static bool serve_round(struct worker *w)
 
 static double seconds(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return (double)clock_ns() / 1e9;
 }
 
 /* A phase without the stack. */

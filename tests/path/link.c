@@ -26,6 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../clock.h"
+
 #define FRAME_BYTES_MAX 2048
 #define FRAMES_MAX 32768 /* on the way, each way */
 #define BATCH 64 /* read from a device before what is due is delivered */
@@ -67,13 +69,6 @@ static uint64_t random_below(uint64_t bound)
 static bool happens(uint64_t in_a_million)
 {
     return random_below(1000000) < in_a_million;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
 static void fail(const char *what)
@@ -156,13 +151,13 @@ static void take_in(struct direction *direction)
             return;
         if (got < 0)
             fail("read");
-        carry(direction, frame, (uint32_t)got, now_ns());
+        carry(direction, frame, (uint32_t)got, clock_ns());
     }
 }
 
 static void deliver(struct direction *direction)
 {
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns();
     while (direction->count > 0 && direction->heap[0].due_ns <= now) {
         struct flying frame = direction->heap[0];
         const uint8_t *bytes = direction->frames + (size_t)frame.place * FRAME_BYTES_MAX;
@@ -205,7 +200,7 @@ static void set_up(struct direction *direction, int from, int to)
 
 static void sleep_until_due(const struct direction directions[2])
 {
-    uint64_t due_ns = UINT64_MAX, now = now_ns();
+    uint64_t due_ns = UINT64_MAX, now = clock_ns();
     struct pollfd fds[2];
     for (int i = 0; i < 2; i++) {
         fds[i] = (struct pollfd){.fd = directions[i].from, .events = POLLIN};

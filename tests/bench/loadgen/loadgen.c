@@ -13,9 +13,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "../../clock.h"
 #include "arp.h"
 #include "capture.h"
 #include "libnmio/afxdp.h"
@@ -40,13 +40,6 @@ static struct nmio_region region;
 static struct nmio_tx tx;
 static struct nmio_port *port;
 static bool resolved;
-
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 static double cpu_seconds(void)
 {

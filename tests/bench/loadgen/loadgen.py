@@ -32,7 +32,13 @@ FULL = 0.95  # busy, of a core that is the limit
 def program() -> Path:
     """loadgen, compiled where that is needed."""
     sources = [*sorted(HERE.glob("*.c")), *(CSRC / "libnmio" / name for name in PORTS)]
-    made_of = [*sources, *HERE.glob("*.h"), *CSRC.rglob("*.h"), CSRC / "libnmio" / "xdp_filter.bpf.c"]
+    made_of = [
+        *sources,
+        *HERE.glob("*.h"),
+        ROOT / "tests" / "clock.h",
+        *CSRC.rglob("*.h"),
+        CSRC / "libnmio" / "xdp_filter.bpf.c",
+    ]
     if PROGRAM.exists() and PROGRAM.stat().st_mtime > max(path.stat().st_mtime for path in made_of):
         return PROGRAM
     PROGRAM.parent.mkdir(exist_ok=True)
