@@ -33,8 +33,7 @@ from systems import (
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "loadgen"))
-from loadgen import busy_since, cpu_times, loadgen
-from net import SERVER4
+from loadgen import loadgen, wrk
 
 Row = dict[str, Any]
 
@@ -56,10 +55,9 @@ class Bench:
 
     def load(self, serving: Serving, size_bytes: int, **options: Any) -> Row:
         """loadgen's reading: a row."""
-        path = f"{self.site.path(size_bytes)}={self.site.file(size_bytes)}"
         found = loadgen(
             serving.client,
-            path,
+            self.site.target(size_bytes),
             core=LOAD_CORE,
             **{"seconds": self.seconds, "warmup": 0.3, "backend": "packet"} | options,
         )
@@ -78,25 +76,12 @@ class Bench:
 
     def wrk(self, serving: Serving, size_bytes: int, connections: int) -> Row:
         """The kernel's TCP as client."""
-        command = [
-            "taskset",
-            "-c",
-            str(LOAD_CORE),
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{max(1, round(self.seconds))}s",
-        ]
-        before = cpu_times()
-        text = serving.client.run(*command, f"http://{SERVER4}{self.site.path(size_bytes)}", timeout_s=60).stdout
-        cores = busy_since(before)
-        rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-        errors = re.search(r"(Socket errors|Non-2xx).*", text)
+        found = wrk(serving.client, self.site.path(size_bytes), connections, self.seconds, core=LOAD_CORE)
         return {
-            "requests_s": round(float(rate[1])) if rate else 0,
-            "server_busy": round(cores[SERVER_CORE], 3),
-            "load_busy": round(cores[LOAD_CORE], 3),
-            "errors": {"wrk": errors[0]} if errors else {},
+            "requests_s": round(found.requests_s),
+            "server_busy": round(found.cores[SERVER_CORE], 3),
+            "load_busy": round(found.cores[LOAD_CORE], 3),
+            "errors": {"wrk": found.errors} if found.errors else {},
         }
 
     def each(self, systems: tuple[System, ...], points: Callable[[Serving], list[Row]]) -> list[Row]:
@@ -177,18 +162,13 @@ def workers(bench: Bench) -> list[Row]:
     for system in (NGINX, SUPERFRAMES):
         for count in (1, 2):
             with serve(system, bench.site, count) as serving:
-                command = ["wrk", "-t2", "-c256", f"-d{max(1, round(bench.seconds))}s"]
-                before = cpu_times()
-                url = f"http://{SERVER4}{bench.site.path(PAPERS_BYTES)}"
-                text = serving.client.run(*command, url, timeout_s=60).stdout
-                busy = busy_since(before)
-            rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+                found = wrk(serving.client, bench.site.path(PAPERS_BYTES), 256, bench.seconds, threads=2)
             rows.append(
                 {
                     "system": system.name,
                     "workers": count,
-                    "requests_s": round(float(rate[1])) if rate else 0,
-                    "busy": [round(core, 3) for core in busy],
+                    "requests_s": round(found.requests_s),
+                    "busy": [round(core, 3) for core in found.cores],
                 }
             )
             print("  ", rows[-1])

@@ -60,6 +60,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def names(rows: Iterable[Row], key: str) -> list[Any]:
+    """A column's values, in the order in which they come."""
     return list(dict.fromkeys(row[key] for row in rows))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,10 @@ mpl.rcParams |= {
     "font.family": "sans-serif",
 }  # small, and the same again
 import matplotlib.pyplot as plt
+from page import Row, names
 
-Row = dict[str, Any]
 SIZE_INCHES = (7, 4.2)
 MARKERS = "osD^vx"
-
-
-def systems_of(rows: Iterable[Row]) -> list[str]:
-    """In the order in which they come."""
-    return list(dict.fromkeys(row["system"] for row in rows))
 
 
 def save(figure: Any, path: Path, title: str) -> None:
@@ -44,7 +39,7 @@ def lines(
 ) -> None:
     """A line for each system; log names the axes that are logarithmic."""
     figure, axes = plt.subplots(figsize=SIZE_INCHES)
-    for number, system in enumerate(systems_of(rows)):
+    for number, system in enumerate(names(rows, "system")):
         mine = [row for row in rows if row["system"] == system]
         values = [row[y] if isinstance(y, str) else y(row) for row in mine]
         axes.plot([row[x] for row in mine], values, marker=MARKERS[number], label=system)
@@ -66,8 +61,8 @@ def lines(
 
 def bars(path: Path, title: str, rows: list[Row], group: str, y: Callable[[Row], float], label: str) -> None:
     """A group of bars for each value of a column, in it one for each system."""
-    groups = list(dict.fromkeys(row[group] for row in rows))
-    systems = systems_of(rows)
+    groups = names(rows, group)
+    systems = names(rows, "system")
     figure, axes = plt.subplots(figsize=SIZE_INCHES)
     width = 0.8 / len(systems)
     for number, system in enumerate(systems):
@@ -82,7 +77,7 @@ def bars(path: Path, title: str, rows: list[Row], group: str, y: Callable[[Row],
 
 def traces(path: Path, rows: list[Row]) -> None:
     """Time against sequence, a panel for each system."""
-    systems = systems_of(rows)
+    systems = names(rows, "system")
     figure, panels = plt.subplots(1, len(systems), figsize=(4 * len(systems), 4), sharey=True)
     for axes, system in zip(panels, systems, strict=True):
         for kind, marker in (("sent", "."), ("acknowledged", "_")):

@@ -56,16 +56,17 @@ class Site:
     def path(self, size_bytes: int) -> str:
         return f"/{size_bytes}"
 
-    def file(self, size_bytes: int) -> Path:
-        return self.folder / str(size_bytes)
+    def target(self, size_bytes: int) -> str:
+        """As loadgen takes it: the path, and what must come."""
+        return f"{self.path(size_bytes)}={self.folder / str(size_bytes)}"
 
 
-def make_site(folder: Path) -> Site:
+def make_site(folder: Path, sizes: tuple[int, ...] = SIZES) -> Site:
     """A file of each size, of bytes that nothing can shorten."""
     folder.chmod(0o755)
     files = folder / "files"
     files.mkdir()
-    for size in SIZES:
+    for size in sizes:
         (files / str(size)).write_bytes(os.urandom(size))
     return Site(files, build(files, folder / "bench.img"))
 

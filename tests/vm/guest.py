@@ -149,7 +149,7 @@ def switched(folder: Path, interface: str) -> dict[str, Any]:
 
 
 def two_workers(folder: Path, interface: str) -> dict[str, Any]:
-    """Each has a pair of rings; both have sent."""
+    """Each has a pair of rings."""
     own = ("--address", f"{OURS}/24", "--workers", "2")
     return expect(serve(folder, interface, *own, address=OURS), "in place")
 

@@ -11,29 +11,28 @@ side that is not the limit works in smaller batches, so it could do more than it
 from __future__ import annotations
 
 import argparse
-import contextlib
+import itertools
 import os
-import re
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from loadgen import ROOT, loadgen
+from loadgen import ROOT, loadgen, wrk
 
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "bench")]
+sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
-from host import build
-from net import SERVER4, Namespace, another_server, nginx_command, run, ssrun, veth_pair
-from systems import NGINX_HTTP
+from net import Namespace, run
+from systems import LOAD_CORE, NGINX, PAPERS_BYTES, SUPERFRAMES, ZERO_COPY, Site, make_site, serve
 
-SIZES = (100, 22 * 1024)
+FILES = (100, PAPERS_BYTES)
 CONNECTIONS = (64, 1000)
-SERVERS = ("nginx", "packet", "afxdp")
+SERVERS = (NGINX, SUPERFRAMES, ZERO_COPY)
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,19 @@ def cpu_s(space: Namespace) -> float:
     return total_ns / 1e9
 
 
-def wrk(client: Namespace, size: int, connections: int, seconds: float) -> int:
-    """Requests that it made."""
-    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
-    text = client.run(*command, f"http://{SERVER4}/{size}", timeout_s=seconds + 30).stdout
-    made = re.search(r"(\d+) requests in", text)
-    if made is None or "errors" in text:
-        raise RuntimeError(text)
-    return int(made[1])
+def by_wrk(client: Namespace, path: str, connections: int, seconds: float) -> int:
+    """Requests that wrk made."""
+    result = wrk(client, path, connections, seconds, core=LOAD_CORE)
+    if result.errors:
+        raise RuntimeError(result.errors)
+    return result.requests
 
 
-def frames(client: Namespace, path: str, connections: int, seconds: float, backend: str) -> int:
+def by_loadgen(client: Namespace, target: str, connections: int, seconds: float, backend: str) -> int:
     """Requests that loadgen made."""
-    result = loadgen(client, path, core=1, connections=connections, seconds=seconds, warmup=0, backend=backend)
+    result = loadgen(
+        client, target, core=LOAD_CORE, connections=connections, seconds=seconds, warmup=0, backend=backend
+    )
     if result.errors:
         raise RuntimeError(str(result.errors))
     return result.requests
@@ -100,44 +99,24 @@ def reading_of(server: Namespace, load: Callable[[], int]) -> Reading:
     return Reading(requests, seconds, cpu_s(server) - server_before, client_cpu_s)
 
 
-@contextlib.contextmanager
-def serving(kind: str, files: Path, image: Path) -> Iterator[tuple[Namespace, Namespace]]:
-    with veth_pair() as (server, client), tempfile.TemporaryDirectory() as folder:
-        if kind == "nginx":
-            server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
-            http = NGINX_HTTP.format(sendfile="off")
-            command = nginx_command(files, Path(folder), main="worker_cpu_affinity 01;", http=http)
-            running = another_server(server, client, "taskset", "-c", "0", *command)
-        else:
-            running = ssrun(image, server, client, "--iface", "srv0", "--backend", kind)
-        with running as started:
-            if kind != "nginx":
-                run("taskset", "-acp", "0", str(started.process.pid))
-            yield server, client
-
-
 Point = tuple[str, int, int, str]
 
 
-def measure(files: Path, image: Path, seconds: float, repeats: int) -> dict[Point, list[Reading]]:
+def measure(site: Site, seconds: float, repeats: int) -> dict[Point, list[Reading]]:
     readings: dict[Point, list[Reading]] = {}
-    for _ in range(repeats):
-        for kind in SERVERS:
-            with serving(kind, files, image) as (server, client):
-                for size in SIZES:
-                    for connections in CONNECTIONS:
-                        path = f"/{size}={files / str(size)}"
-                        loads: dict[str, Callable[[], float]] = {
-                            "loadgen, AF_PACKET": lambda p=path, c=connections: frames(
-                                client, p, c, seconds, "packet"
-                            ),
-                            "loadgen, AF_XDP": lambda p=path, c=connections: frames(client, p, c, seconds, "afxdp"),
-                            "wrk": lambda s=size, c=connections: wrk(client, s, c, seconds),
-                        }
-                        for name, load in loads.items():
-                            reading = reading_of(server, load)
-                            readings.setdefault((kind, size, connections, name), []).append(reading)
-                            print(kind, size, connections, name, reading, file=sys.stderr)
+    for _, system in itertools.product(range(repeats), SERVERS):
+        with serve(system, site) as serving:
+            for size, connections in itertools.product(FILES, CONNECTIONS):
+                how = (connections, seconds)
+                loads: dict[str, Callable[[], int]] = {
+                    "loadgen, AF_PACKET": partial(by_loadgen, serving.client, site.target(size), *how, "packet"),
+                    "loadgen, AF_XDP": partial(by_loadgen, serving.client, site.target(size), *how, "afxdp"),
+                    "wrk": partial(by_wrk, serving.client, site.path(size), *how),
+                }
+                for name, load in loads.items():
+                    reading = reading_of(serving.server, load)
+                    readings.setdefault((system.name, size, connections, name), []).append(reading)
+                    print(system.name, size, connections, name, reading, file=sys.stderr)
     return readings
 
 
@@ -167,13 +146,8 @@ def main() -> None:
     if os.geteuid() != 0:
         sys.exit("limits: needs root, for network namespaces")
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        files = Path(folder) / "files"
-        files.mkdir()
-        for size in SIZES:
-            (files / str(size)).write_bytes(os.urandom(size))
-        image = build(files, Path(folder) / "site.img")
-        readings = measure(files, image, arguments.seconds, arguments.repeats)
+        site = replace(make_site(Path(folder), FILES), sendfile="off")
+        readings = measure(site, arguments.seconds, arguments.repeats)
     print("| server | file, B | connections | load | requests/s | server, us (ran) | load, us (ran) | limit |")
     print("|---|---|---|---|---|---|---|---|")
     for point, each in readings.items():

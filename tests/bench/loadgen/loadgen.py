@@ -25,7 +25,6 @@ FLAGS = ["-std=gnu11", "-O3", "-flto=auto", "-g", "-Wall", "-Wextra", "-Wconvers
 PORTS = ("packet.c", "vnet.c", "afxdp.c", "region.c")
 ADDRESS4 = "10.213.0.10"  # beside those of tests/net.py
 MAC = "02:00:00:00:00:10"  # not the interface's: the kernel then drops at once what it gets too
-FULL = 0.95  # busy, of a core that is the limit
 
 
 @functools.cache
@@ -77,10 +76,6 @@ class Result:
     def retransmitted(self) -> int:
         """Segments of the client's that went out again."""
         return sum(value for name, value in self.values.items() if name.startswith("retransmitted_"))
-
-    def full_cores(self) -> list[int]:
-        """Those that were the limit."""
-        return [number for number, busy in enumerate(self.cores) if busy > FULL]
 
 
 def cpu_times() -> list[tuple[int, int]]:
@@ -134,3 +129,29 @@ def loadgen(client: Namespace, *paths: str, core: int | None = None, **options: 
         values=values,
         cores=cores,
     )
+
+
+@dataclass(frozen=True)
+class WrkResult:
+    """What wrk printed."""
+
+    requests: int
+    requests_s: float
+    errors: str  # its line about them, or nothing
+    cores: tuple[float, ...]  # busy, of each
+
+
+def wrk(
+    client: Namespace, path: str, connections: int, seconds: float, threads: int = 1, core: int | None = None
+) -> WrkResult:
+    """The same load by the client's kernel, which takes whole seconds."""
+    pinned = ["taskset", "-c", str(core)] if core is not None else []
+    words = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"http://{SERVER4}{path}"]
+    before = cpu_times()
+    text = client.run(*pinned, *words, timeout_s=seconds + 30).stdout
+    cores = busy_since(before)
+    requests, rate = re.search(r"(\d+) requests in", text), re.search(r"Requests/sec:\s+([\d.]+)", text)
+    if requests is None or rate is None:
+        raise RuntimeError(text)
+    errors = re.search(r"(Socket errors|Non-2xx).*", text)
+    return WrkResult(int(requests[1]), float(rate[1]), errors[0] if errors else "", cores)
