@@ -31,6 +31,11 @@ class SsccError(Exception):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def unreadable(file: object, error: OSError) -> SsccError:
+    """What to raise for a file that can't be read. file: its path."""
+    return SsccError(Problem(f"can't be read: {error.strerror}", str(file)))
+
+
 class ChangedError(SsccError):
     """A file is not what it was a moment ago, or what was remembered of it."""
 

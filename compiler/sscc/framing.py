@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 from ssrun._sandstorm import ffi, lib
 
 from .content import Content, stamp
-from .errors import ChangedError, Problem, SsccError
+from .errors import ChangedError, SsccError, unreadable
 from .responses import MOVING, Response
 
 BATCHES = 3
@@ -134,10 +134,6 @@ class _Sink:
         self._check()
 
 
-def _unreadable(body: Content, error: OSError) -> SsccError:
-    return SsccError(Problem(f"can't be read: {error.strerror}", body.path))
-
-
 def _read(body: Content) -> bytes:
     """All bytes of a body, and one more if there is one. Raises OSError."""
     fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -162,7 +158,7 @@ def _whole(body: Content) -> bytes:
             return kept.data
         data = _read(body)
     except OSError as error:
-        raise _unreadable(body, error) from None
+        raise unreadable(body.path, error) from None
     if hashlib.sha256(data).hexdigest() != body.sha256:
         raise ChangedError(body.path)
     return data
@@ -181,7 +177,7 @@ class _File:
         try:
             self.fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise _unreadable(body, error) from None
+            raise unreadable(body.path, error) from None
         self.at = body.offset_bytes
 
     def __enter__(self) -> Self:
@@ -202,7 +198,7 @@ class _File:
                     raise ChangedError(self.body.path)
                 done += got
         except OSError as error:
-            raise _unreadable(self.body, error) from None
+            raise unreadable(self.body.path, error) from None
         self.at += done
         self.sha256.update(into)
 
@@ -211,7 +207,7 @@ class _File:
         try:
             longer = os.pread(self.fd, 1, self.at)
         except OSError as error:
-            raise _unreadable(self.body, error) from None
+            raise unreadable(self.body.path, error) from None
         if longer or self.sha256.hexdigest() != self.body.sha256:
             raise ChangedError(self.body.path)
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from wcmatch import glob
 
-from .errors import Problem, SsccError
+from .errors import Problem, SsccError, unreadable
 from .manifest import OWN_FIELDS, Rule, Site
 from .routing import Line, names_in, pieces
 
@@ -33,7 +33,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         raise SsccError(Problem(f"not UTF-8 text (byte {error.start}); save it as UTF-8", str(path))) from None
     except OSError as error:
-        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
+        raise unreadable(path, error) from None
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield number, line

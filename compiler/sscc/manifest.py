@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from .errors import Problem, SsccError
+from .errors import Problem, SsccError, unreadable
 
 # Fields that follow from the content or the connection; a manifest that set them could only be wrong.
 OWN_FIELDS = frozenset(
@@ -396,7 +396,7 @@ def load(path: Path) -> Manifest:
     except UnicodeDecodeError as error:
         raise SsccError(Problem(f"not UTF-8 text (byte {error.start}); save it as UTF-8", name)) from None
     except OSError as error:
-        raise SsccError(Problem(f"can't be read: {error.strerror}", name)) from None
+        raise unreadable(name, error) from None
     try:
         node = YAML(typ="safe", pure=True).compose(text)
         data = YAML(typ="safe", pure=True).load(text)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ssrun.loader import ENCODING_NAMES
 from ssrun.profile import VERSION
 
-from .errors import Problem, SsccError
+from .errors import Problem, SsccError, unreadable
 from .manifest import COPIES_MAX
 from .responses import Route
 
@@ -45,7 +45,7 @@ def load(path: Path) -> Profile:
         document = json.loads(path.read_text(encoding="utf-8"))
         profile = Profile.model_validate(document)
     except OSError as error:
-        raise SsccError(Problem(f"can't be read: {error.strerror}", str(path))) from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError, ValidationError):
         raise SsccError(Problem("is no profile; make one with `ssrun --profile FILE`", str(path))) from None
     if profile.version != VERSION:

@@ -20,7 +20,7 @@ import zstandard
 
 from .cache import HEADER, Cache, Memory, header, is_settled
 from .content import Content, Kept, Source, Stamp, is_compressible, stamp, type_of
-from .errors import ChangedError, Problem, SsccError
+from .errors import ChangedError, Problem, SsccError, unreadable
 from .manifest import Site
 
 CHUNK_BYTES = 1 << 20
@@ -140,7 +140,7 @@ class Reading:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise unreadable(self.path, error) from None
         self._end(before, after, done, hasher.hexdigest())
 
     def whole(self) -> bytes:
@@ -153,7 +153,7 @@ class Reading:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise self._unreadable(error) from None
+            raise unreadable(self.path, error) from None
         self.advance(len(data))
         if after.st_size != len(data):  # there is more
             raise ChangedError(self.path)
@@ -182,9 +182,6 @@ class Reading:
         now = stamp(after)
         if stamp(before) == now and is_settled(after, self._began_ns):
             self.stamp = now
-
-    def _unreadable(self, error: OSError) -> SsccError:
-        return SsccError(Problem(f"can't be read: {error.strerror}", self.path))
 
 
 def _compressor(coding: str, size_bytes: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
