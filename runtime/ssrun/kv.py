@@ -6,9 +6,9 @@ import json
 import mmap
 import os
 import re
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import click
 
@@ -67,7 +67,7 @@ def read(path: Path) -> dict[bytes, bytes]:
 
 
 class Store:
-    """The answers to all keys as ready frames, in a file in memory. A context manager; all of it dies with it."""
+    """The answers to all keys as ready frames, in a file in memory. To be closed."""
 
     def __init__(self, items: dict[bytes, bytes], mtu_bytes: int = MTU_BYTES) -> None:
         """Lays everything out. Raises SsrunError if it is too large."""
@@ -110,16 +110,6 @@ class Store:
         self._map.close()
         os.close(self.fd)
 
-    def __enter__(self) -> Self:
-        """The store itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes."""
-        self.close()
-
 
 class KeyValue(Service):
     """A store over memcached's text protocol."""
@@ -157,7 +147,7 @@ class KeyValue(Service):
 def run(path: Path, mtu_bytes: int, options: Options, limits: Limits, as_json: bool) -> None:
     """Opens everything, serves, and closes everything. Raises SsrunError."""
     items = read(path)
-    with Store(items, mtu_bytes) as store:
+    with closing(Store(items, mtu_bytes)) as store:
         count = len(items)
         del items  # the frames hold all of it
         serve(KeyValue(path, store, count), options, limits, as_json)

@@ -111,6 +111,7 @@ class Netmap:
         self.opener = opener
         self.opened = opened
         self.external: External | None = None
+        self.external_memory = opener.stack.enter_context(ExitStack())  # dies with this, or earlier
         self.huge_pages = 0  # that the whole image takes in external memory
         opened.backend = "netmap"
         opened.gather_max = 1
@@ -148,7 +149,7 @@ class Netmap:
         memory = lib.nmio_huge_alloc(plan.bytes)
         if memory == ffi.NULL:
             return None
-        self.opener.stack.callback(lib.nmio_huge_free, memory, int(plan.bytes))
+        self.external_memory.callback(lib.nmio_huge_free, memory, int(plan.bytes))
         return External(plan, memory)
 
     @staticmethod
@@ -178,7 +179,9 @@ class Netmap:
         if not copied and self.external and not self._try(wanted, info, copy=False):
             self._tell("in place, external memory")
             return info
-        self.external = None  # refused: the ports of an interface are all of one kind
+        if not self.opened.ports:
+            self.external_memory.close()  # no port has it
+        self.external = None
         error = errno.EOPNOTSUPP if copied else self._try(wanted, info, copy=False)
         if not error:
             self._in_place(info)
@@ -216,7 +219,7 @@ class Netmap:
         with ExitStack() as undo:
             memory = self.opener.copied_memory(undo) if copy else self.opener.lent_memory(undo)
             port = ffi.new("struct nmio_port **")
-            request = _request(self.opener.image, wanted, None if copy else self.external, copy=copy)
+            request = _request(self.opener.image, wanted, self.external, copy=copy)
             error = lib.netmap_open(port, lib.netmap_kernel(), request, *memory, info)
             if error:
                 return int(-error)
