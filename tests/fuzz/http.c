@@ -58,8 +58,8 @@ static int parse(const uint8_t *data, size_t size, bool at_end, struct http_requ
     CHECK(verdict <= (int)size);
     if (verdict > 0) {
         uint16_t weights[8] = {0};
-        CHECK(request->path_bytes <= HTTP_PATH_BYTES_MAX);
-        CHECK(request->path_bytes == 0 || memchr(request->path, 0, request->path_bytes) == NULL);
+        CHECK(request->path.len_bytes <= HTTP_PATH_BYTES_MAX);
+        CHECK(request->path.len_bytes == 0 || memchr(request->path.data, 0, request->path.len_bytes) == NULL);
         http_accept_encoding(&request->accept_encoding, weights);
         http_etag_listed(&request->if_none_match, (const uint8_t *)"\"tag\"", 5, false);
         http_etag_listed(&request->if_match, (const uint8_t *)"\"tag\"", 5, true);

@@ -23,7 +23,7 @@ def parse(data: bytes) -> tuple[int, Any]:
 
 def path_of(target: bytes) -> bytes | int:
     status, (request, _) = parse(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
-    return bytes(ffi.buffer(request.path, request.path_bytes)) if status > 0 else status
+    return bytes(ffi.buffer(request.path.data, request.path.len_bytes)) if status > 0 else status
 
 
 def text(field: Any) -> bytes | None:
@@ -65,7 +65,7 @@ def test_a_request_as_curl_sends_it() -> None:
     assert request.method == lib.HTTP_GET
     assert request.minor_version == 1
     assert not request.close
-    assert bytes(ffi.buffer(request.path, request.path_bytes)) == b"/a.html"
+    assert bytes(ffi.buffer(request.path.data, request.path.len_bytes)) == b"/a.html"
     assert text(request.host) == b"example"
 
 

@@ -362,16 +362,29 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 33);
 }
 
+/* The last bytes of a text, from one to seven, as a word; the same as a copy of them over zeros. */
+static uint64_t tail_word(const uint8_t *text, size_t text_bytes)
+{
+    uint64_t word = 0;
+    if (text_bytes >= 8) {
+        memcpy(&word, text + text_bytes - 8, 8);
+        return word >> 8 >> (56 - text_bytes % 8 * 8);
+    }
+    for (size_t i = 0; i < text_bytes; i++)
+        word |= (uint64_t)text[i] << 8 * i;
+    return word;
+}
+
 uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t prefix, uint64_t seed)
 {
     uint64_t hash = seed ^ mix((uint64_t)site << 16 | prefix) ^ (path_bytes * 0x9e3779b97f4a7c15);
-    for (size_t at = 0; at < path_bytes; at += 8) {
-        uint64_t word = 0;
-        size_t left = path_bytes - at;
-        memcpy(&word, path + at, left < 8 ? left : 8);
+    size_t at = 0;
+    for (; path_bytes - at >= 8; at += 8) {
+        uint64_t word;
+        memcpy(&word, path + at, sizeof(word));
         hash = mix(hash ^ word) + 0x9e3779b97f4a7c15;
     }
-    return hash;
+    return at < path_bytes ? mix(hash ^ tail_word(path, path_bytes)) + 0x9e3779b97f4a7c15 : hash;
 }
 
 uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_table_len)

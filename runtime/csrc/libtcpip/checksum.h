@@ -12,14 +12,31 @@ static inline uint64_t checksum_sum(const void *data, size_t len_bytes)
 {
     const uint8_t *at = data;
     uint64_t sum = 0;
-    for (; len_bytes >= 4; at += 4, len_bytes -= 4) {
-        uint32_t word;
+    uint32_t word;
+    uint16_t half;
+    for (; len_bytes >= 8; at += 8, len_bytes -= 8) {
+        uint64_t both;
+        memcpy(&both, at, sizeof(both));
+        sum += (both & 0xffffffff) + (both >> 32);
+    }
+    if (len_bytes >= 4) {
         memcpy(&word, at, sizeof(word));
         sum += word;
+        at += 4;
+        len_bytes -= 4;
     }
-    uint32_t rest = 0;
-    memcpy(&rest, at, len_bytes);
-    return sum + rest;
+    if (len_bytes >= 2) {
+        memcpy(&half, at, sizeof(half));
+        sum += half;
+        at += 2;
+        len_bytes -= 2;
+    }
+    if (len_bytes > 0) {
+        half = 0;
+        memcpy(&half, at, 1);
+        sum += half;
+    }
+    return sum;
 }
 
 static inline uint16_t checksum_fold(uint64_t sum)

@@ -10,9 +10,13 @@
  * copied too much lies in front of the frame, in its slot, and is never sent. */
 #define HEADER_COPY_BYTES 96
 _Static_assert(HEADER_COPY_BYTES <= SSI_PAYLOAD_OFFSET, "headers lie in front of the payload");
+#define HEADER_FRONT_BYTES 48 /* in front of the shortest headers there are no more */
+#define HEADER_BEYOND_BYTES 32
 
 struct header {
-    uint8_t bytes[HEADER_COPY_BYTES]; /* right-justified; lengths, sequence number, flags and checksums are zero */
+    /* Right-justified; lengths, sequence number, flags and checksums are zero. A connection's template is copied whole,
+     * which may reach beyond the end. */
+    uint8_t bytes[HEADER_COPY_BYTES + HEADER_BEYOND_BYTES];
     uint64_t sum; /* of the pseudo-header and the TCP header */
     uint64_t pseudo_sum, ip_sum;
     uint32_t ip_bytes, tcp_bytes;
@@ -27,13 +31,13 @@ struct header_fields {
     bool partial; /* the checksum is finished behind us: only the pseudo-header's sum is put in */
 };
 
-/* header: all zeros. */
 static inline void header_prepare(const struct stack *stack, const struct tcb *tcb, struct header *header)
 {
     uint32_t tcp_bytes = (uint32_t)sizeof(struct wire_tcp) + (tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0);
-    uint8_t *at = header->bytes + HEADER_COPY_BYTES - tcp_bytes;
+    uint8_t *at = &header->bytes[HEADER_COPY_BYTES - tcp_bytes];
     struct wire_tcp *tcp = (struct wire_tcp *)at;
-    memcpy(at - tcb->ip_bytes - sizeof(struct wire_eth), tcb->header, sizeof(struct wire_eth) + tcb->ip_bytes + 4u);
+    memset(header->bytes, 0, HEADER_FRONT_BYTES);
+    memcpy(at - tcb->ip_bytes - sizeof(struct wire_eth), tcb->header, sizeof(tcb->header));
     tcp->ack = be32(tcb->rcv_nxt);
     tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
     tcp->window = be16((uint16_t)(TCB_REQUEST_BYTES - tcb->request_len));

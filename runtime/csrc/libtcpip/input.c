@@ -87,14 +87,23 @@ static bool parse_segment(struct stack *stack, const struct packet *packet, stru
     return true;
 }
 
+/* In whole words, as it is read again at once: a load can't take what several smaller stores have left behind. */
 static struct tcp_flow flow_of(const struct packet *packet)
 {
-    struct tcp_flow flow = {.local = packet->local, .family = packet->family};
-    flow.peer_port = ((const struct wire_tcp *)packet->payload)->source_port;
-    if (packet->family == SSI_FAMILY_IPV4)
-        memcpy(flow.peer, ((const struct wire_ipv4 *)packet->ip)->source, 4);
-    else
-        memcpy(flow.peer, ((const struct wire_ipv6 *)packet->ip)->source, 16);
+    uint64_t words[TCP_FLOW_WORDS] = {0};
+    struct tcp_flow end = {.peer_port = ((const struct wire_tcp *)packet->payload)->source_port,
+                           .local = packet->local,
+                           .family = packet->family};
+    struct tcp_flow flow;
+    if (packet->family == SSI_FAMILY_IPV4) {
+        uint32_t source;
+        memcpy(&source, ((const struct wire_ipv4 *)packet->ip)->source, sizeof(source));
+        memcpy(words, &source, sizeof(source));
+    } else {
+        memcpy(words, ((const struct wire_ipv6 *)packet->ip)->source, 16);
+    }
+    memcpy(&words[2], &end.peer_port, sizeof(words[2]));
+    memcpy(&flow, words, sizeof(flow));
     return flow;
 }
 

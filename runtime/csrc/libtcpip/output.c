@@ -58,7 +58,7 @@ static struct nmio_tx_desc *append(struct nmio_tx *tx, const struct header *head
 static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8_t *payload, uint32_t there_bytes,
                                      uint32_t chunk, const struct header_fields *fields)
 {
-    struct header header = {0};
+    struct header header;
     header_prepare(stack, tcb, &header);
     uint8_t *head = header_put(&header, payload, fields);
     acknowledged(tcb);
@@ -124,7 +124,7 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
     const struct ssi_frame *frame = &stack->image->frames[frame_index];
     uint64_t left = span->end - position;
     uint32_t sent = 0, segments = 0, mss = send_mss(tcb), segment_bytes = stack->image->header->segment_bytes;
-    struct header header = {0};
+    struct header header;
     max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
     uint32_t run_end = frame_index + (max_bytes + segment_bytes - 1) / segment_bytes;
     for (uint32_t ahead = frame_index; ahead < run_end && ahead < frame_index + PREFETCH_AHEAD; ahead++)

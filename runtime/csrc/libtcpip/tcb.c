@@ -19,11 +19,20 @@ static uint64_t multiply_fold(uint64_t a, uint64_t b)
 
 uint32_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow)
 {
-    uint64_t key[2], words[3];
+    uint64_t key[2], words[TCP_FLOW_WORDS];
     memcpy(key, stack->config.secret, sizeof(key));
     memcpy(words, flow, sizeof(words));
-    uint64_t hash = multiply_fold(words[0] ^ key[0], words[1] ^ key[1] ^ 0x9e3779b97f4a7c15);
-    return (uint32_t)multiply_fold(hash ^ words[2] ^ key[1], key[0] | 1);
+    /* Odd constants with as many ones as zeros: whatever the secret is, ports and addresses reach all bits. */
+    uint64_t hash = multiply_fold(words[0] ^ key[0] ^ 0xa0761d6478bd642f, words[1] ^ key[1] ^ 0x9e3779b97f4a7c15);
+    return (uint32_t)multiply_fold(hash ^ words[2] ^ key[1], key[0] ^ 0xe7037ed1a0b428db);
+}
+
+static bool flow_is(const struct tcp_flow *a, const struct tcp_flow *b)
+{
+    uint64_t x[TCP_FLOW_WORDS], y[TCP_FLOW_WORDS];
+    memcpy(x, a, sizeof(x));
+    memcpy(y, b, sizeof(y));
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
 }
 
 struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t hash)
@@ -33,7 +42,7 @@ struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t 
         if (entry->index == TCB_NONE)
             return NULL;
         struct tcb *tcb = &stack->tcbs[entry->index];
-        if (entry->hash == hash && memcmp(&tcb->flow, flow, sizeof(*flow)) == 0)
+        if (entry->hash == hash && flow_is(&tcb->flow, flow))
             return tcb;
     }
 }

@@ -13,6 +13,7 @@
 #define TCB_SPANS 4            /* responses queued in a connection; more wait as unread requests */
 #define TCB_RUNS 24            /* of the scoreboard in a TCB, */
 #define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
+#define TCB_HEADER_BYTES 80    /* up to the end of an IPv6 packet's TCP header, in whole vectors */
 #define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
@@ -36,6 +37,8 @@ struct tcp_flow {
     uint8_t family;     /* SSI_FAMILY_* */
     uint32_t zero;      /* so that it is hashed as whole words */
 };
+#define TCP_FLOW_WORDS 3 /* of 64 bits */
+_Static_assert(sizeof(struct tcp_flow) == 8 * TCP_FLOW_WORDS, "a flow is hashed and compared as whole words");
 
 /* A response, or a slice of one, in the stream of a connection: [start, end) are the positions of its bytes. All that
  * is needed to send any of them again, the same. */
@@ -51,8 +54,8 @@ struct tcp_span {
 
 struct tcb {
     struct tcp_flow flow;
-    /* Ethernet, IP and TCP ports as every segment of ours begins; the peer's MAC is the last one seen. */
-    uint8_t header[64];
+    /* Ethernet, IP and TCP ports as every segment of ours begins, then zeros; the peer's MAC is the last one seen. */
+    uint8_t header[TCB_HEADER_BYTES];
     uint64_t pseudo_sum; /* of addresses and protocol */
     uint64_t ip_sum; /* of the IPv4 header's constant part */
     uint8_t ip_bytes; /* 20 or 40 */

@@ -8,31 +8,40 @@
 #define CLASS_DIGIT 1
 #define CLASS_TOKEN 2    /* tchar, RFC 9110 section 5.6.2 */
 #define CLASS_REG_NAME 4 /* RFC 3986 section 3.2.2, with the percent sign of its escapes */
+#define CLASS_PATH 8     /* stands for itself in a path, wherever it is: no escape, query, fragment or dot */
+#define CLASS_ALL (CLASS_TOKEN | CLASS_REG_NAME | CLASS_PATH)
 
 static const uint8_t classes[256] = {
-    ['0' ... '9'] = CLASS_DIGIT | CLASS_TOKEN | CLASS_REG_NAME,
-    ['A' ... 'Z'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['a' ... 'z'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['!'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['!'] = CLASS_ALL,
+    ['"'] = CLASS_PATH,
     ['#'] = CLASS_TOKEN,
-    ['$'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['$'] = CLASS_ALL,
     ['%'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['&'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['\''] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['('] = CLASS_REG_NAME,
-    [')'] = CLASS_REG_NAME,
-    ['*'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['+'] = CLASS_TOKEN | CLASS_REG_NAME,
-    [','] = CLASS_REG_NAME,
-    ['-'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['&' ... '\''] = CLASS_ALL,
+    ['(' ... ')'] = CLASS_REG_NAME | CLASS_PATH,
+    ['*' ... '+'] = CLASS_ALL,
+    [','] = CLASS_REG_NAME | CLASS_PATH,
+    ['-'] = CLASS_ALL,
     ['.'] = CLASS_TOKEN | CLASS_REG_NAME,
-    [';'] = CLASS_REG_NAME,
-    ['='] = CLASS_REG_NAME,
-    ['^'] = CLASS_TOKEN,
-    ['_'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['`'] = CLASS_TOKEN,
-    ['|'] = CLASS_TOKEN,
-    ['~'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['/'] = CLASS_PATH,
+    ['0' ... '9'] = CLASS_DIGIT | CLASS_ALL,
+    [':'] = CLASS_PATH,
+    [';'] = CLASS_REG_NAME | CLASS_PATH,
+    ['<'] = CLASS_PATH,
+    ['='] = CLASS_REG_NAME | CLASS_PATH,
+    ['>'] = CLASS_PATH,
+    ['@'] = CLASS_PATH,
+    ['A' ... 'Z'] = CLASS_ALL,
+    ['[' ... ']'] = CLASS_PATH,
+    ['^'] = CLASS_TOKEN | CLASS_PATH,
+    ['_'] = CLASS_ALL,
+    ['`'] = CLASS_TOKEN | CLASS_PATH,
+    ['a' ... 'z'] = CLASS_ALL,
+    ['{'] = CLASS_PATH,
+    ['|'] = CLASS_TOKEN | CLASS_PATH,
+    ['}'] = CLASS_PATH,
+    ['~'] = CLASS_ALL,
+    [0x80 ... 0xff] = CLASS_PATH,
 };
 
 static bool is_digit(uint8_t c)
@@ -40,13 +49,14 @@ static bool is_digit(uint8_t c)
     return (classes[c] & CLASS_DIGIT) != 0;
 }
 
-/* How many bytes from the front on are of a class. */
+/* How many bytes from the front on are of a class, of a text in a line: the line's CR is of none, so the end of the text
+ * needs no look at each byte. */
 static uint32_t count_of(struct http_text text, uint8_t wanted)
 {
     uint32_t at = 0;
-    while (at < text.len_bytes && (classes[text.data[at]] & wanted) != 0)
+    while ((classes[text.data[at]] & wanted) != 0)
         at++;
-    return at;
+    return at < text.len_bytes ? at : text.len_bytes;
 }
 
 static uint8_t lower(uint8_t c)
@@ -149,6 +159,21 @@ static int hex_digit(uint8_t c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* A path that stands for itself, as most do, is used where it lies: nothing to decode and no dot behind a slash, up to the
+ * end or a query. Returns its bytes, or 0: it has to be looked into. */
+static uint32_t plain_path_bytes(struct http_text target)
+{
+    uint32_t at = 0;
+    for (;;) {
+        at += count_of((struct http_text){target.data + at, target.len_bytes - at}, CLASS_PATH);
+        if (at == target.len_bytes || target.data[at] == '?')
+            return at <= HTTP_PATH_BYTES_MAX ? at : 0;
+        if (target.data[at] != '.' || target.data[at - 1] == '/')
+            return 0;
+        at++;
+    }
+}
+
 /* Percent-decoding up to the query. */
 static int decode_path(struct http_text target, struct http_request *request)
 {
@@ -166,11 +191,11 @@ static int decode_path(struct http_text target, struct http_request *request)
         } else if (c == '#') {
             return -400;
         }
-        if (len == sizeof(request->path))
+        if (len == sizeof(request->decoded))
             return -414;
-        request->path[len++] = c;
+        request->decoded[len++] = c;
     }
-    request->path_bytes = len;
+    request->path = (struct http_text){request->decoded, len};
     return 0;
 }
 
@@ -178,11 +203,11 @@ static int decode_path(struct http_text target, struct http_request *request)
  * encoded dot is one too. Above the root is refused. */
 static int remove_dot_segments(struct http_request *request)
 {
-    uint8_t *path = request->path;
-    uint32_t out = 0;
-    for (uint32_t slash = 0; slash < request->path_bytes;) {
+    uint8_t *path = request->decoded;
+    uint32_t out = 0, len = request->path.len_bytes;
+    for (uint32_t slash = 0; slash < len;) {
         uint32_t end = slash + 1;
-        while (end < request->path_bytes && path[end] != '/')
+        while (end < len && path[end] != '/')
             end++;
         uint32_t bytes = end - slash - 1;
         bool dot = bytes == 1 && path[slash + 1] == '.';
@@ -196,12 +221,12 @@ static int remove_dot_segments(struct http_request *request)
         if (!dot && !dots) {
             memmove(path + out, path + slash, end - slash);
             out += end - slash;
-        } else if (end == request->path_bytes) {
+        } else if (end == len) {
             path[out++] = '/';
         }
         slash = end;
     }
-    request->path_bytes = out;
+    request->path.len_bytes = out;
     return 0;
 }
 
@@ -274,18 +299,20 @@ static int origin_form(struct http_text *target, struct http_request *request)
 
 static int parse_target(struct http_text target, struct http_request *request)
 {
-    for (uint32_t i = 0; i < target.len_bytes; i++)
-        if (target.data[i] <= ' ')
-            return -400;
+    if (memchr(target.data, '\t', target.len_bytes) != NULL) /* a line holds no other control */
+        return -400;
     int status = origin_form(&target, request);
     if (status != 0)
         return status;
     bool rooted = target.len_bytes > 0 && target.data[0] == '/';
     if (!rooted) { /* "http://host", "http://host?query", "*" */
-        request->path[0] = '/';
-        request->path_bytes = 1;
+        request->decoded[0] = '/';
+        request->path = (struct http_text){request->decoded, 1};
         return 0;
     }
+    request->path = (struct http_text){target.data, plain_path_bytes(target)};
+    if (request->path.len_bytes > 0)
+        return 0;
     status = decode_path(target, request);
     return status != 0 ? status : remove_dot_segments(request);
 }
@@ -306,13 +333,10 @@ static int parse_version(struct http_text version, struct http_request *request)
 
 static int parse_request_line(struct http_text line, struct http_request *request)
 {
-    const uint8_t *first = memchr(line.data, ' ', line.len_bytes);
-    if (first == NULL || first == line.data)
+    struct http_text method = {line.data, count_of(line, CLASS_TOKEN)};
+    if (method.len_bytes == 0 || method.len_bytes == line.len_bytes || line.data[method.len_bytes] != ' ')
         return -400;
-    struct http_text method = {line.data, (uint32_t)(first - line.data)};
-    if (count_of(method, CLASS_TOKEN) != method.len_bytes)
-        return -400;
-    const uint8_t *rest = first + 1;
+    const uint8_t *rest = line.data + method.len_bytes + 1;
     uint32_t rest_bytes = line.len_bytes - method.len_bytes - 1;
     const uint8_t *second = memchr(rest, ' ', rest_bytes);
     if (second == NULL || second == rest)
@@ -468,8 +492,14 @@ static int check_head(const struct http_request *request, const struct seen *see
 
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request)
 {
-    /* All but the path, which is as large as the rest is small, and the lists' lines. */
-    memset(request, 0, offsetof(struct http_request, path));
+    /* All but what is large: the lists' lines and a decoded path. */
+    request->method = 0;
+    request->minor_version = 0;
+    request->close = request->expect_continue = request->expect_unknown = request->chunked = request->asterisk =
+        false;
+    request->content_length = 0;
+    request->host = request->if_unmodified_since = request->if_modified_since = (struct http_text){NULL, 0};
+    request->if_range = request->range = request->path = (struct http_text){NULL, 0};
     request->if_match.count = request->if_none_match.count = request->accept_encoding.count = 0;
     struct seen seen = {0};
     struct http_text line;

@@ -1,4 +1,4 @@
-/* HTTP/1.1 and 1.0 requests, RFC 9112. Parses where the bytes lie; nothing is copied but the path, decoded. */
+/* HTTP/1.1 and 1.0 requests, RFC 9112. Parses where the bytes lie; nothing is copied but a path that has to be decoded. */
 #ifndef SANDSTORM_HTTP_PARSE_H
 #define SANDSTORM_HTTP_PARSE_H
 
@@ -7,13 +7,13 @@
 #include <stdint.h>
 
 #define HTTP_PATH_BYTES_MAX 8000 /* at least, RFC 9112 section 3 */
-#define HTTP_PARTIAL 0           /* http_parse: more bytes are needed */
+#define HTTP_PARTIAL 0 /* http_parse: more bytes are needed */
 
 enum http_method {
     HTTP_GET = 1,
     HTTP_HEAD,
     HTTP_OPTIONS,
-    HTTP_OTHER,   /* known, but for nothing that we serve */
+    HTTP_OTHER, /* known, but for nothing that we serve */
     HTTP_UNKNOWN, /* not a method that anybody registered */
 };
 
@@ -32,17 +32,17 @@ struct http_list {
 struct http_request {
     enum http_method method;
     uint8_t minor_version; /* 0 or 1 */
-    bool close;            /* the connection ends with the answer */
+    bool close; /* the connection ends with the answer */
     bool expect_continue; /* whoever sends it waits for an answer before the body */
-    bool expect_unknown;  /* something else than 100-continue */
+    bool expect_unknown; /* something else than 100-continue */
     bool chunked; /* a body in a transfer coding: its end can't be skipped to */
     bool asterisk; /* OPTIONS of the server as a whole, RFC 9112 section 3.2.4 */
     uint64_t content_length;
     struct http_text host; /* without its port */
     struct http_text if_unmodified_since, if_modified_since, if_range, range;
-    uint32_t path_bytes;
-    uint8_t path[HTTP_PATH_BYTES_MAX]; /* decoded, dots resolved, no query */
+    struct http_text path; /* decoded, dots resolved, no query; where it lies, or in decoded */
     struct http_list if_match, if_none_match, accept_encoding;
+    uint8_t decoded[HTTP_PATH_BYTES_MAX];
 };
 
 /* Parses a request's head. Returns the bytes it took, HTTP_PARTIAL, or the negative status that refuses it: -400, -414,

@@ -284,10 +284,12 @@ enum outcome {
 static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb, const struct http_request *request,
                                   uint32_t site, const struct ssi_variant *variant)
 {
-    struct partial p = {.variant = variant, .close = request->close};
+    struct partial p;
     bool begun = progress_of(tcb).step > 0;
     if (request->method != HTTP_GET || request->range.data == NULL || variant->partial_response == SSI_NONE)
         return OUTCOME_NONE;
+    p.variant = variant;
+    p.close = request->close;
     if (!begun && !if_range_holds(stack, variant, request->if_range))
         return OUTCOME_NONE;
     int count = http_ranges(request->range, variant->content_bytes, p.ranges);
@@ -356,7 +358,7 @@ static bool answer(struct stack *stack, struct tcb *tcb, const struct http_reque
         write_error(stack, tcb, site == SSI_NONE ? 0 : site, status, head, request->close);
         return true;
     }
-    const struct ssi_route *route = image_route_find(stack->image, site, request->path, request->path_bytes);
+    const struct ssi_route *route = image_route_find(stack->image, site, request->path.data, request->path.len_bytes);
     if (request->method == HTTP_OPTIONS) {
         answer_options(stack, tcb, request, site, request->asterisk ? NULL : route);
         return true;
