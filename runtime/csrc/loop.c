@@ -51,8 +51,10 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
     worker->busy_poll = busy_poll;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->stack_bytes = bytes;
-    if (memory != MAP_FAILED)
+    if (memory != MAP_FAILED) {
+        nmio_prefer_huge_pages(memory, bytes);
         worker->stack = stack_init(memory, bytes, config, image, port->region, port->tx);
+    }
     if (worker->stack == NULL || worker->wake_fd < 0) {
         worker_destroy(worker);
         return NULL;

@@ -148,10 +148,24 @@ void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
     }
 }
 
+/* With more connections than this their TCBs don't stay in the caches, and are fetched ahead. */
+#define PREFETCH_CONNECTIONS 512
+#define PREFETCH_ENTRY_AHEAD 8 /* frames; of the table's entry, */
+#define PREFETCH_TCB_AHEAD 4 /* and when that is there, of what it points to */
+
 void stack_input(struct stack *stack, struct nmio_rx *batch, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
+    bool many = stack_connections(stack) > PREFETCH_CONNECTIONS;
+    uint64_t hashes[PREFETCH_ENTRY_AHEAD];
+    for (uint32_t ahead = 0; many && ahead < PREFETCH_ENTRY_AHEAD && ahead < count; ahead++)
+        hashes[ahead] = tcp_prefetch_entry(stack, &batch[ahead]);
+    for (uint32_t i = 0; i < count; i++) {
+        if (many && i + PREFETCH_TCB_AHEAD < count)
+            tcp_prefetch_tcb(stack, hashes[(i + PREFETCH_TCB_AHEAD) % PREFETCH_ENTRY_AHEAD]);
+        if (many && i + PREFETCH_ENTRY_AHEAD < count)
+            hashes[i % PREFETCH_ENTRY_AHEAD] = tcp_prefetch_entry(stack, &batch[i + PREFETCH_ENTRY_AHEAD]);
         eth_input(stack, &batch[i]);
+    }
 }
 
 /* The FIFO of connections with something to send, until it is empty or tx is full. */

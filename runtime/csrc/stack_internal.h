@@ -41,6 +41,7 @@ struct stack {
     struct time_wait *time_waits;
     uint32_t time_wait_mask; /* of sets */
     struct pmtu_path *paths;
+    uint64_t paths_until_us; /* when the last of them has expired */
     struct tcp_run *boards; /* [][SCOREBOARD_RUNS] */
     uint32_t *board_free; /* stack of free indices */
     uint32_t board_free_count;
@@ -99,6 +100,10 @@ uint32_t eth_buffer(struct stack *stack);
 void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok);
 void icmp_input(struct stack *stack, const struct packet *packet);
 void tcp_input(struct stack *stack, const struct packet *packet);
+/* Ahead of tcp_input, for a frame that may hold a segment of ours: begins to fetch its connection's entry in the table, and
+ * returns the hash (0: nothing is fetched), with which a moment later the TCB is. */
+uint64_t tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx);
+void tcp_prefetch_tcb(const struct stack *stack, uint64_t hash);
 void tcpip_timeout(struct stack *stack, struct tcb *tcb);
 /* Sends what the windows and tx's space allow. False: space ran out, call again. */
 bool tcpip_output(struct stack *stack, struct tcb *tcb);

@@ -7,12 +7,26 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+void nmio_prefer_huge_pages(void *memory, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    if (bytes >= NMIO_HUGE_PAGE_BYTES)
+        madvise(memory, bytes, MADV_HUGEPAGE); /* refused where the system has none: then pages are small */
+#else
+    (void)memory;
+    (void)bytes;
+#endif
+}
+
 void *nmio_alloc(size_t bytes)
 {
-    size_t lines = (bytes + NMIO_CACHE_LINE_BYTES - 1) / NMIO_CACHE_LINE_BYTES;
-    void *memory = aligned_alloc(NMIO_CACHE_LINE_BYTES, lines * NMIO_CACHE_LINE_BYTES);
-    if (memory != NULL)
-        memset(memory, 0, lines * NMIO_CACHE_LINE_BYTES);
+    size_t align = bytes < NMIO_HUGE_PAGE_BYTES ? NMIO_CACHE_LINE_BYTES : NMIO_HUGE_PAGE_BYTES;
+    size_t whole = (bytes + align - 1) / align * align;
+    void *memory = aligned_alloc(align, whole);
+    if (memory == NULL)
+        return NULL;
+    nmio_prefer_huge_pages(memory, whole);
+    memset(memory, 0, whole);
     return memory;
 }
 

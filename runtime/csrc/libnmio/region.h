@@ -11,8 +11,12 @@ int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset
                        uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count);
 void nmio_region_destroy(struct nmio_region *region);
 
-/* Zeroed memory that begins and ends on cache lines of its own, so that no two workers write to the same one. NULL without
- * memory. nmio_free is free(). */
+/* Asks for huge pages behind a mapping of some size, so that what lies at random in it is found without a walk through
+ * page tables. */
+void nmio_prefer_huge_pages(void *memory, size_t bytes);
+
+/* Zeroed memory that begins and ends on cache lines of its own, so that no two workers write to the same one; large memory
+ * on huge pages, if there are any. NULL without memory. nmio_free is free(). */
 void *nmio_alloc(size_t bytes);
 void nmio_free(void *memory);
 

@@ -5,8 +5,10 @@
  *   without:          | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | flow mac:6 | full mac:16 |
  *
  * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The full MAC covers the flow, the
- * full slot count, everything encoded and the client's initial sequence number. The flow MAC leaves the last out: where
- * it fits and the full one does not, the segment has overtaken the first one, and is dropped without a reset. */
+ * full slot count, everything encoded and the client's initial sequence number. The flow MAC covers flow and slot: where
+ * it fits and the full one does not, the segment has overtaken the first one, and is dropped without a reset.
+ *
+ * One keyed hash of the flow serves all: half of it is where timestamps start, and both MACs cover it in the flow's place. */
 #include <string.h>
 
 #include "siphash.h"
@@ -27,8 +29,7 @@ static uint32_t mss_class(uint16_t mss)
 }
 
 struct cookie_input {
-    struct tcp_flow flow;
-    uint64_t slot;
+    uint64_t flow_hash, slot;
     uint32_t irs;
     uint16_t mss_class;
     uint8_t wscale;
@@ -43,31 +44,35 @@ static uint32_t mac_bits(const struct cookie *c)
     return c->timestamps ? 21 : 16;
 }
 
-static uint32_t mac(const uint8_t *secret, const struct cookie_input *input, uint32_t bits)
-{
-    return (uint32_t)siphash(secret, input, sizeof(*input)) & ((1u << bits) - 1);
-}
-
-static uint32_t cookie_encode(const uint8_t *secret, const struct tcp_flow *flow, uint64_t slot, uint32_t irs,
-                              uint32_t class, const struct cookie *c)
-{
-    uint8_t flags = (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0));
-    struct cookie_input input = {*flow, slot, irs, (uint16_t)class, c->wscale, flags};
-    uint32_t head = (uint32_t)(slot & 3) << 30 | class << 27;
-    if (!c->timestamps)
-        head |= (uint32_t)c->wscale << 23 | (c->sack ? 1u << 22 : 0);
-    uint32_t full = mac(secret, &input, mac_bits(c));
-    input.irs = 0;
-    input.sack_and_timestamps |= 4; /* apart from the full MAC of a client that begins at 0 */
-    return head | mac(secret, &input, FLOW_MAC_BITS) << mac_bits(c) | full;
-}
-
-uint32_t cookie_ts_offset(const struct stack *stack, const struct tcp_flow *flow)
+static uint64_t flow_hash_of(const struct stack *stack, const struct tcp_flow *flow)
 {
     uint8_t key[STACK_SECRET_BYTES];
     memcpy(key, stack->config.secret, sizeof(key));
-    key[0] ^= 0x55; /* apart from the hash of the flow that TIME-WAIT uses */
-    return (uint32_t)siphash(key, flow, sizeof(*flow));
+    key[0] ^= 0x55; /* apart from all else that is hashed with the secret */
+    return siphash(key, flow, sizeof(*flow));
+}
+
+static uint32_t ts_offset_of(uint64_t flow_hash)
+{
+    return (uint32_t)flow_hash;
+}
+
+static uint32_t mac(const uint8_t *secret, const void *input, size_t len_bytes, uint32_t bits)
+{
+    return (uint32_t)siphash(secret, input, len_bytes) & ((1u << bits) - 1);
+}
+
+static uint32_t cookie_encode(const uint8_t *secret, uint64_t flow_hash, uint64_t slot, uint32_t irs, uint32_t class,
+                              const struct cookie *c)
+{
+    uint8_t flags = (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0));
+    struct cookie_input input = {flow_hash, slot, irs, (uint16_t)class, c->wscale, flags};
+    uint32_t head = (uint32_t)(slot & 3) << 30 | class << 27;
+    if (!c->timestamps)
+        head |= (uint32_t)c->wscale << 23 | (c->sack ? 1u << 22 : 0);
+    uint32_t full = mac(secret, &input, sizeof(input), mac_bits(c));
+    uint32_t flow = mac(secret, &input, offsetof(struct cookie_input, irs), FLOW_MAC_BITS);
+    return head | flow << mac_bits(c) | full;
 }
 
 uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
@@ -78,13 +83,14 @@ uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uin
                        .wscale = options->wscale,
                        .sack = options->sack_permitted,
                        .timestamps = options->timestamps};
+    uint64_t flow_hash = flow_hash_of(stack, flow);
     if (c.timestamps) {
-        uint32_t now = tcp_ts_clock(stack, cookie_ts_offset(stack, flow));
+        uint32_t now = tcp_ts_clock(stack, ts_offset_of(flow_hash));
         uint32_t coded = (now & ~COOKIE_TS_MASK) | (uint32_t)c.wscale << 1 | (c.sack ? 1 : 0);
         /* Never ahead of the clock, or the connection's first timestamps would go backwards. */
         *ts_value = (int32_t)(coded - now) > 0 ? coded - (COOKIE_TS_MASK + 1) : coded;
     }
-    return cookie_encode(stack->secrets[0], flow, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
+    return cookie_encode(stack->secrets[0], flow_hash, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
 }
 
 enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
@@ -97,7 +103,9 @@ enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flo
     uint64_t age = (now - (iss >> 30)) & 3;
     if (age > 1 || age > now)
         return COOKIE_BAD;
-    struct cookie c = {.mss = mss_classes[class], .timestamps = segment->options.timestamps};
+    uint64_t flow_hash = flow_hash_of(stack, flow);
+    struct cookie c = {
+        .mss = mss_classes[class], .timestamps = segment->options.timestamps, .ts_offset = ts_offset_of(flow_hash)};
     uint32_t coded = iss >> 22 & COOKIE_TS_MASK;
     if (c.timestamps)
         coded = segment->options.ts_echo & COOKIE_TS_MASK;
@@ -105,7 +113,7 @@ enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flo
     c.sack = (coded & 1) != 0;
     enum cookie_verdict verdict = COOKIE_BAD;
     for (int generation = 0; generation < 2; generation++) {
-        uint32_t good = cookie_encode(stack->secrets[generation], flow, now - age, irs, class, &c);
+        uint32_t good = cookie_encode(stack->secrets[generation], flow_hash, now - age, irs, class, &c);
         if (good == iss) {
             *cookie = c;
             return COOKIE_GOOD;

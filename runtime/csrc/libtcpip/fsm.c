@@ -180,6 +180,8 @@ static void release_spans(struct tcb *tcb)
         tcb->span_first = (uint8_t)((tcb->span_first + 1) % TCB_SPANS);
         tcb->span_count--;
     }
+    if (tcb->span_count == 0)
+        tcb->span_first = 0; /* the place that is in the cache */
 }
 
 /* New data is acknowledged. False: the connection is gone. */

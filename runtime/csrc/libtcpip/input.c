@@ -134,15 +134,15 @@ static bool time_wait_input(struct stack *stack, const struct packet *packet, co
 
 /* RFC 9293 section 3.10.7.4: a reset ends TIME-WAIT, if it is exact as RFC 5961 asks. RFC 1337 would have it ignored; but
  * so says a client that knows nothing of the connection and wants the port for another, and else it were kept out. */
-static void time_wait_reset(struct stack *stack, const struct tcp_flow *flow, const struct tcp_segment *segment)
+static void time_wait_reset(struct stack *stack, uint64_t hash, const struct tcp_segment *segment)
 {
-    struct time_wait *wait = time_wait_find(stack, flow);
+    struct time_wait *wait = time_wait_find(stack, hash);
     if (wait != NULL && segment->seq == wait->rcv_nxt)
         wait->expires_us = 0;
 }
 
 static struct tcb *open_connection(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
-                                   uint32_t hash, const struct tcp_segment *segment, const struct cookie *cookie)
+                                   uint64_t hash, const struct tcp_segment *segment, const struct cookie *cookie)
 {
     struct tcb *tcb = tcb_create(stack, flow, hash);
     if (tcb == NULL) {
@@ -153,7 +153,7 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
     tcb->timestamps = cookie->timestamps;
     tcb->sack = cookie->sack;
     tcb->snd_wscale = cookie->wscale == COOKIE_NO_WSCALE ? 0 : cookie->wscale;
-    tcb->ts_offset = cookie_ts_offset(stack, flow);
+    tcb->ts_offset = cookie->ts_offset;
     tcb->ts_recent = segment->options.ts_value;
     /* Positions start far above zero, so that none below them can be negative. */
     tcb->snd_una = (1ull << 32) + segment->ack;
@@ -167,15 +167,15 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
 
 /* A segment for which there is no TCB. */
 static void stateless_input(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
-                            uint32_t hash, struct tcp_segment *segment)
+                            uint64_t hash, struct tcp_segment *segment)
 {
     if ((segment->flags & TCP_RST) != 0)
-        time_wait_reset(stack, flow, segment);
+        time_wait_reset(stack, hash, segment);
     if ((segment->flags & TCP_RST) != 0 || (segment->flags & (TCP_SYN | TCP_ACK)) == 0) {
         COUNT(stack, tcp_drop_no_connection);
         return;
     }
-    struct time_wait *wait = time_wait_find(stack, flow);
+    struct time_wait *wait = time_wait_find(stack, hash);
     if (wait != NULL && time_wait_input(stack, packet, segment, wait))
         return;
     if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
@@ -204,6 +204,34 @@ static void stateless_input(struct stack *stack, const struct packet *packet, co
     tcpip_fsm(stack, tcb, packet, segment);
 }
 
+uint64_t tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx)
+{
+    struct packet packet = {.ip = rx->data + sizeof(struct wire_eth)};
+    if (rx->len_bytes < sizeof(struct wire_eth) + sizeof(struct wire_ipv6) + sizeof(struct wire_tcp))
+        return 0;
+    const struct wire_eth *eth = (const struct wire_eth *)rx->data;
+    const struct wire_ipv4 *v4 = (const struct wire_ipv4 *)packet.ip;
+    const struct wire_ipv6 *v6 = (const struct wire_ipv6 *)packet.ip;
+    bool is_v4 = eth->type == be16(ETH_TYPE_IPV4) && v4->version_ihl == 0x45;
+    if (!is_v4 && eth->type != be16(ETH_TYPE_IPV6))
+        return 0;
+    packet.family = is_v4 ? SSI_FAMILY_IPV4 : SSI_FAMILY_IPV6;
+    packet.payload = packet.ip + (is_v4 ? sizeof(*v4) : sizeof(*v6));
+    int local = stack_address_find(stack, packet.family, is_v4 ? v4->destination : v6->destination);
+    packet.local = (uint8_t)local;
+    struct tcp_flow flow = flow_of(&packet);
+    uint64_t hash = tcb_hash(stack, &flow);
+    __builtin_prefetch(&stack->table[hash & stack->table_mask]);
+    return hash;
+}
+
+void tcp_prefetch_tcb(const struct stack *stack, uint64_t hash)
+{
+    const struct tcb_entry *entry = &stack->table[hash & stack->table_mask];
+    if (entry->index != TCB_NONE && entry->hash == (uint32_t)hash)
+        tcb_prefetch(&stack->tcbs[entry->index]);
+}
+
 void tcp_input(struct stack *stack, const struct packet *packet)
 {
     struct tcp_segment segment;
@@ -223,7 +251,7 @@ void tcp_input(struct stack *stack, const struct packet *packet)
         return;
     }
     struct tcp_flow flow = flow_of(packet);
-    uint32_t hash = tcb_hash(stack, &flow);
+    uint64_t hash = tcb_hash(stack, &flow);
     struct tcb *tcb = tcb_find(stack, &flow, hash);
     if (tcb != NULL)
         tcpip_fsm(stack, tcb, packet, &segment);

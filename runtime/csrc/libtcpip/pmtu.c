@@ -32,6 +32,8 @@ static uint32_t least_mtu(uint8_t family)
 
 uint32_t pmtu_of(const struct stack *stack, const struct tcp_flow *flow)
 {
+    if (stack->paths_until_us <= stack->now_us)
+        return stack->config.mtu_bytes;
     uint64_t hash = peer_hash(stack, flow);
     const struct pmtu_path *path = &stack->paths[hash % PMTU_PATHS];
     bool known = path->mtu_bytes != 0 && path->peer_hash == hash && path->expires_us > stack->now_us;
@@ -42,7 +44,8 @@ uint32_t pmtu_of(const struct stack *stack, const struct tcp_flow *flow)
 static void remember(struct stack *stack, const struct tcp_flow *flow, uint32_t mtu_bytes)
 {
     uint64_t hash = peer_hash(stack, flow);
-    stack->paths[hash % PMTU_PATHS] = (struct pmtu_path){hash, stack->now_us + PMTU_LIFETIME_US, mtu_bytes};
+    stack->paths_until_us = stack->now_us + PMTU_LIFETIME_US;
+    stack->paths[hash % PMTU_PATHS] = (struct pmtu_path){hash, stack->paths_until_us, mtu_bytes};
 }
 
 /* Smaller segments from now on; what is in flight from a position on may have been too large and is sent again. The

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "siphash.h"
 #include "stack_internal.h"
 
 #define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
@@ -17,14 +16,14 @@ static uint64_t multiply_fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-uint32_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow)
+uint64_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow)
 {
     uint64_t key[2], words[TCP_FLOW_WORDS];
     memcpy(key, stack->config.secret, sizeof(key));
     memcpy(words, flow, sizeof(words));
     /* Odd constants with as many ones as zeros: whatever the secret is, ports and addresses reach all bits. */
     uint64_t hash = multiply_fold(words[0] ^ key[0] ^ 0xa0761d6478bd642f, words[1] ^ key[1] ^ 0x9e3779b97f4a7c15);
-    return (uint32_t)multiply_fold(hash ^ words[2] ^ key[1], key[0] ^ 0xe7037ed1a0b428db);
+    return multiply_fold(hash ^ words[2] ^ key[1], key[0] ^ 0xe7037ed1a0b428db);
 }
 
 static bool flow_is(const struct tcp_flow *a, const struct tcp_flow *b)
@@ -35,8 +34,9 @@ static bool flow_is(const struct tcp_flow *a, const struct tcp_flow *b)
     return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
 }
 
-struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t hash)
+struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint64_t flow_hash)
 {
+    uint32_t hash = (uint32_t)flow_hash;
     for (uint32_t at = hash & stack->table_mask;; at = (at + 1) & stack->table_mask) {
         const struct tcb_entry *entry = &stack->table[at];
         if (entry->index == TCB_NONE)
@@ -47,7 +47,7 @@ struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t 
     }
 }
 
-struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_t hash)
+struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint64_t flow_hash)
 {
     if (stack->tcb_free_count == 0)
         return NULL;
@@ -56,11 +56,11 @@ struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_
     /* The place in the FIFO belongs to the pool's entry: a connection before may have left it there. */
     bool ready = tcb->ready;
     uint32_t ready_next = tcb->ready_next;
-    memset(tcb, 0, sizeof(*tcb));
+    memset(tcb, 0, TCB_CLEARED_BYTES);
     tcb->ready = ready;
     tcb->ready_next = ready_next;
     tcb->flow = *flow;
-    tcb->table_hash = hash;
+    uint32_t hash = tcb->table_hash = (uint32_t)flow_hash;
     tcb->request = TCB_NONE;
     scoreboard_init(tcb);
     uint32_t at = hash & stack->table_mask;
@@ -100,9 +100,8 @@ void tcb_destroy(struct stack *stack, struct tcb *tcb)
     COUNT(stack, tcp_closed);
 }
 
-struct time_wait *time_wait_find(struct stack *stack, const struct tcp_flow *flow)
+struct time_wait *time_wait_find(struct stack *stack, uint64_t hash)
 {
-    uint64_t hash = siphash(stack->config.secret, flow, sizeof(*flow));
     struct time_wait *set = &stack->time_waits[(hash & stack->time_wait_mask) * TIME_WAIT_WAYS];
     for (uint32_t way = 0; way < TIME_WAIT_WAYS; way++)
         if (set[way].hash == hash && set[way].expires_us > stack->now_us)
@@ -113,7 +112,7 @@ struct time_wait *time_wait_find(struct stack *stack, const struct tcp_flow *flo
 /* Takes the way that expires first: the oldest makes room, but not one that has longer to live than the new one. */
 void time_wait_add(struct stack *stack, const struct tcb *tcb)
 {
-    uint64_t hash = siphash(stack->config.secret, &tcb->flow, sizeof(tcb->flow));
+    uint64_t hash = tcb_hash(stack, &tcb->flow);
     struct time_wait *set = &stack->time_waits[(hash & stack->time_wait_mask) * TIME_WAIT_WAYS];
     uint64_t life_us = tcb->state == TCP_LAST_ACK ? LATE_SEGMENTS_US : TIME_WAIT_US;
     struct time_wait *oldest = set;

@@ -4,6 +4,7 @@
 #define SANDSTORM_TCB_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "congestion.h"
@@ -52,14 +53,13 @@ struct tcp_span {
     bool close; /* Connection: close */
 };
 
+/* What most segments touch comes first, line by line (TCB_HOT_BYTES); what only loss or a second answer needs is behind. */
 struct tcb {
     struct tcp_flow flow;
-    /* Ethernet, IP and TCP ports as every segment of ours begins, then zeros; the peer's MAC is the last one seen. */
-    uint8_t header[TCB_HEADER_BYTES];
-    uint64_t pseudo_sum; /* of addresses and protocol */
-    uint64_t ip_sum; /* of the IPv4 header's constant part */
-    uint8_t ip_bytes; /* 20 or 40 */
+    uint32_t table_hash;
+    uint32_t ready_next;
     uint8_t state; /* enum tcp_state */
+    uint8_t ip_bytes; /* of our header: 20 or 40 */
     uint8_t snd_wscale;
     bool timestamps, sack;
     bool ack_now; /* the peer is owed an ACK */
@@ -71,71 +71,86 @@ struct tcb {
     bool request_begun; /* the idle deadline is that of a request */
     uint8_t retries; /* timeouts since the last progress */
     uint8_t dupacks;
+    uint8_t timer_kind; /* enum tcp_timer_kind: what rto_deadline_us stands for */
+    bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
+    bool paced; /* and something waits for pace_at_us */
+    bool undo; /* the Eifel response is possible */
+    bool reordering;
+    uint8_t span_first, span_count;
     uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
+    uint16_t run_count, run_capacity;
+    uint32_t board; /* of the pool, or TCB_NONE */
 
     uint64_t snd_una, snd_nxt; /* oldest unacknowledged, next to send for the first time */
     uint64_t snd_end; /* end of what was written */
     uint32_t snd_wnd, snd_wnd_max, snd_wl1, snd_wl2;
-    uint64_t challenge_after_us; /* no challenge ACK before */
-    uint32_t rcv_nxt, irs;
+    uint32_t rcv_nxt;
     uint32_t ts_recent, ts_offset;
     uint32_t last_ack_sent;
-
     uint32_t cwnd, ssthresh; /* bytes */
-    uint64_t recover; /* recovery ends when this is acknowledged */
-    uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
     uint64_t rtt_end; /* the segment being timed ends here; 0: none */
     uint64_t rtt_sent_us;
-
-    /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
-    struct sending rack;
-    uint32_t rack_rtt_us, rack_fack;
-    uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
-    uint8_t reorder_steps; /* quarters of the RTT beyond the first that reordering has needed */
-    uint8_t reorder_persist; /* recoveries until they are forgotten */
-    uint64_t dsack_round_end; /* one step a round trip */
-    bool reordering;
-    bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
-    uint64_t tlp_end; /* a probe is out up to here; 0: none */
-    uint8_t timer_kind; /* enum tcp_timer_kind: what rto_deadline_us stands for */
-    bool undo; /* the Eifel response is possible */
-    uint32_t undo_cwnd, undo_ssthresh, undo_ts;
-    uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
-    struct cubic cubic;
-    struct hystart hystart;
-    uint16_t run_count, run_capacity;
-    uint32_t board; /* of the pool, or TCB_NONE */
+    uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
+    uint32_t request; /* buffer of unread bytes, or TCB_NONE */
+    uint32_t request_len; /* bytes in it */
+    uint64_t app; /* the application's own */
     struct tcp_run *runs; /* few_runs, or the board's */
-    struct tcp_run few_runs[TCB_RUNS];
 
     uint64_t rto_at_us; /* retransmission timeout; 0: not running */
     uint64_t rto_deadline_us; /* 0: not running */
     uint64_t idle_deadline_us;
     uint64_t pace_at_us; /* nothing is sent before */
-    bool paced; /* and something waits for that */
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
-    uint32_t ready_next;
-    uint32_t table_hash;
+    uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
 
-    uint32_t request; /* buffer of unread bytes, or TCB_NONE */
-    uint32_t request_len; /* bytes in it */
-    uint64_t app; /* the application's own */
+    /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
+    struct sending rack;
+    uint32_t rack_rtt_us, rack_fack;
+    uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
+    uint64_t recover; /* recovery ends when this is acknowledged */
+    uint64_t tlp_end; /* a probe is out up to here; 0: none */
+    /* Ethernet, IP and TCP ports as every segment of ours begins, then zeros; the peer's MAC is the last one seen. */
+    uint8_t header[TCB_HEADER_BYTES];
+    uint64_t pseudo_sum; /* of addresses and protocol */
+    uint64_t ip_sum; /* of the IPv4 header's constant part */
+    struct hystart hystart;
 
-    uint8_t span_first, span_count;
-    struct tcp_span spans[TCB_SPANS]; /* a ring */
-};
+    struct cubic cubic;
+    uint64_t challenge_after_us; /* no challenge ACK before */
+    uint64_t dsack_round_end; /* one step a round trip */
+    uint32_t irs;
+    uint32_t undo_cwnd, undo_ssthresh, undo_ts;
+    uint8_t reorder_steps; /* quarters of the RTT beyond the first that reordering has needed */
+    uint8_t reorder_persist; /* recoveries until they are forgotten */
+
+    /* From here on nothing is cleared for a new connection. */
+    struct tcp_span spans[TCB_SPANS] __attribute__((aligned(64))); /* a ring */
+    struct tcp_run few_runs[TCB_RUNS];
+} __attribute__((aligned(64)));
+#define TCB_CLEARED_BYTES offsetof(struct tcb, spans)
+#define TCB_HOT_BYTES offsetof(struct tcb, cubic)
+
+/* Brings the part of a TCB that most segments touch into the cache. */
+static inline void tcb_prefetch(const struct tcb *tcb)
+{
+    for (uint32_t at = 0; at < TCB_HOT_BYTES; at += 64)
+        __builtin_prefetch((const uint8_t *)tcb + at, 1);
+    __builtin_prefetch(tcb->spans, 1);
+    __builtin_prefetch(tcb->few_runs, 1);
+}
 
 struct stack;
 
-uint32_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow);
-struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint32_t hash);
+/* Keyed, and never shown to anybody: 64 bits that stand for the flow. The low half is the table's. */
+uint64_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow);
+struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint64_t hash);
 /* A zeroed TCB in the table, or NULL when the pool is empty. */
-struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint32_t hash);
+struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint64_t hash);
 void tcb_destroy(struct stack *stack, struct tcb *tcb);
 
-/* What TIME-WAIT needs (RFC 9293 section 3.6.1), without a TCB. hash: 64 bits that stand for the flow. The table has one,
+/* What TIME-WAIT needs (RFC 9293 section 3.6.1), without a TCB. hash: tcb_hash of the flow. The table has one,
  * for less long, also where the peer closed first: what of the connection comes late may be its first ACK, whose cookie
  * is good for a minute or two, and would open it again. */
 struct time_wait {
@@ -146,7 +161,7 @@ struct time_wait {
 };
 #define TIME_WAIT_WAYS 4
 
-struct time_wait *time_wait_find(struct stack *stack, const struct tcp_flow *flow);
+struct time_wait *time_wait_find(struct stack *stack, uint64_t hash);
 void time_wait_add(struct stack *stack, const struct tcb *tcb);
 
 #endif

@@ -42,6 +42,7 @@ struct cookie {
     uint8_t wscale; /* or COOKIE_NO_WSCALE */
     bool sack;
     bool timestamps;
+    uint32_t ts_offset; /* our timestamps of the flow start from here, so that they tell nothing of our uptime */
 };
 uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
                      const struct tcp_options *options, uint32_t *ts_value);
@@ -52,8 +53,6 @@ enum cookie_verdict {
 };
 enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
                                  const struct tcp_segment *segment, struct cookie *cookie);
-/* Our timestamps of a flow start from here, so that they tell nothing of our uptime. */
-uint32_t cookie_ts_offset(const struct stack *stack, const struct tcp_flow *flow);
 
 static inline uint32_t tcp_ts_clock(const struct stack *stack, uint32_t ts_offset)
 {
