@@ -86,29 +86,48 @@ static void answer(struct bound *bound, uint64_t kind, struct peer *peer, const 
     }
 }
 
+/* In which order connections get their answers. */
+static uint32_t *order_of(uint32_t count, bool random, uint64_t *state)
+{
+    uint32_t *order = calloc(count, sizeof(*order));
+    if (order == NULL)
+        abort();
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t other = random ? random_below(state, i + 1) : i;
+        order[i] = order[other];
+        order[other] = i;
+    }
+    return order;
+}
+
 struct bound_result bound_run(uint64_t kind, const struct image *image, struct nmio_region *region,
                               struct nmio_tx *tx, const struct target *targets, uint32_t target_count,
-                              uint32_t connection_count, uint64_t requests)
+                              uint32_t connection_count, bool random, uint64_t requests)
 {
     struct bound_result result = {0};
+    struct bound bound = {.image = image, .region = region, .tx = tx};
     struct peer *peers = aligned_alloc(sizeof(struct peer), connection_count * sizeof(struct peer));
     if (peers == NULL)
         abort();
     for (uint32_t i = 0; i < connection_count; i++)
         peer_init(&peers[i], i);
-    struct bound bound = {.image = image, .region = region, .tx = tx};
-    uint32_t target = 0, peer = 0;
+    uint64_t state = 0;
+    uint32_t *order = order_of(connection_count, random, &state);
+    uint32_t target = 0, turn = 0;
     uint64_t before = __rdtsc();
     for (uint64_t i = 0; i < requests; i++) {
+        if (random)
+            target = random_below(&state, target_count);
         const struct ssi_response *response = targets[target].response;
-        answer(&bound, kind, &peers[peer], response);
+        answer(&bound, kind, &peers[order[turn]], response);
         result.segments += response->frame_count;
         result.bytes += response->stream_bytes;
         target = target + 1 < target_count ? target + 1 : 0;
-        peer = peer + 1 < connection_count ? peer + 1 : 0;
+        turn = turn + 1 < connection_count ? turn + 1 : 0;
     }
     result.cycles = __rdtsc() - before;
     tx->count = 0;
+    free(order);
     free(peers);
     return result;
 }

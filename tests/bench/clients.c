@@ -10,11 +10,15 @@
 #define CLIENT_WINDOW_SCALE 7
 #define CLIENT_MSS 1460
 #define CLIENT_PORT_FIRST 1024
+#define CLIENT_GENERATIONS 0x4000 /* of addresses: by then a connection is long forgotten */
 #define CLIENT_PORTS 60000 /* of each address */
 #define ACK_EVERY 2 /* segments, RFC 9293 section 3.8.6.3 */
 #define HEAD_BYTES (sizeof(struct wire_eth) + sizeof(struct wire_ipv4) + sizeof(struct wire_tcp))
 
 static const uint8_t server_address[4] = {192, 0, 2, 1};
+static const char close_lines[] = "Connection: close\r\n\r\n"; /* in place of a request's empty line */
+#define EMPTY_LINE_BYTES 2
+#define CLOSE_BYTES (sizeof(close_lines) - 1)
 
 bool target_make(struct target *target, const struct image *image, const char *path)
 {
@@ -60,6 +64,15 @@ void clients_start(struct clients *clients, const struct target *targets, uint32
     for (uint32_t i = 0; i < clients->count; i++)
         if (clients->client[i].target == NULL)
             enqueue(clients, &clients->client[i]);
+    /* Once, not at each turn: nobody must wait until the server takes him for lost. */
+    for (uint32_t i = clients->random ? clients->queue_count : 0; i > 1; i--) {
+        uint32_t *one = &clients->queue[(clients->queue_first + i - 1) % clients->count];
+        uint32_t *other =
+            &clients->queue[(clients->queue_first + random_below(&clients->random_state, i)) % clients->count];
+        uint32_t index = *one;
+        *one = *other;
+        *other = index;
+    }
 }
 
 static void next_request(struct clients *clients, struct client *client)
@@ -70,6 +83,8 @@ static void next_request(struct clients *clients, struct client *client)
         return;
     client->checks = clients->left % clients->check_every == 0;
     clients->left--;
+    if (clients->random)
+        clients->next_target = random_below(&clients->random_state, clients->target_count);
     client->target = &clients->targets[clients->next_target];
     clients->next_target = clients->next_target + 1 < clients->target_count ? clients->next_target + 1 : 0;
 }
@@ -91,18 +106,64 @@ static uint32_t ack_options(uint8_t *at, uint32_t now_ms, uint32_t echo)
     return sizeof(option);
 }
 
-uint32_t clients_say(struct clients *clients, uint8_t *frame)
+/* Whose turn it is to speak. */
+static uint32_t dequeue(struct clients *clients)
 {
-    if (clients->queue_count == 0)
-        return 0;
     uint32_t index = clients->queue[clients->queue_first];
-    struct client *client = &clients->client[index];
     clients->queue_first = (clients->queue_first + 1) % clients->count;
     clients->queue_count--;
-    client->queued = false;
-    if (client->connected && client->target == NULL)
-        next_request(clients, client);
-    bool asks = client->connected && client->target != NULL && client->received == 0;
+    clients->client[index].queued = false;
+    return index;
+}
+
+/* With close: what a client says next; false: nothing, for there is no request left to make a connection for. */
+static bool closing_client_speaks(struct clients *clients, struct client *client, bool *asks)
+{
+    if (!client->connected) {
+        if (client->target == NULL)
+            next_request(clients, client);
+        return client->target != NULL;
+    }
+    *asks = client->greeted && client->received == 0;
+    if (!client->greeted)
+        enqueue(clients, client); /* the request comes in a segment of its own, as applications send it */
+    client->greeted = true;
+    return true;
+}
+
+static uint32_t put_request(const struct clients *clients, const struct target *target, uint8_t *at)
+{
+    memcpy(at, target->request, target->request_bytes);
+    if (!clients->close)
+        return target->request_bytes;
+    memcpy(at + target->request_bytes - EMPTY_LINE_BYTES, close_lines, CLOSE_BYTES);
+    return target->request_bytes - EMPTY_LINE_BYTES + (uint32_t)CLOSE_BYTES;
+}
+
+static void put_ip(struct wire_ipv4 *ip, uint32_t number, uint16_t generation, uint32_t payload_bytes)
+{
+    uint32_t host = number / CLIENT_PORTS;
+    *ip = (struct wire_ipv4){.version_ihl = 0x45, .ttl = IP_TTL, .protocol = IP_PROTOCOL_TCP};
+    ip->total_bytes = be16((uint16_t)(sizeof(*ip) + payload_bytes));
+    memcpy(ip->source,
+           (uint8_t[]){(uint8_t)(198 - (generation >> 8)), (uint8_t)(18 + generation), (uint8_t)(host >> 8),
+                       (uint8_t)host},
+           4);
+    memcpy(ip->destination, server_address, 4);
+    uint64_t sum = 0;
+    for (size_t i = 0; i < sizeof(*ip); i += 2) {
+        uint16_t word;
+        memcpy(&word, (uint8_t *)ip + i, 2);
+        sum += word;
+    }
+    sum = (sum & 0xffff) + (sum >> 16);
+    ip->checksum = (uint16_t)~((sum & 0xffff) + (sum >> 16));
+}
+
+/* A client's next frame. */
+static uint32_t speak(struct clients *clients, uint32_t index, bool asks, uint8_t *frame)
+{
+    struct client *client = &clients->client[index];
     uint32_t number = clients->first_number + index;
     struct wire_eth *eth = (struct wire_eth *)frame;
     struct wire_ipv4 *ip = (struct wire_ipv4 *)(eth + 1);
@@ -114,35 +175,42 @@ uint32_t clients_say(struct clients *clients, uint8_t *frame)
     uint8_t *options = (uint8_t *)(tcp + 1);
     uint32_t option_bytes = client->connected ? ack_options(options, clients->now_ms, client->ts_echo)
                                               : syn_options(options, clients->now_ms);
-    uint32_t data_bytes = asks ? client->target->request_bytes : 0;
-    if (asks)
-        memcpy(options + option_bytes, client->target->request, data_bytes);
+    uint32_t data_bytes = asks ? put_request(clients, client->target, options + option_bytes) : 0;
     uint32_t tcp_bytes = (uint32_t)sizeof(*tcp) + option_bytes;
-    *ip = (struct wire_ipv4){.version_ihl = 0x45, .ttl = IP_TTL, .protocol = IP_PROTOCOL_TCP};
-    ip->total_bytes = be16((uint16_t)(sizeof(*ip) + tcp_bytes + data_bytes));
-    uint32_t host = number / CLIENT_PORTS;
-    memcpy(ip->source, (uint8_t[]){198, 18, (uint8_t)(host >> 8), (uint8_t)host}, 4);
-    memcpy(ip->destination, server_address, 4);
+    put_ip(ip, number, client->generation, tcp_bytes + data_bytes);
     tcp->source_port = be16((uint16_t)(CLIENT_PORT_FIRST + number % CLIENT_PORTS));
     tcp->destination_port = be16(80);
     tcp->seq = be32(client->seq);
     tcp->ack = be32(client->ack);
     tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
-    tcp->flags = client->connected ? TCP_ACK | (asks ? TCP_PSH : 0) : TCP_SYN;
+    tcp->flags = client->connected ? TCP_ACK | (asks ? TCP_PSH : 0) | (client->finishing ? TCP_FIN : 0) : TCP_SYN;
     tcp->window = be16(CLIENT_WINDOW);
-    uint64_t sum = 0;
-    for (size_t i = 0; i < sizeof(*ip); i += 2) {
-        uint16_t word;
-        memcpy(&word, (uint8_t *)ip + i, 2);
-        sum += word;
-    }
-    sum = (sum & 0xffff) + (sum >> 16);
-    ip->checksum = (uint16_t)~((sum & 0xffff) + (sum >> 16));
-    client->seq += data_bytes + (client->connected ? 0 : 1);
+    client->seq += data_bytes + (client->connected && !client->finishing ? 0 : 1);
     client->unacked = 0;
     if (asks)
         client->received = 1; /* of a response that begins at 1: so that it is asked for once */
+    client->finished |= client->finishing;
+    client->finishing = false;
     return (uint32_t)(HEAD_BYTES + option_bytes + data_bytes);
+}
+
+uint32_t clients_say(struct clients *clients, uint8_t *frame)
+{
+    while (clients->queue_count > 0) {
+        uint32_t index = dequeue(clients);
+        struct client *client = &clients->client[index];
+        bool asks = false;
+        if (clients->close) {
+            if (!closing_client_speaks(clients, client, &asks))
+                continue;
+        } else {
+            if (client->connected && client->target == NULL)
+                next_request(clients, client);
+            asks = client->connected && client->target != NULL && client->received == 0;
+        }
+        return speak(clients, index, asks, frame);
+    }
+    return 0;
 }
 
 /* Does this part of a response have the image's bytes, but for the fields that move? */
@@ -175,11 +243,35 @@ static void take_payload(struct clients *clients, struct client *client, const u
     client->received += bytes;
     client->ack += bytes;
     clients->bytes += bytes;
-    if (client->received - 1 < response->stream_bytes)
+    if (client->received - 1 < response->stream_bytes || clients->close)
         return;
     clients->requests++;
     next_request(clients, client);
     enqueue(clients, client);
+}
+
+/* The server has acknowledged a client's FIN: the request is served, and another connection can come. */
+static void closed(struct clients *clients, struct client *client)
+{
+    clients->requests++;
+    uint16_t generation = (uint16_t)((client->generation + 1) % CLIENT_GENERATIONS);
+    *client = (struct client){.seq = client->seq, .queued = client->queued, .generation = generation};
+    enqueue(clients, client);
+}
+
+/* With close: a FIN after all that was asked for, or the ACK of ours. */
+static void take_end(struct clients *clients, struct client *client, const struct wire_tcp *tcp)
+{
+    if (client->finished) {
+        if (be32(tcp->ack) == client->seq)
+            closed(clients, client);
+    } else if ((tcp->flags & TCP_FIN) != 0) {
+        if (client->received - 1 != client->target->response->stream_bytes)
+            clients->mismatches++;
+        client->ack++;
+        client->finishing = true;
+        enqueue(clients, client);
+    }
 }
 
 void clients_hear(struct clients *clients, const struct nmio_tx *tx, const struct nmio_tx_desc *desc)
@@ -226,4 +318,6 @@ void clients_hear(struct clients *clients, const struct nmio_tx *tx, const struc
     client->unacked = (uint16_t)(client->unacked + segments);
     if (client->unacked >= ACK_EVERY)
         enqueue(clients, client);
+    if (clients->close && client->target != NULL)
+        take_end(clients, client, tcp);
 }

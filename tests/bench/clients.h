@@ -1,5 +1,6 @@
-/* Many TCP clients over a perfect wire, for the in-memory benchmark: keep-alive connections that ask for files again and
- * again, acknowledge every second segment, and compare what they get with the image. */
+/* Many TCP clients over a perfect wire, for the in-memory benchmark: connections that ask for files again and again,
+ * acknowledge every second segment, and compare what they get with the image. With `close` there is a new connection for
+ * each request: SYN, ACK, the request, and at its end a FIN that acknowledges the server's. */
 #ifndef BENCH_CLIENTS_H
 #define BENCH_CLIENTS_H
 
@@ -25,7 +26,9 @@ struct client {
     uint32_t seq, ack; /* host byte order */
     uint32_t ts_echo;
     uint16_t unacked; /* segments */
+    uint16_t generation; /* of its connections, with close: each comes from another address */
     bool connected, queued, checks;
+    bool greeted, finishing, finished; /* with close: the SYN-ACK is acknowledged, a FIN is due, it was sent */
 };
 
 struct clients {
@@ -33,7 +36,10 @@ struct clients {
     struct client *client; /* [count] */
     uint32_t count;
     uint32_t first_number; /* apart from those of other workers */
-    const struct target *targets; /* [target_count], asked for in turn from a random one on */
+    bool close; /* a connection for each request */
+    bool random; /* clients speak in a shuffled order and ask for anything, else in turn */
+    uint64_t random_state;
+    const struct target *targets; /* [target_count] */
     uint32_t target_count, next_target;
     uint32_t *queue; /* [count], a ring: clients that have something to say */
     uint32_t queue_first, queue_count;
@@ -42,6 +48,13 @@ struct clients {
     uint64_t check_every; /* one answer in so many is compared with the image: that fills the caches with payload */
     uint64_t requests, bytes, segments, mismatches;
 };
+
+/* A number below count; a linear congruential generator (Knuth's MMIX). */
+static inline uint32_t random_below(uint64_t *state, uint32_t count)
+{
+    *state = *state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((*state >> 32) * count >> 32);
+}
 
 /* The request for a path of the image's first site, and its answer. False: there is no such route. */
 bool target_make(struct target *target, const struct image *image, const char *path);

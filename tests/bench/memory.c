@@ -5,7 +5,8 @@
  *   memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...
  *
  * Each REQUESTS:PATHS is a phase, which begins when the one before has ended. Prints a JSON object for each phase. bound=1 or 2
- * (bounds.h) sends the same answers without the stack.
+ * (bounds.h) sends the same answers without the stack. close=1: a new connection for each request. random=1: connections and
+ * paths in no order, else in turn.
  * Cycles are those of the processor's time stamp counter, spent in the stack alone; clients and checks are left out. */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -34,7 +35,7 @@
 #define ROUNDS_IDLE_MAX 1000000
 
 struct options {
-    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound, check;
+    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound, check, close, random;
 };
 
 static struct options options = {.connections = 1, .ring = 1024, .workers = 1, .gather = 1, .check = 1};
@@ -123,6 +124,8 @@ static void worker_open(struct worker *w, uint32_t number)
         stop("no memory");
     clients_open(&w->clients, &file.image, (uint32_t)options.connections, number * (uint32_t)options.connections);
     w->clients.check_every = options.check;
+    w->clients.close = options.close != 0;
+    w->clients.random = options.random != 0;
 }
 
 /* FNV-1a. */
@@ -221,7 +224,7 @@ static void run_bound(struct worker *w, const struct phase *phase, struct result
 {
     struct bound_result found =
         bound_run(options.bound, &file.image, &w->region, &w->tx, targets + phase->first_target, phase->target_count,
-                  (uint32_t)options.connections, phase->requests);
+                  (uint32_t)options.connections, options.random != 0, phase->requests);
     *result = (struct result){
         .requests = phase->requests, .bytes = found.bytes, .segments = found.segments, .cycles = found.cycles};
 }
@@ -308,6 +311,8 @@ static const struct number_option known_options[] = {
     {"memcpy", &options.memcpy_tx},
     {"bound", &options.bound},
     {"check", &options.check},
+    {"close", &options.close},
+    {"random", &options.random},
 };
 
 static void take_phase(char *word)

@@ -113,7 +113,7 @@ def in_memory(rows: list[Row]) -> str:
     """Cycles a segment, and of a request for one frame."""
     text = ""
     for size_bytes, key, what in ((22_000, "segment_cycles", "a segment"), (1_000, "request_cycles", "a request")):
-        mine = [row for row in rows if row["size_bytes"] == size_bytes]
+        mine = [row for row in rows if row["size_bytes"] == size_bytes and not row["close"] and not row["random"]]
         variants = names(mine, "variant")
         lines = []
         for files in names(mine, "files"):
@@ -129,6 +129,7 @@ def in_memory(rows: list[Row]) -> str:
 def opening(rows: list[Row]) -> str:
     """What a connection costs, where its first request is not the first to touch a slot."""
     mine = [row for row in rows if (row["variant"], row["files"], row["size_bytes"]) == ("zero-copy", 1, 1_000)]
+    mine = [row for row in mine if not row["close"]]
     most = max(mine, key=lambda row: row["connections"])
     return f"Opening one of {most['connections']:,} connections adds {most['connection_cycles']:,.0f} cycles.\n\n"
 
