@@ -73,7 +73,6 @@ struct tcb {
     uint8_t dupacks;
     uint8_t timer_kind; /* enum tcp_timer_kind: what rto_deadline_us stands for */
     bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
-    bool paced; /* and something waits for pace_at_us */
     bool undo; /* the Eifel response is possible */
     bool reordering;
     uint8_t span_first, span_count;
@@ -104,6 +103,7 @@ struct tcb {
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
     uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
+    bool paced; /* something waits for pace_at_us */
 
     /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
     struct sending rack;
