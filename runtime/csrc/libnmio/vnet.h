@@ -11,11 +11,6 @@
 #define VNET_RX_BYTES 65600 /* the largest packet from a local sender: 64 KiB and its Ethernet header */
 #define VNET_IOVECS (2 + NMIO_PIECES_MAX)
 
-struct vnet_rx_ring {
-    uint8_t *memory; /* [count][VNET_RX_BYTES + VNET_RX_ROOM] */
-    uint32_t count;
-};
-
 /* The header of a frame or superframe. */
 void vnet_header(const struct nmio_tx_desc *desc, struct virtio_net_hdr *header);
 
