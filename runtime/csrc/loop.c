@@ -13,6 +13,8 @@
 #include "libnmio/region.h"
 
 #define LOOP_BATCH 64
+/* Of so many received at once more are looked for before sleeping: of fewer that would most often be a call in vain. */
+#define LOOP_BUSY 8
 #define LOOP_SECRET_NS 120000000000ull /* a cookie is good for this long at least */
 
 struct worker {
@@ -22,6 +24,7 @@ struct worker {
     int wake_fd;
     bool busy_poll, drained;
     atomic_bool stop, drain, addresses_granted;
+    atomic_bool woken; /* wake_fd has been written to, and is to be read */
     uint64_t rotated_ns;
 };
 
@@ -132,7 +135,7 @@ int worker_run(struct worker *worker)
         int received = worker_round(worker);
         if (received < 0)
             return received;
-        if (received > 0)
+        if (received >= LOOP_BUSY || (received > 0 && stack_waits_for_space(worker->stack)))
             continue;
         int64_t timeout_ns = sleep_ns(worker);
         if (timeout_ns == 0)
@@ -141,27 +144,35 @@ int worker_run(struct worker *worker)
         if (error != 0)
             return error;
         eventfd_t ignored;
-        eventfd_read(worker->wake_fd, &ignored);
+        if (atomic_exchange_explicit(&worker->woken, false, memory_order_relaxed))
+            eventfd_read(worker->wake_fd, &ignored);
     }
     return 0;
+}
+
+/* In this order: once woken is seen there is something to read, so nobody is woken twice for the same. */
+static void wake(struct worker *worker)
+{
+    eventfd_write(worker->wake_fd, 1);
+    atomic_store(&worker->woken, true);
 }
 
 void worker_stop(struct worker *worker)
 {
     atomic_store(&worker->stop, true);
-    eventfd_write(worker->wake_fd, 1);
+    wake(worker);
 }
 
 void worker_drain(struct worker *worker)
 {
     atomic_store(&worker->drain, true);
-    eventfd_write(worker->wake_fd, 1);
+    wake(worker);
 }
 
 void worker_addresses_granted(struct worker *worker)
 {
     atomic_store(&worker->addresses_granted, true);
-    eventfd_write(worker->wake_fd, 1);
+    wake(worker);
 }
 
 struct stack *worker_stack(const struct worker *worker)
