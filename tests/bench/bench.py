@@ -2,7 +2,8 @@
 
     python tests/bench/bench.py [--seconds S] [--repeats N] [--output FOLDER]
 
-Needs root, for network namespaces, and two cores: the servers are on the first, the load on the second.
+Needs root, for network namespaces, and two cores: the servers are on the first, the load on the second. Whose work the
+cores do is told by perf (Debian: linux-perf); without it the page says that those figures are missing.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asked
 import figures
 import memory
 import page
 import plots
+import shares
 from systems import ROOT, machine, make_site
 
 WORKER_ROUNDS = 5
@@ -30,6 +33,11 @@ FIGURES: dict[str, Callable[[figures.Bench, Results], list[dict[str, Any]]]] = {
     "throughput": lambda bench, _: figures.throughput(bench),
     "sizes": lambda bench, _: figures.sizes(bench),
     "equal_load": lambda bench, results: figures.equal_load(bench, results["sizes"]),
+    "by_wrk": lambda bench, _: asked.by_wrk(bench),
+    "shares": lambda bench, _: shares.shares(bench),
+    "packet_by_packet": lambda bench, _: shares.packet_by_packet(bench),
+    "low_load": lambda bench, _: asked.low_load(bench),
+    "idle": lambda bench, _: asked.idle(bench),
     "workers": lambda bench, _: figures.workers(bench),
     "memory": lambda bench, _: figures.memory(bench),
     "trace": lambda bench, _: figures.trace(bench),
@@ -57,8 +65,8 @@ def measure(results: Results, names: list[str], seconds: float, repeats: int) ->
 def main() -> None:
     """Measures, draws and writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each point")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each point")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks")
     parser.add_argument("--only", choices=FIGURES, action="append", help="measure this one again and keep the others")
     parser.add_argument("--draw", action="store_true", help="measure nothing: draw and write what results.json has")

@@ -5,6 +5,7 @@ Systems take turns within a repeat, so that what changes on the machine meanwhil
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 import sys
@@ -16,10 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from bars import FULL
 from systems import (
     LOAD_CORE,
     NGINX,
     PAPERS_BYTES,
+    PORTS,
     SERVER_CORE,
     SIZES,
     SUPERFRAMES,
@@ -38,9 +41,11 @@ from loadgen import loadgen, wrk
 Row = dict[str, Any]
 
 CONCURRENCY = (1, 4, 16, 64, 256, 1024)
-FULL = 0.95  # busy, of a core that is the limit
+WRK_CONCURRENCY = (1, 16, 64, 256)  # wrk takes whole seconds
+WARMUP_S = 0.2
 MANY = 200  # answers in a point; of fewer the bytes tell the rate, as the last ones are cut off
 CROWD = 10_000
+WORKER_CONNECTIONS = (16, 256)
 LONG = 1_000_000  # files that eight connections at once are enough for
 TRACE_BYTES, TRACE_CONNECTIONS, TRACE_MS = 1_000_000, 32, 60
 
@@ -59,7 +64,8 @@ class Bench:
             serving.client,
             self.site.target(size_bytes),
             core=LOAD_CORE,
-            **{"seconds": self.seconds, "warmup": 0.3, "backend": "packet"} | options,
+            **{"seconds": self.seconds, "warmup": WARMUP_S, "backend": "packet", "interface": serving.interface}
+            | options,
         )
         rate = found.requests_s if found.requests >= MANY else found.bytes / size_bytes / found.seconds
         server, load = found.cores[SERVER_CORE], found.cores[LOAD_CORE]
@@ -74,28 +80,45 @@ class Bench:
             "errors": found.errors,
         }
 
-    def wrk(self, serving: Serving, size_bytes: int, connections: int) -> Row:
+    def wrk(self, serving: Serving, size_bytes: int, connections: int, *, close: bool = False) -> Row:
         """The kernel's TCP as client."""
-        found = wrk(serving.client, self.site.path(size_bytes), connections, self.seconds, core=LOAD_CORE)
+        path = self.site.path(size_bytes)
+        found = wrk(serving.client, path, connections, self.seconds, core=LOAD_CORE, close=close)
         return {
-            "requests_s": round(found.requests_s),
+            "requests_s": round(found.requests_s, 1),
             "server_busy": round(found.cores[SERVER_CORE], 3),
             "load_busy": round(found.cores[LOAD_CORE], 3),
             "errors": {"wrk": found.errors} if found.errors else {},
         }
 
-    def each(self, systems: tuple[System, ...], points: Callable[[Serving], list[Row]]) -> list[Row]:
-        """All points of each system in turn; of repeats the middle ones by requests a second."""
+    def readings(self, systems: tuple[System, ...], points: Callable[[Serving], list[Row]]) -> list[list[Row]]:
+        """All points of each system in turn: for each point one row of each repeat."""
         found: dict[tuple[str, int], list[Row]] = {}
         for _ in range(self.repeats):
             for system in systems:
                 with serve(system, self.site) as serving:
                     for number, row in enumerate(points(serving)):
                         found.setdefault((system.name, number), []).append({"system": system.name, **row})
-        middle = [sorted(rows, key=lambda row: row["requests_s"])[len(rows) // 2] for rows in found.values()]
+        return list(found.values())
+
+    def each(
+        self, systems: tuple[System, ...], points: Callable[[Serving], list[Row]], by: str = "requests_s"
+    ) -> list[Row]:
+        """Of the readings' repeats the middle ones by what a column says."""
+        middle = [sorted(rows, key=lambda row: row[by])[len(rows) // 2] for rows in self.readings(systems, points)]
         for row in middle:
-            print("  ", *(f"{key}={value}" for key, value in row.items() if key not in ("latency_us", "errors")))
+            show(row)
         return middle
+
+
+def show(row: Row) -> None:
+    """What is read, as it comes."""
+    print("  ", *(f"{key}={value}" for key, value in row.items() if key not in ("latency_us", "errors")), flush=True)
+
+
+def connections_for(size_bytes: int) -> int:
+    """So many that a server is never without work."""
+    return 64 if size_bytes < LONG else 8
 
 
 def best_sendfile(bench: Bench) -> Site:
@@ -118,7 +141,10 @@ def throughput(bench: Bench) -> list[Row]:
                 {"connections": connections, "load": "loadgen"}
                 | bench.load(serving, PAPERS_BYTES, connections=connections)
             )
-            rows.append({"connections": connections, "load": "wrk"} | bench.wrk(serving, PAPERS_BYTES, connections))
+            if connections in WRK_CONCURRENCY:
+                rows.append(
+                    {"connections": connections, "load": "wrk"} | bench.wrk(serving, PAPERS_BYTES, connections)
+                )
         return rows
 
     return bench.each(SYSTEMS, points)
@@ -130,12 +156,12 @@ def sizes(bench: Bench) -> list[Row]:
     def points(serving: Serving) -> list[Row]:
         return [
             {"size_bytes": size, "close": close}
-            | bench.load(serving, size, connections=64 if size < LONG else 8, close=close)
+            | bench.load(serving, size, connections=connections_for(size), close=close)
             for close in (False, True)
             for size in SIZES
         ]
 
-    return bench.each(SYSTEMS, points)
+    return bench.each((NGINX, *PORTS), points)
 
 
 def equal_load(bench: Bench, found: list[Row]) -> list[Row]:
@@ -157,22 +183,33 @@ def equal_load(bench: Bench, found: list[Row]) -> list[Row]:
 
 
 def workers(bench: Bench) -> list[Row]:
-    """One and two workers on the whole machine, wrk on the same cores: what a client sees who shares them."""
+    """One worker on one port, two on one, and one on each of two, with wrk on the same two cores: what a client sees who
+    shares them. Two servers are two ports; for each there is a wrk."""
     rows = []
     for system in (NGINX, SUPERFRAMES):
-        for count in (1, 2):
-            with serve(system, bench.site, count) as serving:
-                found = wrk(serving.client, bench.site.path(PAPERS_BYTES), 256, bench.seconds, threads=2)
-            rows.append(
-                {
-                    "system": system.name,
-                    "workers": count,
-                    "requests_s": round(found.requests_s),
-                    "busy": [round(core, 3) for core in found.cores],
-                }
-            )
-            print("  ", rows[-1])
+        for ports, count in ((1, 1), (1, 2), (2, 1)):
+            for connections in WORKER_CONNECTIONS:
+                row = {"system": system.name, "ports": ports, "workers": ports * count, "connections": connections}
+                rows.append(row | shared_cores(bench, system, ports, count, connections))
+                show(rows[-1])
     return rows
+
+
+def shared_cores(bench: Bench, system: System, ports: int, workers: int, connections: int) -> Row:
+    """wrk on all ports of a system at once; requests a second of all."""
+    with contextlib.ExitStack() as stack:
+        served = [stack.enter_context(serve(system, bench.site, workers, core)) for core in range(ports)]
+        pool = stack.enter_context(ThreadPoolExecutor(ports))
+        path = bench.site.path(PAPERS_BYTES)
+        each = [
+            pool.submit(wrk, one.client, path, connections // ports, bench.seconds, threads=max(1, 2 // ports))
+            for one in served
+        ]
+        found = [one.result() for one in each]
+    return {
+        "requests_s": round(sum(one.requests_s for one in found)),
+        "busy": [round(core, 3) for core in found[0].cores],
+    }
 
 
 def kernel_kb() -> int:
@@ -214,7 +251,7 @@ def memory(bench: Bench) -> list[Row]:
                 "errors": errors,
             }
         )
-        print("  ", rows[-1])
+        show(rows[-1])
     return rows
 
 
@@ -224,7 +261,9 @@ def trace(bench: Bench) -> list[Row]:
     for system in (NGINX, SUPERFRAMES, ZERO_COPY):
         with serve(system, bench.site) as serving, tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trace.pcap"
-            capture = serving.client.popen("tcpdump", "-qUni", "cli0", "-s", "96", "-c", "40000", "-w", file, "tcp")
+            capture = serving.client.popen(
+                "tcpdump", "-qUni", serving.interface, "-s", "96", "-c", "40000", "-w", file, "tcp"
+            )
             time.sleep(0.5)
             bench.load(serving, TRACE_BYTES, connections=TRACE_CONNECTIONS, seconds=1)
             capture.terminate()

@@ -1,12 +1,19 @@
-"""docs/benchmarks/README.md, from results.json."""
+"""docs/benchmarks/README.md, from results.json and notes.md."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-Row = dict[str, Any]
+from bars import bars
+from cells import Row, find, names, pivot, size, table
+from shares import CATEGORIES, LOAD_RECEIVES, SERVER
+
+Results = dict[str, Any]
+
+NOTES = Path(__file__).resolve().parent / "notes.md"  # what the figures mean; edited by hand
 
 HEAD = """# Benchmarks
 
@@ -15,71 +22,18 @@ repeats the middle one. Absolute figures move by tens of percent between runs on
 `results.json` has all that was read.
 
 - Machine: {cores} cores of {processor}, Linux {Linux}.
-- {nginx}: one worker pinned to core 0, reno, sendfile {sendfile} (the better of on and off), tcp_nopush, open_file_cache, no
-  access log.
-- ssrun: one worker pinned to core 0. *AF_PACKET*: superframes of up to 44 segments. *AF_XDP*: copy mode, as veth has no other,
-  frame by frame; *memcpy* copies each frame first (`--tx memcpy`), as the paper's second system does.
+- {nginx}: one worker pinned to core 0, reno, sendfile {sendfile} (the better of on and off at 22 KB; beside wrk both are
+  measured at each size), tcp_nopush, open_file_cache, no access log.
+- ssrun: one worker pinned to core 0. *AF_PACKET*: superframes of up to 44 segments over veth. *TAP*: the same over a TAP
+  device. *AF_XDP*: copy mode, as veth has no other, frame by frame; *memcpy* copies each frame first (`--tx memcpy`), as the
+  paper's second system does.
 - Load: `tests/bench/loadgen` on core 1, frame by frame over AF_PACKET, so that no client's kernel is the limit; it compares
   one body in 64. wrk is the whole-system figure: its kernel's TCP costs more than the servers do.
-- On veth a sender's core does the receiver's softirq too, for all systems alike. A server's cost is the time its core was
-  busy, softirq with it.
+- On veth and TAP a sender's core does the receiver's softirq too, for all systems alike. Where a limit is named, a core's
+  time is all that it was busy, softirq with it; [where the time goes](#where-the-time-goes) tells whose work that was.
 - {errors}
 
 """
-
-NOTES = """
-## What to make of it
-
-- A veth is no NIC: each frame costs the kernel a copy or an skb on both sides, which is most of what is measured here.
-  Superframes pay that once for 44 segments; AF_XDP in copy mode pays it for each, and loses where answers are long. On a
-  NIC with AF_XDP's or netmap's zero-copy mode nothing of that remains; none was at hand.
-- AF_XDP with 1,024 connections loses frames in the queues between the two ends, and then waits for timeouts: neither side is
-  busy. ssrun's counters say so (`tcp_retransmit_timeout`).
-- At a load that both bear easily ssrun's core can be the busier one for 22 KB (figure 4): a request and the ACK of its answer
-  wake the process one after the other, where the kernel's TCP takes the ACK in the softirq. Under load they come in batches.
-- *In memory* is the stack alone: what of a core it takes, whatever the port. Beside it stand a lower bound, written by hand
-  in the same program (headers, checksum, descriptor, nothing else), and the same with a copy of each frame.
-
-## What was tried
-
-| | |
-|---|---|
-| headers made once for a run of frames, copied in whole vectors | kept: 42 % fewer instructions for a 22 KB answer |
-| request heads read eight bytes at a time | kept: 17 % fewer for a 100 B answer |
-| the next frames' headers fetched ahead | kept: a third fewer cycles with cold files, nothing with hot ones |
-| superframes bounded by what a flow sends in a millisecond (Linux's tcp_tso_autosize) | not kept: no effect here |
-
-Budgets: `python tests/bench/instructions.py` counts instructions with callgrind, `tests/unit/test_instructions.py` holds them.
-"""
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Markdown."""
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(list(head))]
-    return "\n".join([*lines, *(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows)]) + "\n"
-
-
-def names(rows: Iterable[Row], key: str) -> list[Any]:
-    """A column's values, in the order in which they come."""
-    return list(dict.fromkeys(row[key] for row in rows))
-
-
-def pivot(rows: list[Row], key: str, label: Callable[[Any], str], cell: Callable[[Row, Row], str]) -> str:
-    """A line for each value of key, a column for each system; cell is told the first system's row too."""
-    systems = names(rows, "system")
-    lines = []
-    for value in names(rows, key):
-        mine = {row["system"]: row for row in rows if row[key] == value}
-        lines.append([label(value), *(cell(mine[system], mine[systems[0]]) for system in systems)])
-    return table([key.replace("_", " "), *systems], lines)
-
-
-def size(size_bytes: int) -> str:
-    """1000 as "1 KB"."""
-    for unit, scale in (("MB", 1_000_000), ("KB", 1_000)):
-        if size_bytes >= scale:
-            return f"{size_bytes // scale} {unit}"
-    return f"{size_bytes} B"
 
 
 def rate(row: Row, base: Row) -> str:
@@ -99,9 +53,9 @@ def equal(row: Row, base: Row) -> str:
 def errors(results: dict[str, Any]) -> str:
     """What went wrong while it was measured."""
     found = []
-    for figure in ("throughput", "sizes", "equal_load"):
+    for figure in ("throughput", "sizes", "equal_load", "by_wrk", "shares", "packet_by_packet", "low_load"):
         for row in results[figure]:
-            if row["errors"]:
+            if row.get("errors"):
                 point = ", ".join(
                     str(row[key]) for key in ("connections", "size_bytes", "load", "close") if key in row
                 )
@@ -126,6 +80,22 @@ def in_memory(rows: list[Row]) -> str:
     return text
 
 
+def judged(rows: list[Row]) -> str:
+    """The cases that more is asked of, by request."""
+    mine = [row for row in rows if row["close"] or row["random"] or row["size_bytes"] == 1_000_000]
+    keys = ("size_bytes", "files", "connections", "close", "random")
+    lines = []
+    for case in dict.fromkeys(tuple(row[key] for key in keys) for row in mine):
+        found = [
+            find(mine, variant=variant, **dict(zip(keys, case, strict=True))) for variant in names(mine, "variant")
+        ]
+        kind = "a connection for each request" if case[3] else "at random" if case[4] else "kept"
+        cells = [f"{row['request_cycles']:,.0f}" for row in found]
+        lines.append([size(case[0]), kind, f"{case[1]:,}", f"{case[2]:,}", *cells])
+    text = "Cycles a request, all in: handshake, ACKs and the end of a connection.\n\n"
+    return text + table(["size", "connections are", "files", "connections", *names(mine, "variant")], lines) + "\n"
+
+
 def opening(rows: list[Row]) -> str:
     """What a connection costs, where its first request is not the first to touch a slot."""
     mine = [row for row in rows if (row["variant"], row["files"], row["size_bytes"]) == ("zero-copy", 1, 1_000)]
@@ -134,50 +104,193 @@ def opening(rows: list[Row]) -> str:
     return f"Opening one of {most['connections']:,} connections adds {most['connection_cycles']:,.0f} cycles.\n\n"
 
 
-def text(results: dict[str, Any]) -> str:
+def asked(results: Results) -> str:
+    """Each bar, what was read, and where there is more of it."""
+    found = bars(results)
+    lines = [[bar.what, bar.port, bar.asked, bar.read, f"[{bar.verdict}](#{bar.where})"] for bar in found]
+    count = sum(bar.reached is True for bar in found)
+    text = "## What is asked, and what was read\n\n"
+    text += f"{count} of {len(found)} are reached; why the others are not: [below](#what-is-not-reached).\n\n"
+    return text + table(["what", "on", "asked", "read", ""], lines) + "\n"
+
+
+def throughput(results: Results) -> str:
+    """By concurrency, by either load."""
+    text = ""
+    for load, title, image, more in (
+        (
+            "loadgen",
+            "Throughput by concurrency (the paper's figure 3)",
+            "throughput",
+            ", and the side that was the limit",
+        ),
+        ("wrk", "The same with wrk", "throughput-wrk", ""),
+    ):
+        rows = [row for row in results["throughput"] if row["load"] == load]
+        text += f"## {title}\n\n![]({image}.svg)\n\nRequests a second of 22 KB, the ratio to nginx{more}.\n\n"
+        text += pivot(rows, "connections", str, rate) + "\n"
+    return (
+        text
+        + "## Cost and response time by concurrency (figures 5 and 6)\n\n![](cost.svg)\n![](response-time.svg)\n\n"
+    )
+
+
+def sizes(results: Results) -> str:
+    """By size, on kept connections and on new ones."""
+    text = ""
+    for close, title, image in ((False, "keep-alive", "keep-alive"), (True, "Connection: close", "close")):
+        rows = [row for row in results["sizes"] if row["close"] == close]
+        text += f"## From 100 B to 10 MB, {title}\n\n![](sizes-{image}.svg)\n\n"
+        text += pivot(rows, "size_bytes", size, rate) + "\n"
+    return text
+
+
+def by_wrk(results: Results) -> str:
+    """Rates, and how busy the two cores were."""
+
+    def cell(row: Row, _: Row) -> str:
+        return f"{row['requests_s']:,.0f} ({100 * row['server_busy']:.0f} / {100 * row['load_busy']:.0f} %)"
+
+    text = "## With wrk, beside nginx's best\n\nRequests a second; how busy the server's core and wrk's were. What is asked is asked "
+    text += "of nginx's best: AF_PACKET stands beside the better one over veth, TAP beside the best of all three.\n\n"
+    for close, title in ((False, "Kept connections"), (True, "A connection for each request")):
+        rows = [row for row in results["by_wrk"] if row["close"] == close]
+        text += f"{title}:\n\n" + pivot(rows, "size_bytes", size, cell) + "\n"
+    return text
+
+
+def spent(rows: list[Row]) -> str:
+    """Shares of the server's core, and what a request costs."""
+    if "skipped" in rows[0]:
+        return f"Not measured: {rows[0]['skipped']}.\n\n"
+    lines = [
+        [
+            row["system"],
+            size(row["size_bytes"]),
+            *(f"{100 * row['server_core'][name]:.0f} %" for name in CATEGORIES),
+            f"{100 * row['load_core'][SERVER[-1]]:.0f} %",
+        ]
+        for row in rows
+    ]
+    text = table(["server's core", "size", *CATEGORIES, "server, receiving, on the load's core"], lines) + "\n"
+    lines = [
+        [
+            row["system"],
+            size(row["size_bytes"]),
+            *(f"{row['request_us'][name]:.2f}" for name in (*SERVER, LOAD_RECEIVES)),
+            f"{row['server_us']:.2f}",
+            f"{row['requests_cpu_s']:,}",
+            f"{row['requests_s']:,.0f}",
+        ]
+        for row in rows
+    ]
+    head = [
+        "us a request",
+        "size",
+        *SERVER,
+        LOAD_RECEIVES,
+        "server's side",
+        "requests a CPU second",
+        "requests a second",
+    ]
+    return text + table(head, lines) + "\n"
+
+
+def shares(results: Results) -> str:
+    """Whose work it is."""
+    text = "## Where the time goes\n\n"
+    if "skipped" not in results["shares"][0]:
+        text += "![](shares.svg)\n\n"
+    text += "perf samples both cores while loadgen asks over 64 connections. What is below the kernel's receive path is the "
+    text += "other side's work, on whichever core it runs; the server's side is its process, in user and in kernel mode, and "
+    text += "the softirq that receives for it.\n\n"
+    text += (
+        spent(results["shares"])
+        + "## Packet by packet\n\nAs on the paper's NIC: nginx without TSO and GSO, and ssrun frame by "
+    )
+    return text + "frame, 22 KB.\n\n" + spent(results["packet_by_packet"])
+
+
+def equal_load(results: Results) -> str:
+    """The paper's figure 4."""
+    text = "## The same load for all (figure 4), and latency\n\n![](load.svg)\n\nOpen loop over 256 connections at 60 % of what the "
+    text += (
+        "slowest can; a request's time counts from when it was due. Busy share of the server's core, its time for a "
+    )
+    text += "request; response times p50 / p99 / p99.9 in us.\n\n"
+    return text + pivot(results["equal_load"], "size_bytes", size, equal) + "\n"
+
+
+def low_load(results: Results) -> str:
+    """Response times where there is no queue."""
+
+    def cell(row: Row, _: Row) -> str:
+        return f"{row['latency_us']['p50']:.0f} / {row['latency_us']['p99']:.0f}"
+
+    text = "## Response times at low load\n\nOf 22 KB, p50 / p99 in us, medians of the repeats. The load polls.\n\n"
+    for rate_s in names(results["low_load"], "rate_s"):
+        rows = [row for row in results["low_load"] if row["rate_s"] == rate_s]
+        text += (f"{rate_s:,} requests a second:" if rate_s else "One request after the other:") + "\n\n"
+        text += pivot(rows, "connections", str, cell) + "\n"
+    return text
+
+
+def idle(results: Results) -> str:
+    """What is spent on nobody."""
+    lines = [[row["system"], f"{100 * row['share']:.3f} %"] for row in results["idle"]]
+    return (
+        "## Idle\n\nOf a core, with no traffic, as the scheduler counts.\n\n" + table(["system", "CPU"], lines) + "\n"
+    )
+
+
+def workers(results: Results) -> str:
+    """Figures 5 and 6 as far as two cores go."""
+    text = "## Ports and workers, and wrk on the same two cores (figures 5 and 6)\n\nRequests a second of 22 KB, and how busy the two cores "
+    text += "were. There is a veth for each port, with a server and a wrk of its own. The servers and wrk share the cores, so "
+    text += (
+        "more workers have no more of them: what two workers add by themselves stands [in memory](#in-memory).\n\n"
+    )
+    cells = [
+        [
+            *(row[key] for key in ("system", "ports", "workers", "connections")),
+            f"{row['requests_s']:,}",
+            " / ".join(f"{100 * core:.0f} %" for core in row["busy"]),
+        ]
+        for row in results["workers"]
+    ]
+    return text + table(["system", "ports", "workers", "connections", "requests/s", "busy"], cells) + "\n"
+
+
+def crowd(results: Results) -> str:
+    """Memory, and the trace."""
+    grown = [[row["system"], f"{row['server_kb']:,}", f"{row['kernel_kb']:,}"] for row in results["memory"]]
+    text = "## Memory of 10,000 connections\n\n" + table(["system", "server, KB", "kernel, KB"], grown)
+    text += "\nWhat both grow by; ssrun has its connections' memory from the start.\n\n"
+    return text + "## One connection of a busy server (figure 1)\n\n![](traces.svg)\n\n"
+
+
+def in_memory_section(results: Results) -> str:
+    """The stack alone."""
+    rows = results["in_memory"]
+    ratios = sorted(row["two"] / row["one"] for row in results["in_memory_workers"])
+    text = "## In memory\n\n![](in-memory.svg)\n\nCycles of the time stamp counter, which are read around the stack's calls alone: the "
+    text += "clients' work is not in them. Best of the rounds. The lower bound keeps a connection in cache lines of its own, "
+    text += "patches headers, updates checksums and appends descriptors; it fetches nothing ahead.\n\n"
+    text += in_memory(rows) + judged(rows) + opening(rows)
+    text += f"Two workers on two cores served {statistics.median(ratios):.2f} times the requests of one (22 KB; "
+    return text + f"{ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds, in turn).\n\n"
+
+
+SECTIONS: tuple[Callable[[Results], str], ...] = (
+    *(asked, throughput, sizes, by_wrk, shares, equal_load),
+    *(low_load, idle, workers, crowd, in_memory_section),
+)
+
+
+def text(results: Results) -> str:
     """The page."""
     values = {key: results[key] for key in ("date", "repeats", "seconds", "sendfile")}
-    parts = [HEAD.format(**values, **results["machine"], errors=errors(results))]
+    head = HEAD.format(**values, **results["machine"], errors=errors(results))
     if results["again"]:
-        parts.append(f"Measured again by themselves: {', '.join(results['again'])}.\n\n")
-    by_load = results["throughput"]
-    for load, title in (
-        ("loadgen", "Throughput by concurrency (the paper's figure 3)"),
-        ("wrk", "The same with wrk"),
-    ):
-        rows = [row for row in by_load if row["load"] == load]
-        image = "throughput" if load == "loadgen" else "throughput-wrk"
-        parts.append(f"## {title}\n\n![]({image}.svg)\n\nRequests a second of 22 KB, the ratio to nginx")
-        parts.append(", and the side that was the limit.\n\n" if load == "loadgen" else ".\n\n")
-        parts.append(pivot(rows, "connections", str, rate) + "\n")
-    parts.append(
-        "## Cost and response time by concurrency (figures 5 and 6)\n\n![](cost.svg)\n![](response-time.svg)\n\n"
-    )
-    for close, title in ((False, "keep-alive"), (True, "Connection: close")):
-        rows = [row for row in results["sizes"] if row["close"] == close]
-        parts.append(f"## From 100 B to 10 MB, {title}\n\n![](sizes-{'close' if close else 'keep-alive'}.svg)\n\n")
-        parts.append(pivot(rows, "size_bytes", size, rate) + "\n")
-    parts.append(
-        "## The same load for all (figure 4), and latency\n\n![](load.svg)\n\nOpen loop over 256 connections at "
-    )
-    parts.append(
-        "60 % of what the slowest can; a request's time counts from when it was due. Busy share of the server's core, "
-    )
-    parts.append("its time for a request; response times p50 / p99 / p99.9 in us.\n\n")
-    parts.append(pivot(results["equal_load"], "size_bytes", size, equal) + "\n")
-    parts.append("## Two workers, and wrk on the same two cores\n\n")
-    cells = [[r["system"], r["workers"], f"{r['requests_s']:,}"] for r in results["workers"]]
-    parts.append(table(["system", "workers", "requests a second of 22 KB"], cells) + "\n")
-    parts.append("## Memory of 10,000 connections\n\n")
-    grown = [[r["system"], f"{r['server_kb']:,}", f"{r['kernel_kb']:,}"] for r in results["memory"]]
-    parts.append(
-        table(["system", "server, KB", "kernel, KB"], grown) + "\nWhat both grow by; ssrun has its connections' "
-    )
-    parts.append("memory from the start.\n\n## One connection of a busy server (figure 1)\n\n![](traces.svg)\n\n")
-    parts.append("## In memory\n\n" + in_memory(results["in_memory"]) + opening(results["in_memory"]))
-    ratios = sorted(row["two"] / row["one"] for row in results["in_memory_workers"])
-    parts.append(
-        f"Two workers on two cores served {statistics.median(ratios):.2f} times the requests of one (22 KB; "
-    )
-    parts.append(f"{ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds, in turn).\n")
-    return "".join(parts) + NOTES
+        head += f"Measured again by themselves: {', '.join(results['again'])}.\n\n"
+    return head + "".join(section(results) for section in SECTIONS) + NOTES.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ mpl.rcParams |= {
     "font.family": "sans-serif",
 }  # small, and the same again
 import matplotlib.pyplot as plt
-from page import Row, names
+from cells import Row, names, size
+from memory import COLD, HOT, Case
+from shares import LOAD_RECEIVES, SERVER
 
 SIZE_INCHES = (7, 4.2)
 MARKERS = "osD^vx"
@@ -91,6 +94,33 @@ def traces(path: Path, rows: list[Row]) -> None:
     save(figure, path, "One connection of a busy server")
 
 
+def stacked(path: Path, title: str, rows: list[Row]) -> None:
+    """What a request costs and whose work it is, a bar for each system and size."""
+    figure, axes = plt.subplots(figsize=SIZE_INCHES)
+    places = [f"{row['system'].replace(', ', chr(10))}\n{size(row['size_bytes'])}" for row in rows]
+    below = [0.0] * len(rows)
+    for name in (*SERVER, LOAD_RECEIVES):
+        heights = [row["request_us"][name] for row in rows]
+        axes.bar(places, heights, bottom=below, label=name, hatch="//" if name == LOAD_RECEIVES else "")
+        below = [base + height for base, height in zip(below, heights, strict=True)]
+    axes.tick_params(axis="x", labelsize=7)
+    axes.set_ylabel("us a request")
+    axes.legend(fontsize=8)
+    save(figure, path, title)
+
+
+def in_memory(path: Path, rows: list[Row]) -> None:
+    """Cycles a segment of 22 KB, hot and cold."""
+    hot = [row | {"cache": "hot"} for row in rows if is_case(row, HOT)]
+    cold = [row | {"cache": "cold"} for row in rows if is_case(row, COLD)]
+    mine = [row | {"system": row["variant"]} for row in hot + cold]
+    bars(path, "In memory, 22 KB", mine, "cache", lambda row: row["segment_cycles"], "cycles a segment")
+
+
+def is_case(row: Row, case: Case) -> bool:
+    return asdict(case).items() <= row.items()
+
+
 def draw(results: dict[str, Any], folder: Path) -> None:
     """All of them."""
     by_load = results["throughput"]
@@ -110,4 +140,8 @@ def draw(results: dict[str, Any], folder: Path) -> None:
               ("bytes", "requests/s"), "xy")  # fmt: skip
     bars(folder / "load.svg", "The same load for all", results["equal_load"], "size_bytes",
          lambda row: 100 * row["server_busy"], "server's core, % busy")  # fmt: skip
+    if "skipped" not in results["shares"][0]:
+        for_sizes = sorted(results["shares"], key=lambda row: row["size_bytes"])
+        stacked(folder / "shares.svg", "Where a request's time goes", for_sizes)
+    in_memory(folder / "in-memory.svg", results["in_memory"])
     traces(folder / "traces.svg", results["trace"])

@@ -15,7 +15,18 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from host import build
-from net import Namespace, another_server, nginx_command, run, ssrun, veth_pair
+from net import (
+    CLIENT4,
+    SERVER4,
+    Namespace,
+    Running,
+    another_server,
+    namespace,
+    nginx_command,
+    run,
+    ssrun,
+    veth_pair,
+)
 
 NGINX_HTTP = """
     sendfile {sendfile};
@@ -27,6 +38,7 @@ SERVER_CORE, LOAD_CORE = 0, 1
 PAPERS_BYTES = 22_000  # the paper's image
 SIZES = (100, 1_000, 4_000, PAPERS_BYTES, 100_000, 1_000_000, 10_000_000)
 MAX_CONNECTIONS = 16_384
+TAP_NAME = "sand0"
 
 
 @dataclass(frozen=True)
@@ -36,13 +48,25 @@ class System:
     name: str
     backend: str = ""  # of ssrun; else it is nginx
     options: tuple[str, ...] = ()
+    sendfile: str = ""  # of nginx; else the site's
+    loopback: bool = False  # the client's connections are over lo, in the server's namespace
+    segments: bool = True  # the server's veth takes what is longer than a frame (TSO, GSO)
 
 
 NGINX = System("nginx")
+NGINX_WAYS = (
+    System("nginx, sendfile on", sendfile="on"),
+    System("nginx, sendfile off", sendfile="off"),
+    System("nginx over lo", loopback=True),
+)
+NGINX_SINGLE = System("nginx, TSO off", segments=False)
 SUPERFRAMES = System("ssrun, AF_PACKET", "packet")  # up to 44 segments behind one header
+TAP = System("ssrun, TAP", "tap")  # the same
+SINGLE = System("ssrun, AF_PACKET, frame by frame", "packet", ("--superframe", "1"))
 ZERO_COPY = System("ssrun, AF_XDP", "afxdp")
 MEMCPY = System("ssrun, AF_XDP, memcpy", "afxdp", ("--tx", "memcpy"))
-SYSTEMS = (NGINX, SUPERFRAMES, ZERO_COPY, MEMCPY)
+PORTS = (SUPERFRAMES, TAP, ZERO_COPY)
+SYSTEMS = (NGINX, *PORTS, MEMCPY)
 
 
 @dataclass(frozen=True)
@@ -75,40 +99,82 @@ def make_site(folder: Path, sizes: tuple[int, ...] = SIZES) -> Site:
 class Serving:
     """A server that runs."""
 
+    system: System
     server: Namespace
     client: Namespace
+    interface: str  # the client's
     pid: int
 
     def pids(self) -> list[int]:
         """Its processes: nginx has several."""
-        return [int(word) for word in run("ip", "netns", "pids", self.server.name).stdout.split()]
+        found = [self.pid]
+        for pid in found:
+            for file in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += map(int, file.read_text().split())
+        return found
+
+    def cpu_s(self) -> float:
+        """How long they have run, with all their threads."""
+        files = [file for pid in self.pids() for file in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
 @contextlib.contextmanager
-def serve(system: System, site: Site, workers: int = 1) -> Iterator[Serving]:
-    """A system on cores 0, 1, ..., a worker on each."""
+def link(system: System) -> Iterator[tuple[Namespace, Namespace, str]]:
+    """The server's namespace, the client's, and the interface there."""
+    if system.backend == "tap" or system.loopback:
+        with namespace("bench") as space:
+            if system.loopback:
+                space.ip("addr", "add", f"{SERVER4}/32", "dev", "lo")
+            yield space, space, "lo" if system.loopback else TAP_NAME
+        return
+    with veth_pair() as (server, client):
+        if not system.segments:
+            server.run("ethtool", "-K", "srv0", "tso", "off", "gso", "off")
+        yield server, client, "cli0"
+
+
+def ssrun_options(system: System, workers: int) -> list[str]:
+    """How ssrun is started."""
+    options = ["--workers", str(workers), "--max-connections", str(MAX_CONNECTIONS), *system.options]
+    if system.backend == "tap":
+        addresses = ["--address", f"{SERVER4}/24", "--host-address", f"{CLIENT4}/24"]
+        return ["--iface", f"tap:{TAP_NAME}", *addresses, *options]
+    return ["--iface", "srv0", "--backend", system.backend, *options]
+
+
+@contextlib.contextmanager
+def nginx(system: System, site: Site, server: Namespace, client: Namespace, cores: list[int]) -> Iterator[Running]:
+    """nginx with a worker on each of the cores."""
+    server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
+    masks = " ".join(f"{1 << core:b}" for core in cores)
+    with tempfile.TemporaryDirectory() as folder:
+        command = nginx_command(
+            site.folder,
+            Path(folder),
+            workers=len(cores),
+            main=f"worker_cpu_affinity {masks}; worker_rlimit_nofile 65536;",
+            http=NGINX_HTTP.format(sendfile=system.sendfile or site.sendfile),
+        )
+        with another_server(server, client, "taskset", "-c", ",".join(map(str, cores)), *command) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def serve(system: System, site: Site, workers: int = 1, core: int = SERVER_CORE) -> Iterator[Serving]:
+    """A system on this core and those after it, a worker on each."""
+    cores = [core + number for number in range(workers)]
     with contextlib.ExitStack() as stack:
-        server, client = stack.enter_context(veth_pair())
+        server, client, interface = stack.enter_context(link(system))
         # Ports enough for short connections of the kernel's.
         client.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1")
-        cores = ",".join(str(SERVER_CORE + number) for number in range(workers))
         if system.backend:
-            options = ["--iface", "srv0", "--backend", system.backend, "--max-connections", str(MAX_CONNECTIONS)]
-            running = stack.enter_context(ssrun(site.image, server, client, *options, *system.options))
-            run("taskset", "-acp", cores, str(running.process.pid))
+            running = stack.enter_context(ssrun(site.image, server, client, *ssrun_options(system, workers)))
+            if workers == 1:  # several have found a core each by themselves
+                run("taskset", "-acp", str(core), str(running.process.pid))
         else:
-            server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            masks = " ".join(f"{1 << (SERVER_CORE + number):b}" for number in range(workers))
-            command = nginx_command(
-                site.folder,
-                Path(folder),
-                workers=workers,
-                main=f"worker_cpu_affinity {masks}; worker_rlimit_nofile 65536;",
-                http=NGINX_HTTP.format(sendfile=site.sendfile),
-            )
-            running = stack.enter_context(another_server(server, client, "taskset", "-c", cores, *command))
-        yield Serving(server, client, running.process.pid)
+            running = stack.enter_context(nginx(system, site, server, client, cores))
+        yield Serving(system, server, client, interface, running.process.pid)
 
 
 def machine() -> dict[str, str]:

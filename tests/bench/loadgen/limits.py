@@ -27,8 +27,8 @@ from loadgen import ROOT, loadgen, wrk
 
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
-from net import Namespace, run
-from systems import LOAD_CORE, NGINX, PAPERS_BYTES, SUPERFRAMES, ZERO_COPY, Site, make_site, serve
+from net import Namespace
+from systems import LOAD_CORE, NGINX, PAPERS_BYTES, SUPERFRAMES, ZERO_COPY, Serving, Site, make_site, serve
 
 FILES = (100, PAPERS_BYTES)
 CONNECTIONS = (64, 1000)
@@ -58,15 +58,6 @@ class Reading:
         return "server" if self.server_us > self.client_us else "load"
 
 
-def cpu_s(space: Namespace) -> float:
-    """How long the processes in a namespace have run, with all their threads."""
-    total_ns = 0
-    for pid in run("ip", "netns", "pids", space.name).stdout.split():
-        for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            total_ns += int(file.read_text().split()[0])
-    return total_ns / 1e9
-
-
 def by_wrk(client: Namespace, path: str, connections: int, seconds: float) -> int:
     """Requests that wrk made."""
     result = wrk(client, path, connections, seconds, core=LOAD_CORE)
@@ -85,18 +76,18 @@ def by_loadgen(client: Namespace, target: str, connections: int, seconds: float,
     return result.requests
 
 
-def reading_of(server: Namespace, load: Callable[[], int]) -> Reading:
+def reading_of(serving: Serving, load: Callable[[], int]) -> Reading:
     """The client's time is that of the command that has ended in between."""
 
     def client_s() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
-    server_before = cpu_s(server)
+    server_before = serving.cpu_s()
     client_before, start = client_s(), time.monotonic()
     requests = load()
     seconds, client_cpu_s = time.monotonic() - start, client_s() - client_before
-    return Reading(requests, seconds, cpu_s(server) - server_before, client_cpu_s)
+    return Reading(requests, seconds, serving.cpu_s() - server_before, client_cpu_s)
 
 
 Point = tuple[str, int, int, str]
@@ -114,7 +105,7 @@ def measure(site: Site, seconds: float, repeats: int) -> dict[Point, list[Readin
                     "wrk": partial(by_wrk, serving.client, site.path(size), *how),
                 }
                 for name, load in loads.items():
-                    reading = reading_of(serving.server, load)
+                    reading = reading_of(serving, load)
                     readings.setdefault((system.name, size, connections, name), []).append(reading)
                     print(system.name, size, connections, name, reading, file=sys.stderr)
     return readings

@@ -142,11 +142,19 @@ class WrkResult:
 
 
 def wrk(
-    client: Namespace, path: str, connections: int, seconds: float, threads: int = 1, core: int | None = None
+    client: Namespace,
+    path: str,
+    connections: int,
+    seconds: float,
+    *,
+    threads: int = 1,
+    core: int | None = None,
+    close: bool = False,
 ) -> WrkResult:
-    """The same load by the client's kernel, which takes whole seconds."""
+    """The same load by the client's kernel, which takes whole seconds. close: a connection for each request."""
     pinned = ["taskset", "-c", str(core)] if core is not None else []
-    words = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", f"http://{SERVER4}{path}"]
+    words = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    words += [*(["-H", "Connection: close"] if close else []), f"http://{SERVER4}{path}"]
     before = cpu_times()
     text = client.run(*pinned, *words, timeout_s=seconds + 30).stdout
     cores = busy_since(before)

@@ -1,0 +1,68 @@
+"""Measurements that bars.py judges, beside those of figures.py."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+from figures import Bench, Row, connections_for, show
+from systems import NGINX, NGINX_WAYS, PAPERS_BYTES, PORTS, SUPERFRAMES, TAP, Serving, serve
+
+KEPT_SIZES = (1_000, PAPERS_BYTES, 100_000, 1_000_000, 10_000_000)
+CLOSE_SIZES = (1_000, PAPERS_BYTES)
+LOW_RATE_S = 1_000
+LOW_CONNECTIONS = (1, 2)
+IDLE_S = 3
+
+
+def by_wrk(bench: Bench) -> list[Row]:
+    """Superframes beside nginx's best, with the kernel's TCP as client. Rates, so the middle of the repeats."""
+
+    def points(serving: Serving) -> list[Row]:
+        return [
+            {"size_bytes": size, "close": close} | bench.wrk(serving, size, connections_for(size), close=close)
+            for close, sizes in ((False, KEPT_SIZES), (True, CLOSE_SIZES))
+            for size in sizes
+        ]
+
+    return bench.each((*NGINX_WAYS, SUPERFRAMES, TAP), points)
+
+
+def medians(rows: list[Row]) -> Row:
+    """The first row, with the medians of all rows' latencies."""
+    latency = {name: statistics.median(row["latency_us"][name] for row in rows) for name in rows[0]["latency_us"]}
+    return rows[0] | {"latency_us": latency}
+
+
+def low_load(bench: Bench) -> list[Row]:
+    """Response times where nobody waits in a queue: one request after the other, and a low fixed rate. The load polls, so
+    that none of its own waking is in them."""
+
+    def points(serving: Serving) -> list[Row]:
+        return [
+            {"connections": connections, "rate_s": rate or 0}
+            | bench.load(serving, PAPERS_BYTES, connections=connections, rate=rate, busy_poll=True)
+            for rate in (None, LOW_RATE_S)
+            for connections in LOW_CONNECTIONS
+        ]
+
+    rows = [medians(rows) for rows in bench.readings((NGINX, *PORTS), points)]
+    for row in rows:
+        show(row | {name: row["latency_us"][name] for name in ("p50", "p99")})
+    return rows
+
+
+def idle(bench: Bench) -> list[Row]:
+    """What a server takes of a core that nobody asks anything."""
+    rows: list[dict[str, Any]] = []
+    for system in (NGINX, *PORTS):
+        with serve(system, bench.site) as serving:
+            bench.load(serving, PAPERS_BYTES, connections=16)  # it has served before
+            time.sleep(1)
+            before, start = serving.cpu_s(), time.monotonic()
+            time.sleep(IDLE_S)
+            share = (serving.cpu_s() - before) / (time.monotonic() - start)
+        rows.append({"system": system.name, "share": round(share, 5)})
+        show(rows[-1])
+    return rows

@@ -1,0 +1,205 @@
+"""What the benchmarks make of their readings: whose work a sample is, what is reached, and a page that has it all."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+import asked
+import memory
+import page
+import shares
+from bars import BESIDE, IN_MEMORY_MOST, bars
+from cells import find
+from systems import NGINX, NGINX_SINGLE, PAPERS_BYTES, PORTS, SINGLE, ZERO_COPY
+
+KERNEL_IP, USER_IP = "ffffffff81000000", "55d0c0001000"
+SERVER_PID, LOAD_PID = 77, 88
+
+
+def sample(pid: int, core: int, *names: str, at: str = KERNEL_IP) -> list[str]:
+    """As perf script prints it."""
+    return [f"{pid:7} [{core:03}] ", *(f"\t{at} {name}" for name in names), ""]
+
+
+@pytest.mark.parametrize(
+    ("sockets", "lines", "category"),
+    [
+        (True, sample(SERVER_PID, 0, "ngx_http_handler", at=USER_IP), shares.USER),
+        (True, sample(SERVER_PID, 0, "[unknown]", at=USER_IP), shares.USER),
+        (True, sample(SERVER_PID, 0, "tcp_write_xmit", "tcp_sendmsg", "do_syscall_64"), shares.KERNEL),
+        (True, sample(SERVER_PID, 0, "_copy_from_iter", "tcp_sendmsg", "do_syscall_64"), shares.COPIES),
+        # The load's frame comes in on the server's core, within the server's system call.
+        (True, sample(SERVER_PID, 0, "tpacket_rcv", "process_backlog", "veth_xmit"), shares.LOAD_RECEIVES),
+        (False, sample(SERVER_PID, 0, "tpacket_rcv", "netif_receive_skb", "tun_get_user"), shares.LOAD_RECEIVES),
+        # The server's comes in on the load's.
+        (True, sample(LOAD_PID, 1, "tcp_v4_rcv", "__netif_receive_skb_one_core", "process_backlog"), shares.RECEIVES),
+        (False, sample(LOAD_PID, 1, "tpacket_rcv", "process_backlog"), shares.RECEIVES),
+        # An answer that the kernel's TCP sent when an ACK came, on its way to the load there.
+        (True, sample(LOAD_PID, 1, "tpacket_rcv", "process_backlog"), shares.LOAD_RECEIVES),
+        (True, sample(LOAD_PID, 1, "packet_snd"), shares.LOAD),
+        (True, sample(99, 0, "worker_thread"), shares.OTHER),
+        (True, sample(0, 0, "pv_native_safe_halt"), shares.IDLE),
+        # Softirq that came while nobody ran.
+        (True, sample(0, 1, "tcp_v4_rcv", "net_rx_action", "irq_exit"), shares.RECEIVES),
+    ],
+)
+def test_whose_work_a_sample_is(sockets: bool, lines: list[str], category: str) -> None:
+    (found,) = shares.samples(lines)
+    assert shares.Sides(frozenset({SERVER_PID}), sockets).category(found) == category
+
+
+def test_shares_of_each_core() -> None:
+    server = sample(SERVER_PID, 0, "main", at=USER_IP)
+    idle, load, elsewhere = sample(0, 0, "halt"), sample(LOAD_PID, 1, "packet_snd"), sample(LOAD_PID, 5, "main")
+    lines = list(itertools.chain(server, server, server, idle, load, elsewhere))
+    spent = shares.cores_spent(shares.samples(lines[:-1]), shares.Sides(frozenset({SERVER_PID}), sockets=True))
+    assert {name: share for name, share in spent[0].items() if share} == {shares.USER: 0.75, shares.IDLE: 0.25}
+    assert {name: share for name, share in spent[1].items() if share} == {shares.LOAD: 1.0}
+
+
+def load_row(**values: Any) -> dict[str, Any]:
+    """A reading as a load gives it."""
+    latency = {"p50": 20.0, "p99": 40.0, "p99_9": 60.0}
+    busy = {"server_busy": 1.0, "load_busy": 0.5, "limit": "server", "server_us": 10.0}
+    return {"requests_s": 100_000.0, "latency_us": latency, "errors": {}, **busy, **values}
+
+
+def share_row(system: str, size_bytes: int) -> dict[str, Any]:
+    """A reading of perf's."""
+    core = {name: 1 / len(shares.CATEGORIES) for name in shares.CATEGORIES}
+    costs = {"request_us": dict.fromkeys((*shares.SERVER, shares.LOAD_RECEIVES), 2.0), "requests_cpu_s": 125_000}
+    return load_row(system=system, size_bytes=size_bytes, server_core=core, load_core=core, **costs)
+
+
+def in_memory_row(case: memory.Case, variant: str) -> dict[str, Any]:
+    """Both sides alike."""
+    costs = {"segment_cycles": 100.0, "request_cycles": 1_600.0, "request_segments": 16.0, "connection_cycles": 900.0}
+    return {**asdict(case), "variant": variant, **costs, "request_ns": 640.0, "tsc_mhz": 2_500.0}
+
+
+@pytest.fixture
+def results() -> dict[str, Any]:
+    """All figures, with nothing better than anything else."""
+    systems = [system.name for system in (NGINX, *PORTS)]
+    by_wrk = [*BESIDE["ssrun, TAP"], *BESIDE]
+    sizes = (100, PAPERS_BYTES)
+    return {
+        "machine": {"cores": "2", "processor": "P", "Linux": "6", "nginx": "nginx", "wrk": "wrk", "gcc": "gcc"},
+        **{"date": "2026-01-01", "seconds": 1, "repeats": 1, "sendfile": "on", "again": []},
+        "throughput": [load_row(system=s, connections=64, load=load) for s in systems for load in ("loadgen", "wrk")],
+        "sizes": [
+            load_row(system=s, size_bytes=size, close=c) for s in systems for size in sizes for c in (False, True)
+        ],
+        "equal_load": [load_row(system=s, size_bytes=size) for s in systems for size in sizes],
+        "by_wrk": [
+            load_row(system=s, size_bytes=size, close=close)
+            for s in by_wrk
+            for close, each in ((False, asked.KEPT_SIZES), (True, asked.CLOSE_SIZES))
+            for size in each
+        ],
+        "shares": [share_row(s, size) for s in systems for size in shares.SIZES],
+        "packet_by_packet": [share_row(s.name, PAPERS_BYTES) for s in (NGINX_SINGLE, ZERO_COPY, SINGLE)],
+        "low_load": [
+            load_row(system=s, connections=count, rate_s=rate_s)
+            for s in systems
+            for rate_s in (0, asked.LOW_RATE_S)
+            for count in asked.LOW_CONNECTIONS
+        ],
+        "idle": [{"system": s, "share": 0.02} for s in systems],
+        "workers": [
+            {"system": s, "ports": 1, "workers": 1, "connections": 64, "requests_s": 9, "busy": [1, 1]}
+            for s in systems
+        ],
+        "memory": [{"system": s, "connections": 10_000, "server_kb": 1, "kernel_kb": 1} for s in systems],
+        "in_memory": [
+            in_memory_row(case, variant)
+            for case in dict.fromkeys([*memory.MATRIX, *memory.ASKED])
+            for variant in memory.VARIANTS
+        ],
+        "in_memory_workers": [{"one": 100, "two": 150}],
+    }
+
+
+def verdict(results: dict[str, Any], what: str, port: str) -> bool | None:
+    """Of one bar."""
+    (found,) = (bar for bar in bars(results) if (bar.what, bar.port) == (what, port))
+    return found.reached
+
+
+def test_who_is_level_with_nginx_and_the_bound_reaches_what_asks_for_no_more(results: dict[str, Any]) -> None:
+    level = {f"requests a second, {size}" for size in ("100 KB", "1 MB", "10 MB")}
+    level |= {f"cycles {what}" for what, *_ in IN_MEMORY_MOST} | {"connections a second, a 1 KB request on each"}
+    assert {bar.what for bar in bars(results) if bar.reached} == level
+    assert not any(bar.reached is None for bar in bars(results))
+
+
+PACKET, XDP = "ssrun, AF_PACKET", "ssrun, AF_XDP"
+
+
+@pytest.mark.parametrize(
+    ("what", "port", "figure", "row", "change"),
+    [
+        ("requests a second, 1 KB", PACKET, "by_wrk", {"system": PACKET, "size_bytes": 1_000}, {"requests_s": 150_000}),
+        ("connections a second, 22 KB", PACKET, "by_wrk", {"system": PACKET, "close": True, "size_bytes": 22_000},
+         {"load_busy": 0.99}),
+        ("CPU of a request, 22 KB", PACKET, "shares", {"system": PACKET, "size_bytes": 22_000}, {"server_us": 5.0}),
+        ("22 KB requests a CPU second, packet by packet", XDP, "packet_by_packet", {"system": XDP},
+         {"requests_cpu_s": 250_000}),
+        ("response time of 22 KB, 1 open, 1,000 a second", XDP, "low_load",
+         {"system": XDP, "connections": 1, "rate_s": 1_000}, {"latency_us": {"p50": 19.0, "p99": 39.0, "p99_9": 90.0}}),
+        ("CPU with no traffic", XDP, "idle", {"system": XDP}, {"share": 0.009}),
+        ("requests of two workers", "in memory", "in_memory_workers", {}, {"two": 190}),
+        ("memcpy's cycles, cold", "in memory", "in_memory", asdict(memory.COLD) | {"variant": "memcpy"},
+         {"request_cycles": 3_000.0}),
+        ("1 KB answers a second on kept connections", "in memory", "in_memory",
+         asdict(memory.SMALL) | {"variant": "zero-copy"}, {"request_ns": 330.0}),
+    ],
+)  # fmt: skip
+def test_what_it_takes(
+    results: dict[str, Any], what: str, port: str, figure: str, row: dict[str, Any], change: dict[str, Any]
+) -> None:
+    assert verdict(results, what, port) is False
+    find(results[figure], **row).update(change)
+    assert verdict(results, what, port) is True
+
+
+def test_nginx_is_at_its_best(results: dict[str, Any]) -> None:
+    """A TAP has another rival: lo is no way to a veth's other end."""
+    find(results["by_wrk"], system="nginx over lo", size_bytes=1_000_000)["requests_s"] *= 2
+    assert verdict(results, "requests a second, 1 MB", "ssrun, TAP") is False
+    assert verdict(results, "requests a second, 1 MB", PACKET) is True
+    find(results["by_wrk"], system="nginx, sendfile off", size_bytes=1_000_000)["requests_s"] *= 2
+    assert verdict(results, "requests a second, 1 MB", PACKET) is False
+
+
+def test_handshake_and_end_count_for_the_segments_with_data(results: dict[str, Any]) -> None:
+    """17 segments a request, of which 16 have data."""
+    row = find(results["in_memory"], **asdict(memory.HOT_CLOSE), variant="zero-copy")
+    row |= {"request_segments": 17.0, "segment_cycles": 950.0, "request_cycles": 16_150.0}
+    what = "cycles a segment of 22 KB, a new connection for each request"
+    assert verdict(results, what, "in memory") is False
+
+
+def test_without_perf_the_page_says_so(results: dict[str, Any]) -> None:
+    results["shares"] = results["packet_by_packet"] = [{"skipped": "perf is missing"}]
+    assert {bar.what for bar in bars(results) if bar.reached is None} == {
+        "CPU of a request",
+        "22 KB requests a CPU second, packet by packet",
+    }
+    assert "Not measured: perf is missing." in page.text(results)
+
+
+def test_the_page_has_what_it_links_to(results: dict[str, Any]) -> None:
+    text = page.text(results)
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#(.*?)\)", text)) <= anchors
+    assert len(re.findall(r"^\| .*\[(?:reached|\*\*not reached\*\*)\]", text, re.MULTILINE)) == len(bars(results))
