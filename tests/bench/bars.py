@@ -69,7 +69,7 @@ def in_memory(results: Results) -> Iterator[Bar]:
         bound = data_segment_cycles(results, case, "lower bound")
         ours = data_segment_cycles(results, case, "zero-copy")
         superframes = data_segment_cycles(results, case, "superframes") / bound
-        read = f"{ours / bound:.2f} ({ours:.0f} of {bound:.0f} cycles; in superframes {superframes:.2f})"
+        read = f"{ours / bound:.2f} ({ours:.0f} cycles, the bound {bound:.0f}; in superframes {superframes:.2f})"
         yield Bar(
             f"cycles {what}", "in memory", f"at most {most:g} times the bound", read, ours / bound <= most, where
         )
@@ -104,7 +104,9 @@ def by_wrk(results: Results) -> Iterator[Bar]:
                 full = close and row["load_busy"] >= FULL
                 read = f"{ratio:.2f}" + (f"; wrk's core {100 * row['load_busy']:.0f} % busy" if close else "")
                 what = f"{'connections' if close else 'requests'} a second, {size(size_bytes)}"
-                asked = f"at least {least:g} times nginx" + (", or wrk's core full" if close else "")
+                asked = (f"at least {least:g} times nginx" if least > 1 else "not behind nginx") + (
+                    ", or wrk's core full" if close else ""
+                )
                 yield Bar(what, port, asked, read, ratio >= least or full, where)
 
 
@@ -120,7 +122,7 @@ def cpu(results: Results) -> Iterator[Bar]:
             base = find(rows, system="nginx", size_bytes=size_bytes)["server_us"]
             for port in SUPERFRAME_PORTS:
                 ours = find(rows, system=port, size_bytes=size_bytes)["server_us"]
-                read = f"{ours / base:.2f} ({ours:.1f} of {base:.1f} us)"
+                read = f"{ours / base:.2f} ({ours:.1f} us, nginx {base:.1f} us)"
                 yield Bar(f"CPU of a request, {size(size_bytes)}", port, asked, read, ours <= CPU_MOST * base, where)
     yield packet_by_packet(results["packet_by_packet"])
 
@@ -133,7 +135,11 @@ def packet_by_packet(rows: list[Row]) -> Bar:
         return Bar(what, port, asked, rows[0]["skipped"], None, where)
     ours, base = (find(rows, system=system)["requests_cpu_s"] for system in (port, "nginx, TSO off"))
     ratio = ours / base
-    return Bar(what, port, asked, f"{ratio:.2f} ({ours:,} of {base:,})", ratio >= PACKET_CPU_LEAST, where)
+    return Bar(what, port, asked, f"{ratio:.2f} ({ours:,}, nginx {base:,})", ratio >= PACKET_CPU_LEAST, where)
+
+
+def connections(row: Row) -> str:
+    return f"{row['connections']} connection{'s' if row['connections'] > 1 else ''}"
 
 
 def latency(results: Results) -> Iterator[Bar]:
@@ -142,11 +148,11 @@ def latency(results: Results) -> Iterator[Bar]:
     for base in (row for row in rows if row["system"] == "nginx"):
         point = {"connections": base["connections"], "rate_s": base["rate_s"]}
         load = f"{base['rate_s']:,} a second" if base["rate_s"] else "one after the other"
-        what = f"response time of 22 KB, {base['connections']} open, {load}"
+        what = f"response time of 22 KB, {connections(base)}, {load}"
         for row in (row for row in rows if row["system"] != "nginx" and point.items() <= row.items()):
             pairs = [(row["latency_us"][name], base["latency_us"][name]) for name in ("p50", "p99")]
             read = ", ".join(
-                f"{name} {ours:.0f} of {theirs:.0f} us"
+                f"{name} {ours:.0f} us (nginx {theirs:.0f})"
                 for name, (ours, theirs) in zip(("p50", "p99"), pairs, strict=True)
             )
             below = all(ours < theirs for ours, theirs in pairs)

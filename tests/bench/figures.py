@@ -27,6 +27,7 @@ from systems import (
     SIZES,
     SUPERFRAMES,
     SYSTEMS,
+    TAP,
     ZERO_COPY,
     Serving,
     Site,
@@ -184,9 +185,9 @@ def equal_load(bench: Bench, found: list[Row]) -> list[Row]:
 
 def workers(bench: Bench) -> list[Row]:
     """One worker on one port, two on one, and one on each of two, with wrk on the same two cores: what a client sees who
-    shares them. Two servers are two ports; for each there is a wrk."""
+    shares them. Two servers are two ports; for each there is a wrk. AF_PACKET has one worker a port, so it is a TAP."""
     rows = []
-    for system in (NGINX, SUPERFRAMES):
+    for system in (NGINX, TAP):
         for ports, count in ((1, 1), (1, 2), (2, 1)):
             for connections in WORKER_CONNECTIONS:
                 row = {"system": system.name, "ports": ports, "workers": ports * count, "connections": connections}

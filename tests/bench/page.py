@@ -246,7 +246,7 @@ def idle(results: Results) -> str:
 def workers(results: Results) -> str:
     """Figures 5 and 6 as far as two cores go."""
     text = "## Ports and workers, and wrk on the same two cores (figures 5 and 6)\n\nRequests a second of 22 KB, and how busy the two cores "
-    text += "were. There is a veth for each port, with a server and a wrk of its own. The servers and wrk share the cores, so "
+    text += "were. There is a veth or a TAP for each port, with a server and a wrk of its own. The servers and wrk share the cores, so "
     text += (
         "more workers have no more of them: what two workers add by themselves stands [in memory](#in-memory).\n\n"
     )

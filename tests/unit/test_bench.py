@@ -153,7 +153,7 @@ PACKET, XDP = "ssrun, AF_PACKET", "ssrun, AF_XDP"
         ("CPU of a request, 22 KB", PACKET, "shares", {"system": PACKET, "size_bytes": 22_000}, {"server_us": 5.0}),
         ("22 KB requests a CPU second, packet by packet", XDP, "packet_by_packet", {"system": XDP},
          {"requests_cpu_s": 250_000}),
-        ("response time of 22 KB, 1 open, 1,000 a second", XDP, "low_load",
+        ("response time of 22 KB, 1 connection, 1,000 a second", XDP, "low_load",
          {"system": XDP, "connections": 1, "rate_s": 1_000}, {"latency_us": {"p50": 19.0, "p99": 39.0, "p99_9": 90.0}}),
         ("CPU with no traffic", XDP, "idle", {"system": XDP}, {"share": 0.009}),
         ("requests of two workers", "in memory", "in_memory_workers", {}, {"two": 190}),
