@@ -9,7 +9,7 @@ from typing import Any
 
 from bars import bars
 from cells import Row, find, names, pivot, size, table
-from shares import CATEGORIES, LOAD_RECEIVES, SERVER
+from shares import COPIES, IDLE, KERNEL, LOAD_RECEIVES, OTHER, RECEIVES, SERVER, USER
 
 Results = dict[str, Any]
 
@@ -34,6 +34,8 @@ repeats the middle one. Absolute figures move by tens of percent between runs on
 - {errors}
 
 """
+
+ON_SERVERS_CORE = (USER, KERNEL, COPIES, LOAD_RECEIVES, OTHER, IDLE)
 
 
 def rate(row: Row, base: Row) -> str:
@@ -167,12 +169,12 @@ def spent(rows: list[Row]) -> str:
         [
             row["system"],
             size(row["size_bytes"]),
-            *(f"{100 * row['server_core'][name]:.0f} %" for name in CATEGORIES),
-            f"{100 * row['load_core'][SERVER[-1]]:.0f} %",
+            *(f"{100 * row['server_core'][name]:.0f} %" for name in ON_SERVERS_CORE),
+            f"{100 * row['load_core'][RECEIVES]:.0f} %",
         ]
         for row in rows
     ]
-    text = table(["server's core", "size", *CATEGORIES, "server, receiving, on the load's core"], lines) + "\n"
+    text = table(["server's core", "size", *ON_SERVERS_CORE, "server, receiving, on the load's core"], lines) + "\n"
     lines = [
         [
             row["system"],
