@@ -41,7 +41,7 @@ SETTLE_S = 0.2  # of perf, until it samples
 # Whoever has one of these above it in a call chain receives.
 RECEIVING = re.compile(r"^(__)?netif_receive_skb|^process_backlog$|^net_rx_action$|^__napi_poll$|^veth_poll$")
 PACKET_SOCKET = re.compile(r"^t?packet_rcv")
-COPYING = re.compile(r"copy|^memcpy|^rep_movs|^_?csum_partial")
+COPYING = re.compile(r"copy|mem(cpy|move)|rep_movs|csum_partial")  # memcpy is also __pi_memcpy
 KERNEL_FIRST = 1 << 63
 
 USER, KERNEL, COPIES, RECEIVES = "server, user", "server, kernel", "server, kernel's copies", "server, receiving"

@@ -36,6 +36,7 @@ def sample(pid: int, core: int, *names: str, at: str = KERNEL_IP) -> list[str]:
         (True, sample(SERVER_PID, 0, "[unknown]", at=USER_IP), shares.USER),
         (True, sample(SERVER_PID, 0, "tcp_write_xmit", "tcp_sendmsg", "do_syscall_64"), shares.KERNEL),
         (True, sample(SERVER_PID, 0, "_copy_from_iter", "tcp_sendmsg", "do_syscall_64"), shares.COPIES),
+        (False, sample(SERVER_PID, 0, "__pi_memcpy", "__xsk_generic_xmit", "do_syscall_64"), shares.COPIES),
         # The load's frame comes in on the server's core, within the server's system call.
         (True, sample(SERVER_PID, 0, "tpacket_rcv", "process_backlog", "veth_xmit"), shares.LOAD_RECEIVES),
         (False, sample(SERVER_PID, 0, "tpacket_rcv", "netif_receive_skb", "tun_get_user"), shares.LOAD_RECEIVES),
