@@ -217,15 +217,15 @@ class _Shorts:
 
     def __init__(self) -> None:
         """None yet."""
-        self.builds: list[bytes] = []  # struct frame_build_whole of each
-        self.streams: list[bytes] = []
+        self.builds = bytearray()  # struct frame_build_whole of each
+        self.streams = bytearray()
         self.slots = 0  # that they take
 
     def cut(self, first_slot: int, slots: Any, rows: Any) -> int:
         """Cuts them all; the number of frames. first_slot: number of the first slot; rows: struct ssi_frame *."""
-        builds = ffi.from_buffer("struct frame_build_whole[]", b"".join(self.builds))
-        streams = b"".join(self.streams)
-        return int(lib.frame_build_streams(builds, len(self.builds), streams, first_slot, slots, rows))
+        builds = ffi.from_buffer("struct frame_build_whole[]", self.builds)
+        streams = ffi.from_buffer("uint8_t[]", self.streams)
+        return int(lib.frame_build_streams(builds, len(builds), streams, first_slot, slots, rows))
 
 
 class Framer:
@@ -271,8 +271,10 @@ class Framer:
         first = self.frame_count
         stream_bytes = response.stream_bytes
         frames = -(-stream_bytes // self.segment_bytes)
-        if stream_bytes <= SHORT_BYTES and frames * response.copies <= self._slots_max:
-            self._add_short(response, stream_bytes, frames)
+        slots = frames * response.copies
+        if stream_bytes <= SHORT_BYTES and slots <= self._slots_max:
+            self._add_short(response, stream_bytes, slots)
+            self.frame_count += frames
         else:
             self._cut_shorts()
             self._add_long(response, stream_bytes)
@@ -280,22 +282,21 @@ class Framer:
             raise SsccError("the site has more frames than an image can number (2^32); split it")
         return first, frames
 
-    def _add_short(self, response: Response, stream_bytes: int, frames: int) -> None:
-        copies = response.copies
-        slots = frames * copies
-        if self._shorts.slots + slots > self._batch.room:
+    def _add_short(self, response: Response, stream_bytes: int, slots: int) -> None:
+        """slots: that it takes."""
+        shorts = self._shorts
+        if shorts.slots + slots > self._batch.room:
             self._cut_shorts()
             self._next_batch()
-        shorts = self._shorts
-        shorts.builds.append(WHOLE.pack(*self._sizes, copies, self._ipv6, *response.moving, stream_bytes))
-        shorts.streams.append(response.head)
+            shorts = self._shorts
+        _, head, body, copies, moving = response
+        shorts.builds += WHOLE.pack(*self._sizes, copies, self._ipv6, *moving, stream_bytes)
+        shorts.streams += head
         shorts.slots += slots
-        self.frame_count += frames
         self.slot_count += slots
-        body = response.body
         if body:
-            shorts.streams.append(_whole(body) if isinstance(body, Content) else body)
-            self.progress(response.body_bytes)
+            shorts.streams += _whole(body) if isinstance(body, Content) else body
+            self.progress(stream_bytes - len(head))
 
     def _cut_shorts(self) -> None:
         shorts = self._shorts

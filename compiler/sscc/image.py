@@ -119,6 +119,9 @@ def _document(provenance: dict[str, Any]) -> bytes:
     return text.encode()
 
 
+_Known = tuple[int, int, int, int]  # a stream's first frame, their number, a response's status and index
+
+
 class Writer:
     """Writes slots as they come, then the tables, then the ELF headers."""
 
@@ -129,10 +132,12 @@ class Writer:
         self.progress = progress
         self.segment_bytes = segment_bytes(manifest)
         self.slot_bytes = slot_bytes(manifest)
-        self.responses: list[bytes] = []
-        self.response_index: dict[tuple[int, int], int] = {}  # by first frame and status
-        self.frames_index: dict[tuple[bytes, str, int], tuple[int, int]] = {}
-        self.variants: list[bytes] = []
+        self.responses = bytearray()
+        self.response_count = 0
+        self.known: dict[tuple[bytes, str, int], _Known] = {}  # by Response.key
+        self.response_index: dict[tuple[int, int], int] = {}  # by first frame and status, but for those in known
+        self.variants = bytearray()
+        self.variant_count = 0
         self.variant_index: dict[int, tuple[int, int]] = {}
         self.strings = bytearray()
         self.string_index: dict[bytes, int] = {}
@@ -161,25 +166,33 @@ class Writer:
     def add_response(self, response: Response) -> int:
         """Adds a response, once; its index. Equal streams share frames."""
         key = response.key()
-        known = self.frames_index.get(key)
-        if known is None:
-            known = self.frames_index[key] = self.framer.add(response)
-            return self._add_row(response, *known)
-        first, count = known
+        known = self.known.get(key)
+        if known is not None:
+            return self._add_known(response, *known)
+        first, count = self.framer.add(response)
+        index = self._add_row(response, first, count)
+        self.known[key] = (first, count, response.status, index)
+        return index
+
+    def _add_known(self, response: Response, first: int, count: int, status: int, index: int) -> int:
+        """One whose frames are there, with a row of this status and index."""
         self.summary.shared_frames += count
         self.summary.shared_bytes += count * response.copies * self.slot_bytes
         if response.body:
             self.progress(response.body_bytes)
-        index = self.response_index.get((first, response.status))
-        return self._add_row(response, first, count) if index is None else index
+        if response.status == status:
+            return index
+        other = first, response.status
+        if other not in self.response_index:
+            self.response_index[other] = self._add_row(response, first, count)
+        return self.response_index[other]
 
     def _add_row(self, response: Response, first: int, count: int) -> int:
         """first, count: of its frames."""
-        status = response.status
-        index = self.response_index[first, status] = len(self.responses)
-        fixed = (response.stream_bytes, first, count, len(response.head), status)
-        self.responses.append(RESPONSE.struct.pack(*fixed, *response.moving))
-        return index
+        fixed = (response.stream_bytes, first, count, len(response.head), response.status)
+        self.responses += RESPONSE.struct.pack(*fixed, *response.moving)
+        self.response_count += 1
+        return self.response_count - 1
 
     def _add_if(self, response: Response | None) -> int:
         """add_response, or that there is none."""
@@ -200,14 +213,15 @@ class Writer:
             variant.last_modified_s,
             variant.content_bytes,
         )
-        self.variants.append(row)
+        self.variants += row
+        self.variant_count += 1
         self.summary.content_bytes += variant.content_bytes
 
     def add_variants(self, variants: list[Variant]) -> tuple[int, int]:
         """Adds a route's variants, once for all routes that share them; the first's index and their number."""
         key = id(variants)
         if key not in self.variant_index:
-            first = len(self.variants)
+            first = self.variant_count
             for variant in variants:
                 self._add_variant(variant)
             self.variant_index[key] = (first, len(variants))
@@ -289,8 +303,8 @@ class Writer:
             "sites": b"".join(site_rows),
             "buckets": buckets,
             "routes": table,
-            "variants": b"".join(self.variants),
-            "responses": b"".join(self.responses),
+            "variants": self.variants,
+            "responses": self.responses,
             "errors": b"".join(error_rows),
             "frames": self.framer.frames,
         }
@@ -304,8 +318,8 @@ class Writer:
             | (lib.SSI_FAMILY_IPV6 if "ipv6" in self.manifest.families else 0),
             slot_count=self.framer.slot_count,
             frame_count=self.framer.frame_count,
-            response_count=len(self.responses),
-            variant_count=len(self.variants),
+            response_count=self.response_count,
+            variant_count=self.variant_count,
             route_count=len(routes),
             route_table_len=len(table) // ffi.sizeof("struct ssi_route"),
             bucket_count=len(buckets) // 4,
@@ -322,8 +336,8 @@ class Writer:
         image_id = build_id([*digests, slots_digest])
         self._write_tables(contents, image_id)
         self.summary.routes = len(routes)
-        self.summary.variants = len(self.variants)
-        self.summary.responses = len(self.responses)
+        self.summary.variants = self.variant_count
+        self.summary.responses = self.response_count
         self.summary.frames = self.framer.frame_count
         self.summary.slots = self.framer.slot_count
         self.summary.build_id = image_id.hex()

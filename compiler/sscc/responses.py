@@ -75,10 +75,10 @@ class Response(NamedTuple):
 
     def key(self) -> tuple[bytes, str, int]:
         """Equal for responses whose frames can be shared."""
-        body = self.body
+        _, head, body, copies, _ = self
         if body is None:
-            return self.head, "", self.copies
-        return self.head, body.sha256 if isinstance(body, Content) else body.hex(), self.copies
+            return head, "", copies
+        return head, body.sha256 if isinstance(body, Content) else body.hex(), copies
 
 
 class Multipart:
@@ -406,8 +406,10 @@ class Maker:
         assert source.content is not None
         key = (source.route, said.key)
         if key not in self.made:
-            contents: list[tuple[str | None, Content]] = [(None, source.content), *source.variants.items()]
-            contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
+            contents: list[tuple[str | None, Content]] = [(None, source.content)]
+            if source.variants:
+                contents += source.variants.items()
+                contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
             self.made[key] = [self._variant(source, each, coding, said) for coding, each in contents]
         return self.made[key]
 
