@@ -107,6 +107,41 @@ class Done:
     work: Work = field(default_factory=Work)
 
 
+def _read(fd: int, wanted: int) -> bytes:
+    """So many bytes, or all that are left; encoders' output depends on where chunks end."""
+    chunk = os.read(fd, wanted)
+    while chunk and len(chunk) < wanted:
+        more = os.read(fd, wanted - len(chunk))
+        if not more:
+            break
+        chunk += more
+    return chunk
+
+
+def _trusted(before: os.stat_result, after: os.stat_result, began_ns: int) -> Stamp | None:
+    """The stamp of a file that was read in between, if any later change will show in it."""
+    now = stamp(after)
+    return now if stamp(before) == now and is_settled(after, began_ns) else None
+
+
+def _whole(path: str, size_bytes: int) -> tuple[bytes, Stamp | None]:
+    """A small file's bytes, and its stamp if it can be trusted. SsccError as of Reading, which takes longer."""
+    began_ns = time.time_ns()
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            before = os.fstat(fd)
+            data = _read(fd, size_bytes)
+            after = os.fstat(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not len(data) == after.st_size == size_bytes:
+        raise ChangedError(path)
+    return data, _trusted(before, after, began_ns)
+
+
 class Reading:
     """Reads a file to its end in chunks and hashes it.
 
@@ -122,16 +157,17 @@ class Reading:
         self.advance = advance
         self.stamp: Stamp | None = None
         self.sha256 = ""
-        self._began_ns = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """The chunks. SsccError if it can't be read, or isn't of the size it had."""
         hasher = hashlib.sha256()
         done = 0
+        began_ns = time.time_ns()
         try:
-            fd, before = self._open()
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                while chunk := self._read(fd, min(CHUNK_BYTES, self.size_bytes - done) or 1):
+                before = os.fstat(fd)
+                while chunk := _read(fd, min(CHUNK_BYTES, self.size_bytes - done) or 1):
                     hasher.update(chunk)
                     done += len(chunk)
                     self.advance(len(chunk))
@@ -141,47 +177,10 @@ class Reading:
                 os.close(fd)
         except OSError as error:
             raise unreadable(self.path, error) from None
-        self._end(before, after, done, hasher.hexdigest())
-
-    def whole(self) -> bytes:
-        """The only chunk of a small file, in less time than it would take to go through them."""
-        try:
-            fd, before = self._open()
-            try:
-                data = self._read(fd, self.size_bytes)
-                after = os.fstat(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            raise unreadable(self.path, error) from None
-        self.advance(len(data))
-        if after.st_size != len(data):  # there is more
-            raise ChangedError(self.path)
-        self._end(before, after, len(data), hashlib.sha256(data).hexdigest())
-        return data
-
-    def _open(self) -> tuple[int, os.stat_result]:
-        self._began_ns = time.time_ns()
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        return fd, os.fstat(fd)
-
-    def _read(self, fd: int, wanted: int) -> bytes:
-        """So many bytes, or all that are left; encoders' output depends on where chunks end."""
-        chunk = os.read(fd, wanted)
-        while chunk and len(chunk) < wanted:
-            more = os.read(fd, wanted - len(chunk))
-            if not more:
-                break
-            chunk += more
-        return chunk
-
-    def _end(self, before: os.stat_result, after: os.stat_result, done: int, sha256: str) -> None:
         if done != self.size_bytes:
             raise ChangedError(self.path)
-        self.sha256 = sha256
-        now = stamp(after)
-        if stamp(before) == now and is_settled(after, self._began_ns):
-            self.stamp = now
+        self.sha256 = hasher.hexdigest()
+        self.stamp = _trusted(before, after, began_ns)
 
 
 def _compressor(coding: str, size_bytes: int) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
@@ -236,20 +235,25 @@ class Worker:
     def _hash(self, job: Job) -> Done:
         if job.sha256 is not None:
             return Done(job.number, Content(job.path, job.size_bytes, job.sha256))
-        reading = Reading(job.path, job.size_bytes, self.advance)
-        kept = None
         if job.size_bytes <= SMALL_BYTES:
-            data = reading.whole()
-            if reading.stamp is not None and len(data) <= self.room_bytes:
-                kept = Kept(data, reading.stamp)
-                self.room_bytes -= len(data)
-        else:
-            for _ in reading:
-                pass
-        done = Done(job.number, Content(job.path, job.size_bytes, reading.sha256, 0, kept))
-        done.work.hashed += 1
-        done.stamp = reading.stamp
-        return done
+            return self._hash_small(job)
+        reading = Reading(job.path, job.size_bytes, self.advance)
+        for _ in reading:
+            pass
+        content = Content(job.path, job.size_bytes, reading.sha256)
+        return Done(job.number, content, stamp=reading.stamp, work=Work(hashed=1))
+
+    def _hash_small(self, job: Job) -> Done:
+        """Keeps it, if there is room."""
+        path, size_bytes = job.path, job.size_bytes
+        data, seen = _whole(path, size_bytes)
+        self.advance(size_bytes)
+        kept = None
+        if seen is not None and size_bytes <= self.room_bytes:
+            kept = Kept(data, seen)
+            self.room_bytes -= size_bytes
+        content = Content(path, size_bytes, hashlib.sha256(data).hexdigest(), 0, kept)
+        return Done(job.number, content, stamp=seen, work=Work(hashed=1))
 
     def _sibling(self, job: Job, sibling: Sibling, coding: str, done: Done) -> Content:
         """A variant that somebody else made must hold the same bytes."""
