@@ -35,6 +35,7 @@ HEADERS = [
     "libnmio/packet.h",
     "libnmio/afxdp.h",
     "libnmio/pcap.h",
+    "libnmio/capture.h",
     "libnmio/netmap.h",
     "stack_app.h",
     "stack.h",

@@ -9,11 +9,13 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from ._sandstorm import lib
+from .capture import RING_BYTES, SNAP_BYTES, Capture, CaptureOptions
 from .errors import SsrunError
 from .loader import FrameSource, ImageError
 from .network import Interface4or6
@@ -110,7 +112,7 @@ def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Comma
             help="A request must be whole after this.",
         ),
     ]
-    return _decorated([*options, *_sending_options(), *_running_options()])
+    return _decorated([*options, *_sending_options(), *_capture_options(), *_running_options()])
 
 
 def _sending_options() -> list[Callable[[Command], Command]]:
@@ -139,6 +141,30 @@ def _sending_options() -> list[Callable[[Command], Command]]:
     ]
 
 
+def _capture_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--pcapng",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Write what is received and sent here, for Wireshark. A file that is there is overwritten.",
+        ),
+        click.option(
+            "--pcapng-snaplen",
+            metavar="BYTES",
+            type=click.IntRange(1, SNAP_BYTES),
+            default=SNAP_BYTES,
+            help="Keep so much of each frame; all of it unless given.",
+        ),
+        click.option(
+            "--pcapng-buffer",
+            type=Size(),
+            default=RING_BYTES,
+            help="Memory of each worker for frames on their way to the file; 32M unless given.",
+        ),
+    ]
+
+
 def _running_options() -> list[Callable[[Command], Command]]:
     return [
         click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken."),
@@ -162,7 +188,12 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
     if len(values["addresses"]) > lib.STACK_ADDRESSES_MAX:
         raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
+    if values["pcapng_buffer"] < lib.CAPTURE_RING_BYTES_MIN:
+        raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
     copied = values["tx"] == "memcpy"
+    capture = None
+    if values["pcapng"] is not None:
+        capture = CaptureOptions(values["pcapng"], values["pcapng_snaplen"], values["pcapng_buffer"])
     options = Options(
         values["iface"],
         values["backend"],
@@ -174,6 +205,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["verify_checksums"],
         not values["no_address_check"],
         values["arena"],
+        capture,
     )
     limits = Limits(
         values["max_connections"],
@@ -279,6 +311,22 @@ class Output:
                 err=True,
             )
 
+    def capture_failed(self, path: Path, reason: str) -> None:
+        """The capture is over, but we go on."""
+        if self.as_json:
+            self._line({"event": "capture-failed", "path": str(path), "reason": reason})
+        else:
+            click.echo(f"{self.service.name}: note: {path}: {reason}; the capture ends here", err=True)
+
+    def capture_incomplete(self, path: Path, dropped: int) -> None:
+        """At the end, for people; machines have the counter."""
+        if not self.as_json:
+            click.echo(
+                f"{self.service.name}: note: {path} lacks {dropped} frames, which came faster than they could be "
+                "written; give more --pcapng-buffer or less --pcapng-snaplen",
+                err=True,
+            )
+
     def stopped(self, counters: dict[str, int]) -> None:
         """All has been undone."""
         seen = {name: value for name, value in counters.items() if value}
@@ -310,6 +358,7 @@ def serve(
     output = Output(service, as_json)
     with ExitStack() as stack:
         opened = Opener(options, service.frames, stack).open()
+        capture = _capture(options.capture, opened, output, stack)
         server = Server(service.app, service.frames.image, opened, options.port, limits, stack)
         stack.callback(server.stop)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -322,7 +371,31 @@ def serve(
         finally:
             server.stop()
             at_end(server)
-            output.stopped(server.counters())
+            captured = _captured(capture, output)
+            output.stopped(server.counters() | captured)
+
+
+def _capture(options: CaptureOptions | None, opened: Opened, output: Output, stack: ExitStack) -> Capture | None:
+    """Puts a capture around all ports, if one is asked for; it is closed with the stack."""
+    if options is None:
+        return None
+    capture = Capture(options)
+    stack.callback(capture.close)
+    opened.ports = capture.wrap(opened.ports, opened.interface, opened.backend)
+    opened.details["pcapng"] = str(options.path)
+    capture.start(lambda reason: output.capture_failed(options.path, reason))
+    return capture
+
+
+def _captured(capture: Capture | None, output: Output) -> dict[str, int]:
+    """Its counters when all is written."""
+    if capture is None:
+        return {}
+    capture.finish()
+    counters = capture.counters()
+    if counters["capture_dropped"] > 0:
+        output.capture_incomplete(capture.options.path, counters["capture_dropped"])
+    return counters
 
 
 def exit_on_error(name: str, run: Callable[[], None]) -> None:

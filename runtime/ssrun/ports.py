@@ -12,6 +12,7 @@ from typing import Any
 
 from . import network
 from ._sandstorm import ffi, lib
+from .capture import CaptureOptions
 from .errors import SsrunError
 from .loader import FrameSource
 from .netmap import NAME_BYTES_MAX, Netmap
@@ -39,6 +40,7 @@ class Options:
     verify_checksums: bool = False
     address_check: bool = True
     arena_bytes: int | None = None  # None: the whole image and spares
+    capture: CaptureOptions | None = None
 
 
 @dataclass

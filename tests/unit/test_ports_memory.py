@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,21 @@ def model() -> ModelImage:
 
 
 class Loop:
-    """A worker over a memory port; `send` has Host's form, so that Client works with it."""
+    """A worker over a memory port; `send` has Host's form, so that Client works with it.
 
-    def __init__(self, model: ModelImage, folder: Path, *, delay: int, gather_max: int, ring: int = 64) -> None:
+    wrap: makes the port that the worker gets.
+    """
+
+    def __init__(
+        self,
+        model: ModelImage,
+        folder: Path,
+        *,
+        delay: int,
+        gather_max: int,
+        ring: int = 64,
+        wrap: Callable[[Any], Any] = lambda port: port,
+    ) -> None:
         self.image = Image(model.sections)
         header = self.image.header
         path = folder / "slots"
@@ -40,7 +52,8 @@ class Loop:
         assert lib.nmio_tx_create(self.tx, ring) == 0
         self.memory = lib.memory_open(self.region, self.tx, ring, delay, gather_max, True)
         config = Host._config(True, 1500, gather_max, 64, {})
-        self.worker = lib.worker_create(config, self.image.image, lib.memory_as_port(self.memory), False)
+        self.port = wrap(lib.memory_as_port(self.memory))
+        self.worker = lib.worker_create(config, self.image.image, self.port, False)
         assert self.worker != ffi.NULL
 
     def send(self, *packets: Packet | bytes) -> list[Packet]:
