@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "libnmio/region.h"
+#include "probe.h"
 
 #define LOOP_BATCH 64
 /* Of so many received at once more are looked for before sleeping: of fewer that would most often be a call in vain. */
@@ -90,6 +91,7 @@ static int send_all(struct worker *worker)
 {
     for (;;) {
         stack_output(worker->stack);
+        PROBE(port_output, worker->port, worker->port->tx->count);
         int error = worker->port->ops->output(worker->port);
         if (error != 0 || !stack_waits_for_space(worker->stack) || worker->port->tx->space == 0 ||
             worker->port->tx->count > 0)
@@ -102,6 +104,7 @@ int worker_round(struct worker *worker)
     struct nmio_rx batch[LOOP_BATCH];
     struct nmio_port *port = worker->port;
     int received = port->ops->input(port, batch, LOOP_BATCH);
+    PROBE(port_input, port, received);
     uint64_t now_ns = monotonic_ns();
     stack_clock(worker->stack, now_ns, wall_s());
     rotate_secret(worker, now_ns);
@@ -140,7 +143,9 @@ int worker_run(struct worker *worker)
         int64_t timeout_ns = sleep_ns(worker);
         if (timeout_ns == 0)
             continue;
+        PROBE(port_wait, worker->port, timeout_ns);
         int error = worker->port->ops->wait(worker->port, timeout_ns, worker->wake_fd);
+        PROBE(port_awake, worker->port, error);
         if (error != 0)
             return error;
         eventfd_t ignored;

@@ -7,6 +7,7 @@
 
 #if defined(__has_include)
 #if __has_include(<sys/sdt.h>)
+#define SDT_USE_VARIADIC
 #include <sys/sdt.h>
 #define PROBE(name, ...) STAP_PROBEV(sandstorm, name, __VA_ARGS__)
 #endif
