@@ -5,7 +5,7 @@
 #ifndef SANDSTORM_PROBE_H
 #define SANDSTORM_PROBE_H
 
-#if defined(__has_include)
+#if defined(__has_include) && !defined(__cppcheck__) /* cppcheck takes no include in a condition */
 #if __has_include(<sys/sdt.h>)
 #define SDT_USE_VARIADIC
 #include <sys/sdt.h>
