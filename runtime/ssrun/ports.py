@@ -93,8 +93,8 @@ class Opener:
         network.usable(interface)
         return self._existing(interface)
 
-    def _memory(self) -> tuple[Any, Any]:
-        return self.copied_memory(self.stack)
+    def _memory(self, *, resident: bool = False) -> tuple[Any, Any]:
+        return self.image_memory(self.stack, resident=resident)
 
     def lent_memory(self, stack: ExitStack) -> tuple[Any, Any]:
         """A region that the port fills in, and a TX queue that is closed with the stack."""
@@ -106,16 +106,21 @@ class Opener:
         stack.callback(ffi.release, region)
         return region, tx
 
-    def copied_memory(self, stack: ExitStack) -> tuple[Any, Any]:
-        """A region with the image's slots, and a TX queue; both are closed with the stack."""
+    def image_memory(self, stack: ExitStack, *, resident: bool) -> tuple[Any, Any]:
+        """A region with the image's slots, and a TX queue; both are closed with the stack.
+
+        resident: all of it is in memory from the start, in huge pages if there are any."""
         header = self.image.header
         residents, spares = self._arena()
         region, tx = self.lent_memory(stack)
-        offset = self.image.slots.offset
-        error = lib.nmio_region_create(region, self.image.fd, offset, header.slot_bytes, BUFFERS, residents, spares)
+        error = lib.nmio_region_create(region, header.slot_bytes, BUFFERS, residents, spares)
         if error:
-            raise _fail("the image's slots can't be mapped", error)
+            raise _fail("memory to send from can't be laid out", error)
         stack.callback(lib.nmio_region_destroy, region)
+        bring = lib.nmio_region_read if resident else lib.nmio_region_map
+        error = bring(region, self.image.fd, self.image.slots.offset)
+        if error:
+            raise _fail(f"the image's slots can't be {'read' if resident else 'mapped'}", error)
         return region, tx
 
     def _arena(self) -> tuple[int, int]:
@@ -339,7 +344,7 @@ class Opener:
         hints = {errno.EBUSY: "another AF_XDP program has the queue; stop it"}
         zero_copy = ffi.new("bool *")
         for queue in range(queues):
-            region, tx = self._memory()
+            region, tx = self._memory(resident=True)  # the kernel pins all of it
             port = ffi.new("struct nmio_port **")
             error = lib.afxdp_open(port, filter_, interface.name.encode(), queue, trusted, region, tx, zero_copy)
             if error:

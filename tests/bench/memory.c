@@ -109,7 +109,8 @@ static void worker_open(struct worker *w, uint32_t number)
     struct stack_config config = configuration();
     w->number = number;
     w->now_ns = 1000000000000;
-    if (nmio_region_create(&w->region, file.fd, file.slots_offset, h->slot_bytes, BUFFERS, residents, spares) != 0 ||
+    if (nmio_region_create(&w->region, h->slot_bytes, BUFFERS, residents, spares) != 0 ||
+        nmio_region_read(&w->region, file.fd, file.slots_offset) != 0 ||
         nmio_tx_create(&w->tx, (uint32_t)options.ring) != 0)
         stop("no memory for the region");
     size_t bytes = stack_memory_bytes(&config, &file.image, &w->region);

@@ -270,8 +270,9 @@ static void open_port(void)
                                                 .address = {{192, 0, 2, 1}}}};
     const struct ssi_header *h = file.image.header;
     device = device_create(&wanted);
-    if (options.copy && nmio_region_create(&region, file.fd, file.slots_offset, h->slot_bytes, BUFFERS, h->slot_count,
-                                           (uint32_t)options.slots) != 0)
+    if (options.copy &&
+        (nmio_region_create(&region, h->slot_bytes, BUFFERS, h->slot_count, (uint32_t)options.slots) != 0 ||
+         nmio_region_map(&region, file.fd, file.slots_offset) != 0))
         stop("no memory for the region");
     if (nmio_tx_create(&tx, (uint32_t)options.slots) != 0)
         stop("no memory");

@@ -117,7 +117,8 @@ def test_workers_share_no_cache_line(tmp_path: Path) -> None:
         region, tx = new_apart("struct nmio_region *"), new_apart("struct nmio_tx *")
         with (tmp_path / "slots").open("rb") as file:
             size = image.header.slot_bytes
-            assert lib.nmio_region_create(region, file.fileno(), 0, size, 64, image.header.slot_count, 64) == 0
+            assert lib.nmio_region_create(region, size, 64, image.header.slot_count, 64) == 0
+            assert lib.nmio_region_read(region, file.fileno(), 0) == 0
         assert lib.nmio_tx_create(tx, 64) == 0
         memory = lib.memory_open(region, tx, 64, 0, 1, False)
         worker = lib.worker_create(

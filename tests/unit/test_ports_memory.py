@@ -45,10 +45,8 @@ class Loop:
         self.region = ffi.new("struct nmio_region *")
         self.tx = ffi.new("struct nmio_tx *")
         with path.open("rb") as file:
-            error = lib.nmio_region_create(
-                self.region, file.fileno(), 0, header.slot_bytes, 256, header.slot_count, ring
-            )
-        assert error == 0
+            assert lib.nmio_region_create(self.region, header.slot_bytes, 256, header.slot_count, ring) == 0
+            assert lib.nmio_region_map(self.region, file.fileno(), 0) == 0
         assert lib.nmio_tx_create(self.tx, ring) == 0
         self.memory = lib.memory_open(self.region, self.tx, ring, delay, gather_max, True)
         config = Host._config(True, 1500, gather_max, 64, {})

@@ -73,41 +73,77 @@ static uint32_t whole_pages_of_chunks(uint32_t count, uint32_t chunk_bytes)
     return count;
 }
 
-int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset, uint32_t chunk_bytes,
-                       uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count)
+/* Address space that begins where a huge page can. */
+static uint8_t *reserve(size_t bytes)
+{
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    size_t with_edges = bytes + NMIO_HUGE_PAGE_BYTES;
+    uint8_t *all = mmap(NULL, with_edges, PROT_READ | PROT_WRITE, flags, -1, 0);
+    if (all == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)all % NMIO_HUGE_PAGE_BYTES;
+    if (before > 0)
+        munmap(all, before);
+    munmap(all + before + bytes, with_edges - before - bytes);
+    return all + before;
+}
+
+int nmio_region_create(struct nmio_region *region, uint32_t chunk_bytes, uint32_t buffer_count, uint32_t slot_count,
+                       uint32_t spare_count)
 {
     memset(region, 0, sizeof(*region));
     buffer_count = whole_pages_of_chunks(buffer_count, chunk_bytes);
     uint64_t chunk_count = (uint64_t)buffer_count + slot_count + spare_count;
     if (chunk_count >= NMIO_NONE)
         return -EFBIG;
-    size_t bytes = pages(chunk_count * chunk_bytes);
-    uint8_t *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED)
-        return -errno;
-    region->base = base;
     region->chunk_bytes = chunk_bytes;
     region->first_slot = region->buffer_count = buffer_count;
     region->slot_count = slot_count + spare_count;
     region->resident_count = slot_count;
     region->chunk_count = (uint32_t)chunk_count;
-    uint8_t *slots = base + (size_t)buffer_count * chunk_bytes;
-    size_t slots_bytes = (size_t)slot_count * chunk_bytes;
-    /* The last page of the file may go on with its tables: the first spare begins in it, and that is harmless, as
-     * spares are written before they are sent. */
-    void *mapped = slots_bytes > 0 ? mmap(slots, slots_bytes, PROT_READ | PROT_WRITE,
-                                          MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd, (off_t)slots_offset)
-                                   : slots;
+    region->base = reserve(pages(chunk_count * chunk_bytes));
     region->free_buffers = nmio_alloc(buffer_count * sizeof(uint32_t));
     region->in_flight = nmio_alloc(chunk_count);
-    if (mapped == MAP_FAILED || region->free_buffers == NULL || region->in_flight == NULL) {
-        int error = mapped == MAP_FAILED ? errno : ENOMEM;
+    if (region->base == NULL || region->free_buffers == NULL || region->in_flight == NULL) {
         nmio_region_destroy(region);
-        return -error;
+        return -ENOMEM;
     }
     for (uint32_t i = 0; i < buffer_count; i++)
         region->free_buffers[i] = buffer_count - 1 - i;
     region->free_count = buffer_count;
+    return 0;
+}
+
+static size_t slots_bytes(const struct nmio_region *region)
+{
+    return (size_t)region->resident_count * region->chunk_bytes;
+}
+
+int nmio_region_map(struct nmio_region *region, int fd, uint64_t slots_offset)
+{
+    uint8_t *slots = nmio_chunk(region, region->first_slot);
+    if (region->resident_count == 0)
+        return 0;
+    /* The last page of the file may go on with its tables: the first spare begins in it, and that is harmless, as
+     * spares are written before they are sent. */
+    void *mapped = mmap(slots, slots_bytes(region), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+                        fd, (off_t)slots_offset);
+    return mapped == MAP_FAILED ? -errno : 0;
+}
+
+int nmio_region_read(struct nmio_region *region, int fd, uint64_t slots_offset)
+{
+    uint8_t *slots = nmio_chunk(region, region->first_slot);
+    nmio_prefer_huge_pages(region->base, pages((size_t)region->chunk_count * region->chunk_bytes));
+    for (size_t done = 0; done < slots_bytes(region);) {
+        ssize_t got = pread(fd, slots + done, slots_bytes(region) - done, (off_t)(slots_offset + done));
+        if (got < 0 && errno != EINTR)
+            return -errno;
+        if (got == 0)
+            return -EIO; /* the file has become shorter */
+        if (got > 0)
+            done += (size_t)got;
+    }
     return 0;
 }
 

@@ -1,14 +1,19 @@
-/* Set-up of a region: address space with buffers, the image's slots as a private mapping, and spares. */
+/* Set-up of a region: address space with buffers, the image's slots, and spares. */
 #ifndef SANDSTORM_REGION_H
 #define SANDSTORM_REGION_H
 
 #include "nmio.h"
 
-/* Maps buffer_count buffers, slot_count slots of the file fd from slots_offset on (page-aligned; private: what is
- * patched is copied by the kernel, a page at a time) and spare_count spares; without slots the arena is a cache. Returns
- * 0, or -errno. */
-int nmio_region_create(struct nmio_region *region, int fd, uint64_t slots_offset, uint32_t chunk_bytes,
-                       uint32_t buffer_count, uint32_t slot_count, uint32_t spare_count);
+/* Lays out buffer_count buffers, room for slot_count slots of an image, and spare_count spares, all of chunk_bytes; all
+ * is zero. Without slots the arena is a cache. Returns 0, -ENOMEM, or -EFBIG where chunks can't be counted. */
+int nmio_region_create(struct nmio_region *region, uint32_t chunk_bytes, uint32_t buffer_count, uint32_t slot_count,
+                       uint32_t spare_count);
+/* The slots as a private mapping of the file fd from slots_offset on (page-aligned): the kernel copies what is patched,
+ * a page at a time, when it is patched. Returns 0, or -errno. */
+int nmio_region_map(struct nmio_region *region, int fd, uint64_t slots_offset);
+/* The slots read from the file, into huge pages if there are any: for a port that makes the whole region resident, and
+ * for frames in no order, which are then found without a walk through page tables. Returns 0, or -errno. */
+int nmio_region_read(struct nmio_region *region, int fd, uint64_t slots_offset);
 void nmio_region_destroy(struct nmio_region *region);
 
 /* Asks for huge pages behind a mapping of some size, so that what lies at random in it is found without a walk through

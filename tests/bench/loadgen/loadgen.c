@@ -110,7 +110,7 @@ static void open_port(void)
     int ifindex = (int)if_nametoindex(options.interface);
     if (ifindex == 0)
         stop("%s: no such interface", options.interface);
-    if (nmio_region_create(&region, -1, 0, CHUNK_BYTES, BUFFERS, 0, 0) != 0 || nmio_tx_create(&tx, TX_RING) != 0)
+    if (nmio_region_create(&region, CHUNK_BYTES, BUFFERS, 0, 0) != 0 || nmio_tx_create(&tx, TX_RING) != 0)
         stop("no memory");
     int error = options.afxdp ? open_afxdp(ifindex) : packet_open(&port, ifindex, 0, true, &region, &tx, 1);
     if (error != 0)
