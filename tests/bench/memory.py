@@ -79,6 +79,7 @@ SMALL_BYTES, LARGE_BYTES = 1_000, 1_000_000  # one frame, and 700
 # So many files of a size: what comes after the caches' size is cold. All of the largest set is some hundred MB.
 FILES = {FILE_BYTES: (1, 10_000), SMALL_BYTES: (1, 100_000)}
 REQUESTS_LEAST, BYTES_MOST = 50_000, 2_000_000_000
+RANDOM_TIMES = 5  # as many: what a phase leaves over to the next, in no order, is to be little of it
 WORKERS_REQUESTS = 200_000  # of each
 CHECK_EVERY = 64  # comparing an answer fills the caches with payload, which sending it does not
 
@@ -95,7 +96,8 @@ class Case:
 
     @property
     def requests(self) -> int:
-        return max(min(REQUESTS_LEAST, BYTES_MOST // self.size_bytes), self.connections, self.files)
+        once = max(min(REQUESTS_LEAST, BYTES_MOST // self.size_bytes), self.connections, self.files)
+        return RANDOM_TIMES * once if self.random else once
 
 
 SMALL = Case(SMALL_BYTES, 1, 1_000)
