@@ -16,7 +16,7 @@ help: ## this list
 setup: $(STAMP) ## install what is needed (Debian packages as root, Python packages into .venv)
 
 # A stale extension must never be tested: whatever it is made of makes it again.
-$(STAMP): pyproject.toml setup.py setup.cfg runtime/ffi_build.py $(C_FILES) runtime/csrc/libnmio/xdp_filter.bpf.c .ci/setup
+$(STAMP): pyproject.toml setup.py setup.cfg runtime/ffi_build.py $(C_FILES) runtime/csrc/libnmio/filter.bpf.c .ci/setup
 	.ci/setup $(VENV)
 	@touch $@
 

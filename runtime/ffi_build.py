@@ -33,6 +33,7 @@ HEADERS = [
     "libnmio/memory.h",
     "libnmio/tap.h",
     "libnmio/packet.h",
+    "libnmio/filter.h",
     "libnmio/afxdp.h",
     "libnmio/pcap.h",
     "libnmio/capture.h",
@@ -95,12 +96,12 @@ def flags() -> tuple[list[str], list[str]]:
     return [*common, "-O3", "-flto", *debug], ["-O3", "-flto"]
 
 
-def xdp_object() -> bytes | None:
-    """The XDP program, compiled; None without clang. One that does not compile is an error."""
-    source = CSRC / "libnmio" / "xdp_filter.bpf.c"
+def filter_object() -> bytes | None:
+    """The BPF programs, compiled; None without clang. Such that don't compile are an error."""
+    source = CSRC / "libnmio" / "filter.bpf.c"
     include = f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}"
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "xdp_filter.bpf.o"
+        target = Path(folder) / "filter.bpf.o"
         command = ["clang", "-O2", "-g", "-target", "bpf", include, "-Wall", "-Werror", "-c", str(source)]
         try:
             done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True, check=False)
@@ -112,17 +113,17 @@ def xdp_object() -> bytes | None:
 
 
 def afxdp() -> tuple[str, list[str], list[str]]:
-    """What AF_XDP needs: the program as C text, macros, libraries. All empty where something for it is missing."""
+    """What BPF and AF_XDP need: programs as C text, macros, libraries. Empty where something for it is missing."""
     missing = [name for name in ("libxdp", "libbpf") if pkg_config(name, "--libs") is None]
-    program = xdp_object() if not missing else None
+    program = filter_object() if not missing else None
     if program is None:
         lacking = ", ".join(missing) or "clang"
         sys.stderr.write(f"sandstorm: built without AF_XDP ({lacking}); install libxdp-dev, libbpf-dev and clang\n")
         return "", [], []
     words = ",".join(str(byte) for byte in program)
-    text = f"const unsigned char xdp_filter_object[] __attribute__((aligned(8))) = {{{words}}};\n"
+    text = f"const unsigned char filter_object[] __attribute__((aligned(8))) = {{{words}}};\n"
     return (
-        text + "const unsigned int xdp_filter_object_bytes = sizeof(xdp_filter_object);\n",
+        text + "const unsigned int filter_object_bytes = sizeof(filter_object);\n",
         ["-DSANDSTORM_AFXDP"],
         [
             "xdp",

@@ -304,25 +304,37 @@ class Opener:
         if error:
             raise _fail(f"a packet socket on {interface.name} can't be opened", error)
         opened.ports.append(self._keep(port))
+        self._shield(interface, opened)
+
+    def _keep_filter(self, filter_: Any, opened: Opened) -> Any:
+        self.stack.callback(lib.nmio_filter_close, filter_)
+        for address in opened.addresses:
+            packed = address.ip.packed
+            error = lib.nmio_filter_address(filter_, packed, len(packed))
+            if error:
+                raise _fail("the BPF program's addresses can't be set", error)
+        return filter_
+
+    def _shield(self, interface: network.Interface, opened: Opened) -> None:
+        """Keeps from the kernel's IP what the packet socket has had, where that can be."""
+        holder = ffi.new("struct nmio_filter **")
+        error = lib.nmio_filter_tcx(holder, interface.index, self.options.port, opened.own_address)
+        opened.details["tcx"] = error == 0
+        if error == 0:
+            self._keep_filter(holder[0], opened)
 
     def _filter(self, interface: network.Interface, opened: Opened) -> Any:
         native = ffi.new("bool *")
-        holder = ffi.new("struct afxdp_filter **")
-        error = lib.afxdp_filter_open(holder, interface.index, self.options.port, opened.own_address, native)
+        holder = ffi.new("struct nmio_filter **")
+        error = lib.nmio_filter_xdp(holder, interface.index, self.options.port, opened.own_address, native)
         hints = {
             errno.ENOSYS: "built without AF_XDP; install libxdp-dev, libbpf-dev and clang, then ssrun again",
             errno.EBUSY: f"another XDP program is there; `ip link set {interface.name} xdp off` removes it",
         }
         if error:
             raise _fail(f"no XDP program can be attached to {interface.name}", error, hints)
-        self.stack.callback(lib.afxdp_filter_close, holder[0])
-        for address in opened.addresses:
-            packed = address.ip.packed
-            error = lib.afxdp_filter_address(holder[0], packed, len(packed))
-            if error:
-                raise _fail("the XDP program's addresses can't be set", error)
         opened.details["xdp"] = "native" if native[0] else "generic"
-        return holder[0]
+        return self._keep_filter(holder[0], opened)
 
     def _afxdp(self, interface: network.Interface, opened: Opened) -> None:
         queues = interface.rx_queues

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from net import BACKENDS, CLIENT4, SERVER4, Namespace, namespace, needs, needs_root, serving, ssrun_command, veth_pair
+from net import (
+    BACKENDS,
+    CLIENT4,
+    SERVER4,
+    Namespace,
+    Running,
+    namespace,
+    needs,
+    needs_root,
+    serving,
+    ssrun_command,
+    veth_pair,
+)
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "ping")]
 
@@ -22,16 +35,31 @@ def ping(client: Namespace, host: str) -> bool:
 @pytest.mark.parametrize("backend", ["packet", "afxdp"])
 def test_shared_mode_leaves_the_rest_to_the_kernel(image: Path, backend: str) -> None:
     with serving(image, backend) as running:
-        other = running.server.popen("python3", "-m", "http.server", "--bind", SERVER4, "8022")
-        try:
-            assert running.event["mode"] == "shared"
-            assert ping(running.client, SERVER4)
-            assert "small" in running.client.run("curl", "-sS", f"http://{SERVER4}/").stdout
-            get = ["curl", "-sS", "-o", "/dev/null", "--retry", "10", "--retry-connrefused", "--retry-delay", "1"]
-            running.client.run(*get, f"http://{SERVER4}:8022/")
-        finally:
-            other.kill()
-            other.wait()
+        assert running.event["mode"] == "shared"
+        assert ping(running.client, SERVER4)
+        assert "small" in running.client.run("curl", "-sS", f"http://{SERVER4}/").stdout
+        assert kernel_answers(running, "8022")
+
+
+def tcp_segments_in(space: Namespace) -> int:
+    """What the kernel's TCP has been given."""
+    lines = [
+        line.split() for line in space.run("cat", "/proc/net/snmp").stdout.splitlines() if line.startswith("Tcp:")
+    ]
+    return int(dict(zip(*lines, strict=True))["InSegs"])
+
+
+def test_the_kernel_is_spared_what_a_packet_socket_has_had(image: Path) -> None:
+    with serving(image, "packet") as running:
+        if not running.event["tcx"]:
+            pytest.skip("needs Linux 6.6, for tcx")
+        before = tcp_segments_in(running.server)
+        for host in running.hosts:
+            for _ in range(5):
+                assert "small" in running.client.run("curl", "-sS", f"http://{host}/").stdout
+        assert tcp_segments_in(running.server) == before
+        running.client.run("curl", "-sS", f"http://{SERVER4}:8022/", check=False)  # another port is the kernel's
+        assert tcp_segments_in(running.server) > before
 
 
 @pytest.mark.parametrize("backend", ["packet", "afxdp"])
@@ -69,6 +97,19 @@ def test_nothing_is_left_behind(image: Path, backend: str, number: signal.Signal
                 break
             time.sleep(0.1)
         assert clean, links
+        assert backend == "tap" or kernel_answers(running, "80"), "a filter of ours is still there"
+
+
+def kernel_answers(running: Running, port: str) -> bool:
+    """Does a server of the kernel's on this port get what a client sends to it?"""
+    other = running.server.popen("python3", "-m", "http.server", "--bind", SERVER4, port, stderr=subprocess.DEVNULL)
+    try:
+        get = ["curl", "-sS", "-o", "/dev/null", "--retry", "10", "--retry-connrefused", "--retry-delay", "1"]
+        limits = ["--max-time", "10"]
+        return running.client.run(*get, *limits, f"http://{SERVER4}:{port}/", check=False).returncode == 0
+    finally:
+        other.kill()
+        other.wait()
 
 
 def test_another_server_on_the_port_is_told(image: Path) -> None:

@@ -5,9 +5,6 @@
 
 #ifdef SANDSTORM_AFXDP
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <linux/if_link.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,20 +14,10 @@
 #include <xdp/xsk.h>
 
 #include "region.h"
-#include "xdp_filter.h"
 
 #define AFXDP_RING 2048       /* descriptors of each ring */
 #define AFXDP_BIND_TRIES 40   /* a queue stays busy for a moment after its last socket has gone */
 #define AFXDP_BIND_PAUSE_NS 50000000
-
-/* The compiled xdp_filter.bpf.c, put into the extension by ffi_build.py. */
-extern const unsigned char xdp_filter_object[];
-extern const unsigned int xdp_filter_object_bytes;
-
-struct afxdp_filter {
-    struct bpf_object *object;
-    int link_fd, sockets_fd, ipv4_fd, ipv6_fd;
-};
 
 struct afxdp_port {
     struct nmio_port port;
@@ -41,87 +28,6 @@ struct afxdp_port {
     uint32_t outstanding; /* given to the kernel and not yet completed */
     uint32_t rx_flags;
 };
-
-bool afxdp_built(void)
-{
-    return true;
-}
-
-static int attach(struct afxdp_filter *filter, int program_fd, int ifindex, bool *native)
-{
-    const uint32_t modes[2] = {XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
-    int error = 0;
-    for (int i = 0; i < 2; i++) {
-        LIBBPF_OPTS(bpf_link_create_opts, options, .flags = modes[i]);
-        filter->link_fd = bpf_link_create(program_fd, ifindex, BPF_XDP, &options);
-        *native = i == 0;
-        if (filter->link_fd >= 0)
-            return 0;
-        error = -errno;
-        if (error == -EBUSY || error == -EEXIST)
-            return -EBUSY;
-    }
-    return error;
-}
-
-static int fill_maps(struct afxdp_filter *filter, uint16_t tcp_port, bool own_address)
-{
-    uint32_t zero = 0;
-    struct xdp_filter_config config = {tcp_port, own_address};
-    int configs_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_configs");
-    filter->sockets_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_sockets");
-    filter->ipv4_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_ipv4");
-    filter->ipv6_fd = bpf_object__find_map_fd_by_name(filter->object, "xdp_filter_ipv6");
-    return bpf_map_update_elem(configs_fd, &zero, &config, BPF_ANY) < 0 ? -errno : 0;
-}
-
-/* libbpf's own messages are for its developers; ours say what to do. */
-static int say_nothing(enum libbpf_print_level level, const char *format, va_list arguments)
-{
-    (void)level;
-    (void)format;
-    (void)arguments;
-    return 0;
-}
-
-int afxdp_filter_open(struct afxdp_filter **result, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
-{
-    struct afxdp_filter *filter = nmio_alloc(sizeof(*filter));
-    if (filter == NULL)
-        return -ENOMEM;
-    filter->link_fd = -1;
-    libbpf_set_print(say_nothing);
-    filter->object = bpf_object__open_mem(xdp_filter_object, xdp_filter_object_bytes, NULL);
-    int error = filter->object == NULL ? -errno : bpf_object__load(filter->object);
-    if (error == 0)
-        error = fill_maps(filter, tcp_port, own_address);
-    if (error == 0) {
-        struct bpf_program *program = bpf_object__find_program_by_name(filter->object, "xdp_filter");
-        error = attach(filter, bpf_program__fd(program), ifindex, native);
-    }
-    if (error != 0) {
-        afxdp_filter_close(filter);
-        return error;
-    }
-    *result = filter;
-    return 0;
-}
-
-int afxdp_filter_address(struct afxdp_filter *filter, const uint8_t *address, uint32_t len_bytes)
-{
-    uint8_t present = 1;
-    int fd = len_bytes == 4 ? filter->ipv4_fd : filter->ipv6_fd;
-    return bpf_map_update_elem(fd, address, &present, BPF_ANY) < 0 ? -errno : 0;
-}
-
-void afxdp_filter_close(struct afxdp_filter *filter)
-{
-    if (filter->link_fd >= 0)
-        close(filter->link_fd);
-    if (filter->object != NULL)
-        bpf_object__close(filter->object);
-    free(filter);
-}
 
 /* Gives the kernel as many buffers to receive into as its ring takes, but leaves some for what we send. */
 static void refill(struct afxdp_port *xdp)
@@ -266,7 +172,7 @@ static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue
     }
 }
 
-static int open_socket(struct afxdp_port *xdp, struct afxdp_filter *filter, const char *ifname, uint32_t queue,
+static int open_socket(struct afxdp_port *xdp, struct nmio_filter *filter, const char *ifname, uint32_t queue,
                        bool *zero_copy)
 {
     struct nmio_region *region = xdp->port.region;
@@ -285,11 +191,10 @@ static int open_socket(struct afxdp_port *xdp, struct afxdp_filter *filter, cons
     if (error != 0)
         return error;
     refill(xdp);
-    int fd = xsk_socket__fd(xdp->socket);
-    return bpf_map_update_elem(filter->sockets_fd, &queue, &fd, BPF_ANY) < 0 ? -errno : 0;
+    return nmio_filter_socket(filter, queue, xsk_socket__fd(xdp->socket));
 }
 
-int afxdp_open(struct nmio_port **port, struct afxdp_filter *filter, const char *ifname, uint32_t queue,
+int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
                bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
 {
     if (region->chunk_bytes > (uint32_t)sysconf(_SC_PAGESIZE))
@@ -311,29 +216,7 @@ int afxdp_open(struct nmio_port **port, struct afxdp_filter *filter, const char 
 
 #else /* built without libxdp, libbpf or clang */
 
-bool afxdp_built(void)
-{
-    return false;
-}
-
-int afxdp_filter_open(struct afxdp_filter **filter, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
-{
-    (void)filter, (void)ifindex, (void)tcp_port, (void)own_address, (void)native;
-    return -ENOSYS;
-}
-
-int afxdp_filter_address(struct afxdp_filter *filter, const uint8_t *address, uint32_t len_bytes)
-{
-    (void)filter, (void)address, (void)len_bytes;
-    return -ENOSYS;
-}
-
-void afxdp_filter_close(struct afxdp_filter *filter)
-{
-    (void)filter;
-}
-
-int afxdp_open(struct nmio_port **port, struct afxdp_filter *filter, const char *ifname, uint32_t queue,
+int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
                bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
 {
     (void)port, (void)filter, (void)ifname, (void)queue, (void)checksum_ok, (void)region, (void)tx, (void)zero_copy;

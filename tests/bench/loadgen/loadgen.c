@@ -93,12 +93,12 @@ static void find_mac(uint8_t *mac)
 static int open_afxdp(int ifindex)
 {
     const struct endpoints *ends = &options.client.ends;
-    struct afxdp_filter *filter = NULL;
+    struct nmio_filter *filter = NULL;
     bool native, zero_copy;
-    int error = afxdp_filter_open(&filter, ifindex, 0, true, &native);
+    int error = nmio_filter_xdp(&filter, ifindex, 0, true, &native);
     for (uint32_t i = 0; error == 0 && i < ends->address_count; i++) {
         uint32_t address = be32(ends->address + i);
-        error = afxdp_filter_address(filter, (const uint8_t *)&address, sizeof(address));
+        error = nmio_filter_address(filter, (const uint8_t *)&address, sizeof(address));
     }
     if (error != 0)
         return error;

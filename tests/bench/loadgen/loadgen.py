@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 CSRC = ROOT / "runtime" / "csrc"
 PROGRAM = ROOT / ".cache" / "loadgen"
 FLAGS = ["-std=gnu11", "-O3", "-flto=auto", "-g", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-PORTS = ("packet.c", "vnet.c", "afxdp.c", "region.c")
+PORTS = ("packet.c", "vnet.c", "afxdp.c", "filter.c", "region.c")
 ADDRESS4 = "10.213.0.10"  # beside those of tests/net.py
 MAC = "02:00:00:00:00:10"  # not the interface's: the kernel then drops at once what it gets too
 
@@ -36,7 +36,7 @@ def program() -> Path:
         *HERE.glob("*.h"),
         ROOT / "tests" / "clock.h",
         *CSRC.rglob("*.h"),
-        CSRC / "libnmio" / "xdp_filter.bpf.c",
+        CSRC / "libnmio" / "filter.bpf.c",
     ]
     if PROGRAM.exists() and PROGRAM.stat().st_mtime > max(path.stat().st_mtime for path in made_of):
         return PROGRAM

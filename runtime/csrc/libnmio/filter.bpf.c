@@ -1,11 +1,14 @@
-/* Which frames go to the socket of their queue and which to the kernel.
+/* Which frames are ours and which the kernel's.
  *
  * Shared mode: TCP to one of our addresses and the served port, and ICMP saying that a packet from that port was too big,
  * nothing else. Own-address mode: all TCP and ICMP to our addresses, ARP for them and from whoever else uses them,
  * neighbour solicitations for them and, to a group, advertisements of them. Fragments, VLAN-tagged frames and IPv6
  * extension headers go to the kernel: a fragment has no port to judge by, and a request that needs one is rare enough to
- * be lost. */
-#include "xdp_filter.h"
+ * be lost.
+ *
+ * Two programs: filter_xdp gives what is ours to the AF_XDP socket of its queue, filter_tcx ends its way behind the packet
+ * sockets, which have had their copy by then. */
+#include "filter_config.h"
 
 #include <linux/bpf.h>
 #include <linux/icmpv6.h>
@@ -20,31 +23,31 @@
 
 struct {
     __uint(type, BPF_MAP_TYPE_XSKMAP);
-    __uint(max_entries, XDP_FILTER_QUEUES);
+    __uint(max_entries, FILTER_QUEUES);
     __type(key, __u32);
     __type(value, __u32);
-} xdp_filter_sockets SEC(".maps");
+} filter_sockets SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
     __type(key, __u32);
-    __type(value, struct xdp_filter_config);
-} xdp_filter_configs SEC(".maps");
+    __type(value, struct filter_config);
+} filter_configs SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, XDP_FILTER_ADDRESSES);
+    __uint(max_entries, FILTER_ADDRESSES);
     __type(key, __u32);
     __type(value, __u8);
-} xdp_filter_ipv4 SEC(".maps");
+} filter_ipv4 SEC(".maps");
 
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, XDP_FILTER_ADDRESSES);
+    __uint(max_entries, FILTER_ADDRESSES);
     __type(key, struct in6_addr);
     __type(value, __u8);
-} xdp_filter_ipv6 SEC(".maps");
+} filter_ipv6 SEC(".maps");
 
 struct arp_ipv4 {
     __u8 fixed[8], sender_mac[6];
@@ -53,7 +56,7 @@ struct arp_ipv4 {
     __u32 target_ip;
 } __attribute__((packed));
 
-static __always_inline int is_tcp_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+static __always_inline int is_tcp_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct tcphdr *tcp = at;
     if ((const void *)(tcp + 1) > end)
@@ -71,7 +74,7 @@ struct icmp_ipv4 {
 #define ICMP_FRAG_NEEDED 4
 
 /* Path MTU discovery, RFC 1191: of a packet that came from the served port? We send no IP options. */
-static __always_inline int is_icmp_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+static __always_inline int is_icmp_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct icmp_ipv4 *icmp = at;
     const struct iphdr *quoted = (const void *)(icmp + 1);
@@ -84,7 +87,7 @@ static __always_inline int is_icmp_ours(const struct xdp_filter_config *config, 
 }
 
 /* The same of IPv6, RFC 8201. */
-static __always_inline int is_icmpv6_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+static __always_inline int is_icmpv6_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct icmp6hdr *icmp = at;
     const struct ipv6hdr *quoted = (const void *)(icmp + 1);
@@ -95,13 +98,13 @@ static __always_inline int is_icmpv6_ours(const struct xdp_filter_config *config
            quoted->nexthdr == IPPROTO_TCP && *source_port == bpf_htons(config->tcp_port);
 }
 
-static __always_inline int is_ipv4_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+static __always_inline int is_ipv4_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct iphdr *ip = at;
     if ((const void *)(ip + 1) > end || ip->ihl < 5 || (ip->frag_off & bpf_htons(0x3fff)) != 0)
         return 0;
     __u32 destination = ip->daddr;
-    if (!bpf_map_lookup_elem(&xdp_filter_ipv4, &destination))
+    if (!bpf_map_lookup_elem(&filter_ipv4, &destination))
         return 0;
     if (ip->protocol == IPPROTO_ICMP)
         return is_icmp_ours(config, at + ip->ihl * 4, end);
@@ -111,13 +114,13 @@ static __always_inline int is_ipv4_ours(const struct xdp_filter_config *config, 
 #define ND_SOLICITATION 135 /* RFC 4861 */
 #define ND_ADVERTISEMENT 136
 
-static __always_inline int is_ipv6_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+static __always_inline int is_ipv6_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct ipv6hdr *ip = at;
     if ((const void *)(ip + 1) > end)
         return 0;
     struct in6_addr destination = ip->daddr;
-    int ours = bpf_map_lookup_elem(&xdp_filter_ipv6, &destination) != 0;
+    int ours = bpf_map_lookup_elem(&filter_ipv6, &destination) != 0;
     if (ip->nexthdr == IPPROTO_TCP)
         return ours && is_tcp_ours(config, ip + 1, end);
     if (ip->nexthdr != IPPROTO_ICMPV6)
@@ -133,37 +136,52 @@ static __always_inline int is_ipv6_ours(const struct xdp_filter_config *config, 
         (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
         return 0;
     struct in6_addr wanted = *target;
-    return bpf_map_lookup_elem(&xdp_filter_ipv6, &wanted) != 0;
+    return bpf_map_lookup_elem(&filter_ipv6, &wanted) != 0;
 }
 
-static __always_inline int is_arp_ours(const struct xdp_filter_config *config, const void *at, const void *end)
+static __always_inline int is_arp_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct arp_ipv4 *arp = at;
     if (!config->own_address || (const void *)(arp + 1) > end)
         return 0;
     /* The answer to a probe has its target IP from the probe: zero. */
     __u32 sender = arp->sender_ip, target = arp->target_ip;
-    return bpf_map_lookup_elem(&xdp_filter_ipv4, &target) != 0 || bpf_map_lookup_elem(&xdp_filter_ipv4, &sender) != 0;
+    return bpf_map_lookup_elem(&filter_ipv4, &target) != 0 || bpf_map_lookup_elem(&filter_ipv4, &sender) != 0;
+}
+
+static __always_inline int is_ours(const void *at, const void *end)
+{
+    const struct ethhdr *eth = at;
+    __u32 zero = 0;
+    const struct filter_config *config = bpf_map_lookup_elem(&filter_configs, &zero);
+    if (!config || (const void *)(eth + 1) > end)
+        return 0;
+    if (eth->h_proto == bpf_htons(ETH_P_IP))
+        return is_ipv4_ours(config, eth + 1, end);
+    if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+        return is_ipv6_ours(config, eth + 1, end);
+    return eth->h_proto == bpf_htons(ETH_P_ARP) && is_arp_ours(config, eth + 1, end);
 }
 
 SEC("xdp")
-int xdp_filter(struct xdp_md *context)
+int filter_xdp(struct xdp_md *context)
 {
-    const void *at = (const void *)(long)context->data, *end = (const void *)(long)context->data_end;
-    const struct ethhdr *eth = at;
-    __u32 zero = 0;
-    const struct xdp_filter_config *config = bpf_map_lookup_elem(&xdp_filter_configs, &zero);
-    if (!config || (const void *)(eth + 1) > end)
-        return XDP_PASS;
-    int ours = 0;
-    if (eth->h_proto == bpf_htons(ETH_P_IP))
-        ours = is_ipv4_ours(config, eth + 1, end);
-    else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-        ours = is_ipv6_ours(config, eth + 1, end);
-    else if (eth->h_proto == bpf_htons(ETH_P_ARP))
-        ours = is_arp_ours(config, eth + 1, end);
     /* Without a socket on this queue the kernel gets it. */
-    return ours ? bpf_redirect_map(&xdp_filter_sockets, context->rx_queue_index, XDP_PASS) : XDP_PASS;
+    return is_ours((const void *)(long)context->data, (const void *)(long)context->data_end)
+               ? bpf_redirect_map(&filter_sockets, context->rx_queue_index, XDP_PASS)
+               : XDP_PASS;
 }
 
-char xdp_filter_license[] SEC("license") = "Dual BSD/GPL";
+/* From linux/bpf.h of Linux 6.6, which is not every system's. */
+#define TCX_NEXT (-1)
+#define TCX_DROP 2
+
+SEC("tc")
+int filter_tcx(struct __sk_buff *context)
+{
+    if (context->vlan_present) /* a tag that the NIC took off is not in the frame */
+        return TCX_NEXT;
+    return is_ours((const void *)(long)context->data, (const void *)(long)context->data_end) ? TCX_DROP : TCX_NEXT;
+}
+
+char filter_license[] SEC("license") = "Dual BSD/GPL";
