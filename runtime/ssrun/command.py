@@ -132,6 +132,12 @@ def _sending_options() -> list[Callable[[Command], Command]]:
             "given.",
         ),
         click.option(
+            "--resident",
+            is_flag=True,
+            help="Read all that is sent into memory of each worker at start, in huge pages if there are any. AF_XDP "
+            "always does.",
+        ),
+        click.option(
             "--tx",
             type=click.Choice(("zero-copy", "memcpy")),
             default="zero-copy",
@@ -190,6 +196,8 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
     if values["pcapng_buffer"] < lib.CAPTURE_RING_BYTES_MIN:
         raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
+    if values["resident"] and values["arena"] is not None:
+        raise click.UsageError("--resident is the whole image in memory, --arena a part of it: leave one out")
     copied = values["tx"] == "memcpy"
     capture = None
     if values["pcapng"] is not None:
@@ -205,6 +213,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["verify_checksums"],
         not values["no_address_check"],
         values["arena"],
+        values["resident"],
         capture,
     )
     limits = Limits(

@@ -217,7 +217,7 @@ class Netmap:
     def _try(self, wanted: Request, info: Any, *, copy: bool) -> int:
         """0, or the errno; nothing stays open then."""
         with ExitStack() as undo:
-            memory = self.opener.image_memory(undo, resident=False) if copy else self.opener.lent_memory(undo)
+            memory = self.opener.image_memory(undo) if copy else self.opener.lent_memory(undo)
             port = ffi.new("struct nmio_port **")
             request = _request(self.opener.image, wanted, self.external, copy=copy)
             error = lib.netmap_open(port, lib.netmap_kernel(), request, *memory, info)

@@ -40,6 +40,7 @@ class Options:
     verify_checksums: bool = False
     address_check: bool = True
     arena_bytes: int | None = None  # None: the whole image and spares
+    resident: bool = False  # all of the image in memory from the start
     capture: CaptureOptions | None = None
 
 
@@ -93,8 +94,8 @@ class Opener:
         network.usable(interface)
         return self._existing(interface)
 
-    def _memory(self, *, resident: bool = False) -> tuple[Any, Any]:
-        return self.image_memory(self.stack, resident=resident)
+    def _memory(self, *, pinned: bool = False) -> tuple[Any, Any]:
+        return self.image_memory(self.stack, pinned=pinned)
 
     def lent_memory(self, stack: ExitStack) -> tuple[Any, Any]:
         """A region that the port fills in, and a TX queue that is closed with the stack."""
@@ -106,10 +107,10 @@ class Opener:
         stack.callback(ffi.release, region)
         return region, tx
 
-    def image_memory(self, stack: ExitStack, *, resident: bool) -> tuple[Any, Any]:
+    def image_memory(self, stack: ExitStack, *, pinned: bool = False) -> tuple[Any, Any]:
         """A region with the image's slots, and a TX queue; both are closed with the stack.
 
-        resident: all of it is in memory from the start, in huge pages if there are any."""
+        pinned: the port makes all of it resident, so it is read at once, as with --resident, and not mapped."""
         header = self.image.header
         residents, spares = self._arena()
         region, tx = self.lent_memory(stack)
@@ -117,6 +118,7 @@ class Opener:
         if error:
             raise _fail("memory to send from can't be laid out", error)
         stack.callback(lib.nmio_region_destroy, region)
+        resident = pinned or self.options.resident
         bring = lib.nmio_region_read if resident else lib.nmio_region_map
         error = bring(region, self.image.fd, self.image.slots.offset)
         if error:
@@ -356,7 +358,7 @@ class Opener:
         hints = {errno.EBUSY: "another AF_XDP program has the queue; stop it"}
         zero_copy = ffi.new("bool *")
         for queue in range(queues):
-            region, tx = self._memory(resident=True)  # the kernel pins all of it
+            region, tx = self._memory(pinned=True)
             port = ffi.new("struct nmio_port **")
             error = lib.afxdp_open(port, filter_, interface.name.encode(), queue, trusted, region, tx, zero_copy)
             if error:

@@ -60,9 +60,9 @@ NGINX_WAYS = (
     System("nginx over lo", loopback=True),
 )
 NGINX_SINGLE = System("nginx, TSO off", segments=False)
-SUPERFRAMES = System("ssrun, AF_PACKET", "packet")  # up to 44 segments behind one header
-TAP = System("ssrun, TAP", "tap")  # the same
-SINGLE = System("ssrun, AF_PACKET, frame by frame", "packet", ("--superframe", "1"))
+SUPERFRAMES = System("ssrun, AF_PACKET", "packet", ("--resident",))  # up to 44 segments behind one header
+TAP = System("ssrun, TAP", "tap", ("--resident",))  # the same
+SINGLE = System("ssrun, AF_PACKET, frame by frame", "packet", ("--resident", "--superframe", "1"))
 ZERO_COPY = System("ssrun, AF_XDP", "afxdp")
 MEMCPY = System("ssrun, AF_XDP, memcpy", "afxdp", ("--tx", "memcpy"))
 PORTS = (SUPERFRAMES, TAP, ZERO_COPY)

@@ -140,6 +140,7 @@ def test_another_server_on_the_port_is_told(image: Path) -> None:
         (["--iface", "srv0", "--workers", "3", "--backend", "afxdp"], 1, "receive queues"),
         (["--iface", "srv0", "--address", "300.1.1.1"], 2, "no IPv4 or IPv6 address"),
         (["--iface", "srv0", "--backend", "pigeon"], 2, "pigeon"),
+        (["--iface", "srv0", "--resident", "--arena", "10M"], 2, "leave one out"),
         ([], 2, "--iface"),
     ],
 )

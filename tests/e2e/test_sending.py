@@ -32,8 +32,8 @@ def files_image(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("backend", ["tap", "packet", "afxdp"])
 @pytest.mark.parametrize(
     "options",
-    [("--arena", "4.3M", "--superframe", "1"), ("--arena", "4.3M"), ("--tx", "memcpy")],
-    ids=["cache", "cache-superframes", "memcpy"],
+    [("--arena", "4.3M", "--superframe", "1"), ("--arena", "4.3M"), ("--tx", "memcpy"), ("--resident",)],
+    ids=["cache", "cache-superframes", "memcpy", "resident"],
 )
 def test_every_byte_however_it_is_sent(
     folder: Path, files_image: Path, backend: str, options: tuple[str, ...], tmp_path: Path
@@ -48,7 +48,7 @@ def test_every_byte_however_it_is_sent(
     counters = running.stopped["counters"]
     assert "arena_stalls" not in counters
     frames = FILES * (FILE_BYTES // 1428)
-    whole = "--tx" not in options and (backend == "afxdp" or "--superframe" in options)
+    whole = "--arena" in options and (backend == "afxdp" or "--superframe" in options)
     assert (counters.get("arena_misses", 0) >= frames) == whole
     assert ("arena_misses" in counters) == ("--arena" in options)
     requests = {each["path"]: each["requests"] for each in json.loads(profile.read_text())["routes"]}
