@@ -18,8 +18,8 @@ NOTES = Path(__file__).resolve().parent / "notes.md"  # what the figures mean; e
 HEAD = """# Benchmarks
 
 Made by `make bench` ({date}): all systems in one run, in turn, {repeats} times; each point is {seconds} s, and of its
-repeats the middle one. Absolute figures move by tens of percent between runs on a virtual machine; ratios hold better.
-`results.json` has all that was read.
+repeats the best, as what else a machine has to do only slows. Absolute figures move by tens of percent between runs on a
+virtual machine; ratios hold better. `results.json` has all that was read.
 
 - Machine: {cores} cores of {processor}, Linux {Linux}.
 - {nginx}: one worker pinned to core 0, reno, sendfile {sendfile} (the better of on and off at 22 KB; beside wrk both are
@@ -229,7 +229,7 @@ def low_load(results: Results) -> str:
     def cell(row: Row, _: Row) -> str:
         return f"{row['latency_us']['p50']:.0f} / {row['latency_us']['p99']:.0f}"
 
-    text = "## Response times at low load\n\nOf 22 KB, p50 / p99 in us, medians of the repeats. The load polls.\n\n"
+    text = "## Response times at low load\n\nOf 22 KB, p50 / p99 in us, each the least of the repeats. The load polls.\n\n"
     for rate_s in names(results["low_load"], "rate_s"):
         rows = [row for row in results["low_load"] if row["rate_s"] == rate_s]
         text += (f"{rate_s:,} requests a second:" if rate_s else "One request after the other:") + "\n\n"

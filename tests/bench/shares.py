@@ -175,11 +175,11 @@ def reading(bench: Bench, serving: Serving, size_bytes: int) -> Row:
 
 
 def compare(bench: Bench, systems: tuple[System, ...], sizes: tuple[int, ...]) -> list[Row]:
-    """These systems at these sizes; of repeats the middle ones by what a request costs."""
+    """These systems at these sizes; of repeats those in which a request costs least."""
     reason = why_not()
     if reason:
         return [{"skipped": reason}]
-    return bench.each(systems, lambda serving: [reading(bench, serving, size) for size in sizes], by="server_us")
+    return bench.each(systems, lambda serving: [reading(bench, serving, size) for size in sizes], least="server_us")
 
 
 def shares(bench: Bench) -> list[Row]:
