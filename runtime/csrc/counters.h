@@ -47,6 +47,7 @@
     X(nd_drop_looped)                                                                                                \
     X(nd_drop_unclaimed)                                                                                             \
     X(tcp_rx_segments)                                                                                               \
+    X(tcp_rx_acks_joined)                                                                                            \
     X(tcp_drop_short)                                                                                                \
     X(tcp_drop_checksum)                                                                                             \
     X(tcp_drop_port)                                                                                                 \

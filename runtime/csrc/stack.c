@@ -148,24 +148,59 @@ void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
     }
 }
 
+#define INPUT_FRAMES 64 /* taken together: a bit for each */
 /* With more connections than this their TCBs don't stay in the caches, and are fetched ahead. */
 #define PREFETCH_CONNECTIONS 512
 #define PREFETCH_ENTRY_AHEAD 8 /* frames; of the table's entry, */
 #define PREFETCH_TCB_AHEAD 4 /* and when that is there, of what it points to */
 
+/* The frames of a batch that are to be taken: all but ACKs that another one stands for. */
+static uint32_t choose(struct stack *stack, const struct nmio_rx *batch, uint32_t count, uint8_t *chosen)
+{
+    uint64_t overtaken = tcp_acks_overtaken(batch, count);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        chosen[kept] = (uint8_t)i;
+        kept += (overtaken >> i & 1) == 0;
+    }
+    COUNT_BY(stack, eth_rx_frames, count - kept);
+    COUNT_BY(stack, tcp_rx_segments, count - kept);
+    COUNT_BY(stack, tcp_rx_acks_joined, count - kept);
+    return kept;
+}
+
+/* Each frame's connection is looked for ahead: the table's entry first, and when that has come what it points to. */
+static void input_ahead(struct stack *stack, struct nmio_rx *batch, const uint8_t *chosen, uint32_t count)
+{
+    uint64_t hashes[PREFETCH_ENTRY_AHEAD] = {0};
+    for (uint32_t ahead = 0; ahead < PREFETCH_ENTRY_AHEAD && ahead < count; ahead++)
+        hashes[ahead] = tcp_prefetch_entry(stack, &batch[chosen[ahead]]);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i + PREFETCH_TCB_AHEAD < count)
+            tcp_prefetch_tcb(stack, hashes[(i + PREFETCH_TCB_AHEAD) % PREFETCH_ENTRY_AHEAD]);
+        if (i + PREFETCH_ENTRY_AHEAD < count)
+            hashes[i % PREFETCH_ENTRY_AHEAD] = tcp_prefetch_entry(stack, &batch[chosen[i + PREFETCH_ENTRY_AHEAD]]);
+        eth_input(stack, &batch[chosen[i]]);
+    }
+}
+
+/* Up to INPUT_FRAMES of them. */
+static void batch_input(struct stack *stack, struct nmio_rx *batch, uint32_t count)
+{
+    uint8_t chosen[INPUT_FRAMES] = {0};
+    count = choose(stack, batch, count, chosen);
+    if (stack_connections(stack) > PREFETCH_CONNECTIONS) {
+        input_ahead(stack, batch, chosen, count);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        eth_input(stack, &batch[chosen[i]]);
+}
+
 void stack_input(struct stack *stack, struct nmio_rx *batch, uint32_t count)
 {
-    bool many = stack_connections(stack) > PREFETCH_CONNECTIONS;
-    uint64_t hashes[PREFETCH_ENTRY_AHEAD];
-    for (uint32_t ahead = 0; many && ahead < PREFETCH_ENTRY_AHEAD && ahead < count; ahead++)
-        hashes[ahead] = tcp_prefetch_entry(stack, &batch[ahead]);
-    for (uint32_t i = 0; i < count; i++) {
-        if (many && i + PREFETCH_TCB_AHEAD < count)
-            tcp_prefetch_tcb(stack, hashes[(i + PREFETCH_TCB_AHEAD) % PREFETCH_ENTRY_AHEAD]);
-        if (many && i + PREFETCH_ENTRY_AHEAD < count)
-            hashes[i % PREFETCH_ENTRY_AHEAD] = tcp_prefetch_entry(stack, &batch[i + PREFETCH_ENTRY_AHEAD]);
-        eth_input(stack, &batch[i]);
-    }
+    for (uint32_t first = 0; first < count; first += INPUT_FRAMES)
+        batch_input(stack, batch + first, count - first < INPUT_FRAMES ? count - first : INPUT_FRAMES);
 }
 
 /* The FIFO of connections with something to send, until it is empty or tx is full. */

@@ -100,6 +100,9 @@ uint32_t eth_buffer(struct stack *stack);
 void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok);
 void icmp_input(struct stack *stack, const struct packet *packet);
 void tcp_input(struct stack *stack, const struct packet *packet);
+/* Which frames of a batch of up to 64 are ACKs without data that a later one of it stands for, and so need not be taken
+ * (ack_run.c): bit i for frame i. */
+uint64_t tcp_acks_overtaken(const struct nmio_rx *batch, uint32_t count);
 /* Ahead of tcp_input, for a frame that may hold a segment of ours: begins to fetch its connection's entry in the table, and
  * returns the hash (0: nothing is fetched), with which a moment later the TCB is. */
 uint64_t tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx);

@@ -12,7 +12,7 @@
 #define CLIENT_PORT_FIRST 1024
 #define CLIENT_GENERATIONS 0x4000 /* of addresses: by then a connection is long forgotten */
 #define CLIENT_PORTS 60000 /* of each address */
-#define ACK_EVERY 2 /* segments, RFC 9293 section 3.8.6.3 */
+#define ACK_EVERY 2 /* segments, RFC 9293 section 3.8.6.3: a client speaks then at the latest */
 #define HEAD_BYTES (sizeof(struct wire_eth) + sizeof(struct wire_ipv4) + sizeof(struct wire_tcp))
 
 static const uint8_t server_address[4] = {192, 0, 2, 1};
@@ -44,6 +44,7 @@ static void enqueue(struct clients *clients, struct client *client)
 void clients_open(struct clients *clients, const struct image *image, uint32_t count, uint32_t first_number)
 {
     *clients = (struct clients){.image = image, .count = count, .first_number = first_number, .check_every = 1};
+    clients->ack_bytes = ACK_EVERY * image->header->segment_bytes;
     clients->client = calloc(count, sizeof(*clients->client));
     clients->queue = calloc(count, sizeof(*clients->queue));
     if (clients->client == NULL || clients->queue == NULL)
@@ -106,14 +107,12 @@ static uint32_t ack_options(uint8_t *at, uint32_t now_ms, uint32_t echo)
     return sizeof(option);
 }
 
-/* Whose turn it is to speak. */
-static uint32_t dequeue(struct clients *clients)
+/* The one whose turn it was has said all. */
+static void dequeue(struct clients *clients)
 {
-    uint32_t index = clients->queue[clients->queue_first];
+    clients->client[clients->queue[clients->queue_first]].queued = false;
     clients->queue_first = (clients->queue_first + 1) % clients->count;
     clients->queue_count--;
-    clients->client[index].queued = false;
-    return index;
 }
 
 /* With close: what a client says next; false: nothing, for there is no request left to make a connection for. */
@@ -161,13 +160,14 @@ static void put_ip(struct wire_ipv4 *ip, uint32_t number, uint16_t generation, u
 }
 
 /* A client's next frame. */
-static uint32_t speak(struct clients *clients, uint32_t index, bool asks, uint8_t *frame)
+static uint32_t speak(struct clients *clients, uint32_t index, bool asks, uint32_t ack, uint8_t *frame)
 {
     struct client *client = &clients->client[index];
     uint32_t number = clients->first_number + index;
     struct wire_eth *eth = (struct wire_eth *)frame;
     struct wire_ipv4 *ip = (struct wire_ipv4 *)(eth + 1);
     struct wire_tcp *tcp = (struct wire_tcp *)(ip + 1);
+    bool finishes = client->finishing && ack == client->ack;
     memset(frame, 0, HEAD_BYTES);
     memcpy(eth->destination, (uint8_t[]){2, 0, 0, 0, 0, 1}, 6);
     memcpy(eth->source, (uint8_t[]){2, 0, 0, 0, 0, 2}, 6);
@@ -181,24 +181,28 @@ static uint32_t speak(struct clients *clients, uint32_t index, bool asks, uint8_
     tcp->source_port = be16((uint16_t)(CLIENT_PORT_FIRST + number % CLIENT_PORTS));
     tcp->destination_port = be16(80);
     tcp->seq = be32(client->seq);
-    tcp->ack = be32(client->ack);
+    tcp->ack = be32(ack);
+    client->said = ack;
     tcp->offset = (uint8_t)(tcp_bytes / 4 << 4);
-    tcp->flags = client->connected ? TCP_ACK | (asks ? TCP_PSH : 0) | (client->finishing ? TCP_FIN : 0) : TCP_SYN;
+    tcp->flags = client->connected ? TCP_ACK | (asks ? TCP_PSH : 0) | (finishes ? TCP_FIN : 0) : TCP_SYN;
     tcp->window = be16(CLIENT_WINDOW);
-    client->seq += data_bytes + (client->connected && !client->finishing ? 0 : 1);
-    client->unacked = 0;
+    client->seq += data_bytes + (client->connected && !finishes ? 0 : 1);
     if (asks)
         client->received = 1; /* of a response that begins at 1: so that it is asked for once */
-    client->finished |= client->finishing;
-    client->finishing = false;
+    client->finished |= finishes;
+    client->finishing &= !finishes;
     return (uint32_t)(HEAD_BYTES + option_bytes + data_bytes);
 }
 
 uint32_t clients_say(struct clients *clients, uint8_t *frame)
 {
     while (clients->queue_count > 0) {
-        uint32_t index = dequeue(clients);
+        uint32_t index = clients->queue[clients->queue_first];
         struct client *client = &clients->client[index];
+        if (client->connected && client->ack - client->said > clients->ack_bytes)
+            return speak(clients, index, false, client->said + clients->ack_bytes, frame); /* and is not done */
+        dequeue(clients);
+        client->unacked = 0;
         bool asks = false;
         if (clients->close) {
             if (!closing_client_speaks(clients, client, &asks))
@@ -208,7 +212,7 @@ uint32_t clients_say(struct clients *clients, uint8_t *frame)
                 next_request(clients, client);
             asks = client->connected && client->target != NULL && client->received == 0;
         }
-        return speak(clients, index, asks, frame);
+        return speak(clients, index, asks, client->ack, frame);
     }
     return 0;
 }
@@ -293,7 +297,7 @@ void clients_hear(struct clients *clients, const struct nmio_tx *tx, const struc
     }
     if (!client->connected) {
         client->connected = true;
-        client->ack = be32(tcp->seq) + 1;
+        client->ack = client->said = be32(tcp->seq) + 1;
         memcpy(&client->ts_echo, (const uint8_t *)tcp + sizeof(*tcp) + 8, 4);
         client->ts_echo = be32(client->ts_echo);
         enqueue(clients, client);

@@ -1,5 +1,5 @@
 /* Many TCP clients over a perfect wire, for the in-memory benchmark: connections that ask for files again and again,
- * acknowledge every second segment, and compare what they get with the image. With `close` there is a new connection for
+ * acknowledge every second segment, or all that came at once, and compare what they get with the image. With `close` there is a new connection for
  * each request: SYN, ACK, the request, and at its end a FIN that acknowledges the server's. */
 #ifndef BENCH_CLIENTS_H
 #define BENCH_CLIENTS_H
@@ -24,6 +24,7 @@ struct client {
     uint64_t received; /* of the response */
     const struct target *target;
     uint32_t seq, ack; /* host byte order */
+    uint32_t said; /* what it has acknowledged of ack */
     uint32_t ts_echo;
     uint16_t unacked; /* segments */
     uint16_t generation; /* of its connections, with close: each comes from another address */
@@ -45,6 +46,8 @@ struct clients {
     uint32_t queue_first, queue_count;
     uint32_t now_ms;
     uint64_t left; /* requests still to be made */
+    uint32_t
+        ack_bytes; /* so much is acknowledged by each ACK; UINT32_MAX: all that came, as behind a NIC that joins segments */
     uint64_t check_every; /* one answer in so many is compared with the image: that fills the caches with payload */
     uint64_t requests, bytes, segments, mismatches;
 };
