@@ -28,6 +28,7 @@ HEADERS = [
     "image/image_format.h",
     "image/image.h",
     "image/frame_build.h",
+    "image/file_build.h",
     "libnmio/nmio.h",
     "libnmio/region.h",
     "libnmio/memory.h",

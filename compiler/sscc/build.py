@@ -167,14 +167,14 @@ def _by_profile(made: Plan, path: Path) -> None:
 
 def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
     distinct = {id(route.variants): route.variants for route in made.routes}
-    answers = [variant.get for each in distinct.values() for variant in each]
-    answers += [page.get for page in made.errors]
-    total = sum(answer.stream_bytes - len(answer.head) for answer in answers)
+    total = sum(variant.content_bytes for each in distinct.values() for variant in each)
+    total += sum(page.get.body_bytes for page in made.errors)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(image.replacing(target))
         compressed = target.suffix == ".lz4"
         raw = stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) if compressed else file
         writer = stack.enter_context(image.Writer(raw, made.manifest, _counting("Framing", total, progress)))
+        writer.share(made.routes)
         for route in sorted(made.routes, key=lambda each: (not each.hot, -each.requests)):
             writer.add_variants(route.variants)
         sites = [part.site.names for part in made.parts]

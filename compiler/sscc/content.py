@@ -48,6 +48,8 @@ COMPRESSIBLE = TEXT_TYPES | {
 }
 
 
+ETAG_DIGITS = 32  # of an entity tag, which are of the content's digest
+
 Stamp = tuple[int, int, int, int, int]
 
 
@@ -75,7 +77,7 @@ class Content(NamedTuple):
     @property
     def etag(self) -> str:
         """A strong entity tag: equal for equal bytes only, on every machine."""
-        return f'"{self.sha256[:32]}"'
+        return f'"{self.sha256[:ETAG_DIGITS]}"'
 
 
 @dataclass(slots=True)

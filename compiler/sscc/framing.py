@@ -150,7 +150,7 @@ def _read(body: Content) -> bytes:
         os.close(fd)
 
 
-def _whole(body: Content) -> bytes:
+def whole(body: Content) -> bytes:
     """A short body on disk. SsccError if it is not what it was when it was hashed."""
     kept = body.kept
     try:
@@ -235,6 +235,8 @@ class Framer:
         frames: struct ssi_frame of all frames, so far.
         frame_count: Their number.
         slot_count: Slots that they have.
+        sizes: slot_bytes and segment_bytes.
+        ipv6: 1 if the headers built in are IPv6's.
     """
 
     def __init__(self, file: IO[bytes], segment_bytes: int, slot_bytes: int, ipv6: bool, progress: Progress) -> None:
@@ -244,8 +246,8 @@ class Framer:
         self.frames = bytearray()
         self.frame_count = 0
         self.slot_count = 0
-        self._sizes = (slot_bytes, segment_bytes)
-        self._ipv6 = int(ipv6)
+        self.sizes = (slot_bytes, segment_bytes)
+        self.ipv6 = int(ipv6)
         self._fields = bytearray(BUILD.size)
         self._build = ffi.from_buffer("struct frame_build *", self._fields)
         self._piece_bytes = PIECE_BYTES // segment_bytes * segment_bytes
@@ -278,9 +280,41 @@ class Framer:
         else:
             self._cut_shorts()
             self._add_long(response, stream_bytes)
+        self._check_count()
+        return first, frames
+
+    def _check_count(self) -> None:
         if self.slot_count >= NONE:
             raise SsccError("the site has more frames than an image can number (2^32); split it")
-        return first, frames
+
+    def file_output(self) -> Any:
+        """A struct file_build_output * for add_files, without room for rows and strings."""
+        output = ffi.new("struct file_build_output *")
+        output.frames, output.stream, output.stream_bytes_max = self._rows, self._piece_at, self._piece_bytes
+        return output
+
+    def add_files(self, moulds: Any, texts: Any, files: Any, bodies: Any, output: Any) -> int:
+        """Cuts files by file_build, as many as there is room for; how many. 0: not even an empty batch has it."""
+        self._cut_shorts()
+        count = self._cut_files(moulds, texts, files, bodies, output)
+        if not count and self._batch.used:
+            self._next_batch()
+            count = self._cut_files(moulds, texts, files, bodies, output)
+        self._check_count()
+        return count
+
+    def _cut_files(self, moulds: Any, texts: Any, files: Any, bodies: Any, output: Any) -> int:
+        batch = self._batch
+        output.slots, output.slots_max = batch.next(), batch.room
+        output.first_slot, output.first_frame = self.slot_count, self.frame_count
+        arrays = [item for each in (moulds, texts, files, bodies) for item in (each, len(each))]
+        count = int(lib.file_build(*arrays, output))
+        self.frames += ffi.buffer(self._rows, output.frames_made * FRAME_BYTES)
+        batch.take(output.slots_made)
+        self.frame_count += output.frames_made
+        self.slot_count += output.slots_made
+        self.progress(output.bodies_bytes)
+        return count
 
     def _add_short(self, response: Response, stream_bytes: int, slots: int) -> None:
         """slots: that it takes."""
@@ -290,12 +324,12 @@ class Framer:
             self._next_batch()
             shorts = self._shorts
         _, head, body, copies, moving = response
-        shorts.builds += WHOLE.pack(*self._sizes, copies, self._ipv6, *moving, stream_bytes)
+        shorts.builds += WHOLE.pack(*self.sizes, copies, self.ipv6, *moving, stream_bytes)
         shorts.streams += head
         shorts.slots += slots
         self.slot_count += slots
         if body:
-            shorts.streams += _whole(body) if isinstance(body, Content) else body
+            shorts.streams += whole(body) if isinstance(body, Content) else body
             self.progress(stream_bytes - len(head))
 
     def _cut_shorts(self) -> None:
@@ -312,7 +346,7 @@ class Framer:
         self._batch = self._sink.take()
 
     def _add_long(self, response: Response, stream_bytes: int) -> None:
-        BUILD.pack_into(self._fields, 0, *self._sizes, response.copies, self._ipv6, *response.moving)
+        BUILD.pack_into(self._fields, 0, *self.sizes, response.copies, self.ipv6, *response.moving)
         body = response.body
         if isinstance(body, Content):
             with _File(body) as file:

@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Self, cast
 
 import lz4.frame
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
 from .errors import Problem, SsccError
+from .files import BODY_BYTES_MAX, LAST_MODIFIED_MAX_S, RESPONSES, Files
 from .framing import NONE, Framer, Progress
 from .manifest import Manifest
-from .responses import MOVING, ErrorPage, Multipart, Response, Route, Variant
+from .responses import MOVING, AnyVariant, Blanks, ErrorPage, FileVariant, Multipart, Response, Route, Variant
 
 SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -145,6 +146,9 @@ class Writer:
         file.write(bytes(lib.SSI_PAGE_BYTES))
         ipv6 = "ipv4" not in manifest.families
         self.framer = Framer(file, self.segment_bytes, self.slot_bytes, ipv6, progress)
+        self.files = Files(self.framer)
+        self.shared_etags: set[bytes] = set()
+        self.part_frames: dict[int, int] = {}  # of heads that Files has learned, by the id of their Blanks
 
     def __enter__(self) -> Self:
         """The writer."""
@@ -214,17 +218,72 @@ class Writer:
             variant.content_bytes,
         )
         self.variants += row
+
+    def share(self, routes: list[Route]) -> None:
+        """Looks for equal files among all variants: their answers may be equal too. To be called before any is added.
+
+        All others have an ETag of their own, so their answers need not be looked up.
+        """
+        seen: set[bytes] = set()
+        for variants in {id(route.variants): route.variants for route in routes}.values():
+            for variant in variants:
+                etag = variant.etag
+                (self.shared_etags if etag in seen else seen).add(etag)
+
+    def _blanks(self, variant: AnyVariant) -> Blanks | None:
+        """The heads that C makes its answers by; None if that is for `add_response`."""
+        if not isinstance(variant, FileVariant) or variant.content.size_bytes > BODY_BYTES_MAX:
+            return None
+        if not 0 <= variant.last_modified_s <= LAST_MODIFIED_MAX_S or variant.etag in self.shared_etags:
+            return None
+        return variant.mould.blanks_for(variant.content.size_bytes)
+
+    def _learn(self, blanks: Blanks) -> None:
+        """After its first file, with whose answers the head of a part was added."""
+        _, frames, _, index = self.known[blanks.part.key()]
+        self.files.learn(blanks, index)
+        self.part_frames[id(blanks)] = frames
+
+    def _add_file(self, variant: FileVariant, blanks: Blanks, part_frames: int) -> None:
+        self.files.add(variant, blanks)
+        self.summary.shared_frames += part_frames
+        self.summary.shared_bytes += part_frames * blanks.part.copies * self.slot_bytes
+        if self.files.is_full:
+            self._cut_files()
+
+    def _cut_files(self) -> None:
+        """None waits any longer."""
+        files = self.files
+        while files.waiting:
+            count = files.cut(self.response_count, len(self.strings))
+            if count:
+                self.responses += files.responses
+                self.response_count += RESPONSES * count
+                self.variants += files.variants
+                self.strings += files.strings
+            else:
+                self._add_variant(files.pop().made())
+
+    def _add_next(self, variant: AnyVariant) -> None:
+        blanks = self._blanks(variant)
+        part_frames = self.part_frames.get(id(blanks))
+        if blanks is not None and part_frames is not None:
+            self._add_file(cast(FileVariant, variant), blanks, part_frames)
+        else:
+            self._cut_files()
+            self._add_variant(variant.made())
+            if blanks is not None:
+                self._learn(blanks)
         self.variant_count += 1
         self.summary.content_bytes += variant.content_bytes
 
-    def add_variants(self, variants: list[Variant]) -> tuple[int, int]:
+    def add_variants(self, variants: list[AnyVariant]) -> tuple[int, int]:
         """Adds a route's variants, once for all routes that share them; the first's index and their number."""
         key = id(variants)
         if key not in self.variant_index:
-            first = self.variant_count
+            self.variant_index[key] = (self.variant_count, len(variants))
             for variant in variants:
-                self._add_variant(variant)
-            self.variant_index[key] = (first, len(variants))
+                self._add_next(variant)
         return self.variant_index[key]
 
     def _route_tables(
@@ -283,8 +342,9 @@ class Writer:
         provenance: dict[str, Any],
     ) -> Summary:
         """Adds everything and writes the file to its end. sites: the names of each."""
-        multipart_type, multipart_end = self.add_response(multipart.type), self.add_response(multipart.end)
         rows = [self.add_variants(route.variants) for route in routes]
+        self._cut_files()
+        multipart_type, multipart_end = self.add_response(multipart.type), self.add_response(multipart.end)
         options_rows = [self._add_if(route.options) for route in routes]
         error_rows = [
             ERROR(

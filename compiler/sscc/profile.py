@@ -65,12 +65,12 @@ def apply(profile: Profile, hosts: Sequence[list[str]], routes: list[Route]) -> 
             seen[(sites[entry.host], os.fsencode(entry.path), entry.prefix, entry.encoding)] = entry
     found = 0
     for route in routes:
-        for variant in route.variants:
+        for number, variant in enumerate(route.variants):
             key = (route.site, route.path, route.prefix, ENCODING_NAMES[variant.encoding])
             if (known := seen.get(key)) is None:
                 continue
             found += 1
             route.requests = max(route.requests, known.requests)
-            copies = min(COPIES_MAX, max(variant.get.copies, known.copies))
-            variant.get = variant.get._replace(copies=copies)
+            made = route.variants[number] = variant.made()
+            made.get = made.get._replace(copies=min(COPIES_MAX, max(made.get.copies, known.copies)))
     return found

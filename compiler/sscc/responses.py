@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
-from .content import Content, Source, matches, type_of
+from .content import ETAG_DIGITS, Content, Source, matches, type_of
 from .manifest import Cors, Rule, Site
 from .routing import Entry, File, Fixed, Key, Moved, Table
 
 Headers = dict[str, str | None]
 
+CONTENT_LENGTH, ETAG, LAST_MODIFIED = "Content-Length: ", "ETag: ", "Last-Modified: "
 EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be
 KEEP_ALIVE = "keep-alive"
 ENCODINGS = {name: number for number, name in ENCODING_NAMES.items()}
@@ -108,7 +109,7 @@ class Multipart:
 
 @dataclass(slots=True)
 class Variant:
-    """One encoding of a route and its answers."""
+    """One encoding of a route and its answers, ready."""
 
     get: Response
     head: Response
@@ -122,13 +123,72 @@ class Variant:
     last_modified_s: int = -1
     content_bytes: int = 0
 
+    def made(self) -> Variant:
+        """This."""
+        return self
+
+
+class FileVariant(NamedTuple):
+    """One encoding of a file, its answers not made yet: of many, C makes them together (framing.Framer.add_files)."""
+
+    mould: Mould
+    content: Content
+    last_modified_s: int
+
+    @property
+    def etag(self) -> bytes:
+        """As sent."""
+        return self.content.etag.encode()
+
+    @property
+    def content_bytes(self) -> int:
+        """Of the body."""
+        return self.content.size_bytes
+
+    @property
+    def encoding(self) -> int:
+        """By its number in the image."""
+        return int(self.mould.encoding)
+
+    def made(self) -> Variant:
+        """With its answers."""
+        return self.mould.variant(self.content, self.last_modified_s)
+
+
+AnyVariant = Variant | FileVariant
+
+
+class Blank(NamedTuple):
+    """A head with gaps, as struct file_build_head has them; a place of 0 is none."""
+
+    status: int
+    text: bytes
+    moving: Moving
+    etag_offset: int  # behind the quote
+    last_modified_offset: int
+    content_length_offset: int
+    content_length_bytes: int
+
+
+class Blanks(NamedTuple):
+    """The heads of files of a mould whose sizes have as many digits, and what else they share."""
+
+    full: Blank
+    not_modified: Blank
+    partial: Blank
+    part: Response
+    copies: int
+    encoding: int
+    swap_offset: int
+    swap_bytes: int
+
 
 @dataclass(slots=True)
 class Route:
     """A path and its variants, best first."""
 
     path: bytes
-    variants: list[Variant] = field(default_factory=list)
+    variants: list[AnyVariant] = field(default_factory=list)
     site: int = 0
     prefix: bool = False
     options: Response | None = None
@@ -302,12 +362,16 @@ class _Gaps(NamedTuple):
     swap_bytes: int
 
 
-class _Mould:
+class Mould:
     """The answers of files that differ in size, entity tag and time alone."""
 
-    def __init__(self, site: Site, kind: str, coding: str | None, varies: bool, said: Custom) -> None:
+    def __init__(
+        self, site: Site, multipart: Multipart, kind: str, coding: str | None, varies: bool, said: Custom
+    ) -> None:
         """coding: of the content; varies: there are variants in others."""
         server = _server(site)
+        self.multipart = multipart
+        self.kind = kind
         self.copies = said.copies
         self.encoding = ENCODINGS[coding or "identity"]
         self.content_type = [("Content-Type", kind)]
@@ -323,6 +387,8 @@ class _Mould:
         self.full = full.text + _text([*server, *self.content_type])
         self.short = short.text + _text(server)
         self.gaps: dict[tuple[int, int], _Gaps] = {}
+        self.blanks: dict[tuple[int, int], Blanks] = {}
+        self.by_size: dict[int, Blanks] = {}
 
     def _gaps(self, length_bytes: int, digits: int) -> _Gaps:
         """length_bytes: width of Content-Length; digits: of the file's size."""
@@ -338,20 +404,25 @@ class _Mould:
         between = text[at.length_offset + length_bytes : at.range_offset]
         return _Gaps(text[: at.length_offset], between, text[at.range_offset + range_bytes :], at, swap, swap_bytes)
 
-    def gaps_for(self, size_bytes: int, multipart_bytes: int) -> _Gaps:
-        """multipart_bytes: the most that a multipart answer adds."""
-        key = len(str(size_bytes + multipart_bytes)), len(str(size_bytes))
-        if key not in self.gaps:
-            self.gaps[key] = self._gaps(*key)
-        return self.gaps[key]
+    def digits(self, size_bytes: int, part: Response) -> tuple[int, int]:
+        """Of the most that a multipart answer can have, and of the file's size. part: of a body of that size."""
+        multipart_bytes = PARTS_MAX * part.stream_bytes + self.multipart.end.stream_bytes
+        return len(str(size_bytes + multipart_bytes)), len(str(size_bytes))
 
-    def variant(self, content: Content, mtime_s: int, part: Response, end: Response) -> Variant:
-        """A file's answers. part, end: around its ranges in a multipart answer."""
+    def gaps_for(self, digits: tuple[int, int]) -> _Gaps:
+        """Of files whose sizes have so many."""
+        if digits not in self.gaps:
+            self.gaps[digits] = self._gaps(*digits)
+        return self.gaps[digits]
+
+    def variant(self, content: Content, mtime_s: int) -> Variant:
+        """A file's answers."""
         size, etag = content.size_bytes, content.etag
-        tags = f"ETag: {etag}\r\n{self.vary}Last-Modified: {http_date(mtime_s)}\r\n"
-        full = f"{self.full}Content-Length: {size}\r\n{self.coding}{tags}{self.rest}".encode("latin-1")
+        tags = f"{ETAG}{etag}\r\n{self.vary}{LAST_MODIFIED}{http_date(mtime_s)}\r\n"
+        full = f"{self.full}{CONTENT_LENGTH}{size}\r\n{self.coding}{tags}{self.rest}".encode("latin-1")
         short = f"{self.short}{tags}{self.kept}".encode("latin-1")
-        gaps = self.gaps_for(size, PARTS_MAX * part.stream_bytes + end.stream_bytes)
+        part = self.multipart.part(self.kind, size)
+        gaps = self.gaps_for(self.digits(size, part))
         length = str(size).ljust(gaps.moving.length_bytes)
         whole = f"bytes 0-{max(size, 1) - 1}/{size}".ljust(gaps.moving.range_bytes)
         partial = f"{gaps.before}{length}{gaps.between}{whole}{gaps.after}{self.coding}{tags}{self.rest}"
@@ -369,6 +440,43 @@ class _Mould:
             content_bytes=size,
         )
 
+    def blanks_for(self, size_bytes: int) -> Blanks:
+        """What `variant` gives for files of that size but for what differs from file to file."""
+        known = self.by_size.get(size_bytes)
+        if known is None:
+            digits = self.digits(size_bytes, self.multipart.part(self.kind, size_bytes))
+            if digits not in self.blanks:
+                self.blanks[digits] = self._blanks(size_bytes)
+            known = self.by_size[size_bytes] = self.blanks[digits]
+        return known
+
+    def _blanks(self, size_bytes: int) -> Blanks:
+        like = self.variant(Content("", size_bytes, ""), 0)
+        assert like.not_modified is not None
+        assert like.partial is not None
+        assert like.part is not None
+        # From their ends, where these heads are alike.
+        after, kept = len(self.rest), len(self.kept)
+        size_at = len(self.full) + len(CONTENT_LENGTH)
+        moving = like.partial.moving
+        return Blanks(
+            full=self._blank(like.get, after, size_at, len(str(size_bytes))),
+            not_modified=self._blank(like.not_modified, kept, 0, 0),
+            partial=self._blank(like.partial, after, moving.length_offset, moving.length_bytes),
+            part=like.part,
+            copies=self.copies,
+            encoding=self.encoding,
+            swap_offset=like.swap_offset,
+            swap_bytes=like.swap_bytes,
+        )
+
+    def _blank(self, like: Response, after_bytes: int, length_offset: int, length_bytes: int) -> Blank:
+        """like: a head with an empty tag. after_bytes: of it, behind Last-Modified."""
+        date_at = len(like.head) - after_bytes - len("\r\n") - len(EPOCH)
+        etag_at = date_at - len(LAST_MODIFIED) - len(self.vary) - len('"\r\n')
+        head = like.head[:etag_at] + bytes(ETAG_DIGITS) + like.head[etag_at:]
+        return Blank(like.status, head, like.moving, etag_at, date_at + ETAG_DIGITS, length_offset, length_bytes)
+
 
 class Maker:
     """Makes the answers of one site."""
@@ -378,9 +486,9 @@ class Maker:
         self.site = site
         self.multipart = multipart
         self.sources = {source.route: source for source in sources}
-        self.made: dict[tuple[Any, ...], list[Variant]] = {}
+        self.made: dict[tuple[Any, ...], list[AnyVariant]] = {}
         self.said: dict[tuple[Any, ...], Custom] = {}
-        self.moulds: dict[tuple[Any, ...], _Mould] = {}
+        self.moulds: dict[tuple[Any, ...], Mould] = {}
 
     def _custom(self, paths: set[bytes], more: Headers) -> Custom:
         """What the site says of an answer by its path, and by that of the file that it is. Most have the same."""
@@ -392,16 +500,15 @@ class Maker:
             self.said[key] = _custom(self.site, [rules[number] for number in mine], more)
         return self.said[key]
 
-    def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> Variant:
+    def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> FileVariant:
         """All answers of one encoding."""
-        kind = type_of(self.site, source)
-        key = kind, coding, bool(source.variants), said
-        if key not in self.moulds:
-            self.moulds[key] = _Mould(self.site, *key)
-        part = self.multipart.part(kind, content.size_bytes)
-        return self.moulds[key].variant(content, source.mtime_s, part, self.multipart.end)
+        key = type_of(self.site, source), coding, bool(source.variants), said
+        mould = self.moulds.get(key)
+        if mould is None:
+            mould = self.moulds[key] = Mould(self.site, self.multipart, *key)
+        return FileVariant(mould, content, source.mtime_s)
 
-    def _file(self, source: Source, said: Custom) -> list[Variant]:
+    def _file(self, source: Source, said: Custom) -> list[AnyVariant]:
         """A file's variants, the smallest first; the same for all paths that get the same fields."""
         assert source.content is not None
         key = (source.route, said.key)

@@ -126,7 +126,7 @@ def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
                 if not _same_or_none(reader, options, planned[path].options):
                     problems.append(f"{text}: differs (OPTIONS)")
                 for old, new in zip(built[path].variants, planned[path].variants, strict=True):
-                    if old.encoding != new.encoding or not _all_same(reader, old, new):
+                    if old.encoding != new.encoding or not _all_same(reader, old, new.made()):
                         problems.append(f"{text}: differs ({ENCODING_NAMES[int(old.encoding)]})")
         problems += _errors(reader, made.errors)
     return problems

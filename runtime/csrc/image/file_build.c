@@ -1,0 +1,194 @@
+#include "file_build.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "date.h"
+
+#define DIGITS_MAX 20 /* of a 64-bit number */
+static const char range_unit[] = "bytes 0-";
+
+/* The digits of a number; how many. */
+static uint32_t put_number(uint8_t *at, uint64_t value)
+{
+    uint8_t digits[DIGITS_MAX];
+    uint32_t count = 0;
+    do
+        digits[count++] = (uint8_t)('0' + value % 10);
+    while ((value /= 10) != 0);
+    for (uint32_t i = 0; i < count; i++)
+        at[i] = digits[count - 1 - i];
+    return count;
+}
+
+static uint32_t digits_of(uint64_t value)
+{
+    uint8_t digits[DIGITS_MAX];
+    return put_number(digits, value);
+}
+
+/* Content-Range of the whole file, RFC 9110 section 14.4; how long it is. An empty one has no byte, but this is what
+ * stands there until a range is asked for. */
+static uint32_t put_range(uint8_t *at, uint64_t content_bytes)
+{
+    uint32_t done = sizeof(range_unit) - 1;
+    memcpy(at, range_unit, done);
+    done += put_number(at + done, content_bytes > 0 ? content_bytes - 1 : 0);
+    at[done++] = '/';
+    return done + put_number(at + done, content_bytes);
+}
+
+static bool place_fits(const struct file_build_head *head, uint32_t offset, uint32_t len_bytes)
+{
+    return offset <= head->text_bytes && len_bytes <= head->text_bytes - offset;
+}
+
+/* Does all that will be written lie in the head's text? */
+static bool head_fits(const struct file_build_head *head, uint32_t texts_bytes)
+{
+    const struct frame_build *build = &head->build;
+    return head->text_offset <= texts_bytes && head->text_bytes <= texts_bytes - head->text_offset &&
+           head->text_bytes > 0 && build->segment_bytes > 0 && build->copies > 0 &&
+           build->slot_bytes >= SSI_PAYLOAD_OFFSET + build->segment_bytes &&
+           place_fits(head, head->etag_offset, FILE_BUILD_ETAG_BYTES) &&
+           place_fits(head, head->last_modified_offset, SSI_DATE_BYTES) &&
+           place_fits(head, head->content_length_offset, head->content_length_bytes) &&
+           place_fits(head, build->range_offset, build->range_bytes) &&
+           place_fits(head, build->length_offset, build->length_bytes) &&
+           place_fits(head, build->date_offset, SSI_DATE_BYTES) &&
+           place_fits(head, build->connection_offset, SSI_CONNECTION_BYTES);
+}
+
+static bool numbers_fit(const struct file_build_head *head, uint32_t digits)
+{
+    uint32_t range_bytes = sizeof(range_unit) + 2 * digits;
+    return (head->content_length_offset == 0 || digits <= head->content_length_bytes) &&
+           (head->build.range_offset == 0 || range_bytes <= head->build.range_bytes);
+}
+
+static uint32_t slots_of(const struct file_build_head *head, uint32_t copies, uint64_t body_bytes)
+{
+    uint64_t stream_bytes = head->text_bytes + body_bytes;
+    return (uint32_t)((stream_bytes + head->build.segment_bytes - 1) / head->build.segment_bytes) * copies;
+}
+
+/* Is a file as its mould says, and is there room for its answers? */
+static bool file_fits(const struct file_build_mould *mould, uint32_t texts_bytes, const struct file_build_file *file,
+                      uint64_t bodies_left, const struct file_build_output *out)
+{
+    const struct file_build_head *heads[] = {&mould->full, &mould->not_modified, &mould->partial};
+    uint64_t longest = file->content_bytes;
+    uint32_t digits = digits_of(file->content_bytes);
+    if (file->content_bytes > bodies_left || file->content_bytes > out->stream_bytes_max)
+        return false;
+    for (int i = 0; i < 3; i++) {
+        if (!head_fits(heads[i], texts_bytes) || !numbers_fit(heads[i], digits))
+            return false;
+        uint64_t stream_bytes = heads[i]->text_bytes + (i == 0 ? file->content_bytes : 0);
+        longest = stream_bytes > longest ? stream_bytes : longest;
+    }
+    uint64_t slots = slots_of(heads[0], heads[0]->build.copies, file->content_bytes);
+    slots += slots_of(heads[0], 1, 0) + slots_of(heads[1], 1, 0) + slots_of(heads[2], 1, 0);
+    return longest <= out->stream_bytes_max && slots <= out->slots_max - out->slots_made;
+}
+
+/* A file's head into the stream. */
+static void put_head(const struct file_build_head *head, const uint8_t *texts, const struct file_build_file *file,
+                     uint8_t *stream)
+{
+    memcpy(stream, texts + head->text_offset, head->text_bytes);
+    if (head->etag_offset != 0)
+        memcpy(stream + head->etag_offset, file->etag, FILE_BUILD_ETAG_BYTES);
+    if (head->last_modified_offset != 0)
+        date_format(file->last_modified_s, stream + head->last_modified_offset);
+    if (head->content_length_offset != 0) {
+        uint8_t *at = stream + head->content_length_offset;
+        memset(at, ' ', head->content_length_bytes);
+        put_number(at, file->content_bytes);
+    }
+    if (head->build.range_offset != 0) {
+        uint8_t *at = stream + head->build.range_offset;
+        memset(at, ' ', head->build.range_bytes);
+        put_range(at, file->content_bytes);
+    }
+}
+
+/* Cuts what lies in the stream and writes its response's row. */
+static void cut(const struct file_build_head *head, uint32_t copies, uint64_t body_bytes, struct ssi_response *row,
+                struct file_build_output *out)
+{
+    struct frame_build build = head->build;
+    build.copies = copies;
+    uint32_t stream_bytes = head->text_bytes + (uint32_t)body_bytes;
+    uint8_t *slots = out->slots + (size_t)out->slots_made * build.slot_bytes;
+    uint32_t frames = frame_build_stream(&build, out->stream, stream_bytes, 0, 1, out->first_slot + out->slots_made,
+                                         slots, out->frames + out->frames_made);
+    *row = (struct ssi_response){
+        .stream_bytes = stream_bytes,
+        .first_frame = out->first_frame + out->frames_made,
+        .frame_count = frames,
+        .head_bytes = head->text_bytes,
+        .status = (uint16_t)head->status,
+        .date_offset = (uint16_t)build.date_offset,
+        .connection_offset = (uint16_t)build.connection_offset,
+        .length_offset = (uint16_t)build.length_offset,
+        .range_offset = (uint16_t)build.range_offset,
+        .length_bytes = (uint8_t)build.length_bytes,
+        .range_bytes = (uint8_t)build.range_bytes,
+    };
+    out->frames_made += frames;
+    out->slots_made += frames * copies;
+}
+
+/* The answers of the file with this index. */
+static void put_file(const struct file_build_mould *mould, const uint8_t *texts, const struct file_build_file *file,
+                     const uint8_t *body, uint32_t index, struct file_build_output *out)
+{
+    const struct file_build_head *full = &mould->full;
+    struct ssi_response *rows = out->responses + (size_t)4 * index;
+    uint32_t first_row = out->first_response + 4 * index;
+    put_head(full, texts, file, out->stream);
+    memcpy(out->stream + full->text_bytes, body, file->content_bytes);
+    cut(full, full->build.copies, file->content_bytes, rows, out);
+    cut(full, 1, 0, rows + 1, out);
+    put_head(&mould->not_modified, texts, file, out->stream);
+    cut(&mould->not_modified, 1, 0, rows + 2, out);
+    put_head(&mould->partial, texts, file, out->stream);
+    cut(&mould->partial, 1, 0, rows + 3, out);
+    uint32_t etag_bytes = FILE_BUILD_ETAG_BYTES + 2;
+    uint8_t *etag = out->strings + (size_t)index * etag_bytes;
+    etag[0] = etag[etag_bytes - 1] = '"';
+    memcpy(etag + 1, file->etag, FILE_BUILD_ETAG_BYTES);
+    out->variants[index] = (struct ssi_variant){
+        .get_response = first_row,
+        .head_response = first_row + 1,
+        .not_modified_response = first_row + 2,
+        .partial_response = first_row + 3,
+        .part_response = mould->part_response,
+        .swap_offset = mould->swap_offset,
+        .swap_bytes = mould->swap_bytes,
+        .etag_offset = out->first_string + index * etag_bytes,
+        .etag_bytes = etag_bytes,
+        .encoding = mould->encoding,
+        .last_modified_s = file->last_modified_s,
+        .content_bytes = file->content_bytes,
+    };
+}
+
+uint32_t file_build(const struct file_build_mould *moulds, uint32_t mould_count, const uint8_t *texts,
+                    uint32_t texts_bytes, const struct file_build_file *files, uint32_t file_count,
+                    const uint8_t *bodies, uint64_t bodies_bytes, struct file_build_output *output)
+{
+    output->slots_made = output->frames_made = 0;
+    output->bodies_bytes = 0;
+    for (uint32_t index = 0; index < file_count; index++) {
+        const struct file_build_file *file = &files[index];
+        uint64_t used = output->bodies_bytes;
+        if (file->mould >= mould_count ||
+            !file_fits(&moulds[file->mould], texts_bytes, file, bodies_bytes - used, output))
+            return index;
+        put_file(&moulds[file->mould], texts, file, bodies + used, index, output);
+        output->bodies_bytes = used + file->content_bytes;
+    }
+    return file_count;
+}

@@ -1,0 +1,117 @@
+"""Small files whose answers C makes: the same bytes as one by one, whatever stands around them."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from sscc import build, files, image
+from sscc.cache import Cache
+from sscc.files import BODY_BYTES_MAX, FILES_MAX
+from sscc.framing import BATCH_BYTES
+
+SETTLED_S = 1_700_000_000
+TYPES = ("html", "css", "txt", "bin", "js", "json", "tar.gz")
+
+MANIFEST = """
+version: 1
+mtu: {mtu}
+families: [{families}]
+sites:
+  - hosts: [one.example]
+    root: site
+    listing: true
+    clean_urls: true
+    encodings: {{make: [gzip, zstd], min_bytes: 100}}
+    rules:
+      - {{match: "/a/**", headers: {{X-A: "Content-Length: 5"}}, cache: 1h}}
+      - {{match: "/b/**", copies: 3, hot: true}}
+      - {{match: "/**/*7.txt", mime: "text/x-seven", cors: {{expose: [X-A]}}}}
+      - {{match: "/c/**", copies: 64}}
+      - {{match: "/*", headers: {{X-Long: "{long}"}}}}
+    redirects: [{{from: /old/*, to: /a/}}]
+    rewrites: {{/app/*: /a/0.html}}
+    responses: {{/gone: {{status: 410, body: none}}, /fixed: {{file: site/a/3.txt}}}}
+  - hosts: ["*"]
+    roots: [{{path: other}}, {{path: site/a, at: /copy}}]
+    server: false
+    copies: 2
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """Folders of files of all sizes, equal ones among them, and times of all kinds."""
+    chance = random.Random(1)
+    top = tmp_path / "site"
+    sizes = (9, 10, 99, 100, 999, 1000, 1400, 5000, 9999, 10_000, BODY_BYTES_MAX, BODY_BYTES_MAX + 1)
+    for folder in ("a", "b", "c", "d/e"):
+        (top / folder).mkdir(parents=True)
+        for number in range(60):
+            path = top / folder / f"{number}.{chance.choice(TYPES)}"
+            size_bytes = chance.choice(sizes)
+            data = chance.randbytes(size_bytes) if number % 3 else b"equal" * chance.choice([1, 2])
+            path.write_bytes(data)
+            time_s = SETTLED_S if number % 4 else chance.choice([0, -1, 1, 951_782_400, 4_102_444_799])
+            os.utime(path, (time_s, time_s))
+    for number in (0, 3):
+        for folder in ("a", "b", ""):
+            (top / folder / f"{number}.html").write_bytes(b"page")
+            (top / folder / f"{number}.txt").write_bytes(b"page")
+    (tmp_path / "other").mkdir()
+    for number, data in enumerate((b"1", b"22", b"", b"9" * 9, b"9" * 10)):
+        (tmp_path / "other" / f"{number}.txt").write_bytes(data)
+    (top / "index.html").write_bytes(b"index")
+    (top / "b" / "index.html").write_bytes(b"index of b")
+    return tmp_path
+
+
+def built(source: Path, target: Path, cache: Cache | None = None) -> dict[str, object]:
+    """What is said of a build of target."""
+    summary = vars(build.build(source, target, lambda *_: None, cache))
+    return {name: value for name, value in summary.items() if name != "files_hashed"}
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "BODY_BYTES_MAX", -1)
+
+
+@pytest.mark.parametrize(("mtu", "families"), [(1500, "ipv4, ipv6"), (640, "ipv6"), (9000, "ipv4"), (1280, "ipv4")])
+def test_answers_made_together_are_those_made_one_by_one(
+    site: Path, monkeypatch: pytest.MonkeyPatch, mtu: int, families: str
+) -> None:
+    manifest = site / "site.yaml"
+    manifest.write_text(MANIFEST.format(mtu=mtu, families=families, long="l" * 700))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "4200000000")
+    together = built(manifest, site / "together.img")
+    one_by_one(monkeypatch)
+    assert built(manifest, site / "one.img") == together
+    assert (site / "one.img").read_bytes() == (site / "together.img").read_bytes()
+
+
+def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    count = 3 * FILES_MAX + 7
+    for number in range(count):
+        (tree / f"{number}.txt").write_bytes(b"%d" % number * (1 + number % 50))
+        os.utime(tree / f"{number}.txt", (SETTLED_S + number, SETTLED_S + number))
+    cuts: list[int] = []
+    cut = files.Files.cut
+
+    def counting(self: files.Files, *numbers: int) -> int:
+        cuts.append(cut(self, *numbers))
+        return cuts[-1]
+
+    monkeypatch.setattr(files.Files, "cut", counting)
+    together = built(tree, tmp_path / "together.img")
+    assert count - 20 < sum(cuts) < count
+    assert len(cuts) > 4
+    assert (tmp_path / "together.img").stat().st_size > 3 * BATCH_BYTES
+    cuts.clear()
+    one_by_one(monkeypatch)
+    assert built(tree, tmp_path / "one.img") == together
+    assert not cuts
+    assert (tmp_path / "one.img").read_bytes() == (tmp_path / "together.img").read_bytes()
