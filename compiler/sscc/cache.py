@@ -93,14 +93,17 @@ class Memory:
 
     def digest(self, name: str, path: str) -> str | None:
         """The SHA-256 that a file had, if it is still the same file. name: the tree's for it."""
-        known = self.old.get(name)
-        if known is None:
+        if name not in self.old:
             return None
         try:
-            now = stamp(os.stat(path))
+            return self.digest_at(name, stamp(os.stat(path)))
         except OSError:
             return None
-        if known[:-1] != list(now):
+
+    def digest_at(self, name: str, now: Stamp) -> str | None:
+        """The same of a file that looks like this now."""
+        known = self.old.get(name)
+        if known is None or known[:-1] != list(now):
             return None
         self.files[name] = known
         return str(known[-1])

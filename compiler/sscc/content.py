@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import mimetypes
+import operator
 import os
 import re
 import stat
@@ -53,6 +54,9 @@ ETAG_DIGITS = 32  # of an entity tag, which are of the content's digest
 Stamp = tuple[int, int, int, int, int]
 
 
+READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+
+
 def stamp(info: os.stat_result) -> Stamp:
     """What changes when a file does."""
     return info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev, info.st_ctime_ns
@@ -61,7 +65,7 @@ def stamp(info: os.stat_result) -> Stamp:
 class Kept(NamedTuple):
     """A small file's bytes, and its stamp when they were read."""
 
-    data: bytes
+    data: bytes | memoryview
     stamp: Stamp
 
 
@@ -92,6 +96,7 @@ class Source:
     content: Content | None = None
     variants: dict[str, Content] = field(default_factory=dict)  # by content coding
     kind: str | None = None  # media type of what was made for the build; a file's follows from its name
+    stamp: Stamp | None = None  # of a file when it was found
 
 
 def _literal(pattern: str) -> str:
@@ -143,13 +148,15 @@ def is_compressible(kind: str) -> bool:
     return bare.startswith("text/") or bare in COMPRESSIBLE or bare.endswith(("+xml", "+json"))
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(NamedTuple):
     """A file below a root."""
 
     relative: str
     path: str
     entry: os.DirEntry[str]
+
+
+_name = operator.attrgetter("name")
 
 
 class _Tree:
@@ -172,23 +179,26 @@ class _Tree:
         """Those of a folder. before: what stands before its names; seen: it and all above."""
         folder = self.start + before
         try:
-            entries = sorted(os.scandir(folder or os.curdir), key=lambda entry: entry.name)
+            entries = sorted(os.scandir(folder or os.curdir), key=_name)
         except OSError as error:
             self.problems.append(Problem(f"can't be read: {error.strerror}", str(Path(folder))))
             return
         for entry in entries:
-            relative = before + entry.name
-            path = self.start + relative
+            name = entry.name
+            if entry.is_file(follow_symlinks=False):  # as most are
+                yield _Found(before + name, folder + name, entry)
+                continue
+            path = folder + name
             if entry.is_symlink() and not self._stays(path):
                 continue
             if not entry.is_dir():
-                yield _Found(relative, path, entry)
+                yield _Found(before + name, path, entry)
                 continue
             real = Path(path).resolve()
             if real in seen:
                 self.problems.append(Problem("a symbolic link back to a folder above it; exclude it", path))
                 continue
-            yield from self._below(relative + "/", seen | {real})
+            yield from self._below(before + name + "/", seen | {real})
 
     def _stays(self, link: str) -> bool:
         """Does a symbolic link lead to something inside?"""
@@ -203,29 +213,44 @@ class _Tree:
         return True
 
 
-def _wanted(root: Root, skip: frozenset[Path], found: _Found) -> bool:
-    # Only what is named so, or is a link, needs to be followed to its end.
-    could_be = skip and (found.entry.is_symlink() or any(found.entry.name == path.name for path in skip))
-    if could_be and Path(found.path).resolve() in skip:
-        return False
-    included = any(matches(found.relative, pattern) for pattern in root.include)
-    return included and not any(matches(found.relative, pattern) for pattern in root.exclude)
+class _Wish:
+    """What a root's globs take, and what is to be skipped whatever they say."""
+
+    def __init__(self, root: Root, skip: frozenset[Path]) -> None:
+        """skip: files by their resolved paths."""
+        self.include = None if EVERYTHING in root.include else root.include
+        self.exclude = [(_literal(pattern), pattern) for pattern in root.exclude]
+        self.skip = skip
+        self.skip_names = {path.name for path in skip}
+
+    def takes(self, found: _Found) -> bool:
+        """Is a file wanted?"""
+        relative, path, entry = found
+        # Only what is named so, or is a link, needs to be followed to its end.
+        could_be = self.skip and (entry.name in self.skip_names or entry.is_symlink())
+        if could_be and Path(path).resolve() in self.skip:
+            return False
+        if self.include is not None and not any(matches(relative, pattern) for pattern in self.include):
+            return False
+        return not any(literal in relative and matches(relative, pattern) for literal, pattern in self.exclude)
 
 
 def _source(found: _Found, name: str, route: bytes, problems: list[Problem]) -> Source | None:
-    path = found.path
+    _, path, entry = found
     try:
-        info = found.entry.stat()
+        info = entry.stat()
     except OSError as error:
         problems.append(Problem(f"can't be read: {error.strerror}", path))
         return None
-    if not stat.S_ISREG(info.st_mode):
+    mode = info.st_mode
+    if not stat.S_ISREG(mode):
         problems.append(Problem("neither a file nor a folder (a device, socket or pipe); exclude it", path))
         return None
-    if not os.access(path, os.R_OK):
+    # What everybody may read need not be asked for. Where an ACL says otherwise, reading it does.
+    if mode & READABLE != READABLE and not os.access(path, os.R_OK):
         problems.append(Problem("can't be read: permission denied; grant it, or exclude the file", path))
         return None
-    return Source(path, name, route, info.st_size, int(info.st_mtime))
+    return Source(path, name, route, info.st_size, int(info.st_mtime), stamp=stamp(info))
 
 
 def find(site: Site, base: Path, skip: frozenset[Path] = frozenset()) -> list[Source]:
@@ -243,8 +268,9 @@ def find(site: Site, base: Path, skip: frozenset[Path] = frozenset()) -> list[So
             continue
         before = os.path.relpath(folder, base)
         before = "" if before == os.curdir else before + "/"
+        wish = _Wish(root, skip)
         for found in _Tree(folder, problems):
-            if not _wanted(root, skip, found):
+            if not wish.takes(found):
                 continue
             route = os.fsencode(root.at + found.relative)
             source = _source(found, before + found.relative, route, problems)

@@ -150,7 +150,7 @@ def _read(body: Content) -> bytes:
         os.close(fd)
 
 
-def whole(body: Content) -> bytes:
+def whole(body: Content) -> bytes | memoryview:
     """A short body on disk. SsccError if it is not what it was when it was hashed."""
     kept = body.kept
     try:

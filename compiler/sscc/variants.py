@@ -22,6 +22,7 @@ from .cache import HEADER, Cache, Memory, header, is_settled
 from .content import Content, Kept, Source, Stamp, is_compressible, stamp, type_of
 from .errors import ChangedError, Problem, SsccError, unreadable
 from .manifest import Site
+from .smallfiles import SmallFiles, Wanted
 
 CHUNK_BYTES = 1 << 20
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
@@ -63,11 +64,6 @@ class Job:
     siblings: dict[str, Sibling]  # by content coding
     make: Sequence[str]  # content codings
     min_gain_percent: int
-
-    @property
-    def is_small(self) -> bool:
-        """Is it a little hashing?"""
-        return not self.make and not self.siblings and self.size_bytes <= SMALL_BYTES
 
     @property
     def work_bytes(self) -> int:
@@ -122,24 +118,6 @@ def _trusted(before: os.stat_result, after: os.stat_result, began_ns: int) -> St
     """The stamp of a file that was read in between, if any later change will show in it."""
     now = stamp(after)
     return now if stamp(before) == now and is_settled(after, began_ns) else None
-
-
-def _whole(path: str, size_bytes: int) -> tuple[bytes, Stamp | None]:
-    """A small file's bytes, and its stamp if it can be trusted. SsccError as of Reading, which takes longer."""
-    began_ns = time.time_ns()
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            before = os.fstat(fd)
-            data = _read(fd, size_bytes)
-            after = os.fstat(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if not len(data) == after.st_size == size_bytes:
-        raise ChangedError(path)
-    return data, _trusted(before, after, began_ns)
 
 
 class Reading:
@@ -209,16 +187,11 @@ def _decompressor(coding: str) -> Callable[[bytes], bytes]:
 
 @dataclass
 class Worker:
-    """Does jobs, in this process or in one of its own.
-
-    Attributes:
-        room_bytes: For contents that are kept; 0 where they would have to go to another process.
-    """
+    """Does jobs, in this process or in one of its own."""
 
     scratch: Path
     cache: Cache | None
     advance: Callable[[int], None]  # called with bytes as they are read
-    room_bytes: int = 0
 
     def run(self, job: Job) -> Done:
         """Raises SsccError."""
@@ -235,25 +208,11 @@ class Worker:
     def _hash(self, job: Job) -> Done:
         if job.sha256 is not None:
             return Done(job.number, Content(job.path, job.size_bytes, job.sha256))
-        if job.size_bytes <= SMALL_BYTES:
-            return self._hash_small(job)
         reading = Reading(job.path, job.size_bytes, self.advance)
         for _ in reading:
             pass
         content = Content(job.path, job.size_bytes, reading.sha256)
         return Done(job.number, content, stamp=reading.stamp, work=Work(hashed=1))
-
-    def _hash_small(self, job: Job) -> Done:
-        """Keeps it, if there is room."""
-        path, size_bytes = job.path, job.size_bytes
-        data, seen = _whole(path, size_bytes)
-        self.advance(size_bytes)
-        kept = None
-        if seen is not None and size_bytes <= self.room_bytes:
-            kept = Kept(data, seen)
-            self.room_bytes -= size_bytes
-        content = Content(path, size_bytes, hashlib.sha256(data).hexdigest(), 0, kept)
-        return Done(job.number, content, stamp=seen, work=Work(hashed=1))
 
     def _sibling(self, job: Job, sibling: Sibling, coding: str, done: Done) -> Content:
         """A variant that somebody else made must hold the same bytes."""
@@ -393,21 +352,72 @@ def _siblings(source: Source, by_route: dict[bytes, Source], memory: Memory | No
     return found
 
 
-def _jobs(first: int, site: Site, sources: list[Source], memory: Memory | None) -> list[Job]:
-    """Of one site. first: the number of its first source."""
-    encodings = site.encodings
-    by_route = {source.route: source for source in sources}
-    jobs = []
-    for number, source in enumerate(sources, first):
-        siblings = _siblings(source, by_route, memory) if encodings.precompressed else {}
-        worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
-        worth = worth and is_compressible(type_of(site, source))
-        make = [coding for coding in encodings.make if worth and coding not in siblings]
+@dataclass
+class _Tasks:
+    """What there is to do for all sources of all sites."""
+
+    memory: Memory | None
+    sources: list[Source] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    small: list[int] = field(default_factory=list)  # numbers of sources that are a little hashing and nothing else
+    known: list[str | None] = field(default_factory=list)  # the digests that those had
+
+    def _digest(self, source: Source) -> str | None:
         # A page made for this build is another file each time.
-        remembered = memory if source.kind is None else None
-        sha256 = remembered.digest(source.name, source.path) if remembered is not None else None
-        jobs.append(Job(number, source.path, source.size_bytes, sha256, siblings, make, encodings.min_gain_percent))
-    return jobs
+        if self.memory is None or source.stamp is None:
+            return None
+        return self.memory.digest_at(source.name, source.stamp)
+
+    def add(self, site: Site, sources: list[Source]) -> None:
+        """Those of one site."""
+        encodings = site.encodings
+        suffixes = tuple(suffix.encode() for suffix in SUFFIXES.values())
+        beside = encodings.precompressed and any(source.route.endswith(suffixes) for source in sources)
+        by_route = {source.route: source for source in sources} if beside else {}
+        for number, source in enumerate(sources, len(self.sources)):
+            siblings = _siblings(source, by_route, self.memory) if beside else {}
+            worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
+            worth = worth and is_compressible(type_of(site, source))
+            make = [coding for coding in encodings.make if worth and coding not in siblings]
+            sha256 = self._digest(source)
+            if siblings or make or source.size_bytes > SMALL_BYTES or source.stamp is None:
+                gain = encodings.min_gain_percent
+                self.jobs.append(Job(number, source.path, source.size_bytes, sha256, siblings, make, gain))
+            else:
+                self.small.append(number)
+                self.known.append(sha256)
+        self.sources += sources
+
+    def take(self, done: Done) -> Work:
+        """Puts what came of a job where it belongs."""
+        source = self.sources[done.number]
+        source.content, source.variants = done.content, done.variants
+        if self.memory is not None and source.stamp is not None:
+            if done.stamp is not None:
+                self.memory.note(source.name, done.stamp, done.content.sha256)
+            for inside in done.insides:
+                self.memory.note_inside(*inside)
+        return done.work
+
+    def read_small(self, here: Worker) -> Work:
+        """Reads the small ones. Those whose digests are known too: to be framed they must be read anyway."""
+        work = Work()
+        wanted = [self.sources[number] for number in self.small]
+        read = SmallFiles([Wanted(each.path, each.stamp) for each in wanted if each.stamp is not None], KEPT_BYTES)
+        read.read(here.advance)
+        for number, source, known, small in zip(self.small, wanted, self.known, read.results(), strict=True):
+            if small is None:  # a reading of its own says what was wrong
+                work.add(self.take(here.run(Job(number, source.path, source.size_bytes, known, {}, [], 0))))
+                continue
+            if known not in (None, small.sha256):
+                raise ChangedError(source.path)
+            assert source.stamp is not None
+            kept = None if small.data is None else Kept(small.data, source.stamp)
+            source.content = Content(source.path, source.size_bytes, small.sha256, 0, kept)
+            work.hashed += known is None
+            if known is None and small.settled and self.memory is not None:
+                self.memory.note(source.name, source.stamp, small.sha256)
+        return work
 
 
 def prepare(
@@ -421,13 +431,13 @@ def prepare(
 
     scratch: a folder for variants that are made; with a cache, its own.
     """
-    jobs: list[Job] = []
-    all_sources: list[Source] = []
+    tasks = _Tasks(memory)
     for site, sources in sites:
-        jobs += _jobs(len(all_sources), site, sources, memory)
-        all_sources += sources
-    total = sum(job.work_bytes for job in jobs)
-    phase = "Encoding" if any(job.make for job in jobs) else "Reading"
+        tasks.add(site, sources)
+    total = sum(job.work_bytes for job in tasks.jobs) + sum(
+        tasks.sources[number].size_bytes for number in tasks.small
+    )
+    phase = "Encoding" if any(job.make for job in tasks.jobs) else "Reading"
     done_bytes = 0
 
     def advance(size_bytes: int) -> None:
@@ -436,24 +446,12 @@ def prepare(
         progress(phase, done_bytes, total)
 
     begin = (scratch, cache)
-    large = [job for job in jobs if not job.is_small and job.work_bytes]
-    results = _run_all(large, begin, advance)
-    here = Worker(*begin, advance, KEPT_BYTES)
-    results += [here.run(job) for job in jobs if job.is_small or not job.work_bytes]
-    return _take(results, all_sources, memory)
-
-
-def _take(results: list[Done], sources: list[Source], memory: Memory | None) -> Work:
-    """Puts results where they belong."""
+    here = Worker(*begin, advance)
     work = Work()
-    for done in results:
-        source = sources[done.number]
-        source.content, source.variants = done.content, done.variants
-        work.add(done.work)
-        if memory is None or source.kind is not None:
-            continue
-        if done.stamp is not None:
-            memory.note(source.name, done.stamp, done.content.sha256)
-        for inside in done.insides:
-            memory.note_inside(*inside)
+    for done in _run_all([job for job in tasks.jobs if job.work_bytes], begin, advance):
+        work.add(tasks.take(done))
+    for job in tasks.jobs:
+        if not job.work_bytes:
+            work.add(tasks.take(here.run(job)))
+    work.add(tasks.read_small(here))
     return work

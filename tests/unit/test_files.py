@@ -1,16 +1,19 @@
-"""Small files whose answers C makes: the same bytes as one by one, whatever stands around them."""
+"""Small files: read by several processes, and their answers made by C, with the same bytes as one by one."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from pathlib import Path
 
 import pytest
-from sscc import build, files, image
+from sscc import build, files, image, smallfiles
 from sscc.cache import Cache
+from sscc.content import stamp
 from sscc.files import BODY_BYTES_MAX, FILES_MAX
 from sscc.framing import BATCH_BYTES
+from sscc.smallfiles import CHUNK_FILES, SmallFiles, Wanted
 
 SETTLED_S = 1_700_000_000
 TYPES = ("html", "css", "txt", "bin", "js", "json", "tar.gz")
@@ -115,3 +118,70 @@ def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monk
     assert built(tree, tmp_path / "one.img") == together
     assert not cuts
     assert (tmp_path / "one.img").read_bytes() == (tmp_path / "together.img").read_bytes()
+
+
+@pytest.fixture
+def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Wanted]:
+    """Files for several chunks, to be read by three processes, and old enough that changes show."""
+    monkeypatch.setattr(smallfiles, "FORK_FILES", 1)
+    monkeypatch.setattr("sscc.cache.RACY_NS", -1 << 60)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    found = []
+    for number in range(4 * CHUNK_FILES + 7):
+        path = tmp_path / str(number)
+        path.write_bytes(b"%d" % number)
+        found.append(Wanted(str(path), stamp(path.stat())))
+    return found
+
+
+def no_process_is_left() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def test_several_processes_read_what_there_is(wanted: list[Wanted]) -> None:
+    """What is not as it was found is left to others; what was only touched is not kept."""
+    gone, longer, shorter, other, touched = range(5, 10)
+    Path(wanted[gone].path).unlink()
+    Path(wanted[longer].path).write_bytes(b"longer")
+    Path(wanted[shorter].path).write_bytes(b"")
+    Path(wanted[other].path).write_bytes(b"X")
+    os.utime(wanted[touched].path, (1, 1))
+    total = sum(each.stamp[0] for each in wanted)
+    reading = SmallFiles(wanted, total - 1)  # room for all but the last
+    told: list[int] = []
+    reading.read(told.append)
+    assert no_process_is_left()
+    assert sum(told) == total
+    for number, small in enumerate(reading.results()):
+        if number in (gone, longer, shorter):
+            assert small is None
+            continue
+        assert small is not None
+        data = b"X" if number == other else b"%d" % number
+        assert small.sha256 == hashlib.sha256(data).hexdigest()
+        assert small.settled == (number not in (other, touched))
+        kept = small.settled and number != len(wanted) - 1
+        assert small.data == (data if kept else None)
+
+
+def test_the_others_end_where_one_fails(wanted: list[Wanted]) -> None:
+    def failing(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SmallFiles(wanted, 0).read(failing)
+    assert no_process_is_left()
+
+
+def test_what_another_process_has_not_done_is_done_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted]
+) -> None:
+    """As if it had been ended for lack of memory; and a file that is gone is told."""
+    tree = tmp_path
+    before = built(tree, tmp_path.parent / "before.img")
+    monkeypatch.setattr(SmallFiles, "_read", lambda *_: 0)
+    assert built(tree, tmp_path.parent / "after.img") == before
