@@ -29,6 +29,7 @@ HEADERS = [
     "image/image.h",
     "image/frame_build.h",
     "image/file_build.h",
+    "image/route_build.h",
     "libnmio/nmio.h",
     "libnmio/region.h",
     "libnmio/memory.h",

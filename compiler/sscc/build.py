@@ -109,18 +109,22 @@ def survey(manifest: Manifest, base: Path, scratch: Path) -> list[Part]:
     return parts
 
 
-def _provenance(parts: list[Part], text: bytes) -> dict[str, Any]:
+def _provenance(text: bytes) -> dict[str, Any]:
     return {
         "tool": "sscc",
         "version": version("sandstorm"),
         "manifest_sha256": hashlib.sha256(text).hexdigest() if text else None,
-        "sources": [
-            {"path": each.name, "bytes": each.size_bytes, "sha256": each.content.sha256}
-            for part in parts
-            for each in part.sources
-            if each.content is not None and each.kind is None
-        ],
     }
+
+
+def _sources(parts: list[Part]) -> list[tuple[str, int, str]]:
+    """Path, size and SHA-256 of each file."""
+    return [
+        (each.name, each.size_bytes, each.content.sha256)
+        for part in parts
+        for each in part.sources
+        if each.content is not None and each.kind is None
+    ]
 
 
 def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], None]:
@@ -149,8 +153,7 @@ def plan(source: Path, scratch: Path, progress: Progress, cache: Cache | None = 
         maker = responses.Maker(part.site, part.sources, multipart)
         routes += responses.routes(number, maker, part.table)
         errors += responses.error_pages(number, part.site, part.error_bodies)
-    provenance = _provenance(parts, text)
-    return Plan(manifest, parts, routes, errors, multipart, provenance, work, memory)
+    return Plan(manifest, parts, routes, errors, multipart, _provenance(text), work, memory)
 
 
 def check(source: Path) -> None:
@@ -174,11 +177,10 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
         compressed = target.suffix == ".lz4"
         raw = stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) if compressed else file
         writer = stack.enter_context(image.Writer(raw, made.manifest, _counting("Framing", total, progress)))
-        writer.share(made.routes)
-        for route in sorted(made.routes, key=lambda each: (not each.hot, -each.requests)):
-            writer.add_variants(route.variants)
+        writer.add_routes(sorted(made.routes, key=lambda each: (not each.hot, -each.requests)))
         sites = [part.site.names for part in made.parts]
-        summary = writer.finish(sites, made.routes, made.errors, made.multipart, made.provenance)
+        documented = (made.provenance, _sources(made.parts))
+        summary = writer.finish(sites, made.routes, made.errors, made.multipart, *documented)
         if compressed:
             image.compress(raw, file, _counting("Compressing", summary.image_bytes, progress))
     summary.files = made.files

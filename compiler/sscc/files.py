@@ -14,7 +14,7 @@ from .content import ETAG_DIGITS
 from .framing import BUILD, SHORT_BYTES, Framer, whole
 from .responses import Blank, Blanks, FileVariant
 
-FILES_MAX = 1024  # that are cut at once
+FILES_MAX = 1024  # that are cut at once, at most
 WAITING_BYTES = 4 << 20  # of their bodies, about
 BODY_BYTES_MAX = SHORT_BYTES // 2  # of a file: the rest of a stream that is cut at once is for its head
 LAST_MODIFIED_MAX_S = 253402300799  # 9999-12-31: years of four digits
@@ -50,6 +50,7 @@ class Files:
 
     Attributes:
         waiting: They.
+        is_full: There are so many that they must be cut before another is added.
         responses, variants, strings: What `cut` has written: rows, and ETags with their quotes.
     """
 
@@ -57,11 +58,14 @@ class Files:
         """None yet, and no mould."""
         self.framer = framer
         self.waiting: list[FileVariant] = []
+        self.is_full = False
         self._numbers: dict[int, int] = {}  # of moulds, by the id of their Blanks
         self._learned: list[Blanks] = []  # so that no other gets such an id
         self._moulds = bytearray()
         self._texts = bytearray()
-        self._rows = bytearray()  # struct file_build_file of each that waits
+        self._mould_numbers: list[int] = []  # of each that waits
+        self._waiting_bytes = 0  # of their bodies
+        self._rows = bytearray()  # struct file_build_file of each that was read
         self._bodies = bytearray()
         self._output = framer.file_output()
         self._output.responses = self._responses = ffi.new("struct ssi_response[]", RESPONSES * FILES_MAX)
@@ -83,24 +87,28 @@ class Files:
         heads += self._head(blanks.not_modified, 1) + self._head(blanks.partial, 1)
         self._moulds += MOULD.pack(heads, part_response, blanks.swap_offset, blanks.swap_bytes, blanks.encoding)
 
-    @property
-    def is_full(self) -> bool:
-        """Are there so many that they must be cut before another is added?"""
-        return len(self.waiting) >= FILES_MAX or len(self._bodies) >= WAITING_BYTES
-
     def add(self, variant: FileVariant, blanks: Blanks) -> None:
-        """Reads it; now it waits. SsccError if it has changed."""
-        content = variant.content
-        self._bodies += whole(content)
-        etag = content.sha256[:ETAG_DIGITS].encode()
-        self._rows += FILE.pack(variant.last_modified_s, content.size_bytes, self._numbers[id(blanks)], etag)
+        """Now it waits."""
         self.waiting.append(variant)
+        self._mould_numbers.append(self._numbers[id(blanks)])
+        self._waiting_bytes += variant.content.size_bytes
+        self.is_full = len(self.waiting) >= FILES_MAX or self._waiting_bytes >= WAITING_BYTES
+
+    def _read(self) -> None:
+        """All that wait and have not been read. SsccError if one has changed."""
+        rows, pack = self._rows, FILE.pack
+        for number in range(len(rows) // FILE.size, len(self.waiting)):
+            _, content, time_s = self.waiting[number]
+            self._bodies += whole(content)
+            etag = content.sha256[:ETAG_DIGITS].encode()
+            rows += pack(time_s, content.size_bytes, self._mould_numbers[number], etag)
 
     def cut(self, first_response: int, first_string: int) -> int:
         """Cuts as many as there is room for, from the first that waits; how many. 0: that one can't be cut here.
 
         first_response, first_string: the numbers of what is written first.
         """
+        self._read()
         output = self._output
         output.first_response, output.first_string = first_response, first_string
         with (
@@ -118,7 +126,9 @@ class Files:
 
     def _drop(self, count: int, body_bytes: int) -> None:
         """The first so many wait no more."""
-        del self.waiting[:count], self._rows[: count * FILE.size], self._bodies[:body_bytes]
+        del self.waiting[:count], self._mould_numbers[:count]
+        del self._rows[: count * FILE.size], self._bodies[:body_bytes]
+        self._waiting_bytes -= body_bytes
 
     def pop(self) -> FileVariant:
         """The first that waits, which waits no more."""

@@ -10,6 +10,8 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import starmap
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self, cast
@@ -18,6 +20,7 @@ import lz4.frame
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
+from .content import ETAG_DIGITS
 from .errors import Problem, SsccError
 from .files import BODY_BYTES_MAX, LAST_MODIFIED_MAX_S, RESPONSES, Files
 from .framing import NONE, Framer, Progress
@@ -27,6 +30,7 @@ from .responses import MOVING, AnyVariant, Blanks, ErrorPage, FileVariant, Multi
 SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
+ROUTE_PREFIX, ROUTE_ALIAS = int(lib.SSI_ROUTE_PREFIX), int(lib.SSI_ROUTE_ALIAS)
 HASH_SEEDS = 64  # tried before giving up; one is nearly always enough
 
 
@@ -102,21 +106,18 @@ class Summary:
     build_id: str = ""
 
 
-# As json writes it with an indent, which it does slowly.
-SOURCE = """\
-  {{
-   "bytes": {bytes},
-   "path": {path},
-   "sha256": "{sha256}"
-  }}"""
+def _source(path: str, size_bytes: int, sha256: str) -> str:
+    """As json writes it with an indent, which it does slowly."""
+    return (
+        f'  {{\n   "bytes": {size_bytes},\n   "path": {encode_basestring_ascii(path)},\n   "sha256": "{sha256}"\n  }}'
+    )
 
 
-def _document(provenance: dict[str, Any]) -> bytes:
-    """As JSON, for people too: sorted and indented."""
+def _document(provenance: dict[str, Any], sources: list[tuple[str, int, str]]) -> bytes:
+    """As JSON, for people too: sorted and indented. sources: path, size and SHA-256 of each."""
     text = json.dumps({**provenance, "sources": []}, sort_keys=True, indent=1)
-    sources = [SOURCE.format(**{**each, "path": json.dumps(each["path"])}) for each in provenance["sources"]]
     if sources:
-        text = text.replace('"sources": []', '"sources": [\n' + ",\n".join(sources) + "\n ]")
+        text = text.replace('"sources": []', '"sources": [\n' + ",\n".join(starmap(_source, sources)) + "\n ]")
     return text.encode()
 
 
@@ -147,7 +148,7 @@ class Writer:
         ipv6 = "ipv4" not in manifest.families
         self.framer = Framer(file, self.segment_bytes, self.slot_bytes, ipv6, progress)
         self.files = Files(self.framer)
-        self.shared_etags: set[bytes] = set()
+        self.shared_etags: set[str] = set()  # their digits
         self.part_frames: dict[int, int] = {}  # of heads that Files has learned, by the id of their Blanks
 
     def __enter__(self) -> Self:
@@ -219,37 +220,31 @@ class Writer:
         )
         self.variants += row
 
-    def share(self, routes: list[Route]) -> None:
-        """Looks for equal files among all variants: their answers may be equal too. To be called before any is added.
+    def _share(self, variants: list[AnyVariant]) -> None:
+        """Looks for equal files among all variants: their answers may be equal too.
 
         All others have an ETag of their own, so their answers need not be looked up.
         """
-        seen: set[bytes] = set()
-        for variants in {id(route.variants): route.variants for route in routes}.values():
-            for variant in variants:
-                etag = variant.etag
-                (self.shared_etags if etag in seen else seen).add(etag)
+        seen: set[str] = set()
+        for variant in variants:
+            if isinstance(variant, FileVariant):
+                digits = variant.content.sha256[:ETAG_DIGITS]
+                (self.shared_etags if digits in seen else seen).add(digits)
 
-    def _blanks(self, variant: AnyVariant) -> Blanks | None:
+    def _blanks(self, variant: FileVariant) -> Blanks | None:
         """The heads that C makes its answers by; None if that is for `add_response`."""
-        if not isinstance(variant, FileVariant) or variant.content.size_bytes > BODY_BYTES_MAX:
+        mould, content, time_s = variant
+        if content.size_bytes > BODY_BYTES_MAX or not 0 <= time_s <= LAST_MODIFIED_MAX_S:
             return None
-        if not 0 <= variant.last_modified_s <= LAST_MODIFIED_MAX_S or variant.etag in self.shared_etags:
+        if content.sha256[:ETAG_DIGITS] in self.shared_etags:
             return None
-        return variant.mould.blanks_for(variant.content.size_bytes)
+        return mould.blanks_for(content.size_bytes)
 
     def _learn(self, blanks: Blanks) -> None:
         """After its first file, with whose answers the head of a part was added."""
         _, frames, _, index = self.known[blanks.part.key()]
         self.files.learn(blanks, index)
         self.part_frames[id(blanks)] = frames
-
-    def _add_file(self, variant: FileVariant, blanks: Blanks, part_frames: int) -> None:
-        self.files.add(variant, blanks)
-        self.summary.shared_frames += part_frames
-        self.summary.shared_bytes += part_frames * blanks.part.copies * self.slot_bytes
-        if self.files.is_full:
-            self._cut_files()
 
     def _cut_files(self) -> None:
         """None waits any longer."""
@@ -264,54 +259,74 @@ class Writer:
             else:
                 self._add_variant(files.pop().made())
 
-    def _add_next(self, variant: AnyVariant) -> None:
-        blanks = self._blanks(variant)
-        part_frames = self.part_frames.get(id(blanks))
-        if blanks is not None and part_frames is not None:
-            self._add_file(cast(FileVariant, variant), blanks, part_frames)
-        else:
+    def add_routes(self, routes: list[Route]) -> None:
+        """Adds the variants of all routes, once for those that share them. To be called once."""
+        variants: list[AnyVariant] = []
+        for route in routes:
+            key = id(route.variants)
+            if key not in self.variant_index:
+                self.variant_index[key] = (len(variants), len(route.variants))
+                variants += route.variants
+        self._share(variants)
+        self._add_variants(variants)
+        self.variant_count = len(variants)
+        self.summary.content_bytes = sum([variant.content_bytes for variant in variants])
+
+    def _add_variants(self, variants: list[AnyVariant]) -> None:
+        files, shared = self.files, 0
+        for variant in variants:
+            blanks = self._blanks(variant) if isinstance(variant, FileVariant) else None
+            part_frames = self.part_frames.get(id(blanks))
+            if part_frames is not None:
+                files.add(cast(FileVariant, variant), cast(Blanks, blanks))
+                shared += part_frames
+                if files.is_full:
+                    self._cut_files()
+                continue
             self._cut_files()
             self._add_variant(variant.made())
             if blanks is not None:
                 self._learn(blanks)
-        self.variant_count += 1
-        self.summary.content_bytes += variant.content_bytes
+        self._cut_files()
+        # Of the head of a part, which is a file's last answer and has one copy.
+        self.summary.shared_frames += shared
+        self.summary.shared_bytes += shared * self.slot_bytes
 
-    def add_variants(self, variants: list[AnyVariant]) -> tuple[int, int]:
-        """Adds a route's variants, once for all routes that share them; the first's index and their number."""
-        key = id(variants)
-        if key not in self.variant_index:
-            self.variant_index[key] = (self.variant_count, len(variants))
-            for variant in variants:
-                self._add_next(variant)
-        return self.variant_index[key]
+    def _route_rows(self, routes: list[Route], rows: list[tuple[int, int]], options_rows: list[int]) -> bytearray:
+        """Rows without their hashes, in the order of routes."""
+        made = bytearray()
+        pack, string = ROUTE.struct.pack, self._string
+        for route, (first, count), options in zip(routes, rows, options_rows, strict=True):
+            flags = (ROUTE_PREFIX if route.prefix else 0) | (ROUTE_ALIAS if route.alias else 0)
+            path = route.path
+            made += pack(0, string(path), len(path), first, count, options, route.site, flags)
+        return made
 
     def _route_tables(
         self, routes: list[Route], rows: list[tuple[int, int]], options_rows: list[int]
-    ) -> tuple[bytes, bytes, int]:
+    ) -> tuple[bytearray, bytes, int]:
         """The hash table's entries and displacements, and the seed."""
         table_len = bucket_count = 1
         while table_len * 3 < len(routes) * 4:
             table_len *= 2
         while bucket_count * 4 < len(routes):
             bucket_count *= 2
-        work = ffi.new("uint32_t[]", 5 * len(routes) + 2 * bucket_count + 8 + table_len)
+        made = ffi.from_buffer("struct ssi_route[]", self._route_rows(routes, rows, options_rows))
+        strings = bytes(self.strings)
+        hashes = ffi.new("uint64_t[]", len(routes))
         displacements = ffi.new("uint32_t[]", bucket_count)
+        work = ffi.new("uint32_t[]", 5 * len(routes) + 2 * bucket_count + 8 + table_len)
         for seed in range(1, HASH_SEEDS):
-            values = [lib.image_route_hash(r.path, len(r.path), r.site, r.prefix, seed) for r in routes]
-            hashes = ffi.new("uint64_t[]", values)
+            wrong = lib.route_build_hash(made, len(routes), ffi.from_buffer(strings), len(strings), seed, hashes)
+            assert not wrong
             if lib.image_route_perfect(hashes, len(routes), displacements, bucket_count, table_len, work) == 0:
                 break
         else:
             raise SsccError("no perfect hash for the routes was found; please report the manifest")
         table = bytearray(table_len * ROUTE.struct.size)
-        for route, value, (first, count), options in zip(routes, values, rows, options_rows, strict=True):
-            displacement = displacements[(value >> 32) & (bucket_count - 1)]
-            flags = (lib.SSI_ROUTE_PREFIX if route.prefix else 0) | (lib.SSI_ROUTE_ALIAS if route.alias else 0)
-            path = (self._string(route.path), len(route.path))
-            at = lib.image_route_entry(value, displacement, table_len) * ROUTE.struct.size
-            ROUTE.struct.pack_into(table, at, value, *path, first, count, options, route.site, flags)
-        return bytes(table), bytes(ffi.buffer(displacements)), seed
+        entries = ffi.from_buffer("struct ssi_route[]", table)
+        lib.route_build_table(made, len(routes), displacements, bucket_count, entries, table_len)
+        return table, bytes(ffi.buffer(displacements)), seed
 
     def _host_rows(self, sites: list[list[str]]) -> list[bytes]:
         names = sorted((name.encode("ascii"), number) for number, site in enumerate(sites) for name in site)
@@ -333,20 +348,8 @@ class Writer:
             for site in range(count)
         ]
 
-    def finish(
-        self,
-        sites: list[list[str]],
-        routes: list[Route],
-        errors: list[ErrorPage],
-        multipart: Multipart,
-        provenance: dict[str, Any],
-    ) -> Summary:
-        """Adds everything and writes the file to its end. sites: the names of each."""
-        rows = [self.add_variants(route.variants) for route in routes]
-        self._cut_files()
-        multipart_type, multipart_end = self.add_response(multipart.type), self.add_response(multipart.end)
-        options_rows = [self._add_if(route.options) for route in routes]
-        error_rows = [
+    def _error_rows(self, errors: list[ErrorPage]) -> list[bytes]:
+        return [
             ERROR(
                 status=page.status,
                 get_response=self.add_response(page.get),
@@ -354,10 +357,28 @@ class Writer:
             )
             for page in errors
         ]
+
+    def finish(
+        self,
+        sites: list[list[str]],
+        routes: list[Route],
+        errors: list[ErrorPage],
+        multipart: Multipart,
+        provenance: dict[str, Any],
+        sources: list[tuple[str, int, str]],
+    ) -> Summary:
+        """Adds everything and writes the file to its end.
+
+        sites: the names of each. provenance, sources: as _document takes them.
+        """
+        rows = [self.variant_index[id(route.variants)] for route in routes]
+        multipart_type, multipart_end = self.add_response(multipart.type), self.add_response(multipart.end)
+        options_rows = [self._add_if(route.options) for route in routes]
+        error_rows = self._error_rows(errors)
         table, buckets, seed = self._route_tables(routes, rows, options_rows)
         host_rows, site_rows = self._host_rows(sites), self._site_rows(len(sites), routes, errors)
         contents: dict[str, bytes | bytearray] = {
-            "json": _document(provenance),
+            "json": _document(provenance, sources),
             "strings": bytes(self.strings),
             "hosts": b"".join(host_rows),
             "sites": b"".join(site_rows),

@@ -489,6 +489,9 @@ class Maker:
         self.made: dict[tuple[Any, ...], list[AnyVariant]] = {}
         self.said: dict[tuple[Any, ...], Custom] = {}
         self.moulds: dict[tuple[Any, ...], Mould] = {}
+        self.kinds: dict[bytes, str] = {}  # by extension
+        self.rules_have_kinds = any(rule.mime is not None for rule in site.rules)
+        self.plain = None if site.rules else self._custom(set(), {})  # of all paths
 
     def _custom(self, paths: set[bytes], more: Headers) -> Custom:
         """What the site says of an answer by its path, and by that of the file that it is. Most have the same."""
@@ -500,9 +503,19 @@ class Maker:
             self.said[key] = _custom(self.site, [rules[number] for number in mine], more)
         return self.said[key]
 
+    def _kind(self, source: Source) -> str:
+        """type_of, which is the same for all files of an extension where no rule says otherwise."""
+        if source.kind is not None or self.rules_have_kinds:
+            return type_of(self.site, source)
+        extension = os.path.splitext(source.route)[1]
+        known = self.kinds.get(extension)
+        if known is None:
+            known = self.kinds[extension] = type_of(self.site, source)
+        return known
+
     def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> FileVariant:
         """All answers of one encoding."""
-        key = type_of(self.site, source), coding, bool(source.variants), said
+        key = self._kind(source), coding, bool(source.variants), said
         mould = self.moulds.get(key)
         if mould is None:
             mould = self.moulds[key] = Mould(self.site, self.multipart, *key)
@@ -510,15 +523,16 @@ class Maker:
 
     def _file(self, source: Source, said: Custom) -> list[AnyVariant]:
         """A file's variants, the smallest first; the same for all paths that get the same fields."""
-        assert source.content is not None
         key = (source.route, said.key)
-        if key not in self.made:
+        made = self.made.get(key)
+        if made is None:
+            assert source.content is not None
             contents: list[tuple[str | None, Content]] = [(None, source.content)]
             if source.variants:
                 contents += source.variants.items()
                 contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
-            self.made[key] = [self._variant(source, each, coding, said) for coding, each in contents]
-        return self.made[key]
+            made = self.made[key] = [self._variant(source, each, coding, said) for coding, each in contents]
+        return made
 
     def _moved(self, entry: Moved, said: Custom) -> Variant:
         target = html.escape(entry.location)
@@ -560,19 +574,20 @@ class Maker:
         ]
         return _response(self.site, 204, fields)
 
+    def _file_route(self, number: int, key: Key, route: bytes) -> Route:
+        """A path that a file answers for. route: the file's."""
+        path = key.path
+        said = self.plain or self._custom({path, route}, {})
+        variants = self._file(self.sources[route], said)
+        return Route(path, variants, number, key.prefix, self._options(said.cors), said.hot, route != path)
+
     def route(self, number: int, key: Key, entry: Entry) -> Route:
-        """A path's answers."""
-        more = entry.headers if isinstance(entry, Fixed) else {}
-        paths = {key.path, entry.route} if isinstance(entry, File) else {key.path}
-        said = self._custom(paths, more)
+        """A path's answers. number: of its site."""
         if isinstance(entry, File):
-            variants = self._file(self.sources[entry.route], said)
-        elif isinstance(entry, Moved):
-            variants = [self._moved(entry, said)]
-        else:
-            variants = [self._fixed(entry, said)]
-        alias = isinstance(entry, File) and entry.route != key.path
-        return Route(key.path, variants, number, key.prefix, self._options(said.cors), said.hot, alias)
+            return self._file_route(number, key, entry.route)
+        said = self._custom({key.path}, entry.headers if isinstance(entry, Fixed) else {})
+        made = self._moved(entry, said) if isinstance(entry, Moved) else self._fixed(entry, said)
+        return Route(key.path, [made], number, key.prefix, self._options(said.cors), said.hot)
 
 
 def _page(title: str, text: str) -> bytes:
@@ -606,9 +621,9 @@ ERROR_TEXTS = {
 
 def multipart(sources: list[Source]) -> Multipart:
     """The boundary follows from the contents, so no content can hold it but by breaking SHA-256."""
-    contents = [content for source in sources for content in (source.content, *source.variants.values()) if content]
-    digests = sorted({content.sha256 for content in contents})
-    return Multipart(hashlib.sha256("".join(digests).encode()).hexdigest()[:BOUNDARY_DIGITS])
+    digests = {source.content.sha256 for source in sources if source.content is not None}
+    digests |= {content.sha256 for source in sources if source.variants for content in source.variants.values()}
+    return Multipart(hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:BOUNDARY_DIGITS])
 
 
 def routes(number: int, maker: Maker, table: Table) -> list[Route]:
