@@ -10,22 +10,27 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from . import build as building
-from . import diff, explain, image, inspect, pcap, verify
-from . import extract as extracting
+from . import image
 from .cache import Cache, default_folder
 from .errors import SsccError
+from .lazy import lazy
 from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
+
+if TYPE_CHECKING:
+    from . import diff, explain, inspect, pcap, terminal, verify
+    from . import extract as extracting
+else:  # What `build` and `check` get along without, rich above all.
+    diff, explain, inspect, pcap, terminal, verify, extracting = (
+        lazy(f"sscc.{name}") for name in ("diff", "explain", "inspect", "pcap", "terminal", "verify", "extract")
+    )
 
 PATH = click.Path(path_type=Path)
 BAR_S = 0.1
@@ -76,31 +81,24 @@ class Bar:
 
     def __init__(self) -> None:
         """Nothing is shown before something moves."""
-        self.is_shown = sys.stderr.isatty()
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not self.is_shown,
-        )
+        self.progress = terminal.bar() if sys.stderr.isatty() else None
         self.tasks: dict[str, Any] = {}
         self.next_s = 0.0  # when it moves again
 
     def __enter__(self) -> building.Progress:
         """The function that moves it."""
-        self.progress.start()
+        if self.progress is not None:
+            self.progress.start()
         return self.move
 
     def __exit__(self, *_: object) -> None:
         """Leaves the terminal as it was."""
-        self.progress.stop()
+        if self.progress is not None:
+            self.progress.stop()
 
     def move(self, phase: str, done: int, total: int) -> None:
         """Shows how far a phase is, now and then: it is called for every small file."""
-        if not self.is_shown:
+        if self.progress is None:
             return
         now_s = time.monotonic()
         if done < total and now_s < self.next_s:
@@ -118,9 +116,9 @@ def main() -> None:
 
 
 def _show(summary: image.Summary, target: Path) -> None:
-    table = Table(box=None, show_header=False)
     copies = summary.slots / max(summary.frames, 1)
     cached = f", {summary.variants_reused:,} from the cache" if summary.variants_reused else ""
+    click.echo(f"{target}")
     for name, value in (
         ("files", f"{summary.files:,} ({summary.files_hashed:,} hashed)"),
         ("routes", f"{summary.routes:,}"),
@@ -132,10 +130,7 @@ def _show(summary: image.Summary, target: Path) -> None:
         ("image", decimal(summary.image_bytes)),
         ("build-id", summary.build_id[:16]),
     ):
-        table.add_row(name, value)
-    console = Console()
-    console.print(f"{target}", highlight=False)
-    console.print(table, highlight=False)
+        click.echo(f" {name:8}  {value}")
 
 
 def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
@@ -223,11 +218,11 @@ def inspect_command(image_file: Path, route: str | None, as_json: bool, as_tree:
         if as_json:
             click.echo(json.dumps(inspect.document(reader, routes), indent=1))
         elif as_tree:
-            inspect.show_tree(reader, Console(), routes, limit)
+            inspect.show_tree(reader, terminal.Console(), routes, limit)
         elif route is None:
-            inspect.show_summary(reader, Console(), routes, limit)
+            inspect.show_summary(reader, terminal.Console(), routes, limit)
         else:
-            inspect.show_route(reader, Console(), routes[0])
+            inspect.show_route(reader, terminal.Console(), routes[0])
 
 
 @main.command(name="verify")
@@ -261,7 +256,7 @@ def explain_command(image_file: Path, route: str, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(explain.document(reader, found), indent=1))
         else:
-            explain.show(reader, Console(), found)
+            explain.show(reader, terminal.Console(), found)
 
 
 @main.command(name="diff")
@@ -282,7 +277,7 @@ def diff_command(old_file: Path, new_file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(difference.document(), indent=1))
     elif difference:
-        diff.show(difference, Console())
+        diff.show(difference, terminal.Console())
     sys.exit(int(bool(difference)))
 
 
