@@ -1,4 +1,5 @@
 #include "libtcpip/wire.h"
+#include "probe.h"
 #include "stack_internal.h"
 
 static bool is_for_us(const struct stack *stack, const uint8_t *destination)
@@ -9,6 +10,7 @@ static bool is_for_us(const struct stack *stack, const uint8_t *destination)
 
 void eth_input(struct stack *stack, const struct nmio_rx *rx)
 {
+    PROBE(eth_input, rx->data, rx->len_bytes);
     COUNT(stack, eth_rx_frames);
     if (rx->len_bytes < sizeof(struct wire_eth)) {
         COUNT(stack, eth_drop_short);

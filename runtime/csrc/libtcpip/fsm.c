@@ -1,5 +1,6 @@
 /* The connection's state machine, RFC 9293 section 3.10.7.4, from ESTABLISHED on. */
 #include "checksum.h"
+#include "probe.h"
 #include "seq.h"
 #include "tcp.h"
 
@@ -30,7 +31,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     uint32_t largest = (mss < path_mss ? mss : path_mss) - options;
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     tcb->mss = (uint16_t)(largest < segment_bytes ? largest : segment_bytes);
-    tcb->state = TCP_ESTABLISHED;
+    tcp_state_set(tcb, TCP_ESTABLISHED);
     tcb->snd_nxt = tcb->snd_end = tcb->snd_una;
     tcb->rack_fack = tcb->rack.end = (uint32_t)tcb->snd_una;
     tcb->recover = tcb->snd_una;
@@ -40,6 +41,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     tcb->last_ack_sent = tcb->rcv_nxt;
     tcb->rto_us = TCP_RTO_INITIAL_US;
     congestion_init(stack, tcb);
+    PROBE(tcp_connection_start, tcb, tcb->mss);
     tcb->request_begun = true;
     tcb->idle_deadline_us = stack->now_us + stack->config.request_ms * 1000ull;
     timer_update(stack, tcb);
@@ -91,6 +93,7 @@ bool tcpip_can_write(const struct tcb *tcb)
 
 void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes)
 {
+    PROBE(tcpip_write, tcb, len_bytes);
     struct tcp_span *slot = &tcb->spans[(tcb->span_first + tcb->span_count++) % TCB_SPANS];
     *slot = *span;
     slot->start = tcb->snd_end;
@@ -160,7 +163,7 @@ static bool fin_acked(struct stack *stack, struct tcb *tcb)
 {
     switch (tcb->state) {
     case TCP_FIN_WAIT_1:
-        tcb->state = TCP_FIN_WAIT_2;
+        tcp_state_set(tcb, TCP_FIN_WAIT_2);
         return true;
     case TCP_CLOSING:
         enter_time_wait(stack, tcb);
@@ -255,11 +258,11 @@ static void fin_input(struct stack *stack, struct tcb *tcb)
     tcpip_ready(stack, tcb);
     switch (tcb->state) {
     case TCP_ESTABLISHED:
-        tcb->state = TCP_CLOSE_WAIT;
+        tcp_state_set(tcb, TCP_CLOSE_WAIT);
         tcpip_recv(stack, tcb, NULL, 0);
         break;
     case TCP_FIN_WAIT_1:
-        tcb->state = TCP_CLOSING;
+        tcp_state_set(tcb, TCP_CLOSING);
         break;
     case TCP_FIN_WAIT_2:
         enter_time_wait(stack, tcb);
@@ -342,6 +345,7 @@ static void reset_input(struct stack *stack, struct tcb *tcb, const struct tcp_s
 
 void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment)
 {
+    PROBE(tcpip_fsm, tcb, tcb->state, segment->flags, segment->data_bytes);
     if (!timestamp_acceptable(stack, tcb, segment) || !sequence_acceptable(stack, tcb, segment))
         return;
     if ((segment->flags & TCP_RST) != 0) {
@@ -383,6 +387,7 @@ void tcpip_give_up(struct stack *stack, struct tcb *tcb, bool request_begun)
 static void idle_timeout(struct stack *stack, struct tcb *tcb)
 {
     bool unsent = tcb->snd_una < tcb->snd_end;
+    PROBE(idle_timeout, tcb, tcb->state);
     if (unsent || tcb->state != TCP_ESTABLISHED || tcb->fin_queued) {
         COUNT(stack, tcp_timeout_idle);
         tcp_abort(stack, tcb);

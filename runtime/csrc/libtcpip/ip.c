@@ -1,6 +1,7 @@
 /* IPv4 (RFC 791) and IPv6 (RFC 8200): what comes in, and the headers of replies that belong to no connection. */
 #include "checksum.h"
 #include "libeth/neighbour.h"
+#include "probe.h"
 #include "stack_internal.h"
 #include "wire.h"
 
@@ -126,6 +127,7 @@ void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool c
     struct packet packet = {.frame = frame, .ip = frame + sizeof(struct wire_eth), .checksum_ok = checksum_ok};
     uint32_t ip_bytes = len_bytes - (uint32_t)sizeof(struct wire_eth);
     uint8_t protocol = 0;
+    PROBE(tcpip_input, frame, len_bytes);
     if (ip_bytes < sizeof(struct wire_ipv4)) {
         COUNT(stack, ip_drop_short);
         return;

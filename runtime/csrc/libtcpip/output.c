@@ -4,6 +4,7 @@
 #include "checksum.h"
 #include "header.h"
 #include "moving.h"
+#include "probe.h"
 #include "seq.h"
 #include "tcp.h"
 
@@ -70,6 +71,7 @@ static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8
 static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
                           uint32_t segments)
 {
+    PROBE(tcpip_output, tcb, position, tcb->snd_nxt, payload_bytes, segments);
     stack->counters[COUNTER_tcp_tx_segments] += segments;
     stack->counters[COUNTER_tcp_tx_payload_bytes] += payload_bytes;
     if (position < tcb->snd_nxt)
@@ -336,9 +338,9 @@ static void fin_sent(struct tcb *tcb)
 {
     tcb->snd_nxt = tcb->snd_end + 1;
     if (tcb->state == TCP_ESTABLISHED)
-        tcb->state = TCP_FIN_WAIT_1;
+        tcp_state_set(tcb, TCP_FIN_WAIT_1);
     else if (tcb->state == TCP_CLOSE_WAIT)
-        tcb->state = TCP_LAST_ACK;
+        tcp_state_set(tcb, TCP_LAST_ACK);
 }
 
 /* Bytes per second at which a window is spread over the round trip: faster than it, as ACKs come late. The factors are

@@ -1,6 +1,7 @@
 /* What to send again and when: SACK (RFC 2018), RACK-TLP (RFC 8985), PRR (RFC 6937), RTO (RFC 6298), NewReno's partial
  * ACKs for peers without SACK (RFC 6582), and the Eifel response (RFC 3522, RFC 4015) when it was in vain. Nothing is kept
  * for it but positions and times, since every byte can be made again from the image. */
+#include "probe.h"
 #include "seq.h"
 #include "tcp.h"
 
@@ -71,6 +72,7 @@ static void remember(struct stack *stack, struct tcb *tcb)
 
 static void enter_recovery(struct stack *stack, struct tcb *tcb)
 {
+    PROBE(enter_recovery, tcb, tcb->cwnd, tcb->srtt_us);
     COUNT(stack, tcp_retransmit_fast);
     remember(stack, tcb);
     tcb->prr_flight = tcp_flight(tcb); /* RecoverFS */
@@ -308,6 +310,7 @@ void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment
 /* A tail loss probe: new data if there is some, else the last segment again, RFC 8985 section 7.3. */
 static void probe_tail(struct stack *stack, struct tcb *tcb)
 {
+    PROBE(probe_tail, tcb, tcb->cwnd, tcb->srtt_us);
     COUNT(stack, tcp_tail_probes);
     struct tcp_run *last = &tcb->runs[tcb->run_count - 1];
     bool room = tcb->snd_nxt < tcb->snd_end && tcb->snd_wnd >= tcp_flight(tcb) + tcb->mss;
@@ -325,6 +328,7 @@ static void probe_tail(struct stack *stack, struct tcb *tcb)
 
 static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
 {
+    PROBE(retransmission_timeout, tcb, tcb->retries, tcb->rto_us);
     COUNT(stack, tcp_retransmit_timeout);
     scoreboard_lose_all(tcb);
     if (tcb->retries == 1) {

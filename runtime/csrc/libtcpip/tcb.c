@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "probe.h"
 #include "stack_internal.h"
 
 #define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
@@ -91,6 +92,7 @@ static void table_remove(struct stack *stack, uint32_t hash, uint32_t index)
 void tcb_destroy(struct stack *stack, struct tcb *tcb)
 {
     uint32_t index = (uint32_t)(tcb - stack->tcbs);
+    PROBE(tcb_destroy, tcb, tcb->state);
     timer_remove(stack, tcb);
     table_remove(stack, tcb->table_hash, index);
     request_release(stack, tcb);

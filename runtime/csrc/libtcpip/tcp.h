@@ -2,6 +2,7 @@
 #ifndef SANDSTORM_TCP_H
 #define SANDSTORM_TCP_H
 
+#include "probe.h"
 #include "stack_internal.h"
 #include "wire.h"
 
@@ -60,6 +61,12 @@ static inline uint32_t tcp_ts_clock(const struct stack *stack, uint32_t ts_offse
 }
 
 /* fsm.c */
+static inline void tcp_state_set(struct tcb *tcb, enum tcp_state state)
+{
+    PROBE(tcp_state, tcb, tcb->state, state);
+    tcb->state = (uint8_t)state;
+}
+
 void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment);
 void tcp_abort(struct stack *stack, struct tcb *tcb); /* RST to the peer, and gone */
 /* Fills in what does not come from the cookie itself: headers, windows, timers. mss: the peer's. */

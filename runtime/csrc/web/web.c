@@ -4,6 +4,7 @@
 
 #include "http_parse.h"
 #include "image/date.h"
+#include "probe.h"
 #include "stack_internal.h"
 
 #define DRAIN_BYTES_MAX                                                                                              \
@@ -52,6 +53,7 @@ static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_in
 {
     const struct ssi_response *response = &stack->image->responses[response_index];
     struct tcp_span span = span_of(stack, response_index, 0, close);
+    PROBE(web_write, tcb, response->status);
     count_status(stack, response->status);
     stack->response_uses[response_index]++;
     tcpip_write(stack, tcb, &span, response->stream_bytes);
@@ -235,6 +237,7 @@ static bool write_partial(struct stack *stack, struct tcb *tcb, const struct par
 {
     uint32_t step = progress_of(tcb).step;
     if (step == 0) {
+        PROBE(web_write, tcb, 206);
         count_status(stack, 206);
         stack->response_uses[p->variant->get_response]++;
     }
@@ -267,6 +270,7 @@ static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, uint32_t s
     }
     struct tcp_span span = span_of(stack, error->get_response, 0, close);
     say_range(&span, (struct http_range){1, 0}, variant->content_bytes);
+    PROBE(web_write, tcb, 416);
     count_status(stack, 416);
     tcpip_write(stack, tcb, &span, stream_bytes(stack, error->get_response));
     if (close)
@@ -390,8 +394,10 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
         if (status == HTTP_PARTIAL)
             break;
         bool begun = progress_of(tcb).step > 0;
-        if (!begun)
+        if (!begun) {
+            PROBE(web_recv, tcb, request.path.data, request.path.len_bytes, status);
             COUNT(stack, http_requests);
+        }
         if (status < 0) {
             COUNT(stack, http_bad_requests);
             write_error(stack, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
