@@ -34,6 +34,7 @@ class Capture:
         self.options = options
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._failed: Callable[[str], None] | None = None
         holder = ffi.new("struct capture **")
         error = lib.capture_open(holder, os.fsencode(options.path), options.snap_bytes, b"ssrun")
         if error:
@@ -57,16 +58,22 @@ class Capture:
         return wrapped
 
     def start(self, failed: Callable[[str], None]) -> None:
-        """Starts the thread. failed: what to do, in that thread, when the file can't be written any more."""
-        self._thread = threading.Thread(target=self._run, args=(failed,))
+        """Starts the thread. failed: what to do, in any thread, when the file can't be written any more; once."""
+        self._failed = failed
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _run(self, failed: Callable[[str], None]) -> None:
+    def _tell(self, error: int) -> None:
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            failed(os.strerror(-error))
+
+    def _run(self) -> None:
         while True:
             stopping = self._stop.is_set()
             count = lib.capture_drain(self._capture)
             if count < 0:
-                failed(os.strerror(-count))
+                self._tell(count)
                 return
             if stopping:
                 return
@@ -79,6 +86,9 @@ class Capture:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            error = lib.capture_finish(self._capture)
+            if error:
+                self._tell(error)
 
     def counters(self) -> dict[str, int]:
         """Frames that are in the file, and those for which there was no room on the way."""
@@ -90,4 +100,6 @@ class Capture:
     def close(self) -> None:
         """Ends the file; the wrapped ports must not be used any more."""
         self.finish()
-        lib.capture_close(self._capture)
+        error = lib.capture_close(self._capture)
+        if error:
+            self._tell(error)

@@ -280,6 +280,18 @@ def test_a_full_disk_ends_the_capture_alone(image: Path, tmp_path: Path) -> None
     assert "note: /dev/full: No space left on device; the capture ends here" in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_only_at_the_end_is_told(image: Path, tmp_path: Path) -> None:
+    """No frame came, so nothing is written before the file is finished: that is too late for serving, not for saying so."""
+    wrpcap(str(tmp_path / "in.pcap"), [])
+    iface = f"pcap:{tmp_path}/in.pcap:{tmp_path}/out.pcap"
+    options = ["--iface", iface, "--address", SERVER_IP, "--pcapng", "/dev/full"]
+    events = [json.loads(line)["event"] for line in ssrun(image, "--json", *options).stdout.splitlines()]
+    assert events == ["serving", "capture-failed", "stopped"]
+    stderr = ssrun(image, *options).stderr
+    assert stderr.count("note: /dev/full: No space left on device; the capture ends here") == 1
+
+
 def test_frames_that_are_lacking_are_told_to_people(image: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     ether = Ether(src=CLIENT_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc=CLIENT_IP, pdst=SERVER_IP)

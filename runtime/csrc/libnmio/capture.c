@@ -52,6 +52,7 @@ struct capture {
     uint64_t start_ns; /* monotonic */
     uint64_t wall_offset_ns;
     atomic_uint_fast64_t written;
+    bool finished; /* the statistics are written */
     int error;
 };
 
@@ -387,19 +388,29 @@ static void write_statistics(struct capture *capture, const struct captured_port
     pcapng_statistics(capture->file, &statistics);
 }
 
-int capture_close(struct capture *capture)
+int capture_finish(struct capture *capture)
 {
     capture_drain(capture);
+    if (capture->finished || capture->error != 0)
+        return capture->error;
+    capture->finished = true;
     errno = 0;
+    for (const struct captured_port *port = capture->first; port != NULL; port = port->next)
+        write_statistics(capture, port);
+    fflush(capture->file);
+    note_error(capture);
+    return capture->error;
+}
+
+int capture_close(struct capture *capture)
+{
+    int error = capture_finish(capture);
     while (capture->first != NULL) {
         struct captured_port *port = capture->first;
-        write_statistics(capture, port);
         capture->first = port->next;
         munmap(port->ring, port->ring_bytes);
         free(port);
     }
-    note_error(capture);
-    int error = capture->error;
     if (fclose(capture->file) != 0 && error == 0)
         error = -errno;
     capture_free(capture);

@@ -37,7 +37,11 @@ int64_t capture_drain(struct capture *capture);
 uint64_t capture_written(const struct capture *capture);
 uint64_t capture_dropped(const struct capture *capture);
 
-/* Drains, writes how many frames were dropped, and frees everything. No worker may run any more. Returns 0 or -errno. */
+/* Drains and writes how many frames were dropped. No worker may run any more. Returns 0 or -errno, also of what failed
+ * before. */
+int capture_finish(struct capture *capture);
+
+/* Finishes and frees everything. Returns 0 or -errno. */
 int capture_close(struct capture *capture);
 
 #endif
