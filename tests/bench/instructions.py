@@ -35,6 +35,7 @@ class Case:
 CASES = {
     "100 B, a request": Case(100, 10, 2_000),
     "22 KB, a request": Case(22_000, 10, 1_000),
+    "22 KB, a request, its ACKs joined by a NIC": Case(22_000, 10, 1_000, ("join=1",)),
     "22 KB in superframes, a request": Case(22_000, 10, 1_000, ("gather=44",)),
     "100 B, a connection and a request": Case(100, 2_000, 2_000),
 }
