@@ -69,8 +69,9 @@ def paths(first: int, count: int) -> str:
 
 VARIANTS: dict[str, dict[str, int]] = {
     "zero-copy": {},
+    "zero-copy, ACKs joined": {"join": 1},
     "memcpy": {"memcpy": 1},
-    "superframes": {"gather": 44},
+    "superframes": {"gather": 44, "join": 1},
     "lower bound": {"bound": 1},
     "lower bound, memcpy": {"bound": 2},
 }

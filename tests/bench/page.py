@@ -277,7 +277,9 @@ def in_memory_section(results: Results) -> str:
     ratios = sorted(row["two"] / row["one"] for row in results["in_memory_workers"])
     text = "## In memory\n\n![](in-memory.svg)\n\nCycles of the time stamp counter, which are read around the stack's calls alone: the "
     text += "clients' work is not in them. Best of the rounds. The lower bound keeps a connection in cache lines of its own, "
-    text += "patches headers, updates checksums and appends descriptors; it fetches nothing ahead.\n\n"
+    text += "patches headers, updates checksums and appends descriptors; it fetches nothing ahead. Clients acknowledge every "
+    text += "second segment (RFC 9293), each with a frame; *ACKs joined*, and *superframes*: all that came at once, as behind "
+    text += "a NIC or a kernel that joins segments.\n\n"
     text += in_memory(rows) + judged(rows) + opening(rows)
     text += f"Two workers on two cores served {statistics.median(ratios):.2f} times the requests of one (22 KB; "
     return text + f"{ratios[0]:.2f} to {ratios[-1]:.2f} in {len(ratios)} rounds, in turn).\n\n"
