@@ -46,8 +46,8 @@ FIGURES: dict[str, Callable[[figures.Bench, Results], list[dict[str, Any]]]] = {
 }
 
 
-def measure(results: Results, names: list[str], seconds: float, repeats: int) -> None:
-    """Figures by their names, into results."""
+def measure(results: Results, names: list[str], seconds: float, repeats: int, file: Path) -> None:
+    """Figures by their names, into results and, after each, into the file, so that a failure costs only its own."""
     with tempfile.TemporaryDirectory() as folder:
         bench = figures.Bench(make_site(Path(folder)), seconds, repeats)
         bench.site = figures.best_sendfile(bench)
@@ -60,6 +60,7 @@ def measure(results: Results, names: list[str], seconds: float, repeats: int) ->
         for name in names:
             print(name, flush=True)
             results[name] = FIGURES[name](bench, results)
+            file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def main() -> None:
@@ -79,8 +80,7 @@ def main() -> None:
     file = arguments.output / "results.json"
     results: Results = json.loads(file.read_text()) if arguments.draw or arguments.only else {}
     if not arguments.draw:
-        measure(results, arguments.only or list(FIGURES), arguments.seconds, arguments.repeats)
-    file.write_text(json.dumps(results, indent=1) + "\n")
+        measure(results, arguments.only or list(FIGURES), arguments.seconds, arguments.repeats, file)
     plots.draw(results, arguments.output)
     (arguments.output / "README.md").write_text(page.text(results))
 

@@ -33,7 +33,7 @@
 #define WORKERS_MAX 64
 #define PHASES_MAX 16
 #define ROUND_NS                                                                                                     \
-    200 /* the stack's time goes on so much a round: slower than in truth, or who waits for 100,000 others is taken for lost */
+    50 /* the stack's time goes on so much a round: slower than in truth, or who waits for 100,000 others is taken for lost */
 #define ROUNDS_IDLE_MAX 1000000
 
 struct options {
