@@ -180,7 +180,7 @@ def test_the_others_end_where_one_fails(wanted: list[Wanted]) -> None:
 def test_what_another_process_has_not_done_is_done_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted]
 ) -> None:
-    """As if it had been ended for lack of memory; and a file that is gone is told."""
+    """As if it had been ended for lack of memory."""
     tree = tmp_path
     before = built(tree, tmp_path.parent / "before.img")
     monkeypatch.setattr(SmallFiles, "_read", lambda *_: 0)

@@ -4,27 +4,14 @@
 #include <string.h>
 
 #include "date.h"
+#include "decimal.h"
 
-#define DIGITS_MAX 20 /* of a 64-bit number */
 static const char range_unit[] = "bytes 0-";
-
-/* The digits of a number; how many. */
-static uint32_t put_number(uint8_t *at, uint64_t value)
-{
-    uint8_t digits[DIGITS_MAX];
-    uint32_t count = 0;
-    do
-        digits[count++] = (uint8_t)('0' + value % 10);
-    while ((value /= 10) != 0);
-    for (uint32_t i = 0; i < count; i++)
-        at[i] = digits[count - 1 - i];
-    return count;
-}
 
 static uint32_t digits_of(uint64_t value)
 {
-    uint8_t digits[DIGITS_MAX];
-    return put_number(digits, value);
+    uint8_t digits[DECIMAL_BYTES_MAX];
+    return decimal_put(digits, value);
 }
 
 /* Content-Range of the whole file, RFC 9110 section 14.4; how long it is. An empty one has no byte, but this is what
@@ -33,9 +20,9 @@ static uint32_t put_range(uint8_t *at, uint64_t content_bytes)
 {
     uint32_t done = sizeof(range_unit) - 1;
     memcpy(at, range_unit, done);
-    done += put_number(at + done, content_bytes > 0 ? content_bytes - 1 : 0);
+    done += decimal_put(at + done, content_bytes > 0 ? content_bytes - 1 : 0);
     at[done++] = '/';
-    return done + put_number(at + done, content_bytes);
+    return done + decimal_put(at + done, content_bytes);
 }
 
 static bool place_fits(const struct file_build_head *head, uint32_t offset, uint32_t len_bytes)
@@ -104,7 +91,7 @@ static void put_head(const struct file_build_head *head, const uint8_t *texts, c
     if (head->content_length_offset != 0) {
         uint8_t *at = stream + head->content_length_offset;
         memset(at, ' ', head->content_length_bytes);
-        put_number(at, file->content_bytes);
+        decimal_put(at, file->content_bytes);
     }
     if (head->build.range_offset != 0) {
         uint8_t *at = stream + head->build.range_offset;

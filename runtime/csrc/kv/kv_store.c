@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "image/decimal.h"
 #include "image/frame_build.h"
 #include "libtcpip/siphash.h"
 
@@ -35,19 +36,6 @@ struct builder {
     uint32_t next;
 };
 
-static uint32_t put_number(uint8_t *at, uint32_t number)
-{
-    uint8_t digits[10];
-    uint32_t count = 0;
-    do {
-        digits[count++] = (uint8_t)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    for (uint32_t i = 0; i < count; i++)
-        at[i] = digits[count - 1 - i];
-    return count;
-}
-
 /* "VALUE key 0 5\r\n"; its length. */
 static uint32_t put_head(uint8_t *head, const struct kv_item *item)
 {
@@ -57,7 +45,7 @@ static uint32_t put_head(uint8_t *head, const struct kv_item *item)
     at += item->key_bytes;
     memcpy(head + at, " 0 ", 3);
     at += 3;
-    at += put_number(head + at, item->value_bytes);
+    at += decimal_put(head + at, item->value_bytes);
     memcpy(head + at, "\r\n", 2);
     return at + 2;
 }

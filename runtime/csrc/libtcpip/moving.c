@@ -2,19 +2,16 @@
 
 #include "checksum.h"
 #include "image/date.h"
+#include "image/decimal.h"
 #include "stack_internal.h"
 
 /* All of these stop at end: an image may say a width that is too small for its numbers. */
 static uint8_t *put_number(uint8_t *at, const uint8_t *end, uint64_t number)
 {
-    uint8_t digits[20];
-    uint32_t count = 0;
-    do {
-        digits[count++] = (uint8_t)('0' + number % 10);
-        number /= 10;
-    } while (number != 0);
-    while (count > 0 && at < end)
-        *at++ = digits[--count];
+    uint8_t digits[DECIMAL_BYTES_MAX];
+    uint32_t count = decimal_put(digits, number);
+    for (uint32_t i = 0; i < count && at < end; i++)
+        *at++ = digits[i];
     return at;
 }
 
