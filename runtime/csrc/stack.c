@@ -241,6 +241,8 @@ void stack_rotate_secret(struct stack *stack, const uint8_t *secret)
 {
     memcpy(stack->secrets[1], stack->secrets[0], STACK_SECRET_BYTES);
     memcpy(stack->secrets[0], secret, STACK_SECRET_BYTES);
+    stack->cookie_salts[1] = stack->cookie_salts[0];
+    stack->cookie_salts[0] = cookie_salt(secret);
 }
 
 void stack_drain(struct stack *stack)

@@ -26,6 +26,7 @@ struct stack {
 
     /* SYN cookies: the secret in use and the one before. */
     uint8_t secrets[2][STACK_SECRET_BYTES];
+    uint32_t cookie_salts[2]; /* of these */
     struct limits limits;
 
     /* The Date field of this second, and its sum at an even offset. */

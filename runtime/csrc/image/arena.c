@@ -106,8 +106,9 @@ static void join(struct arena *arena, uint32_t frame_index, uint32_t slot)
         frame->high_water = frame->held;
 }
 
-/* A spare with a copy of the frame, which has no slot, or none that is not in flight. */
-static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
+/* A spare with a copy of the frame, which has no slot, or none that is not in flight. Apart, since what is common would have
+ * to save its registers for it. */
+__attribute__((noinline, cold)) static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
 {
     struct arena_frame *frame = &arena->frames[frame_index];
     const struct ssi_frame *built = &arena->image->frames[frame_index];
@@ -146,8 +147,10 @@ void arena_prefetch(const struct arena *arena, uint32_t frame_index)
 uint32_t arena_acquire(struct arena *arena, uint32_t frame_index)
 {
     struct arena_frame *frame = &arena->frames[frame_index];
+    uint8_t *in_flight = arena->region->in_flight;
     uint32_t slot = frame->current;
-    if (slot != SSI_NONE && !is_in_flight(arena, slot)) {
+    uint32_t chunk = slot != SSI_NONE ? chunk_of(arena, slot) : NMIO_NONE;
+    if (chunk != NMIO_NONE && in_flight[chunk] == NMIO_FREE) {
         frame->current = arena->slots[slot].next;
     } else {
         /* Slots are used in turn and sent in order: if the one used longest ago is in flight, all are. */
@@ -156,10 +159,10 @@ uint32_t arena_acquire(struct arena *arena, uint32_t frame_index)
             arena->stalls++;
             return NMIO_NONE;
         }
+        chunk = chunk_of(arena, slot);
+        assert(in_flight[chunk] == NMIO_FREE);
     }
-    uint32_t chunk = chunk_of(arena, slot);
-    assert(arena->region->in_flight[chunk] == NMIO_FREE);
-    arena->region->in_flight[chunk] = NMIO_SLOT_IN_FLIGHT;
     arena->slots[slot].used = 1;
+    in_flight[chunk] = NMIO_SLOT_IN_FLIGHT;
     return chunk;
 }

@@ -377,7 +377,8 @@ static uint64_t tail_word(const uint8_t *text, size_t text_bytes)
 
 uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t prefix, uint64_t seed)
 {
-    uint64_t hash = seed ^ mix((uint64_t)site << 16 | prefix) ^ (path_bytes * 0x9e3779b97f4a7c15);
+    uint64_t where = (uint64_t)site << 16 | prefix; /* most often 0, of which mix makes 0 */
+    uint64_t hash = seed ^ (where != 0 ? mix(where) : 0) ^ (path_bytes * 0x9e3779b97f4a7c15);
     size_t at = 0;
     for (; path_bytes - at >= 8; at += 8) {
         uint64_t word;

@@ -19,10 +19,7 @@
 /* What differs of so many bytes from an offset on; in whole words, so that no branch is taken for each. */
 static inline uint64_t differs64(const uint8_t *one, const uint8_t *other, uint32_t offset)
 {
-    uint64_t a, b;
-    memcpy(&a, one + offset, sizeof(a));
-    memcpy(&b, other + offset, sizeof(b));
-    return a ^ b;
+    return load64(one + offset) ^ load64(other + offset);
 }
 
 static inline uint64_t differs32(const uint8_t *one, const uint8_t *other, uint32_t offset)

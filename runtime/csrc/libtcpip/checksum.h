@@ -11,14 +11,16 @@
 static inline uint64_t checksum_sum(const void *data, size_t len_bytes)
 {
     const uint8_t *at = data;
-    uint64_t sum = 0;
+    __extension__ unsigned __int128 wide =
+        0; /* carries gather in its upper half: an add and an add-with-carry a word */
     uint32_t word;
     uint16_t half;
     for (; len_bytes >= 8; at += 8, len_bytes -= 8) {
-        uint64_t both;
-        memcpy(&both, at, sizeof(both));
-        sum += (both & 0xffffffff) + (both >> 32);
+        uint64_t words;
+        memcpy(&words, at, sizeof(words));
+        wide += words;
     }
+    uint64_t sum = ((uint64_t)wide >> 32) + (uint32_t)wide + (uint64_t)(wide >> 64);
     if (len_bytes >= 4) {
         memcpy(&word, at, sizeof(word));
         sum += word;
@@ -41,11 +43,11 @@ static inline uint64_t checksum_sum(const void *data, size_t len_bytes)
 
 static inline uint16_t checksum_fold(uint64_t sum)
 {
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffffffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return (uint16_t)sum;
+    /* A sum and the same with its halves swapped: the upper half of theirs is both halves' sum with its carry. */
+    sum += sum >> 32 | sum << 32;
+    uint32_t word = (uint32_t)(sum >> 32);
+    word += word >> 16 | word << 16;
+    return (uint16_t)(word >> 16);
 }
 
 /* The sum of a buffer that starts at offset: at an odd one every byte is in the other half of its word. */

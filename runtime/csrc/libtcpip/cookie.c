@@ -5,10 +5,11 @@
  *   without:          | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | flow mac:6 | full mac:16 |
  *
  * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The full MAC covers the flow, the
- * full slot count, everything encoded and the client's initial sequence number. The flow MAC covers flow and slot: where
- * it fits and the full one does not, the segment has overtaken the first one, and is dropped without a reset.
+ * slot count, everything encoded and the client's initial sequence number. The flow MAC stands for flow and slot: where it
+ * fits and the full one does not, the segment has overtaken the first one, and is dropped without a reset.
  *
- * One keyed hash of the flow serves all: half of it is where timestamps start, and both MACs cover it in the flow's place. */
+ * One keyed hash of the flow serves all: one half of it is where timestamps start, of the other and a salt the flow MAC is
+ * made, and the full one covers it in the flow's place. Who guesses a flow MAC gains no more than that silence. */
 #include <string.h>
 
 #include "siphash.h"
@@ -28,14 +29,6 @@ static uint32_t mss_class(uint16_t mss)
     return class;
 }
 
-struct cookie_input {
-    uint64_t flow_hash, slot;
-    uint32_t irs;
-    uint16_t mss_class;
-    uint8_t wscale;
-    uint8_t sack_and_timestamps;
-};
-
 #define FLOW_MAC_BITS 6
 
 /* Bits of the full MAC. */
@@ -46,10 +39,10 @@ static uint32_t mac_bits(const struct cookie *c)
 
 static uint64_t flow_hash_of(const struct stack *stack, const struct tcp_flow *flow)
 {
-    uint8_t key[STACK_SECRET_BYTES];
-    memcpy(key, stack->config.secret, sizeof(key));
-    key[0] ^= 0x55; /* apart from all else that is hashed with the secret */
-    return siphash(key, flow, sizeof(*flow));
+    const uint8_t *secret = stack->config.secret;
+    const uint64_t key[2] = {load64(secret) ^ 0x55,
+                             load64(secret + 8)}; /* apart from all else that is hashed with it */
+    return siphash_words(key, flow, 2, siphash_last(load64(&flow->peer_port), offsetof(struct tcp_flow, zero)));
 }
 
 static uint32_t ts_offset_of(uint64_t flow_hash)
@@ -57,22 +50,33 @@ static uint32_t ts_offset_of(uint64_t flow_hash)
     return (uint32_t)flow_hash;
 }
 
-static uint32_t mac(const uint8_t *secret, const void *input, size_t len_bytes, uint32_t bits)
+static uint32_t flow_mac(uint32_t salt, uint64_t flow_hash, uint64_t slot)
 {
-    return (uint32_t)siphash(secret, input, len_bytes) & ((1u << bits) - 1);
+    /* Times an odd number, to reach the upper bits. */
+    uint32_t mixed = ((uint32_t)(flow_hash >> 32) ^ (uint32_t)slot ^ salt) * 0x9e3779b1;
+    return mixed >> (32 - FLOW_MAC_BITS);
 }
 
-static uint32_t cookie_encode(const uint8_t *secret, uint64_t flow_hash, uint64_t slot, uint32_t irs, uint32_t class,
-                              const struct cookie *c)
+uint32_t cookie_salt(const uint8_t *secret)
+{
+    static const uint8_t what[] = "flow";
+    return (uint32_t)siphash(secret, what, sizeof(what));
+}
+
+static uint32_t cookie_encode(const struct stack *stack, int generation, uint64_t flow_hash, uint64_t slot,
+                              uint32_t irs, uint32_t class, const struct cookie *c)
 {
     uint8_t flags = (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0));
-    struct cookie_input input = {flow_hash, slot, irs, (uint16_t)class, c->wscale, flags};
+    /* What the full MAC covers. Of the slots' count 22 bits are years. */
+    uint64_t encoded = slot << 10 | class << 7 | (uint32_t)c->wscale << 2 | flags;
+    const uint64_t input[2] = {flow_hash, encoded << 32 | irs};
     uint32_t head = (uint32_t)(slot & 3) << 30 | class << 27;
     if (!c->timestamps)
         head |= (uint32_t)c->wscale << 23 | (c->sack ? 1u << 22 : 0);
-    uint32_t full = mac(secret, &input, sizeof(input), mac_bits(c));
-    uint32_t flow = mac(secret, &input, offsetof(struct cookie_input, irs), FLOW_MAC_BITS);
-    return head | flow << mac_bits(c) | full;
+    const uint64_t key[2] = {load64(stack->secrets[generation]), load64(stack->secrets[generation] + 8)};
+    uint64_t hash = siphash_words(key, input, 2, siphash_last(0, sizeof(input)));
+    uint32_t full = (uint32_t)hash & ((1u << mac_bits(c)) - 1);
+    return head | flow_mac(stack->cookie_salts[generation], flow_hash, slot) << mac_bits(c) | full;
 }
 
 uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
@@ -90,7 +94,7 @@ uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uin
         /* Never ahead of the clock, or the connection's first timestamps would go backwards. */
         *ts_value = (int32_t)(coded - now) > 0 ? coded - (COOKIE_TS_MASK + 1) : coded;
     }
-    return cookie_encode(stack->secrets[0], flow_hash, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
+    return cookie_encode(stack, 0, flow_hash, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
 }
 
 enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
@@ -113,7 +117,7 @@ enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flo
     c.sack = (coded & 1) != 0;
     enum cookie_verdict verdict = COOKIE_BAD;
     for (int generation = 0; generation < 2; generation++) {
-        uint32_t good = cookie_encode(stack->secrets[generation], flow_hash, now - age, irs, class, &c);
+        uint32_t good = cookie_encode(stack, generation, flow_hash, now - age, irs, class, &c);
         if (good == iss) {
             *cookie = c;
             return COOKIE_GOOD;

@@ -36,6 +36,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     tcb->rack_fack = tcb->rack.end = (uint32_t)tcb->snd_una;
     tcb->recover = tcb->snd_una;
     tcb->snd_wnd = tcb->snd_wnd_max = segment->window << tcb->snd_wscale;
+    tcp_snd_mss_set(tcb);
     tcb->snd_wl1 = segment->seq;
     tcb->snd_wl2 = segment->ack;
     tcb->last_ack_sent = tcb->rcv_nxt;
@@ -205,7 +206,6 @@ static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
         tcpip_recv(stack, tcb, NULL, 0);
     else
         idle_restart(stack, tcb);
-    timer_update(stack, tcb);
     return true;
 }
 
@@ -216,8 +216,10 @@ static void window_update(struct stack *stack, struct tcb *tcb, const struct tcp
     if (!newer)
         return;
     tcb->snd_wnd = segment->window << tcb->snd_wscale;
-    if (tcb->snd_wnd > tcb->snd_wnd_max)
+    if (tcb->snd_wnd > tcb->snd_wnd_max) {
         tcb->snd_wnd_max = tcb->snd_wnd;
+        tcp_snd_mss_set(tcb);
+    }
     tcb->snd_wl1 = segment->seq;
     tcb->snd_wl2 = segment->ack;
     tcpip_ready(stack, tcb);
@@ -361,7 +363,9 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
         return;
     }
     /* Routes change: answers go where the last good segment came from. */
-    memcpy(tcb->header, ((const struct wire_eth *)packet->frame)->source, ETH_ADDRESS_BYTES);
+    const uint8_t *source = ((const struct wire_eth *)packet->frame)->source;
+    if (memcmp(tcb->header, source, ETH_ADDRESS_BYTES) != 0) /* what is sent soon would have to wait for the store */
+        memcpy(tcb->header, source, ETH_ADDRESS_BYTES);
     if (!ack_input(stack, tcb, segment))
         return;
     if (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0)

@@ -87,22 +87,23 @@ static bool parse_segment(struct stack *stack, const struct packet *packet, stru
     return true;
 }
 
-/* In whole words, as it is read again at once: a load can't take what several smaller stores have left behind. */
+/* Put together in registers, as it is read again at once in whole words: a load would have to wait for what several smaller
+ * stores have left behind. */
 static struct tcp_flow flow_of(const struct packet *packet)
 {
-    uint64_t words[TCP_FLOW_WORDS] = {0};
-    struct tcp_flow end = {.peer_port = ((const struct wire_tcp *)packet->payload)->source_port,
-                           .local = packet->local,
-                           .family = packet->family};
+    uint16_t port = ((const struct wire_tcp *)packet->payload)->source_port;
+    uint64_t words[TCP_FLOW_WORDS] = {
+        0, 0, in_word(port, 2, 0) | in_word(packet->local, 1, 2) | in_word(packet->family, 1, 3)};
     struct tcp_flow flow;
     if (packet->family == SSI_FAMILY_IPV4) {
         uint32_t source;
         memcpy(&source, ((const struct wire_ipv4 *)packet->ip)->source, sizeof(source));
-        memcpy(words, &source, sizeof(source));
+        words[0] = in_word(source, sizeof(source), 0);
     } else {
-        memcpy(words, ((const struct wire_ipv6 *)packet->ip)->source, 16);
+        const uint8_t *source = ((const struct wire_ipv6 *)packet->ip)->source;
+        words[0] = load64(source);
+        words[1] = load64(source + 8);
     }
-    memcpy(&words[2], &end.peer_port, sizeof(words[2]));
     memcpy(&flow, words, sizeof(flow));
     return flow;
 }

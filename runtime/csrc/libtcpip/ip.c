@@ -32,7 +32,8 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_short);
         return false;
     }
-    if (checksum_fold(checksum_sum(ip, header_bytes)) != 0xffff) {
+    uint64_t sum = checksum_sum(ip, sizeof(*ip)) + checksum_sum(ip + 1, header_bytes - sizeof(*ip));
+    if (checksum_fold(sum) != 0xffff) {
         COUNT(stack, ip_drop_checksum);
         return false;
     }

@@ -23,13 +23,13 @@ static uint64_t stream_offset(const struct tcp_span *span, uint64_t position)
     return position - span->start + span->skip;
 }
 
-/* Payload of the largest segment now: half of the largest window at most, as Linux has it, or a peer with a tiny buffer
- * would get one segment at a time and sit on its ACK. */
-static uint32_t send_mss(const struct tcb *tcb)
+/* Half of the largest window at most, as Linux has it, or a peer with a tiny buffer would get one segment at a time and sit
+ * on its ACK. */
+void tcp_snd_mss_set(struct tcb *tcb)
 {
     uint32_t bound = tcb->snd_wnd_max > TCP_MSS_DEFAULT_IPV4 ? tcb->snd_wnd_max / 2 : tcb->snd_wnd_max;
     bound = bound > TCP_MSS_MIN ? bound : TCP_MSS_MIN;
-    return tcb->mss < bound ? tcb->mss : bound;
+    tcb->snd_mss = (uint16_t)(tcb->mss < bound ? tcb->mss : bound);
 }
 
 /* What our segments say of what we have received, the peer now hears. */
@@ -39,18 +39,24 @@ static void acknowledged(struct tcb *tcb)
     tcb->ack_now = false;
 }
 
-static struct nmio_tx_desc *append(struct nmio_tx *tx, const struct header *header, uint8_t *frame,
+/* What is the same in the descriptors of all frames with a header. */
+static struct nmio_tx_desc descriptor_of(const struct nmio_tx *tx, const struct header *header)
+{
+    return (struct nmio_tx_desc){.first_piece = tx->piece_count,
+                                 .l3_offset = sizeof(struct wire_eth),
+                                 .l4_offset = (uint16_t)(sizeof(struct wire_eth) + header->ip_bytes),
+                                 .ipv6 = header->ip_bytes == sizeof(struct wire_ipv6)};
+}
+
+static struct nmio_tx_desc *append(struct nmio_tx *tx, const struct nmio_tx_desc *like, uint8_t *frame,
                                    uint32_t head_bytes, uint32_t chunk)
 {
     struct nmio_tx_desc *desc = &tx->desc[tx->count++];
     tx->space--;
-    *desc = (struct nmio_tx_desc){.head = frame,
-                                  .head_bytes = head_bytes,
-                                  .chunk = chunk,
-                                  .first_piece = tx->piece_count,
-                                  .l3_offset = sizeof(struct wire_eth),
-                                  .l4_offset = (uint16_t)(sizeof(struct wire_eth) + header->ip_bytes),
-                                  .ipv6 = header->ip_bytes == sizeof(struct wire_ipv6)};
+    *desc = *like;
+    desc->head = frame;
+    desc->head_bytes = head_bytes;
+    desc->chunk = chunk;
     return desc;
 }
 
@@ -63,9 +69,9 @@ static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8
     header_prepare(stack, tcb, &header);
     uint8_t *head = header_put(&header, payload, fields);
     acknowledged(tcb);
-    struct nmio_tx_desc *desc = append(stack->tx, &header, head, (uint32_t)(payload - head) + there_bytes, chunk);
-    desc->checksum_partial = fields->partial;
-    return desc;
+    struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
+    like.checksum_partial = fields->partial;
+    return append(stack->tx, &like, head, (uint32_t)(payload - head) + there_bytes, chunk);
 }
 
 static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
@@ -123,27 +129,28 @@ static uint8_t flags_of(const struct tcb *tcb, const struct tcp_span *span, uint
 static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
                            uint32_t frame_index, uint32_t max_bytes)
 {
-    const struct ssi_frame *frame = &stack->image->frames[frame_index];
+    const struct ssi_frame *frames = stack->image->frames;
     uint64_t left = span->end - position;
-    uint32_t sent = 0, segments = 0, mss = send_mss(tcb), segment_bytes = stack->image->header->segment_bytes;
+    uint32_t sent = 0, first = frame_index, mss = tcb->snd_mss, segment_bytes = stack->image->header->segment_bytes;
     struct header header;
     max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
-    uint32_t run_end = frame_index + (max_bytes + segment_bytes - 1) / segment_bytes;
-    for (uint32_t ahead = frame_index; ahead < run_end && ahead < frame_index + PREFETCH_AHEAD; ahead++)
-        arena_prefetch(&stack->arena, ahead);
+    for (uint32_t ahead = 0; ahead < PREFETCH_AHEAD && ahead * segment_bytes < max_bytes; ahead++)
+        arena_prefetch(&stack->arena, frame_index + ahead);
     header_prepare(stack, tcb, &header);
-    for (; stack->tx->space > 0 && sent < max_bytes; frame++, frame_index++, segments++) {
-        uint32_t bytes = frame->payload_bytes;
+    const struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
+    for (; stack->tx->space > 0 && sent < max_bytes; frame_index++) {
+        uint32_t bytes = frames[frame_index].payload_bytes;
         if (bytes > max_bytes - sent || bytes > mss)
             break;
-        if (frame_index + PREFETCH_AHEAD < run_end)
+        if (sent + PREFETCH_AHEAD * segment_bytes < max_bytes)
             arena_prefetch(&stack->arena, frame_index + PREFETCH_AHEAD);
         uint32_t chunk = ready_chunk(stack, frame_index);
         if (chunk == NMIO_NONE)
             break;
         uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-        struct header_fields fields = {(uint32_t)position + sent, bytes, frame->payload_sum,
-                                       flags_of(tcb, span, position, position + sent + bytes), false};
+        struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum,
+                                       sent + bytes < left ? TCP_ACK : flags_of(tcb, span, position, span->end),
+                                       false};
         if (has_moving_fields(stack, span, frame_index)) {
             struct moving_fields moving;
             moving_fields_of(stack, span, &moving);
@@ -151,13 +158,13 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
             fields.payload_sum += moving.sum;
         }
         uint8_t *head = header_put(&header, payload, &fields);
-        append(stack->tx, &header, head, (uint32_t)(payload - head) + bytes, chunk);
+        append(stack->tx, &like, head, (uint32_t)(payload - head) + bytes, chunk);
         sent += bytes;
     }
     if (sent == 0)
         return 0;
     acknowledged(tcb);
-    count_payload(stack, tcb, position, sent, segments);
+    count_payload(stack, tcb, position, sent, frame_index - first);
     return sent;
 }
 
@@ -271,7 +278,7 @@ static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, cons
                           uint64_t position, uint32_t max_bytes)
 {
     uint32_t segment_bytes = stack->image->header->segment_bytes;
-    uint32_t size = send_mss(tcb);
+    uint32_t size = tcb->snd_mss;
     uint64_t bytes = (uint64_t)size * stack->config.gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
     if (stack->config.gather_max == 1 && size == segment_bytes)
@@ -282,11 +289,11 @@ static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, cons
 
 /* Sends a superframe, a segment or a run of ready frames from a position on. Returns its payload's bytes; 0: there was no
  * space. */
-static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t max_bytes)
+static uint32_t send_at(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
+                        uint32_t max_bytes)
 {
     if (stack->tx->space == 0)
         return 0;
-    const struct tcp_span *span = span_at(tcb, position);
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     uint32_t bytes = send_size(stack, tcb, span, position, max_bytes);
     uint64_t offset = stream_offset(span, position);
@@ -294,7 +301,7 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, uint64_t position,
     bool whole = offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == bytes;
     if (stack->config.gather_max == 1 && whole)
         return send_ready(stack, tcb, span, position, frame_index, max_bytes);
-    struct outgoing out = {.position = position, .mss = send_mss(tcb)};
+    struct outgoing out = {.position = position, .mss = tcb->snd_mss};
     out.fields = (struct header_fields){
         .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
     if (stack->config.gather_max > 1 ? !send_superframe(stack, tcb, span, &out) : !send_cut(stack, tcb, span, &out))
@@ -362,9 +369,9 @@ static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
         return 0;
     }
     if (stack->config.gather_max == 1)
-        return send_mss(tcb); /* frame by frame */
+        return tcb->snd_mss; /* frame by frame */
     uint64_t a_tick = pace_bytes_s(tcb) * TIMER_TICK_US / 1000000;
-    uint32_t least = 2 * send_mss(tcb);
+    uint32_t least = 2 * tcb->snd_mss;
     return a_tick > least ? (uint32_t)a_tick : least;
 }
 
@@ -384,7 +391,7 @@ static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 {
     uint64_t start = tcb->snd_nxt;
     if (tcb->rtt_end == 0 && !tcb->in_recovery) {
-        uint64_t first_end = start + send_mss(tcb);
+        uint64_t first_end = start + tcb->snd_mss;
         tcb->rtt_end = stack->config.gather_max == 1 && first_end < end ? first_end : end;
         tcb->rtt_sent_us = stack->now_us;
     }
@@ -399,7 +406,7 @@ static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 static bool send_lost(struct stack *stack, struct tcb *tcb)
 {
     const struct tcp_run *run;
-    uint32_t mss = send_mss(tcb);
+    uint32_t mss = tcb->snd_mss;
     while ((run = scoreboard_lost(tcb)) != NULL) {
         uint64_t start = seq_unwrap(run->start, tcb->snd_una);
         uint32_t bytes = run->end - run->start;
@@ -419,7 +426,7 @@ static bool send_lost(struct stack *stack, struct tcb *tcb)
             if (allowed == 0)
                 return true;
             room = room < allowed ? room : allowed;
-            uint32_t sent = send_at(stack, tcb, start, data <= room ? data : room - room % mss);
+            uint32_t sent = send_at(stack, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
             if (sent == 0)
                 return false;
             pace_spend(stack, tcb, sent);
@@ -448,11 +455,12 @@ static uint32_t usable_window(const struct tcb *tcb)
 /* Sends new data. False: space ran out. */
 static bool send_data(struct stack *stack, struct tcb *tcb)
 {
-    uint32_t mss = send_mss(tcb);
+    uint32_t mss = tcb->snd_mss;
     while (tcb->snd_nxt < tcb->snd_end) {
         uint32_t usable = usable_window(tcb);
-        uint64_t left = span_at(tcb, tcb->snd_nxt)->end - tcb->snd_nxt;
-        /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment (send_mss is no more than half of the largest
+        const struct tcp_span *span = span_at(tcb, tcb->snd_nxt);
+        uint64_t left = span->end - tcb->snd_nxt;
+        /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment (snd_mss is no more than half of the largest
          * window), the end, or the only one in flight. */
         bool silly = usable < mss && usable < left;
         if (usable == 0 || (silly && tcp_flight(tcb) > 0))
@@ -463,7 +471,7 @@ static bool send_data(struct stack *stack, struct tcb *tcb)
         usable = usable < allowed ? usable : allowed;
         if (usable >= mss && usable < left)
             usable -= usable % mss;
-        uint32_t sent = send_at(stack, tcb, tcb->snd_nxt, usable);
+        uint32_t sent = send_at(stack, tcb, span, tcb->snd_nxt, usable);
         if (sent == 0)
             return false;
         pace_spend(stack, tcb, sent);

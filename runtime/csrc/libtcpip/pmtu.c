@@ -57,6 +57,7 @@ static bool shrink(struct stack *stack, struct tcb *tcb, uint32_t mtu_bytes, uin
     if (mss >= tcb->mss)
         return false;
     tcb->mss = (uint16_t)mss;
+    tcp_snd_mss_set(tcb);
     scoreboard_lose(stack, tcb, (uint32_t)from, (uint32_t)tcb->snd_nxt);
     tcb->dupacks = 0; /* they were for what is now taken for lost: none of it counts as in flight */
     tcb->rtt_end = 0;

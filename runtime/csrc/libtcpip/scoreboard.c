@@ -44,7 +44,8 @@ static void erase(struct tcb *tcb, uint32_t at, uint32_t count)
     if (count == 0)
         return;
     tcb->run_count = (uint16_t)(tcb->run_count - count);
-    memmove(&tcb->runs[at], &tcb->runs[at + count], (tcb->run_count - at) * sizeof(tcb->runs[0]));
+    if (tcb->run_count > at)
+        memmove(&tcb->runs[at], &tcb->runs[at + count], (tcb->run_count - at) * sizeof(tcb->runs[0]));
 }
 
 /* Makes run at and the one behind it one. */

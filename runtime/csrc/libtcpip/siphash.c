@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "wire.h"
+
 static uint64_t rotate(uint64_t value, int bits)
 {
     return value << bits | value >> (64 - bits);
@@ -30,23 +32,22 @@ static void sip_word(uint64_t v[4], uint64_t word)
     v[0] ^= word;
 }
 
-uint64_t siphash(const uint8_t *key, const void *data, size_t len_bytes)
+uint64_t siphash_words(const uint64_t key[2], const void *data, size_t word_count, uint64_t last)
 {
-    uint64_t k[2];
-    memcpy(k, key, sizeof(k));
-    uint64_t v[4] = {k[0] ^ 0x736f6d6570736575, k[1] ^ 0x646f72616e646f6d, k[0] ^ 0x6c7967656e657261,
-                     k[1] ^ 0x7465646279746573};
-    const uint8_t *at = data;
-    size_t left = len_bytes;
-    for (; left >= 8; at += 8, left -= 8) {
-        uint64_t word;
-        memcpy(&word, at, sizeof(word));
-        sip_word(v, word);
-    }
-    uint64_t last = 0;
-    memcpy(&last, at, left);
-    sip_word(v, last | (uint64_t)len_bytes << 56);
+    uint64_t v[4] = {key[0] ^ 0x736f6d6570736575, key[1] ^ 0x646f72616e646f6d, key[0] ^ 0x6c7967656e657261,
+                     key[1] ^ 0x7465646279746573};
+    for (size_t i = 0; i < word_count; i++)
+        sip_word(v, load64((const uint8_t *)data + 8 * i));
+    sip_word(v, last);
     v[2] ^= 0xff;
     sip_rounds(v, 4);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint64_t siphash(const uint8_t *key, const void *data, size_t len_bytes)
+{
+    const uint64_t words[2] = {load64(key), load64(key + 8)};
+    uint64_t last = 0;
+    memcpy(&last, (const uint8_t *)data + len_bytes / 8 * 8, len_bytes % 8);
+    return siphash_words(words, data, len_bytes / 8, siphash_last(last, len_bytes));
 }

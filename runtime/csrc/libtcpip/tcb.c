@@ -4,6 +4,7 @@
 
 #include "probe.h"
 #include "stack_internal.h"
+#include "wire.h"
 
 #define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
 /* After LAST_ACK: all of both sides is acknowledged and nothing will be sent again, so this is only as long as a path may
@@ -17,22 +18,26 @@ static uint64_t multiply_fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+static uint64_t flow_word(const struct tcp_flow *flow, uint32_t number)
+{
+    return load64((const uint8_t *)flow + 8 * number);
+}
+
 uint64_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow)
 {
-    uint64_t key[2], words[TCP_FLOW_WORDS];
-    memcpy(key, stack->config.secret, sizeof(key));
-    memcpy(words, flow, sizeof(words));
+    uint64_t key[2] = {load64(stack->config.secret), load64(stack->config.secret + 8)};
     /* Odd constants with as many ones as zeros: whatever the secret is, ports and addresses reach all bits. */
-    uint64_t hash = multiply_fold(words[0] ^ key[0] ^ 0xa0761d6478bd642f, words[1] ^ key[1] ^ 0x9e3779b97f4a7c15);
-    return multiply_fold(hash ^ words[2] ^ key[1], key[0] ^ 0xe7037ed1a0b428db);
+    uint64_t hash = multiply_fold(flow_word(flow, 0) ^ key[0] ^ 0xa0761d6478bd642f,
+                                  flow_word(flow, 1) ^ key[1] ^ 0x9e3779b97f4a7c15);
+    return multiply_fold(hash ^ flow_word(flow, 2) ^ key[1], key[0] ^ 0xe7037ed1a0b428db);
 }
 
 static bool flow_is(const struct tcp_flow *a, const struct tcp_flow *b)
 {
-    uint64_t x[TCP_FLOW_WORDS], y[TCP_FLOW_WORDS];
-    memcpy(x, a, sizeof(x));
-    memcpy(y, b, sizeof(y));
-    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
+    uint64_t differing = 0;
+    for (uint32_t i = 0; i < TCP_FLOW_WORDS; i++)
+        differing |= flow_word(a, i) ^ flow_word(b, i);
+    return differing == 0;
 }
 
 struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint64_t flow_hash)

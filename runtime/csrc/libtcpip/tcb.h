@@ -14,7 +14,7 @@
 #define TCB_SPANS 4            /* responses queued in a connection; more wait as unread requests */
 #define TCB_RUNS 24            /* of the scoreboard in a TCB, */
 #define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
-#define TCB_HEADER_BYTES 80    /* up to the end of an IPv6 packet's TCP header, in whole vectors */
+#define TCB_HEADER_BYTES 64    /* up to the ports in an IPv6 packet */
 #define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
@@ -78,6 +78,7 @@ struct tcb {
     uint8_t span_first, span_count;
     uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
+    uint16_t snd_mss; /* mss, or less where the peer's window is small */
     uint16_t run_count, run_capacity;
     uint32_t board; /* of the pool, or TCB_NONE */
 
@@ -111,7 +112,7 @@ struct tcb {
     uint32_t prr_delivered, prr_out, prr_flight; /* RFC 6937 */
     uint64_t recover; /* recovery ends when this is acknowledged */
     uint64_t tlp_end; /* a probe is out up to here; 0: none */
-    /* Ethernet, IP and TCP ports as every segment of ours begins, then zeros; the peer's MAC is the last one seen. */
+    /* Ethernet, IP and TCP ports as every segment of ours begins; the peer's MAC is the last one seen. */
     uint8_t header[TCB_HEADER_BYTES];
     uint64_t pseudo_sum; /* of addresses and protocol */
     uint64_t ip_sum; /* of the IPv4 header's constant part */

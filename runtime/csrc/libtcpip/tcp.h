@@ -45,6 +45,7 @@ struct cookie {
     bool timestamps;
     uint32_t ts_offset; /* our timestamps of the flow start from here, so that they tell nothing of our uptime */
 };
+uint32_t cookie_salt(const uint8_t *secret);
 uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uint32_t irs,
                      const struct tcp_options *options, uint32_t *ts_value);
 enum cookie_verdict {
@@ -74,6 +75,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
                           const struct tcp_segment *segment);
 
 /* output.c */
+void tcp_snd_mss_set(struct tcb *tcb); /* when mss or snd_wnd_max have changed */
 void tcp_send_ack(struct stack *stack, struct tcb *tcb);
 void tcp_send_probe(struct stack *stack, struct tcb *tcb);
 void tcp_send_rst(struct stack *stack, struct tcb *tcb);

@@ -57,8 +57,8 @@ void timer_remove(struct stack *stack, struct tcb *tcb)
 void timer_update(struct stack *stack, struct tcb *tcb)
 {
     uint64_t deadline = deadline_of(tcb);
-    if (tcb->timer_at_us != 0 && deadline >= tcb->timer_at_us)
-        return;
+    if (tcb->timer_at_us != 0 && deadline + TIMER_TICK_US > tcb->timer_at_us)
+        return; /* not in an earlier bucket */
     timer_remove(stack, tcb);
     wheel_insert(stack, tcb, deadline);
 }

@@ -141,6 +141,25 @@ static inline uint32_t be32(uint32_t value)
     return __builtin_bswap32(value);
 }
 
+/* Eight bytes as they are. */
+static inline uint64_t load64(const void *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
+/* A value as the first bytes of a word in memory, shifted as far as other bytes come before it. */
+static inline uint64_t in_word(uint64_t value, uint32_t value_bytes, uint32_t before_bytes)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return value << 8 * (8 - value_bytes - before_bytes);
+#else
+    (void)value_bytes;
+    return value << 8 * before_bytes;
+#endif
+}
+
 static inline uint16_t load_be16(const void *at)
 {
     uint16_t value;

@@ -54,6 +54,7 @@ static bool is_digit(uint8_t c)
 static uint32_t count_of(struct http_text text, uint8_t wanted)
 {
     uint32_t at = 0;
+#pragma GCC unroll 4
     while ((classes[text.data[at]] & wanted) != 0)
         at++;
     return at < text.len_bytes ? at : text.len_bytes;
@@ -443,11 +444,10 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
 {
     int status = 0;
     if (text_is(name, "host")) {
-        struct http_text host;
-        status = seen->host ? -400 : host_field(value, &host);
+        struct http_text other;
+        bool absolute = request->host.data != NULL; /* the target's comes first, RFC 9112 section 3.2.2 */
+        status = seen->host ? -400 : host_field(value, absolute ? &other : &request->host);
         seen->host = true;
-        if (status == 0 && request->host.data == NULL)
-            request->host = host;
     } else if (text_is(name, "connection")) {
         status = connection_field(value, request);
     } else if (text_is(name, "content-length")) {
@@ -493,13 +493,7 @@ static int check_head(const struct http_request *request, const struct seen *see
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request)
 {
     /* All but what is large: the lists' lines and a decoded path. */
-    request->method = 0;
-    request->minor_version = 0;
-    request->close = request->expect_continue = request->expect_unknown = request->chunked = request->asterisk =
-        false;
-    request->content_length = 0;
-    request->host = request->if_unmodified_since = request->if_modified_since = (struct http_text){NULL, 0};
-    request->if_range = request->range = request->path = (struct http_text){NULL, 0};
+    memset(request, 0, offsetof(struct http_request, if_match));
     request->if_match.count = request->if_none_match.count = request->accept_encoding.count = 0;
     struct seen seen = {0};
     struct http_text line;
