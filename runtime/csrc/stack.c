@@ -151,9 +151,7 @@ void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
 #define INPUT_FRAMES 64 /* taken together: a bit for each */
 /* With more connections than this their TCBs don't stay in the caches, and are fetched ahead. */
 #define PREFETCH_CONNECTIONS 512
-#define PREFETCH_ENTRY_AHEAD 8 /* frames; of the table's entry, */
-#define PREFETCH_TCB_AHEAD 4 /* and when that is there, of what it points to */
-
+#define TCB_AHEAD_STEP 2
 /* The frames of a batch that are to be taken: all but ACKs that another one stands for. */
 static uint32_t choose(struct stack *stack, const struct nmio_rx *batch, uint32_t count, uint8_t *chosen)
 {
@@ -169,18 +167,32 @@ static uint32_t choose(struct stack *stack, const struct nmio_rx *batch, uint32_
     return kept;
 }
 
-/* Each frame's connection is looked for ahead: the table's entry first, and when that has come what it points to. */
+/* One step of what is fetched ahead for a segment: first the table's entry, when that is there the TCB that it points to, and
+ * all the time what the application will look at. */
+static void look_ahead(const struct stack *stack, const struct nmio_rx *rx, struct stack_ahead *ahead, uint32_t step,
+                       uint32_t app_steps)
+{
+    if (step == 0)
+        *ahead = tcp_prefetch_entry(stack, rx);
+    else if (step == TCB_AHEAD_STEP)
+        tcp_prefetch_tcb(stack, ahead->flow_hash);
+    if (ahead->data_bytes > 0 && step < app_steps && !stack->config.app->look_ahead(stack, ahead, step))
+        ahead->data_bytes = 0;
+}
+
+/* With each frame that is taken those behind it go on by a step. */
 static void input_ahead(struct stack *stack, struct nmio_rx *batch, const uint8_t *chosen, uint32_t count)
 {
-    uint64_t hashes[PREFETCH_ENTRY_AHEAD] = {0};
-    for (uint32_t ahead = 0; ahead < PREFETCH_ENTRY_AHEAD && ahead < count; ahead++)
-        hashes[ahead] = tcp_prefetch_entry(stack, &batch[chosen[ahead]]);
-    for (uint32_t i = 0; i < count; i++) {
-        if (i + PREFETCH_TCB_AHEAD < count)
-            tcp_prefetch_tcb(stack, hashes[(i + PREFETCH_TCB_AHEAD) % PREFETCH_ENTRY_AHEAD]);
-        if (i + PREFETCH_ENTRY_AHEAD < count)
-            hashes[i % PREFETCH_ENTRY_AHEAD] = tcp_prefetch_entry(stack, &batch[chosen[i + PREFETCH_ENTRY_AHEAD]]);
-        eth_input(stack, &batch[chosen[i]]);
+    struct stack_ahead ahead[STACK_AHEAD_STEPS_MAX] = {{0}}; /* a ring: no more are under way */
+    const struct stack_app *app = stack->config.app;
+    uint32_t app_steps = stack->image->header->route_count >= app->ahead_routes_min ? app->ahead_steps : 0;
+    uint32_t steps = app_steps > TCB_AHEAD_STEP + 1 ? app_steps : TCB_AHEAD_STEP + 1;
+    for (uint32_t at = 0; at < count + steps; at++) {
+        uint32_t first = at < steps ? 0 : at - steps + 1; /* that has steps to go */
+        for (uint32_t i = first; i <= at && i < count; i++)
+            look_ahead(stack, &batch[chosen[i]], &ahead[i % STACK_AHEAD_STEPS_MAX], at - i, app_steps);
+        if (at >= steps)
+            eth_input(stack, &batch[chosen[at - steps]]);
     }
 }
 

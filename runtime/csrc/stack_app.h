@@ -13,6 +13,15 @@
 struct stack;
 struct tcb;
 
+/* A segment that will soon be taken. */
+struct stack_ahead {
+    uint64_t flow_hash;
+    const uint8_t *data; /* of the application, perhaps */
+    uint32_t data_bytes;
+    uint64_t found; /* the application's own: what its last step has found */
+};
+#define STACK_AHEAD_STEPS_MAX 8
+
 struct stack_app {
     /* Reads the connection's unread bytes; returns how many it is done with. What it leaves comes again with more
      * behind it, or when a queued response has gone. Ends the connection with tcpip_finish. */
@@ -22,6 +31,11 @@ struct stack_app {
     void (*timeout)(struct stack *stack, struct tcb *tcb, bool request_begun);
     /* In the middle of an answer: the rest is written when queued responses have gone. */
     bool (*is_writing)(const struct tcb *tcb);
+    /* Brings what an answer to a segment's data would touch into the caches, in so many steps, some time apart: each looks
+     * at what the one before has fetched. Only a guess. False: no more steps. */
+    bool (*look_ahead)(const struct stack *stack, struct stack_ahead *ahead, uint32_t step);
+    uint32_t ahead_steps; /* at most STACK_AHEAD_STEPS_MAX; 0: there is no look_ahead */
+    uint32_t ahead_routes_min; /* an image with fewer routes has tables that stay in the caches */
 };
 
 #endif

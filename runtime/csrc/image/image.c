@@ -398,7 +398,7 @@ static const struct ssi_route *find_exact(const struct image *image, uint32_t si
 {
     const struct ssi_header *h = image->header;
     uint64_t hash = image_route_hash(path, path_bytes, site, prefix, h->route_hash_seed);
-    uint32_t displacement = image->buckets[(hash >> 32) & (h->bucket_count - 1)];
+    uint32_t displacement = *image_route_bucket(image, hash);
     const struct ssi_route *route = &image->routes[image_route_entry(hash, displacement, h->route_table_len)];
     if (route->variant_count == 0 || route->hash != hash || route->path_bytes != path_bytes || route->site != site ||
         (route->flags & SSI_ROUTE_PREFIX) != prefix)

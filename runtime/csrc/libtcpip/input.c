@@ -205,25 +205,29 @@ static void stateless_input(struct stack *stack, const struct packet *packet, co
     tcpip_fsm(stack, tcb, packet, segment);
 }
 
-uint64_t tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx)
+struct stack_ahead tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx)
 {
+    struct stack_ahead ahead = {0, NULL, 0, 0};
     struct packet packet = {.ip = rx->data + sizeof(struct wire_eth)};
     if (rx->len_bytes < sizeof(struct wire_eth) + sizeof(struct wire_ipv6) + sizeof(struct wire_tcp))
-        return 0;
+        return ahead;
     const struct wire_eth *eth = (const struct wire_eth *)rx->data;
     const struct wire_ipv4 *v4 = (const struct wire_ipv4 *)packet.ip;
     const struct wire_ipv6 *v6 = (const struct wire_ipv6 *)packet.ip;
     bool is_v4 = eth->type == be16(ETH_TYPE_IPV4) && v4->version_ihl == 0x45;
     if (!is_v4 && eth->type != be16(ETH_TYPE_IPV6))
-        return 0;
+        return ahead;
     packet.family = is_v4 ? SSI_FAMILY_IPV4 : SSI_FAMILY_IPV6;
     packet.payload = packet.ip + (is_v4 ? sizeof(*v4) : sizeof(*v6));
     int local = stack_address_find(stack, packet.family, is_v4 ? v4->destination : v6->destination);
     packet.local = (uint8_t)local;
     struct tcp_flow flow = flow_of(&packet);
-    uint64_t hash = tcb_hash(stack, &flow);
-    __builtin_prefetch(&stack->table[hash & stack->table_mask]);
-    return hash;
+    ahead.flow_hash = tcb_hash(stack, &flow);
+    __builtin_prefetch(&stack->table[ahead.flow_hash & stack->table_mask]);
+    ahead.data = packet.payload + (((const struct wire_tcp *)packet.payload)->offset >> 4) * 4;
+    const uint8_t *end = rx->data + rx->len_bytes; /* padding may be in front of it */
+    ahead.data_bytes = ahead.data < end ? (uint32_t)(end - ahead.data) : 0;
+    return ahead;
 }
 
 void tcp_prefetch_tcb(const struct stack *stack, uint64_t hash)

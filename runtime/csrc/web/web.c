@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "ahead.h"
 #include "http_parse.h"
 #include "image/date.h"
 #include "probe.h"
@@ -427,4 +428,9 @@ static bool web_is_writing(const struct tcb *tcb)
     return progress_of(tcb).step > 0;
 }
 
-const struct stack_app web_app = {.receive = web_recv, .timeout = web_timeout, .is_writing = web_is_writing};
+const struct stack_app web_app = {.receive = web_recv,
+                                  .timeout = web_timeout,
+                                  .is_writing = web_is_writing,
+                                  .look_ahead = web_look_ahead,
+                                  .ahead_steps = WEB_AHEAD_STEPS,
+                                  .ahead_routes_min = WEB_AHEAD_ROUTES_MIN};
