@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.filesize import decimal
+from ssrun.lazy import lazy
 
 from . import build as building
 from . import image
 from .cache import Cache, default_folder
 from .errors import SsccError
-from .lazy import lazy
 from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
 

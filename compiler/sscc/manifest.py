@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
+from ssrun.lazy import lazy
 
 from .errors import Problem, SsccError, unreadable
+
+if TYPE_CHECKING:
+    from ruamel import yaml
+    from ruamel.yaml.nodes import Node
+else:  # A folder without a manifest needs none.
+    yaml = lazy("ruamel.yaml")
 
 # Fields that follow from the content or the connection; a manifest that set them could only be wrong.
 OWN_FIELDS = frozenset(
@@ -324,11 +328,11 @@ def _node_at(node: Node, place: tuple[int | str, ...]) -> Node:
     """The node that a validation error speaks of: the key's for an unknown key, else the deepest there is."""
     for position, step in enumerate(place):
         child: Node | None = None
-        if isinstance(node, MappingNode):
+        if isinstance(node, yaml.nodes.MappingNode):
             for key, value in node.value:
                 if str(key.value) == str(step):
                     child = key if position == len(place) - 1 and not value.value else value
-        elif isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
+        elif isinstance(node, yaml.nodes.SequenceNode) and isinstance(step, int) and step < len(node.value):
             child = node.value[step]
         if child is None:
             return node
@@ -338,10 +342,11 @@ def _node_at(node: Node, place: tuple[int | str, ...]) -> Node:
 
 def _key_node(node: Node, place: tuple[int | str, ...]) -> Node:
     parent = _node_at(node, place[:-1])
-    if isinstance(parent, MappingNode):
+    if isinstance(parent, yaml.nodes.MappingNode):
         for key, _ in parent.value:
             if str(key.value) == str(place[-1]):
-                return cast(Node, key)
+                found: Node = key
+                return found
     return parent
 
 
@@ -398,14 +403,14 @@ def load(path: Path) -> Manifest:
     except OSError as error:
         raise unreadable(name, error) from None
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
-        data = YAML(typ="safe", pure=True).load(text)
-    except MarkedYAMLError as error:
+        node = yaml.YAML(typ="safe", pure=True).compose(text)
+        data = yaml.YAML(typ="safe", pure=True).load(text)
+    except yaml.error.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         message = (error.problem or str(error)).splitlines()[0]
         raise SsccError(Problem(message, name, line, column)) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (yaml.error.YAMLError, ValueError, RecursionError) as error:
         raise SsccError(Problem(f"not YAML: {str(error).splitlines()[0]}", name)) from None
     if not isinstance(data, dict):
         raise SsccError(Problem("a manifest is a mapping; begin with 'version: 1' and 'root: ./public'", name, 1, 1))

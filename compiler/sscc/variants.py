@@ -8,21 +8,25 @@ import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import Value
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import brotli
 import zstandard
+from ssrun.lazy import lazy
 
 from .cache import HEADER, Cache, Memory, header, is_settled
 from .content import Content, Kept, Source, Stamp, is_compressible, stamp, type_of
 from .errors import ChangedError, Problem, SsccError, unreadable
 from .manifest import Site
 from .smallfiles import SmallFiles, Wanted
+
+if TYPE_CHECKING:
+    import multiprocessing
+    from concurrent import futures
+else:  # What only hashes small files needs none.
+    futures, multiprocessing = lazy("concurrent.futures"), lazy("multiprocessing")
 
 CHUNK_BYTES = 1 << 20
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
@@ -320,21 +324,21 @@ def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callab
     if len(batches := _batches(jobs)) < 2:
         here = Worker(*begin, progress)
         return [here.run(job) for job in jobs]
-    counter = Value("Q", 0)
+    counter = multiprocessing.Value("Q", 0)
     told = 0
     results: list[Done] = []
     processes = min(len(os.sched_getaffinity(0)), len(batches))
-    with ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter)) as pool:
+    with futures.ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter)) as pool:
         try:
-            pending: set[Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
+            pending: set[futures.Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
             while pending:
-                finished, pending = wait(pending, POLL_S, FIRST_COMPLETED)
+                finished, pending = futures.wait(pending, POLL_S, futures.FIRST_COMPLETED)
                 for future in finished:
                     results += future.result()
                 now = counter.value
                 progress(now - told)
                 told = now
-        except BrokenProcessPool:
+        except futures.process.BrokenProcessPool:
             raise SsccError("a process that read files was ended, most likely for lack of memory") from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -10,12 +10,17 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 import lz4.frame
-from elftools.elf.elffile import ELFFile
 
 from ._sandstorm import ffi, lib
+from .lazy import lazy
+
+if TYPE_CHECKING:
+    from elftools.elf import elffile
+else:  # What writes an image needs none.
+    elffile = lazy("elftools.elf.elffile")
 
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
 CHUNK_BYTES = 1 << 20
@@ -171,7 +176,7 @@ class ImageFile:
         found: dict[str, Section] = {}
         assert self._map is not None
         try:
-            elf = ELFFile(cast(IO[bytes], self._map))
+            elf = elffile.ELFFile(cast(IO[bytes], self._map))
             if not elf.little_endian or elf.elfclass != 64:
                 raise self._error("not a 64-bit little-endian ELF file, so no packet image")
             for each in elf.iter_sections():

@@ -68,7 +68,7 @@ def test_the_largest_are_begun_first() -> None:
 def test_no_process_is_asked_for_little(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in site.iterdir():
         path.write_text("small")
-    monkeypatch.setattr(variants, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(variants, "futures", None)
     plan = build.plan(site, site.parent, nothing)
     assert plan.work == Work(hashed=FILES)
 
