@@ -62,13 +62,6 @@ def stamp(info: os.stat_result) -> Stamp:
     return info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev, info.st_ctime_ns
 
 
-class Kept(NamedTuple):
-    """A small file's bytes, and its stamp when they were read."""
-
-    data: bytes | memoryview
-    stamp: Stamp
-
-
 class Content(NamedTuple):
     """Bytes to be served: a file's, or those of a variant made beside it."""
 
@@ -76,7 +69,7 @@ class Content(NamedTuple):
     size_bytes: int
     sha256: str
     offset_bytes: int = 0  # where they begin in the file
-    kept: Kept | None = None  # from when it was hashed, if there was room
+    kept: memoryview | None = None  # the bytes, from when they were hashed, if there was room
 
     @property
     def etag(self) -> str:

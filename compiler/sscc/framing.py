@@ -17,7 +17,7 @@ from typing import IO, Any, Self
 
 from ssrun._sandstorm import ffi, lib
 
-from .content import Content, stamp
+from .content import Content
 from .errors import ChangedError, SsccError, unreadable
 from .responses import MOVING, Response
 
@@ -152,10 +152,9 @@ def _read(body: Content) -> bytes:
 
 def whole(body: Content) -> bytes | memoryview:
     """A short body on disk. SsccError if it is not what it was when it was hashed."""
-    kept = body.kept
+    if body.kept is not None:
+        return body.kept
     try:
-        if kept is not None and stamp(os.stat(body.path)) == kept.stamp:
-            return kept.data
         data = _read(body)
     except OSError as error:
         raise unreadable(body.path, error) from None

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import mmap
 import os
+import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -37,8 +38,8 @@ class Small(NamedTuple):
     """A file that was read."""
 
     sha256: str
-    data: memoryview | None  # if there was room, and any later change of the file will show in its stamp
-    settled: bool  # will it?
+    data: memoryview | None  # if there was room
+    settled: bool  # will any later change of the file show in its stamp?
 
 
 class SmallFiles:
@@ -83,15 +84,20 @@ class SmallFiles:
 
     def _fork(self, queue: int) -> int:
         """A process that takes from the queue; its id."""
+        # An interrupt must not be raised in the new process before it can't get out of here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         process = os.fork()
         if process == 0:
             status = 1
             try:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 for _ in self._take(queue):
                     pass
                 status = 0
             finally:
                 os._exit(status)  # no handler and no buffer of the other's is for here, whatever was raised
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return process
 
     def _take(self, queue: int) -> Iterator[int]:
@@ -122,7 +128,7 @@ class SmallFiles:
                 continue
             settled = stamp(info) == found and is_settled(info, began_ns)
             place = self.places[number]
-            if settled and place >= 0:
+            if place >= 0:
                 self.data[place : place + size_bytes] = data
             how = SETTLED if settled else READ
             RECORD.pack_into(self.records, number * RECORD.size, how, hashlib.sha256(data).digest())
@@ -136,5 +142,5 @@ class SmallFiles:
             if how == UNREAD:
                 yield None
                 continue
-            kept = how == SETTLED and place >= 0
-            yield Small(digest.hex(), data[place : place + wanted.stamp[0]] if kept else None, how == SETTLED)
+            kept = None if place < 0 else data[place : place + wanted.stamp[0]]
+            yield Small(digest.hex(), kept, how == SETTLED)

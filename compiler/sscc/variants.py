@@ -17,7 +17,7 @@ import zstandard
 from ssrun.lazy import lazy
 
 from .cache import HEADER, Cache, Memory, header, is_settled
-from .content import Content, Kept, Source, Stamp, is_compressible, stamp, type_of
+from .content import Content, Source, Stamp, is_compressible, stamp, type_of
 from .errors import ChangedError, Problem, SsccError, unreadable
 from .manifest import Site
 from .smallfiles import SmallFiles, Wanted
@@ -149,7 +149,8 @@ class Reading:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 before = os.fstat(fd)
-                while chunk := _read(fd, min(CHUNK_BYTES, self.size_bytes - done) or 1):
+                # One byte more than there should be is enough to tell.
+                while done <= self.size_bytes and (chunk := _read(fd, min(CHUNK_BYTES, self.size_bytes - done) or 1)):
                     hasher.update(chunk)
                     done += len(chunk)
                     self.advance(len(chunk))
@@ -416,8 +417,7 @@ class _Tasks:
             if known not in (None, small.sha256):
                 raise ChangedError(source.path)
             assert source.stamp is not None
-            kept = None if small.data is None else Kept(small.data, source.stamp)
-            source.content = Content(source.path, source.size_bytes, small.sha256, 0, kept)
+            source.content = Content(source.path, source.size_bytes, small.sha256, 0, small.data)
             work.hashed += known is None
             if known is None and small.settled and self.memory is not None:
                 self.memory.note(source.name, source.stamp, small.sha256)

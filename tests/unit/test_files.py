@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sscc import build, files, image, smallfiles
 from sscc.cache import Cache
 from sscc.content import stamp
+from sscc.errors import SsccError
 from sscc.files import BODY_BYTES_MAX, FILES_MAX
 from sscc.framing import BATCH_BYTES
 from sscc.smallfiles import CHUNK_FILES, SmallFiles, Wanted
@@ -143,7 +148,7 @@ def no_process_is_left() -> bool:
 
 
 def test_several_processes_read_what_there_is(wanted: list[Wanted]) -> None:
-    """What is not as it was found is left to others; what was only touched is not kept."""
+    """What is not as it was found is left to others; what was touched is kept, and not remembered."""
     gone, longer, shorter, other, touched = range(5, 10)
     Path(wanted[gone].path).unlink()
     Path(wanted[longer].path).write_bytes(b"longer")
@@ -164,8 +169,7 @@ def test_several_processes_read_what_there_is(wanted: list[Wanted]) -> None:
         data = b"X" if number == other else b"%d" % number
         assert small.sha256 == hashlib.sha256(data).hexdigest()
         assert small.settled == (number not in (other, touched))
-        kept = small.settled and number != len(wanted) - 1
-        assert small.data == (data if kept else None)
+        assert small.data == (data if number != len(wanted) - 1 else None)
 
 
 def test_the_others_end_where_one_fails(wanted: list[Wanted]) -> None:
@@ -185,3 +189,94 @@ def test_what_another_process_has_not_done_is_done_here(
     before = built(tree, tmp_path.parent / "before.img")
     monkeypatch.setattr(SmallFiles, "_read", lambda *_: 0)
     assert built(tree, tmp_path.parent / "after.img") == before
+
+
+def test_a_process_that_is_killed_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted]
+) -> None:
+    """What it had begun is done here."""
+    before = built(tmp_path, tmp_path.parent / "before.img")
+    read, here = SmallFiles._read, os.getpid()
+
+    def killed(self: SmallFiles, first: int, end: int) -> int:
+        if os.getpid() != here:
+            read(self, first, first + 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(self, first, end)
+
+    monkeypatch.setattr(SmallFiles, "_read", killed)
+    assert built(tmp_path, tmp_path.parent / "after.img") == before
+    assert no_process_is_left()
+    assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
+
+
+def to_a_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (Path.unlink, "can't be read: No such file or directory"),
+    "shorter": (lambda path: path.write_bytes(b""), "changed while it was read; build again when it is quiet"),
+    "longer": (
+        lambda path: path.write_bytes(b"longer" * 10),
+        "changed while it was read; build again when it is quiet",
+    ),
+    "unreadable": (to_a_loop, "can't be read: Too many levels of symbolic links"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_is_another_when_a_process_reads_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted], change: str
+) -> None:
+    """And the old image stays as it was, with nothing beside it."""
+    images = tmp_path.parent / f"{tmp_path.name}-images"
+    images.mkdir()
+    (images / "x.img").write_bytes(b"old")
+    make, expected = CHANGES[change]
+    read = SmallFiles.read
+
+    def late(self: SmallFiles, advance: Callable[[int], None]) -> None:
+        make(Path(wanted[300].path))
+        read(self, advance)
+
+    monkeypatch.setattr(SmallFiles, "read", late)
+    with pytest.raises(SsccError) as raised:
+        built(tmp_path, images / "x.img")
+    assert str(raised.value) == f"{wanted[300].path}: {expected}"
+    assert no_process_is_left()
+    assert [each.name for each in images.iterdir()] == ["x.img"]
+    assert (images / "x.img").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("module", ["smallfiles.SmallFiles._read", "framing.Framer.add_files"])
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, module: str) -> None:
+    """Of a terminal, which sends it to all processes; while files are read, and while they are cut."""
+    tree, images, scratch = (tmp_path / name for name in ("tree", "images", "scratch"))
+    for folder in (tree, images, scratch):
+        folder.mkdir()
+    for number in range(4 * CHUNK_FILES):
+        (tree / f"{number}.txt").write_bytes(b"%d" % number)
+    file, kind, function = module.split(".")
+    program = f"""
+import os, signal, sys
+from sscc import cli, {file}, smallfiles
+smallfiles.FORK_FILES = 1
+os.sched_getaffinity = lambda _: {{0, 1, 2}}
+here = os.getpid()
+def interrupted(*_):
+    if os.getpid() == here:
+        os.killpg(0, signal.SIGINT)
+    signal.pause()
+{file}.{kind}.{function} = interrupted
+cli.main()
+"""
+    command = [sys.executable, "-c", program, "build", "--no-cache", str(tree), "-o", str(images / "x.img")]
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    with subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.PIPE) as process:
+        assert process.wait(60) != 0
+    assert list(images.iterdir()) == []
+    assert list(scratch.iterdir()) == []
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
