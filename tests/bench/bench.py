@@ -26,7 +26,7 @@ import plots
 import shares
 from systems import ROOT, machine, make_site
 
-WORKER_ROUNDS = 5
+WORKER_ROUNDS = 15
 Results = dict[str, Any]
 # In this order: equal_load wants to know what sizes found.
 FIGURES: dict[str, Callable[[figures.Bench, Results], list[dict[str, Any]]]] = {

@@ -70,6 +70,20 @@ def test_pymemcache_gets_every_value(running: Running, tmp_path: Path) -> None:
     assert not {name for name in counters if name.startswith("kv_bad")}
 
 
+def test_what_was_sent_is_in_a_capture(folder: Path, tmp_path: Path) -> None:
+    """`--pcapng`, with tshark as the judge: it knows memcached's protocol."""
+    path = tmp_path / "x.pcapng"
+    with serving(folder, "packet", "--pcapng", str(path), module=MODULE) as running:
+        found = client(running, "get", ["key:5000"], tmp_path / "keys")
+        assert found["singly"] == {"key:5000": VALUES["key:5000"].decode("latin-1")}
+        assert running.stop() == 0
+    counters = running.stopped["counters"]
+    assert counters["capture_frames"] == counters["port_rx_frames"] + counters["port_tx_frames"]
+    fields = ["-T", "fields", "-e", "memcache.key", "-e", "memcache.value.length"]
+    told = run("tshark", "-n", "-r", path, "-Y", "memcache.value.length", *fields).stdout
+    assert "key:5000\t5000" in told.splitlines()
+
+
 RAW: list[list[str]] = [
     ["get lines\r\n"],
     list("get key:7 lines key:100\r\n"),
