@@ -151,7 +151,8 @@ void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
 #define INPUT_FRAMES 64 /* taken together: a bit for each */
 /* With more connections than this their TCBs don't stay in the caches, and are fetched ahead. */
 #define PREFETCH_CONNECTIONS 512
-#define TCB_AHEAD_STEP 2
+#define TCB_AHEAD_STEP 2 /* of look_ahead */
+
 /* The frames of a batch that are to be taken: all but ACKs that another one stands for. */
 static uint32_t choose(struct stack *stack, const struct nmio_rx *batch, uint32_t count, uint8_t *chosen)
 {

@@ -11,8 +11,8 @@
 static inline uint64_t checksum_sum(const void *data, size_t len_bytes)
 {
     const uint8_t *at = data;
-    __extension__ unsigned __int128 wide =
-        0; /* carries gather in its upper half: an add and an add-with-carry a word */
+    /* Carries gather in the upper half: a word takes an add and an add with carry. */
+    __extension__ unsigned __int128 wide = 0;
     uint32_t word;
     uint16_t half;
     for (; len_bytes >= 8; at += 8, len_bytes -= 8) {
