@@ -229,7 +229,7 @@ def low_load(results: Results) -> str:
     def cell(row: Row, _: Row) -> str:
         return f"{row['latency_us']['p50']:.0f} / {row['latency_us']['p99']:.0f}"
 
-    text = "## Response times at low load\n\nOf 22 KB, p50 / p99 in us, each the least of the repeats. The load polls.\n\n"
+    text = "## Response times at low load\n\nOf 22 KB, p50 / p99 in us, each the least of the repeats. The load polls, and so does a server with `--busy-poll`, as the paper's did: it takes its core whole.\n\n"
     for rate_s in names(results["low_load"], "rate_s"):
         rows = [row for row in results["low_load"] if row["rate_s"] == rate_s]
         text += (f"{rate_s:,} requests a second:" if rate_s else "One request after the other:") + "\n\n"

@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,6 +66,9 @@ SINGLE = System("ssrun, AF_PACKET, frame by frame", "packet", ("--resident", "--
 ZERO_COPY = System("ssrun, AF_XDP", "afxdp")
 MEMCPY = System("ssrun, AF_XDP, memcpy", "afxdp", ("--tx", "memcpy"))
 PORTS = (SUPERFRAMES, TAP, ZERO_COPY)
+POLLING = tuple(
+    replace(port, name=f"{port.name}, --busy-poll", options=(*port.options, "--busy-poll")) for port in PORTS
+)
 SYSTEMS = (NGINX, *PORTS, MEMCPY)
 
 

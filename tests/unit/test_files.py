@@ -264,6 +264,7 @@ import os, signal, sys
 from sscc import cli, {file}, smallfiles
 smallfiles.FORK_FILES = 1
 os.sched_getaffinity = lambda _: {{0, 1, 2}}
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore it
 here = os.getpid()
 def interrupted(*_):
     if os.getpid() == here:
@@ -275,7 +276,11 @@ cli.main()
     command = [sys.executable, "-c", program, "build", "--no-cache", str(tree), "-o", str(images / "x.img")]
     environment = os.environ | {"TMPDIR": str(scratch)}
     with subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.PIPE) as process:
-        assert process.wait(60) != 0
+        try:
+            assert process.wait(60) != 0
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     assert list(images.iterdir()) == []
     assert list(scratch.iterdir()) == []
     with pytest.raises(ProcessLookupError):
