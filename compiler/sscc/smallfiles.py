@@ -90,7 +90,8 @@ class SmallFiles:
         if process == 0:
             status = 1
             try:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+                if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
                 for _ in self._take(queue):
                     pass
