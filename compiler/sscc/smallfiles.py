@@ -14,7 +14,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from .cache import is_settled
 from .content import Stamp, stamp
@@ -86,20 +86,26 @@ class SmallFiles:
         """A process that takes from the queue; its id."""
         # An interrupt must not be raised in the new process before it can't get out of here.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        process = os.fork()
-        if process == 0:
-            status = 1
-            try:
-                if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-                    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-                for _ in self._take(queue):
-                    pass
-                status = 0
-            finally:
-                os._exit(status)  # no handler and no buffer of the other's is for here, whatever was raised
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            process = os.fork()
+            if process == 0:
+                self._serve(queue)
+        finally:  # also where there can be no more processes
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return process
+
+    def _serve(self, queue: int) -> NoReturn:
+        """What the new process does: takes from the queue until it is empty, and ends."""
+        status = 1
+        try:
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            for _ in self._take(queue):
+                pass
+            status = 0
+        finally:
+            os._exit(status)  # no handler and no buffer of the other's is for here, whatever was raised
 
     def _take(self, queue: int) -> Iterator[int]:
         """Reads chunks until the queue is empty; the bytes of each."""

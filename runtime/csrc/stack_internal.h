@@ -105,7 +105,7 @@ void tcp_input(struct stack *stack, const struct packet *packet);
  * (ack_run.c): bit i for frame i. */
 uint64_t tcp_acks_overtaken(const struct nmio_rx *batch, uint32_t count);
 /* Ahead of tcp_input, for a frame that may hold a segment of ours: begins to fetch its connection's entry in the table, and
- * returns the hash (0: nothing is fetched), with which a moment later the TCB is. */
+ * returns its hash (0: nothing is fetched), with which a moment later the TCB is, and the data. */
 struct stack_ahead tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx);
 void tcp_prefetch_tcb(const struct stack *stack, uint64_t hash);
 void tcpip_timeout(struct stack *stack, struct tcb *tcb);

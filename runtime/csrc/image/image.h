@@ -50,11 +50,13 @@ const struct ssi_error *image_error_find(const struct image *image, uint32_t sit
 /* The 64-bit hash of a route: its path, bytes as they are, its site and SSI_ROUTE_PREFIX or 0. */
 uint64_t image_route_hash(const uint8_t *path, size_t path_bytes, uint32_t site, uint32_t prefix, uint64_t seed);
 
-/* The entry that hash h has under its bucket's displacement. */
+/* Where a hash's displacement is. */
 static inline const uint32_t *image_route_bucket(const struct image *image, uint64_t hash)
 {
     return &image->buckets[(hash >> 32) & (image->header->bucket_count - 1)];
 }
+
+/* The entry that hash h has under its bucket's displacement. */
 uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_table_len);
 
 /* The route of a site that is for this path, or else for the longest prefix of it; or NULL. */
