@@ -107,7 +107,7 @@ class ModelImage:
         self.place(routes)
         self.sections["header"] = struct.pack(
             "<18IQQ",
-            2,
+            3,
             88,
             self.slot_bytes,
             segment_bytes,
@@ -150,8 +150,7 @@ class ModelImage:
         length = None if status == 204 else len(body)
         allow = b"Allow: GET, HEAD, OPTIONS\r\n" if status in (204, 405) else b""
         get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, length)
-        head = self.add_response(status, b"", b"Content-Type: text/html\r\n" + allow, length)
-        self.tables["errors"].append(struct.pack("<III", status, get, head))
+        self.tables["errors"].append(struct.pack("<II", status, get))
 
     def add_page(self, path: bytes, page: Page, site: int) -> Route:
         first = len(self.tables["variants"])
@@ -166,14 +165,12 @@ class ModelImage:
             get = self.add_response(200, body, more, len(body))
             if not encoding:
                 self.gets[path.decode()] = get
-            head = self.add_response(200, b"", more, len(body))
             vary = b"Vary: Accept-Encoding\r\n" if len(bodies) > 1 else b""
             unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n" + vary, None)
             partial, swap_offset, swap_bytes = self.add_partial(more)
             row = struct.pack(
-                "<10IqQ",
+                "<7IHHqQ",
                 get,
-                head,
                 unmodified,
                 partial,
                 self.add_part(),
@@ -228,11 +225,7 @@ class ModelImage:
         head = b"HTTP/1.1 416 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\nContent-Range: "
         fields = (*HEAD[:2], (0, 0), (len(head), RANGE_BYTES))
         head += b"?" * RANGE_BYTES + b"\r\nContent-Length: 4\r\n\r\n"
-        self.tables["errors"].append(
-            struct.pack(
-                "<III", 416, self.add_stream(416, head, b"416\n", fields), self.add_stream(416, head, b"", fields)
-            )
-        )
+        self.tables["errors"].append(struct.pack("<II", 416, self.add_stream(416, head, b"416\n", fields)))
 
     def add_stream(self, status: int, head: bytes, body: bytes, fields: Fields) -> int:
         """A response as it will be sent, but for its moving fields."""

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ssrun._sandstorm import lib
+from ssrun._sandstorm import ffi, lib
 
 from .reader import Reader
 
-# A variant's answers and the members that name them. "part" is what stands in front of each part of several ranges.
+# A variant's other answers and the members that name them. "part" is what stands in front of each part of several
+# ranges.
 MEMBERS = {
-    "GET": "get_response",
-    "HEAD": "head_response",
     "304": "not_modified_response",
     "206": "partial_response",
     "part": "part_response",
@@ -29,8 +28,24 @@ class Head:
     fields: list[tuple[str, str]]
 
 
+def _head_of(reader: Reader, get: Any) -> Any:
+    """What HEAD is answered with: a struct ssi_response of as much of another as is its head."""
+    made = ffi.new("struct ssi_response *", get)
+    made.stream_bytes = get.head_bytes
+    made.frame_count = -(-get.head_bytes // reader.header.segment_bytes)
+    return made[0]
+
+
+def page_answers(reader: Reader, row: Any) -> Iterator[tuple[str, Any]]:
+    """Names and struct ssi_response of what a variant or an error page answers GET and HEAD with."""
+    get = reader.response(row.get_response)
+    yield "GET", get
+    yield "HEAD", _head_of(reader, get)
+
+
 def answers(reader: Reader, variant: Any) -> Iterator[tuple[str, Any]]:
     """Names and struct ssi_response of the answers that a variant has."""
+    yield from page_answers(reader, variant)
     for name, member in MEMBERS.items():
         index = getattr(variant, member)
         if index != lib.SSI_NONE:

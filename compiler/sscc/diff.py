@@ -16,7 +16,7 @@ from rich.text import Text
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
-from .answers import MOVING, Head, answers, boundary, parsed, still_head
+from .answers import MOVING, Head, answers, boundary, page_answers, parsed, still_head
 from .reader import Reader, ReadRoute
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
@@ -82,7 +82,7 @@ class _Side:
         self.errors = {
             f"{names[site]} {each.status}".lstrip(): each for site in names for each in reader.errors(site)
         }
-        self.digests: dict[tuple[int, int], str] = {}
+        self.digests: dict[tuple[int, int, int], str] = {}
 
     def options(self, route: ReadRoute) -> dict[str, Any]:
         """A route's own answer to OPTIONS, if it has one."""
@@ -96,7 +96,7 @@ class _Side:
     def body(self, response: Any) -> dict[str, Any]:
         """What is known of a body."""
         size_bytes = response.stream_bytes - response.head_bytes
-        key = (response.first_frame, response.head_bytes)
+        key = (response.first_frame, response.head_bytes, response.stream_bytes)
         if key not in self.digests:
             self.digests[key] = self.reader.body_sha256(response)
             self.advance(size_bytes)
@@ -162,8 +162,7 @@ class _Comparison:
         sides = []
         for side in (self.old, self.new):
             each = side.errors.get(status)
-            members = {} if each is None else {"GET": each.get_response, "HEAD": each.head_response}
-            sides.append({name: side.reader.response(index) for name, index in members.items()})
+            sides.append({} if each is None else dict(page_answers(side.reader, each)))
         return self.responses(sides[0], sides[1], "")
 
 

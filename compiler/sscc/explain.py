@@ -41,7 +41,7 @@ class Cost:
     moving_write_bytes: int
     descriptor_write_bytes: int
     table_read_bytes: int
-    payload_read_bytes: int  # by the processor: none
+    payload_read_bytes: int  # by the processor
     requests_s: dict[str, int]
 
 
@@ -62,6 +62,13 @@ def _table_bytes(route: ReadRoute, response: Any) -> int:
     return found + size["response"] + int(response.frame_count) * size["frame"]
 
 
+def _cut_bytes(reader: Reader, response: Any) -> int:
+    """What of a response's last frame is copied, as the frame in the image is longer: a HEAD's, if GET has a body."""
+    before = response.frame_count - 1
+    last_bytes = int(response.stream_bytes - before * reader.header.segment_bytes)
+    return 0 if reader.image.frames[response.first_frame + before].payload_bytes == last_bytes else last_bytes
+
+
 def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
     """Of one response."""
     head = header_bytes(family)
@@ -79,7 +86,7 @@ def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
         moving_write_bytes=moving_bytes(response),
         descriptor_write_bytes=segments * (int(ffi.sizeof("struct nmio_tx_desc")) + RING_ENTRY_BYTES),
         table_read_bytes=_table_bytes(route, response),
-        payload_read_bytes=0,
+        payload_read_bytes=_cut_bytes(reader, response),
         requests_s={str(link): link * 10**9 // (8 * on_wire) for link in LINKS_GBIT_S},
     )
 
@@ -146,5 +153,5 @@ def show(reader: Reader, console: Console, route: ReadRoute) -> None:
         console.print(table)
     console.print(
         "DMA: read by the NIC. wire: with preamble, check sequence and gap. written, read: by the processor, "
-        "which does not touch payload. 10G, 25G, 100G: requests per second that such a link carries at most."
+        "which touches no payload but a HEAD's. 10G, 25G, 100G: requests per second that such a link carries at most."
     )

@@ -18,7 +18,7 @@ FILES_MAX = 1024  # that are cut at once, at most
 WAITING_BYTES = 4 << 20  # of their bodies, about
 BODY_BYTES_MAX = SHORT_BYTES // 2  # of a file: the rest of a stream that is cut at once is for its head
 LAST_MODIFIED_MAX_S = 253402300799  # 9999-12-31: years of four digits
-RESPONSES = 4  # of each file: GET, HEAD, 304, 206
+RESPONSES = int(lib.FILE_BUILD_RESPONSES)  # of each file: GET, 304, 206
 ETAG_BYTES = ETAG_DIGITS + len('""')
 RESPONSE_BYTES, VARIANT_BYTES = (int(ffi.sizeof(f"struct ssi_{name}")) for name in ("response", "variant"))
 

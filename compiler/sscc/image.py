@@ -80,7 +80,7 @@ assert ROUTE.names == [
     *("hash", "path_offset", "path_bytes", "first_variant", "variant_count", "options_response", "site", "flags")
 ]
 assert VARIANT.names == [
-    *("get_response", "head_response", "not_modified_response", "partial_response", "part_response"),
+    *("get_response", "not_modified_response", "partial_response", "part_response"),
     *("swap_offset", "swap_bytes", "etag_offset", "etag_bytes", "encoding", "last_modified_s", "content_bytes"),
 ]
 assert RESPONSE.names == ["stream_bytes", "first_frame", "frame_count", "head_bytes", "status", *MOVING]
@@ -206,7 +206,6 @@ class Writer:
     def _add_variant(self, variant: Variant) -> None:
         row = VARIANT.struct.pack(
             self.add_response(variant.get),
-            self.add_response(variant.head),
             self._add_if(variant.not_modified),
             self._add_if(variant.partial),
             self._add_if(variant.part),
@@ -353,7 +352,6 @@ class Writer:
             ERROR(
                 status=page.status,
                 get_response=self.add_response(page.get),
-                head_response=self.add_response(page.head),
             )
             for page in errors
         ]

@@ -14,7 +14,7 @@ from rich.tree import Tree
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
-from .answers import answers, moving_places, parsed
+from .answers import answers, moving_places, page_answers, parsed
 from .reader import Reader, ReadRoute
 
 
@@ -23,11 +23,11 @@ def _shared(reader: Reader) -> tuple[int, int]:
     image, header = reader.image, reader.header
     used = [header.multipart_type_response, header.multipart_end_response]
     for variant in image.variants[0 : header.variant_count]:
-        used += [variant.get_response, variant.head_response, variant.not_modified_response]
+        used += [variant.get_response, variant.not_modified_response]
         used += [variant.partial_response, variant.part_response]
     used += [route.options_response for route in image.routes[0 : header.route_table_len] if route.variant_count]
     for error in image.errors[0 : header.error_count]:
-        used += [error.get_response, error.head_response]
+        used.append(error.get_response)
     frames = slots = 0
     for index in used:
         if index != lib.SSI_NONE:
@@ -119,10 +119,7 @@ def errors(reader: Reader) -> list[dict[str, Any]]:
         {
             "host": reader.hosts[site][0] or "*",
             "status": each.status,
-            "answers": [
-                answer(reader, name, reader.response(index))
-                for name, index in (("GET", each.get_response), ("HEAD", each.head_response))
-            ],
+            "answers": [answer(reader, name, response) for name, response in page_answers(reader, each)],
         }
         for site in range(reader.header.site_count)
         for each in reader.errors(site)

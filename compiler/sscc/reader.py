@@ -102,8 +102,11 @@ class Reader:
         return bytes(ffi.buffer(self.slot(frame.slot) + lib.SSI_PAYLOAD_OFFSET, frame.payload_bytes))
 
     def stream(self, response: Any) -> Iterator[bytes]:
-        """A response's bytes, frame by frame."""
-        return (self.payload(frame) for frame in self.frames(response))
+        """A response's bytes, frame by frame. Of the last frame a HEAD's answer has the beginning only."""
+        left = int(response.stream_bytes)
+        for frame in self.frames(response):
+            yield self.payload(frame)[:left]
+            left -= frame.payload_bytes
 
     def head(self, response: Any) -> bytes:
         """A response's head."""

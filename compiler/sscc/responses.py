@@ -111,8 +111,7 @@ class Multipart:
 class Variant:
     """One encoding of a route and its answers, ready."""
 
-    get: Response
-    head: Response
+    get: Response  # HEAD is answered with its head
     not_modified: Response | None
     partial: Response | None = None
     part: Response | None = None
@@ -204,7 +203,6 @@ class ErrorPage:
     site: int
     status: int
     get: Response
-    head: Response
 
 
 def _phrase(status: int) -> str:
@@ -428,7 +426,6 @@ class Mould:
         partial = f"{gaps.before}{length}{gaps.between}{whole}{gaps.after}{self.coding}{tags}{self.rest}"
         return Variant(
             get=Response(200, full, content, self.copies, self.moving),
-            head=Response(200, full, None, 1, self.moving),
             not_modified=Response(304, short, None, 1, self.short_moving),
             partial=Response(206, partial.encode("latin-1"), None, 1, gaps.moving),
             part=part,
@@ -489,7 +486,7 @@ class Maker:
         self.made: dict[tuple[Any, ...], list[AnyVariant]] = {}
         self.said: dict[tuple[Any, ...], Custom] = {}
         self.moulds: dict[tuple[Any, ...], Mould] = {}
-        self.kinds: dict[bytes, str] = {}  # by extension
+        self.kinds: dict[bytes, str] = {}  # by what is behind the last dot, and it
         self.rules_have_kinds = any(rule.mime is not None for rule in site.rules)
         self.plain = None if site.rules else self._custom(set(), {})  # of all paths
 
@@ -505,12 +502,14 @@ class Maker:
 
     def _kind(self, source: Source) -> str:
         """type_of, which is the same for all files of an extension where no rule says otherwise."""
-        if source.kind is not None or self.rules_have_kinds:
+        route = source.route
+        dot = route.rfind(b".")
+        # A name that begins with dots has no extension, and quicker than to tell is to go without.
+        if source.kind is not None or self.rules_have_kinds or dot < 1 or route[dot - 1] in b"/.":
             return type_of(self.site, source)
-        extension = os.path.splitext(source.route)[1]
-        known = self.kinds.get(extension)
+        known = self.kinds.get(route[dot:])
         if known is None:
-            known = self.kinds[extension] = type_of(self.site, source)
+            known = self.kinds[route[dot:]] = type_of(self.site, source)
         return known
 
     def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> FileVariant:
@@ -543,8 +542,7 @@ class Maker:
             ("Location", entry.location),
             *said.all_fields,
         ]
-        get, head = (_response(self.site, entry.status, fields, each) for each in (body, None))
-        return Variant(get, head, None, content_bytes=len(body))
+        return Variant(_response(self.site, entry.status, fields, body), None, content_bytes=len(body))
 
     def _fixed(self, entry: Fixed, said: Custom) -> Variant:
         body: Content | bytes | None = None
@@ -559,7 +557,7 @@ class Maker:
         if body is not None:  # a 204 has no Content-Length, RFC 9110 section 8.6
             fields = [("Content-Type", kind or "text/plain"), ("Content-Length", str(size_bytes)), *fields]
         get = _response(self.site, entry.status, fields, body or None, said.copies)
-        return Variant(get, _response(self.site, entry.status, fields), None, content_bytes=size_bytes)
+        return Variant(get, None, content_bytes=size_bytes)
 
     def _options(self, cors: Cors | None) -> Response | None:
         """What a browser asks before it asks, https://fetch.spec.whatwg.org/#http-cors-protocol."""
@@ -634,7 +632,7 @@ def routes(number: int, maker: Maker, table: Table) -> list[Route]:
 def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorPage]:
     """The answers that no route decides, and OPTIONS'. pages: bodies that the manifest gives."""
     options = _response(site, 204, [ALLOW])  # no Content-Length, RFC 9110 section 8.6
-    made = [ErrorPage(number, 204, options, options)]
+    made = [ErrorPage(number, 204, options)]
     for status in ERROR_STATUSES:
         body = pages.get(status) or _page(f"{status} {_phrase(status)}", ERROR_TEXTS[status])
         head = _begin(status)
@@ -644,5 +642,5 @@ def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorP
         head.add([("Content-Length", str(len(body)))])
         head.add(ERROR_FIELDS.get(status, []))
         head.add(_cors_fields(site.cors))
-        made.append(ErrorPage(number, status, head.response(status, body), head.response(status)))
+        made.append(ErrorPage(number, status, head.response(status, body)))
     return made

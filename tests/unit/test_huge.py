@@ -29,7 +29,7 @@ def huge_image() -> tuple[Image, int]:
     sections["responses"] = response + sections["responses"][len(response) :]
     variants = bytearray(sections["variants"])
     head_bytes = struct.unpack_from("<I", sections["responses"], 16)[0]
-    struct.pack_into("<Q", variants, 48, count * SEGMENT_BYTES - head_bytes)
+    struct.pack_into("<Q", variants, 40, count * SEGMENT_BYTES - head_bytes)
     sections["variants"] = bytes(variants)
     header = list(struct.unpack("<18IQQ", sections["header"]))
     header[7] += count

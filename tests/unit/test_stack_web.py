@@ -31,8 +31,10 @@ def ask(image: Image, *requests: bytes, gather_max: int = 1) -> Client:
     client = Client(Host(image, gather_max=gather_max))
     client.connect()
     for request in requests:
-        client.request(request)
-    client.drain()
+        packet = client.packet("PA", request)
+        client.seq += len(request)
+        client.note(client.host.send(packet), check=gather_max == 1)
+    client.drain(check=gather_max == 1)
     return client
 
 
@@ -56,6 +58,43 @@ def test_get_and_head(image: Image) -> None:
     assert fields["Date"] == WALL_TEXT.decode()
     assert fields["Content-Length"] == "5"
     assert fields["Connection"] == "keep-alive"
+
+
+SEGMENT_BYTES = 512
+
+
+def page_with_head(head_bytes: int, body: bytes) -> Page:
+    """Whose GET has a head of that length."""
+    without = ModelImage({"/": Page(body)})
+    without_bytes = len(without.streams[without.gets["/"]]) - len(body)
+    return Page(body, headers=b"X: ".ljust(head_bytes - without_bytes - 2, b"x") + b"\r\n")
+
+
+@pytest.mark.parametrize("gather_max", [1, 44])
+@pytest.mark.parametrize("body_bytes", [0, 1, 300, 10_000])
+def test_a_head_is_what_get_begins_with(body_bytes: int, gather_max: int) -> None:
+    """Whether it ends within a frame that has some of the body, at a frame's end, or with the answer; one after another
+    in one connection, which the body of a GET in between and an ending do not change."""
+    sizes = (400, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 2 * SEGMENT_BYTES, 3 * SEGMENT_BYTES - 100)
+    body = bytes(range(256)) * 40
+    pages = {f"/{size}": page_with_head(size, body[:body_bytes]) for size in sizes}
+    model = ModelImage(pages, segment_bytes=SEGMENT_BYTES)
+    image = Image(model.sections)
+    expected = b""
+    requests = []
+    for path, get in model.gets.items():
+        whole = model.expected(get, WALL_TEXT)
+        head = whole[: len(whole) - body_bytes]
+        assert head.endswith(b"\r\n\r\n")
+        assert len(head) == int(path[1:])
+        requests += [f"{method} {path}".encode() + HTTP + b"\r\n" for method in ("HEAD", "GET", "HEAD")]
+        expected += head + whole + head
+    get = model.gets["/400"]
+    requests.append(b"HEAD /400" + HTTP + b"Connection: close\r\n\r\n")
+    expected += model.expected(get, WALL_TEXT, close=True)[:400]
+    client = ask(image, *requests, gather_max=gather_max)
+    assert client.received == expected
+    assert client.fin
 
 
 def test_paths(image: Image) -> None:

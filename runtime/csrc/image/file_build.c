@@ -75,7 +75,7 @@ static bool file_fits(const struct file_build_mould *mould, uint32_t texts_bytes
         longest = stream_bytes > longest ? stream_bytes : longest;
     }
     uint64_t slots = slots_of(heads[0], heads[0]->build.copies, file->content_bytes);
-    slots += slots_of(heads[0], 1, 0) + slots_of(heads[1], 1, 0) + slots_of(heads[2], 1, 0);
+    slots += slots_of(heads[1], 1, 0) + slots_of(heads[2], 1, 0);
     return longest <= out->stream_bytes_max && slots <= out->slots_max - out->slots_made;
 }
 
@@ -132,31 +132,29 @@ static void put_file(const struct file_build_mould *mould, const uint8_t *texts,
                      const uint8_t *body, uint32_t index, struct file_build_output *out)
 {
     const struct file_build_head *full = &mould->full;
-    struct ssi_response *rows = out->responses + (size_t)4 * index;
-    uint32_t first_row = out->first_response + 4 * index;
+    struct ssi_response *rows = out->responses + (size_t)FILE_BUILD_RESPONSES * index;
+    uint32_t first_row = out->first_response + FILE_BUILD_RESPONSES * index;
     put_head(full, texts, file, out->stream);
     memcpy(out->stream + full->text_bytes, body, file->content_bytes);
     cut(full, full->build.copies, file->content_bytes, rows, out);
-    cut(full, 1, 0, rows + 1, out);
     put_head(&mould->not_modified, texts, file, out->stream);
-    cut(&mould->not_modified, 1, 0, rows + 2, out);
+    cut(&mould->not_modified, 1, 0, rows + 1, out);
     put_head(&mould->partial, texts, file, out->stream);
-    cut(&mould->partial, 1, 0, rows + 3, out);
+    cut(&mould->partial, 1, 0, rows + 2, out);
     uint32_t etag_bytes = FILE_BUILD_ETAG_BYTES + 2;
     uint8_t *etag = out->strings + (size_t)index * etag_bytes;
     etag[0] = etag[etag_bytes - 1] = '"';
     memcpy(etag + 1, file->etag, FILE_BUILD_ETAG_BYTES);
     out->variants[index] = (struct ssi_variant){
         .get_response = first_row,
-        .head_response = first_row + 1,
-        .not_modified_response = first_row + 2,
-        .partial_response = first_row + 3,
+        .not_modified_response = first_row + 1,
+        .partial_response = first_row + 2,
         .part_response = mould->part_response,
         .swap_offset = mould->swap_offset,
         .swap_bytes = mould->swap_bytes,
         .etag_offset = out->first_string + index * etag_bytes,
-        .etag_bytes = etag_bytes,
-        .encoding = mould->encoding,
+        .etag_bytes = (uint16_t)etag_bytes,
+        .encoding = (uint16_t)mould->encoding,
         .last_modified_s = file->last_modified_s,
         .content_bytes = file->content_bytes,
     };

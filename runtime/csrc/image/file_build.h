@@ -8,6 +8,7 @@
 #include "image_format.h"
 
 #define FILE_BUILD_ETAG_BYTES 32 /* of an ETag without its quotes */
+#define FILE_BUILD_RESPONSES 3   /* of each file: GET, 304, 206 */
 
 /* A head with gaps: a text, what is written at which places of it, and how it is cut. A place of 0: nothing is. */
 struct file_build_head {
@@ -21,7 +22,7 @@ struct file_build_head {
 
 /* What files have in common that differ in content and time alone, and whose sizes have as many digits. */
 struct file_build_mould {
-    struct file_build_head full, not_modified, partial; /* GET's and HEAD's, 304's, 206's */
+    struct file_build_head full, not_modified, partial; /* GET's, 304's, 206's */
     uint32_t part_response; /* as in struct ssi_variant, like those below */
     uint32_t swap_offset, swap_bytes;
     uint32_t encoding;
@@ -39,7 +40,7 @@ struct file_build_file {
 struct file_build_output {
     uint8_t *slots;                 /* room for slots_max slots */
     struct ssi_frame *frames;       /* for as many */
-    struct ssi_response *responses; /* for four of each file */
+    struct ssi_response *responses; /* for FILE_BUILD_RESPONSES of each file */
     struct ssi_variant *variants;   /* for one of each file */
     uint8_t *strings;               /* for FILE_BUILD_ETAG_BYTES + 2 of each file */
     uint8_t *stream;                /* for stream_bytes_max bytes: a head and its body before they are cut */
@@ -49,7 +50,7 @@ struct file_build_output {
     uint64_t bodies_bytes; /* that were used */
 };
 
-/* Cuts the answers of files in their order: GET with the body, HEAD, 304 and 206, and writes their rows. bodies: the
+/* Cuts the answers of files in their order: GET with the body, 304 and 206, and writes their rows. bodies: the
  * files' bytes, one after the other, bodies_bytes in all. Stops at a file that there is no room for, or that is not as
  * its mould and these sizes say. Returns the number of files that are done. */
 uint32_t file_build(const struct file_build_mould *moulds, uint32_t mould_count, const uint8_t *texts,

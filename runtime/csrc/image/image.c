@@ -241,15 +241,14 @@ static int check_variants(const struct image *image)
         return fail(IMAGE_ERROR_VARIANT, h->variant_count);
     for (uint32_t i = 0; i < h->variant_count; i++) {
         const struct ssi_variant *v = &image->variants[i];
-        bool fits = v->get_response < h->response_count && v->head_response < h->response_count &&
-                    response_fits(h, v->not_modified_response) && v->encoding < SSI_ENCODING_COUNT &&
-                    string_fits(h, v->etag_offset, v->etag_bytes);
+        bool fits = v->get_response < h->response_count && response_fits(h, v->not_modified_response) &&
+                    v->encoding < SSI_ENCODING_COUNT && string_fits(h, v->etag_offset, v->etag_bytes);
         if (!fits || !ranges_fit(image, v))
             return fail(IMAGE_ERROR_VARIANT, i);
     }
     for (uint32_t i = 0; i < h->error_count; i++) {
         const struct ssi_error *e = &image->errors[i];
-        if (e->get_response >= h->response_count || e->head_response >= h->response_count)
+        if (e->get_response >= h->response_count)
             return fail(IMAGE_ERROR_SITE_ERROR, i);
     }
     return 0;

@@ -1,4 +1,4 @@
-/* The packet image, format version 2: the only description of its layout.
+/* The packet image, format version 3: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -45,7 +45,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 2
+#define SSI_VERSION 3
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -141,16 +141,15 @@ struct ssi_route {
  *   | part_response | slice | part_response | slice | ... | multipart_end_response |
  * swap_offset and swap_bytes: where partial_response has Content-Range and Content-Type. */
 struct ssi_variant {
-    uint32_t get_response;
-    uint32_t head_response;
+    uint32_t get_response; /* HEAD is answered with its head */
     uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect) */
     uint32_t partial_response; /* the head of a 206, or SSI_NONE: no ranges */
     uint32_t part_response; /* what stands in front of a part, or SSI_NONE: one range at most */
     uint32_t swap_offset; /* of partial_response, inside its head */
     uint32_t swap_bytes;
     uint32_t etag_offset; /* with its quotes, as sent */
-    uint32_t etag_bytes;
-    uint32_t encoding; /* SSI_ENCODING_* */
+    uint16_t etag_bytes;
+    uint16_t encoding; /* SSI_ENCODING_* */
     int64_t last_modified_s; /* seconds since 1970-01-01 UTC; negative: none */
     uint64_t content_bytes; /* of the body */
 };
@@ -173,8 +172,7 @@ struct ssi_response {
 /* A site's responses for a status that no route decides: 204 (OPTIONS), 400, 404, 405, ... */
 struct ssi_error {
     uint32_t status;
-    uint32_t get_response;
-    uint32_t head_response;
+    uint32_t get_response; /* likewise */
 };
 
 /* A frame and where it lies. payload_sum is the ones'-complement sum (RFC 1071, folded, not inverted) of the

@@ -49,15 +49,16 @@ static struct tcp_span span_of(const struct stack *stack, uint32_t response_inde
                              .close = close};
 }
 
-/* Queues a response. close: the connection ends with it. */
-static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool close)
+/* Queues a response, or its head alone: all that HEAD is answered with, RFC 9110 section 9.3.2. close: the connection
+ * ends with it. */
+static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool head, bool close)
 {
     const struct ssi_response *response = &stack->image->responses[response_index];
     struct tcp_span span = span_of(stack, response_index, 0, close);
     PROBE(web_write, tcb, response->status);
     count_status(stack, response->status);
     stack->response_uses[response_index]++;
-    tcpip_write(stack, tcb, &span, response->stream_bytes);
+    tcpip_write(stack, tcb, &span, head ? response->head_bytes : response->stream_bytes);
     if (close)
         tcpip_finish(stack, tcb);
 }
@@ -67,7 +68,7 @@ static void write_error(struct stack *stack, struct tcb *tcb, uint32_t site, uin
 {
     const struct ssi_error *error = image_error_find(stack->image, site, status);
     if (error != NULL)
-        web_write(stack, tcb, head ? error->head_response : error->get_response, close);
+        web_write(stack, tcb, error->get_response, head, close);
     else
         tcpip_finish(stack, tcb);
 }
@@ -334,12 +335,12 @@ static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct ht
         return true;
     }
     if (failed == 304) {
-        web_write(stack, tcb, variant->not_modified_response, request->close);
+        web_write(stack, tcb, variant->not_modified_response, false, request->close);
         return true;
     }
     enum outcome outcome = answer_ranges(stack, tcb, request, site, variant);
     if (outcome == OUTCOME_NONE)
-        web_write(stack, tcb, head ? variant->head_response : variant->get_response, request->close);
+        web_write(stack, tcb, variant->get_response, head, request->close);
     return outcome != OUTCOME_BEGUN;
 }
 
@@ -348,7 +349,7 @@ static void answer_options(struct stack *stack, struct tcb *tcb, const struct ht
                            const struct ssi_route *route)
 {
     if (route != NULL && route->options_response != SSI_NONE)
-        web_write(stack, tcb, route->options_response, request->close);
+        web_write(stack, tcb, route->options_response, false, request->close);
     else
         write_error(stack, tcb, site, 204, false, request->close);
 }
