@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,13 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import content, image, imports, listing, responses, routing, variants
+from . import content, image, imports, listing, responses, routing, tree, variants
 from . import profile as profiles
 from .cache import Cache, Memory
 from .errors import ChangedError, Problem, SsccError
+from .looking import Looker
 from .manifest import Manifest, Site, load, of_folder
 
-Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
+KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
+
+Progress = Callable[[str, int, int], None]  # phase, how much of it is done, and is to be done
 
 
 @dataclass
@@ -83,25 +87,25 @@ def _forgetting(memory: Memory | None) -> Iterator[None]:
         raise
 
 
-def _part(site: Site, base: Path, scratch: Path) -> Part:
-    """What can be said of a site without reading its files."""
+def _part(site: Site, base: Path, scratch: Path, looker: Looker | None) -> Part:
+    """A site's files, and the contents of small ones if there is a looker."""
     rules, lines, imported = imports.read(site, base)
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
-    sources = content.find(site, base, imported)
+    sources = tree.find(site, base, imported, looker)
     sources = sorted([*sources, *listing.pages(site, sources, scratch)], key=lambda each: each.route)
     table = routing.table(site, base, sources, [*routing.lines_of(site), *lines])
     return Part(site, sources, table, _error_bodies(site, base))
 
 
-def survey(manifest: Manifest, base: Path, scratch: Path) -> list[Part]:
-    """All sites without their files' contents. Raises SsccError with the mistakes of each."""
+def survey(manifest: Manifest, base: Path, scratch: Path, looker: Looker | None = None) -> list[Part]:
+    """All sites. Raises SsccError with the mistakes of each. looker: reads files that are small."""
     parts = []
     problems: list[Problem] = []
     for number, site in enumerate(manifest.all_sites()):
         folder = scratch / str(number)
         folder.mkdir()
         try:
-            parts.append(_part(site, base, folder))
+            parts.append(_part(site, base, folder, looker))
         except SsccError as error:
             problems += error.problems
     if problems:
@@ -142,7 +146,8 @@ def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], Non
 def plan(source: Path, scratch: Path, progress: Progress, cache: Cache | None = None) -> Plan:
     """Reads everything and makes all heads. Variants made on the way lie in scratch; with a cache, its own."""
     manifest, base, text = read_source(source)
-    parts = survey(manifest, base, scratch)
+    looker = Looker(KEPT_BYTES, functools.partial(progress, "Reading"))
+    parts = survey(manifest, base, scratch, looker)
     memory = cache.memory(base.resolve()) if cache is not None else None
     with _forgetting(memory):
         wanted = [(part.site, part.sources) for part in parts]

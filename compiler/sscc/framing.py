@@ -1,4 +1,4 @@
-"""Responses become slots: cut by C into buffers that are used again, hashed and written by a thread of their own.
+"""Responses become slots: cut by C into buffers that are used again, which one thread hashes and another writes.
 
 Reading, cutting, hashing and writing run without the interpreter's lock, so they overlap. What waits to be written is
 bounded, BATCHES times BATCH_BYTES, whatever the size of the site.
@@ -21,7 +21,7 @@ from .content import Content
 from .errors import ChangedError, SsccError, unreadable
 from .responses import MOVING, Response
 
-BATCHES = 3
+BATCHES = 4  # one that is filled, hashed, written, and that waits
 BATCH_BYTES = 8 << 20
 PIECE_BYTES = 1 << 20  # of streams, at most
 SHORT_BYTES = 64 << 10  # streams up to this are cut together
@@ -72,7 +72,7 @@ class _Batch:
 
 
 class _Sink:
-    """The thread that hashes and writes batches in their order, and gives them back."""
+    """The threads that hash and write batches in their order, and give them back."""
 
     def __init__(self, file: IO[bytes], slot_bytes: int) -> None:
         """file: written from where it stands; nobody else may move it until join."""
@@ -82,13 +82,25 @@ class _Sink:
         self.error: Exception | None = None
         self.free: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
         self.full: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self.hashed: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         for _ in range(BATCHES):
             self.free.put(_Batch(slot_bytes))
-        self.thread = threading.Thread(target=self._run, name="sscc-sink", daemon=True)
-        self.thread.start()
+        self.threads = [
+            threading.Thread(target=run, name=f"sscc-{run.__name__}", daemon=True)
+            for run in (self._hash, self._write)
+        ]
+        for thread in self.threads:
+            thread.start()
 
-    def _run(self) -> None:
+    def _hash(self) -> None:
         while (batch := self.full.get()) is not None:
+            with batch.filled() as filled:
+                self.sha256.update(filled)
+            self.hashed.put(batch)
+        self.hashed.put(None)
+
+    def _write(self) -> None:
+        while (batch := self.hashed.get()) is not None:
             if self.error is None:
                 self._put(batch)
             batch.clear()
@@ -97,7 +109,6 @@ class _Sink:
     def _put(self, batch: _Batch) -> None:
         try:
             with batch.filled() as filled:
-                self.sha256.update(filled)
                 self.file.write(filled)
                 self._begin_writeback(len(filled))
         except Exception as error:  # raised where the next batch is taken
@@ -124,9 +135,10 @@ class _Sink:
         return batch
 
     def join(self) -> None:
-        """Ends the thread when all is written."""
+        """Ends the threads when all is written."""
         self.full.put(None)
-        self.thread.join()
+        for thread in self.threads:
+            thread.join()
 
     def finish(self) -> None:
         """join, and raises what went wrong."""

@@ -20,7 +20,6 @@ from .cache import HEADER, Cache, Memory, header, is_settled
 from .content import Content, Source, Stamp, is_compressible, stamp, type_of
 from .errors import ChangedError, Problem, SsccError, unreadable
 from .manifest import Site
-from .smallfiles import SmallFiles, Wanted
 
 if TYPE_CHECKING:
     import multiprocessing
@@ -30,12 +29,10 @@ else:  # What only hashes small files needs none.
 
 CHUNK_BYTES = 1 << 20
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
-KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
 COMPRESS_BYTES_MAX = 64 << 20  # brotli at its best takes a second for a megabyte
 # What a process is given at once, and what is not worth giving away: passing it on takes longer than doing it.
 BATCH_BYTES = 4 << 20
 BATCH_FILES = 256
-SMALL_BYTES = 128 << 10
 POLL_S = 0.2
 # What a variant's bytes follow from besides the content: encoders promise nothing from version to version.
 RECIPES = {
@@ -44,7 +41,7 @@ RECIPES = {
     "zstd": f"zstd 19 sized, zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, by {CHUNK_BYTES}",
 }
 
-Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
+Progress = Callable[[str, int, int], None]  # phase, how much of it is done, and is to be done
 
 
 @dataclass(frozen=True)
@@ -364,14 +361,24 @@ class _Tasks:
     memory: Memory | None
     sources: list[Source] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
-    small: list[int] = field(default_factory=list)  # numbers of sources that are a little hashing and nothing else
-    known: list[str | None] = field(default_factory=list)  # the digests that those had
+    work: Work = field(default_factory=Work)
 
     def _digest(self, source: Source) -> str | None:
+        """The SHA-256 of a source, where it is known. SsccError if it is not what it was said to be."""
+        read = source.content.sha256 if source.content is not None else None
         # A page made for this build is another file each time.
         if self.memory is None or source.stamp is None:
-            return None
-        return self.memory.digest_at(source.name, source.stamp)
+            known = None
+        else:
+            known = self.memory.digest_at(source.name, source.stamp)
+            if read is not None and known is None and source.settled:
+                self.memory.note(source.name, source.stamp, read)
+        if read is None:
+            return known
+        if known not in (None, read):
+            raise ChangedError(source.path)
+        self.work.hashed += known is None
+        return read
 
     def add(self, site: Site, sources: list[Source]) -> None:
         """Those of one site."""
@@ -385,43 +392,21 @@ class _Tasks:
             worth = worth and is_compressible(type_of(site, source))
             make = [coding for coding in encodings.make if worth and coding not in siblings]
             sha256 = self._digest(source)
-            if siblings or make or source.size_bytes > SMALL_BYTES or source.stamp is None:
+            if siblings or make or source.content is None:
                 gain = encodings.min_gain_percent
                 self.jobs.append(Job(number, source.path, source.size_bytes, sha256, siblings, make, gain))
-            else:
-                self.small.append(number)
-                self.known.append(sha256)
         self.sources += sources
 
-    def take(self, done: Done) -> Work:
+    def take(self, done: Done) -> None:
         """Puts what came of a job where it belongs."""
         source = self.sources[done.number]
-        source.content, source.variants = done.content, done.variants
+        source.content, source.variants = source.content or done.content, done.variants
         if self.memory is not None and source.stamp is not None:
             if done.stamp is not None:
                 self.memory.note(source.name, done.stamp, done.content.sha256)
             for inside in done.insides:
                 self.memory.note_inside(*inside)
-        return done.work
-
-    def read_small(self, here: Worker) -> Work:
-        """Reads the small ones. Those whose digests are known too: to be framed they must be read anyway."""
-        work = Work()
-        wanted = [self.sources[number] for number in self.small]
-        read = SmallFiles([Wanted(each.path, each.stamp) for each in wanted if each.stamp is not None], KEPT_BYTES)
-        read.read(here.advance)
-        for number, source, known, small in zip(self.small, wanted, self.known, read.results(), strict=True):
-            if small is None:  # a reading of its own says what was wrong
-                work.add(self.take(here.run(Job(number, source.path, source.size_bytes, known, {}, [], 0))))
-                continue
-            if known not in (None, small.sha256):
-                raise ChangedError(source.path)
-            assert source.stamp is not None
-            source.content = Content(source.path, source.size_bytes, small.sha256, 0, small.data)
-            work.hashed += known is None
-            if known is None and small.settled and self.memory is not None:
-                self.memory.note(source.name, source.stamp, small.sha256)
-        return work
+        self.work.add(done.work)
 
 
 def prepare(
@@ -438,10 +423,8 @@ def prepare(
     tasks = _Tasks(memory)
     for site, sources in sites:
         tasks.add(site, sources)
-    total = sum(job.work_bytes for job in tasks.jobs) + sum(
-        tasks.sources[number].size_bytes for number in tasks.small
-    )
-    phase = "Encoding" if any(job.make for job in tasks.jobs) else "Reading"
+    total = sum(job.work_bytes for job in tasks.jobs)
+    phase = "Encoding" if any(job.make for job in tasks.jobs) else "Hashing"
     done_bytes = 0
 
     def advance(size_bytes: int) -> None:
@@ -450,12 +433,10 @@ def prepare(
         progress(phase, done_bytes, total)
 
     begin = (scratch, cache)
-    here = Worker(*begin, advance)
-    work = Work()
     for done in _run_all([job for job in tasks.jobs if job.work_bytes], begin, advance):
-        work.add(tasks.take(done))
+        tasks.take(done)
+    here = Worker(*begin, advance)
     for job in tasks.jobs:
         if not job.work_bytes:
-            work.add(tasks.take(here.run(job)))
-    work.add(tasks.read_small(here))
-    return work
+            tasks.take(here.run(job))
+    return tasks.work

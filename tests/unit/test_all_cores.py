@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import pickle
 from pathlib import Path
 
@@ -71,18 +70,3 @@ def test_no_process_is_asked_for_little(site: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(variants, "futures", None)
     plan = build.plan(site, site.parent, nothing)
     assert plan.work == Work(hashed=FILES)
-
-
-def test_what_is_kept_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = tmp_path / "many"
-    site.mkdir()
-    for number in range(20):
-        (site / f"{number:02}").write_bytes(bytes([number]) * 1000)
-        os.utime(site / f"{number:02}", (1, 1))
-    monkeypatch.setattr(variants, "KEPT_BYTES", 5500)
-    (tmp_path / "scratch").mkdir()
-    made = build.plan(site, tmp_path / "scratch", lambda *_: None)
-    (part,) = made.parts
-    kept = [source.content.kept for source in part.sources if source.content is not None]
-    assert [each is not None for each in kept] == [True] * 5 + [False] * 15
-    assert all(each == bytes([number]) * 1000 for number, each in enumerate(kept[:5]) if each is not None)

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sscc import build, files, image, smallfiles
+from sscc import build, files, image, looking
 from sscc.cache import Cache
 from sscc.content import stamp
 from sscc.errors import SsccError
 from sscc.files import BODY_BYTES_MAX, FILES_MAX
 from sscc.framing import BATCH_BYTES
-from sscc.smallfiles import CHUNK_FILES, SmallFiles, Wanted
+from sscc.looking import CHUNK_FILES, EXTENT_BYTES, SMALL_BYTES, Looker, _Looking
 
 SETTLED_S = 1_700_000_000
 TYPES = ("html", "css", "txt", "bin", "js", "json", "tar.gz")
@@ -102,7 +102,7 @@ def test_answers_made_together_are_those_made_one_by_one(
 def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    count = 3 * FILES_MAX + 7
+    count = 4 * FILES_MAX + 7
     for number in range(count):
         (tree / f"{number}.txt").write_bytes(b"%d" % number * (1 + number % 50))
         os.utime(tree / f"{number}.txt", (SETTLED_S + number, SETTLED_S + number))
@@ -126,16 +126,15 @@ def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monk
 
 
 @pytest.fixture
-def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Wanted]:
+def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files for several chunks, to be read by three processes, and old enough that changes show."""
-    monkeypatch.setattr(smallfiles, "FORK_FILES", 1)
+    monkeypatch.setattr(looking, "FORK_FILES", 1)
     monkeypatch.setattr("sscc.cache.RACY_NS", -1 << 60)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     found = []
     for number in range(4 * CHUNK_FILES + 7):
-        path = tmp_path / str(number)
-        path.write_bytes(b"%d" % number)
-        found.append(Wanted(str(path), stamp(path.stat())))
+        found.append(tmp_path / str(number))
+        found[-1].write_bytes(b"%d" % number)
     return found
 
 
@@ -147,64 +146,106 @@ def no_process_is_left() -> bool:
     return False
 
 
-def test_several_processes_read_what_there_is(wanted: list[Wanted]) -> None:
-    """What is not as it was found is left to others; what was touched is kept, and not remembered."""
-    gone, longer, shorter, other, touched = range(5, 10)
-    Path(wanted[gone].path).unlink()
-    Path(wanted[longer].path).write_bytes(b"longer")
-    Path(wanted[shorter].path).write_bytes(b"")
-    Path(wanted[other].path).write_bytes(b"X")
-    os.utime(wanted[touched].path, (1, 1))
-    total = sum(each.stamp[0] for each in wanted)
-    reading = SmallFiles(wanted, total - 1)  # room for all but the last
-    told: list[int] = []
-    reading.read(told.append)
+def test_several_processes_see_what_there_is(wanted: list[Path]) -> None:
+    """What can't be read is left to others; what is large is not read, what was just written not remembered."""
+    gone, loop, folder, pipe, large, largest, empty = range(5, 12)
+    for number in (gone, folder, pipe):
+        wanted[number].unlink()
+    to_a_loop(wanted[loop])
+    wanted[folder].mkdir()
+    os.mkfifo(wanted[pipe])
+    wanted[large].write_bytes(bytes(SMALL_BYTES + 1))
+    wanted[largest].write_bytes(bytes(SMALL_BYTES))
+    wanted[empty].write_bytes(b"")
+    told: list[tuple[int, int]] = []
+    looks = list(Looker(64 << 20, lambda *how: told.append(how)).look([str(path) for path in wanted]))
     assert no_process_is_left()
-    assert sum(told) == total
-    for number, small in enumerate(reading.results()):
-        if number in (gone, longer, shorter):
-            assert small is None
+    assert told[-1] == (len(wanted), len(wanted))
+    assert len(looks) == len(wanted)
+    for number, (path, look) in enumerate(zip(wanted, looks, strict=True)):
+        if number in (gone, loop, folder, pipe):
+            assert look is None
             continue
-        assert small is not None
-        data = b"X" if number == other else b"%d" % number
-        assert small.sha256 == hashlib.sha256(data).hexdigest()
-        assert small.settled == (number not in (other, touched))
-        assert small.data == (data if number != len(wanted) - 1 else None)
+        assert look is not None
+        assert look.stamp == stamp(path.stat())
+        data = None if number == large else path.read_bytes()
+        assert look.data == data
+        assert look.sha256 == (None if data is None else hashlib.sha256(data).hexdigest())
+        assert look.settled == (number != large)
 
 
-def test_the_others_end_where_one_fails(wanted: list[Wanted]) -> None:
-    def failing(_: int) -> None:
+def test_what_was_just_written_is_not_settled(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sscc.cache.RACY_NS", 1 << 60)
+    looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))
+    assert all(look is not None and look.data is not None and not look.settled for look in looks)
+
+
+@pytest.mark.parametrize("extents", [0, 1, 3, 40])
+def test_there_is_room_for_so_much(wanted: list[Path], extents: int) -> None:
+    """Of all files that a looker looks at, in whichever site. All are hashed."""
+    looker = Looker(extents * EXTENT_BYTES, lambda *_: None)
+    kept_bytes = 0
+    for _ in range(2):
+        for path in wanted[: len(wanted) // 2]:
+            path.write_bytes(path.name.encode() * 8000)
+        for path, look in zip(wanted, looker.look([str(path) for path in wanted]), strict=True):
+            assert look is not None
+            assert look.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+            if look.data is not None:
+                assert look.data == path.read_bytes()
+                kept_bytes += len(look.data)
+    total = 2 * sum(path.stat().st_size for path in wanted)
+    assert total > 4 * EXTENT_BYTES
+    assert kept_bytes == total if extents == 40 else kept_bytes <= extents * EXTENT_BYTES
+    assert kept_bytes > extents * EXTENT_BYTES // 2 or extents in (0, 40)
+
+
+def test_a_file_that_grows_while_it_is_read_is_not_taken(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    fstat = os.fstat
+
+    def growing(fd: int) -> os.stat_result:
+        info = fstat(fd)
+        with Path(f"/proc/self/fd/{fd}").open("ab") as file:
+            file.write(b"more")
+        return info
+
+    monkeypatch.setattr(os, "fstat", growing)
+    assert list(Looker(1 << 30, lambda *_: None).look([str(path) for path in wanted])) == [None] * len(wanted)
+
+
+def test_the_others_end_where_one_fails(wanted: list[Path]) -> None:
+    def failing(*_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        SmallFiles(wanted, 0).read(failing)
+        Looker(0, failing).look([str(path) for path in wanted])
     assert no_process_is_left()
 
 
 def test_what_another_process_has_not_done_is_done_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Path]
 ) -> None:
     """As if it had been ended for lack of memory."""
     tree = tmp_path
     before = built(tree, tmp_path.parent / "before.img")
-    monkeypatch.setattr(SmallFiles, "_read", lambda *_: 0)
+    monkeypatch.setattr(_Looking, "_look", lambda *_: None)
     assert built(tree, tmp_path.parent / "after.img") == before
 
 
 def test_a_process_that_is_killed_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Path]
 ) -> None:
     """What it had begun is done here."""
     before = built(tmp_path, tmp_path.parent / "before.img")
-    read, here = SmallFiles._read, os.getpid()
+    look, here = _Looking._look, os.getpid()
 
-    def killed(self: SmallFiles, first: int, end: int) -> int:
+    def killed(self: _Looking, first: int, end: int) -> None:
         if os.getpid() != here:
-            read(self, first, first + 1)
+            look(self, first, first + 1)
             os.kill(os.getpid(), signal.SIGKILL)
-        return read(self, first, end)
+        look(self, first, end)
 
-    monkeypatch.setattr(SmallFiles, "_read", killed)
+    monkeypatch.setattr(_Looking, "_look", killed)
     assert built(tmp_path, tmp_path.parent / "after.img") == before
     assert no_process_is_left()
     assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
@@ -215,42 +256,60 @@ def to_a_loop(path: Path) -> None:
     path.symlink_to(path)
 
 
+def to_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (Path.unlink, "can't be read: No such file or directory"),
-    "shorter": (lambda path: path.write_bytes(b""), "changed while it was read; build again when it is quiet"),
-    "longer": (
-        lambda path: path.write_bytes(b"longer" * 10),
-        "changed while it was read; build again when it is quiet",
-    ),
+    "no file": (to_a_pipe, "neither a file nor a folder (a device, socket or pipe); exclude it"),
     "unreadable": (to_a_loop, "can't be read: Too many levels of symbolic links"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_is_another_when_a_process_reads_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Wanted], change: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Path], change: str
 ) -> None:
     """And the old image stays as it was, with nothing beside it."""
     images = tmp_path.parent / f"{tmp_path.name}-images"
     images.mkdir()
     (images / "x.img").write_bytes(b"old")
     make, expected = CHANGES[change]
-    read = SmallFiles.read
+    run = _Looking.run
 
-    def late(self: SmallFiles, advance: Callable[[int], None]) -> None:
-        make(Path(wanted[300].path))
-        read(self, advance)
+    def late(self: _Looking, advance: Callable[[int], None]) -> int:
+        make(wanted[300])
+        return run(self, advance)
 
-    monkeypatch.setattr(SmallFiles, "read", late)
+    monkeypatch.setattr(_Looking, "run", late)
     with pytest.raises(SsccError) as raised:
         built(tmp_path, images / "x.img")
-    assert str(raised.value) == f"{wanted[300].path}: {expected}"
+    assert str(raised.value) == f"{wanted[300]}: {expected}"
     assert no_process_is_left()
     assert [each.name for each in images.iterdir()] == ["x.img"]
     assert (images / "x.img").read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("module", ["smallfiles.SmallFiles._read", "framing.Framer.add_files"])
+@pytest.mark.parametrize("made", [b"", b"longer" * 10])
+def test_a_file_that_changes_before_it_is_looked_at_is_what_it_is_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Path], made: bytes
+) -> None:
+    run = _Looking.run
+
+    def late(self: _Looking, advance: Callable[[int], None]) -> int:
+        wanted[300].write_bytes(made)
+        return run(self, advance)
+
+    monkeypatch.setattr(_Looking, "run", late)
+    before = built(tmp_path, tmp_path.parent / "before.img")
+    monkeypatch.undo()
+    assert built(tmp_path, tmp_path.parent / "after.img") == before
+    assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
+
+
+@pytest.mark.parametrize("module", ["looking._Looking._look", "framing.Framer.add_files"])
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, module: str) -> None:
     """Of a terminal, which sends it to all processes; while files are read, and while they are cut."""
     tree, images, scratch = (tmp_path / name for name in ("tree", "images", "scratch"))
@@ -261,8 +320,8 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, module: str) -> None
     file, kind, function = module.split(".")
     program = f"""
 import os, signal, sys
-from sscc import cli, {file}, smallfiles
-smallfiles.FORK_FILES = 1
+from sscc import cli, {file}, looking
+looking.FORK_FILES = 1
 os.sched_getaffinity = lambda _: {{0, 1, 2}}
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore it
 here = os.getpid()

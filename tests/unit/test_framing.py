@@ -203,7 +203,7 @@ def test_progress_moves_through_every_phase(tmp_path: Path) -> None:
             assert calls[-1][0] == calls[-1][1], phase
             assert len({total for _, total in calls}) == 1, phase
         assert len(told["Framing"]) > 2 * large // PIECE_BYTES
-    assert seen == [["Reading", "Framing", "Compressing"], ["Encoding", "Framing"]]
+    assert seen == [["Reading", "Hashing", "Framing", "Compressing"], ["Reading", "Encoding", "Framing"]]
 
 
 def test_copies_over_several_batches(tmp_path: Path) -> None:

@@ -1,0 +1,214 @@
+"""Looks at many files, and reads and hashes the small ones, over all cores.
+
+Processes that were forked take files from one queue, and put what they find into memory that all share: to pass it on
+would take as long as to read it. What can't be read, or grows meanwhile, is left for others, who say why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import signal
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, NoReturn
+
+from .cache import is_settled
+from .content import Stamp, stamp
+
+SMALL_BYTES = 128 << 10  # a file up to this is read
+EXTENT_BYTES = 4 << 20  # of what is kept, that one process fills by itself
+QUEUE_ITEM = struct.Struct("=I")  # the number of a chunk, or of an extent
+QUEUE_MAX = 1024  # numbers that the smallest pipe holds while nobody reads it
+CHUNK_FILES = 256
+FORK_FILES = 2048  # for fewer, a process takes longer to make than it saves
+RECORD = struct.Struct("=B32sqQqQQq")  # how far it is, SHA-256, where its bytes are kept, stamp
+UNREAD, LARGE, READ, SETTLED = range(4)
+# A file that has become a pipe must not be waited for, nor a terminal become ours.
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class Look(NamedTuple):
+    """A file as it was when it was looked at."""
+
+    stamp: Stamp
+    sha256: str | None  # of a small one
+    data: memoryview | None  # its bytes, if there was room
+    settled: bool  # will any later change of the file show in its stamp?
+
+
+class _Queue:
+    """The numbers from 0 to a count, each given to one of several processes. A context manager."""
+
+    def __init__(self, count: int) -> None:
+        """count: at most QUEUE_MAX."""
+        self.fd, enter = os.pipe()
+        os.write(enter, b"".join(map(QUEUE_ITEM.pack, range(count))))
+        os.close(enter)
+
+    def take(self) -> int | None:
+        """The next; None: there is none."""
+        item = os.read(self.fd, QUEUE_ITEM.size)
+        return int(QUEUE_ITEM.unpack(item)[0]) if item else None
+
+    def drain(self) -> int:
+        """How many are left, which are taken."""
+        left = 0
+        while items := os.read(self.fd, mmap.PAGESIZE):
+            left += len(items) // QUEUE_ITEM.size
+        return left
+
+    def close(self) -> None:
+        """Gives back its descriptor."""
+        os.close(self.fd)
+
+
+class _Looking:
+    """One look at files."""
+
+    def __init__(self, paths: Sequence[str], extents: int) -> None:
+        """extents: that may be kept."""
+        self.paths = paths
+        # Of at least a byte, as there is no map of none.
+        self.records = mmap.mmap(-1, len(paths) * RECORD.size + 1)
+        self.data = mmap.mmap(-1, extents * EXTENT_BYTES + 1)
+        self.view = memoryview(self.data)
+        self.extents = _Queue(extents)
+        self.chunk_files = max(CHUNK_FILES, -(-len(paths) // QUEUE_MAX))
+        self.chunks = _Queue(-(-len(paths) // self.chunk_files))
+        self.spare = memoryview(bytearray(SMALL_BYTES + 1))  # to read into when all extents have been given away
+        self.room, self.at, self.end = self.view, 0, 0  # where this process reads into
+
+    def run(self, advance: Callable[[int], None]) -> int:
+        """Extents that are left. advance: called with numbers of files, those of other processes at the end."""
+        others: list[int] = []
+        left = len(self.paths)
+        try:
+            if left >= FORK_FILES:
+                others = [self._fork() for _ in range(len(os.sched_getaffinity(0)) - 1)]
+            for files in self._take():
+                advance(files)
+                left -= files
+        finally:
+            self.chunks.drain()  # if something went wrong, nobody begins another
+            self.chunks.close()
+            for process in others:
+                with contextlib.suppress(ChildProcessError):  # whoever started us may have asked for no notice
+                    os.waitpid(process, 0)
+            extents = self.extents.drain()
+            self.extents.close()
+        advance(left)
+        return extents
+
+    def _fork(self) -> int:
+        """A process that takes from the queue; its id."""
+        # An interrupt must not be raised in the new process before it can't get out of here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process = os.fork()
+            if process == 0:
+                self._serve()
+        finally:  # also where there can be no more processes
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return process
+
+    def _serve(self) -> NoReturn:
+        """What the new process does: takes from the queue until it is empty, and ends."""
+        status = 1
+        try:
+            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            for _ in self._take():
+                pass
+            status = 0
+        finally:
+            os._exit(status)  # no handler and no buffer of the other's is for here, whatever was raised
+
+    def _take(self) -> Iterator[int]:
+        """Looks at chunks until the queue is empty; the files of each."""
+        while (chunk := self.chunks.take()) is not None:
+            first = chunk * self.chunk_files
+            end = min(first + self.chunk_files, len(self.paths))
+            self._look(first, end)
+            yield end - first
+
+    def _look(self, first: int, end: int) -> None:
+        """At files from a number up to another."""
+        began_ns = time.time_ns()
+        for number in range(first, end):
+            try:
+                fd = os.open(self.paths[number], OPEN_FLAGS)
+                try:
+                    self._read(number, fd, began_ns)
+                finally:
+                    os.close(fd)
+            except OSError:  # whoever misses it finds out why
+                pass
+
+    def _read(self, number: int, fd: int, began_ns: int) -> None:
+        info = os.fstat(fd)
+        size_bytes = info.st_size
+        if not stat.S_ISREG(info.st_mode):
+            return
+        if size_bytes > SMALL_BYTES:
+            RECORD.pack_into(self.records, number * RECORD.size, LARGE, b"", -1, *stamp(info))
+            return
+        if self.end - self.at <= SMALL_BYTES:
+            self._next_extent()
+        at = self.at
+        if os.readv(fd, [self.room[at : at + size_bytes + 1]]) != size_bytes:
+            return
+        digest = hashlib.sha256(self.room[at : at + size_bytes]).digest()
+        how = SETTLED if is_settled(info, began_ns) else READ
+        place = -1 if self.room is self.spare else at
+        RECORD.pack_into(self.records, number * RECORD.size, how, digest, place, *stamp(info))
+        if place >= 0:
+            self.at = at + size_bytes
+
+    def _next_extent(self) -> None:
+        """From now on what is read goes into another, or where it can't stay if there is none."""
+        extent = self.extents.take()
+        if extent is not None:
+            self.at, self.end = extent * EXTENT_BYTES, (extent + 1) * EXTENT_BYTES
+        else:
+            self.room, self.at, self.end = self.spare, 0, len(self.spare)
+
+    def results(self) -> Iterator[Look | None]:
+        """Of each file; None: it could not be read."""
+        records = memoryview(self.records)[: len(self.paths) * RECORD.size]
+        view = self.view
+        for how, digest, place, size_bytes, *others in RECORD.iter_unpack(records):
+            if how == UNREAD:
+                yield None
+            elif how == LARGE:
+                yield Look((size_bytes, *others), None, None, False)
+            else:
+                kept = None if place < 0 else view[place : place + size_bytes]
+                yield Look((size_bytes, *others), digest.hex(), kept, how == SETTLED)
+
+
+class Looker:
+    """Looks at files, and keeps the bytes of small ones for as long as there is room."""
+
+    def __init__(self, keep_bytes: int, advance: Callable[[int, int], None]) -> None:
+        """keep_bytes: at most, of all. advance: called with how many of so many files have been looked at."""
+        self.extents = min(keep_bytes // EXTENT_BYTES, QUEUE_MAX)
+        self.advance = advance
+
+    def look(self, paths: Sequence[str]) -> Iterator[Look | None]:
+        """Of each file; None: it could not be read as it was, which is for others to look into."""
+        looking = _Looking(paths, self.extents)
+        done = 0
+
+        def advance(files: int) -> None:
+            nonlocal done
+            done += files
+            self.advance(done, len(paths))
+
+        self.extents = looking.run(advance)
+        return looking.results()
