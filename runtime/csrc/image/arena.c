@@ -38,20 +38,14 @@ void arena_init(struct arena *arena, void *memory, const struct image *image, st
     }
 }
 
-static uint32_t chunk_of(const struct arena *arena, uint32_t slot)
-{
-    const struct nmio_region *region = arena->region;
-    return region->slot_chunks != NULL ? region->slot_chunks[slot] : region->first_slot + slot;
-}
-
 static bool is_in_flight(const struct arena *arena, uint32_t slot)
 {
-    return arena->region->in_flight[chunk_of(arena, slot)] != NMIO_FREE;
+    return arena->region->in_flight[arena_chunk(arena, slot)] != NMIO_FREE;
 }
 
 static uint8_t *payload_of(const struct arena *arena, uint32_t slot)
 {
-    return nmio_chunk(arena->region, chunk_of(arena, slot)) + SSI_PAYLOAD_OFFSET;
+    return nmio_chunk(arena->region, arena_chunk(arena, slot)) + SSI_PAYLOAD_OFFSET;
 }
 
 /* Takes a spare away from the frame that it holds. */
@@ -106,9 +100,8 @@ static void join(struct arena *arena, uint32_t frame_index, uint32_t slot)
         frame->high_water = frame->held;
 }
 
-/* A spare with a copy of the frame, which has no slot, or none that is not in flight. Apart, since what is common would have
- * to save its registers for it. */
-__attribute__((noinline, cold)) static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
+/* A spare with a copy of the frame, which has no slot, or none that is not in flight. */
+static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
 {
     struct arena_frame *frame = &arena->frames[frame_index];
     const struct ssi_frame *built = &arena->image->frames[frame_index];
@@ -133,36 +126,16 @@ __attribute__((noinline, cold)) static uint32_t copy_in(struct arena *arena, uin
     return spare;
 }
 
-void arena_prefetch(const struct arena *arena, uint32_t frame_index)
+uint32_t arena_acquire_spare(struct arena *arena, uint32_t frame_index)
 {
-    uint32_t slot = arena->frames[frame_index].current;
-    if (slot == SSI_NONE)
-        return;
-    uint8_t *payload = payload_of(arena, slot);
-    __builtin_prefetch(payload - NMIO_CACHE_LINE_BYTES, 1);
-    __builtin_prefetch(payload - 2 * NMIO_CACHE_LINE_BYTES, 1);
-    __builtin_prefetch(&arena->slots[slot], 1);
-}
-
-uint32_t arena_acquire(struct arena *arena, uint32_t frame_index)
-{
-    struct arena_frame *frame = &arena->frames[frame_index];
-    uint8_t *in_flight = arena->region->in_flight;
-    uint32_t slot = frame->current;
-    uint32_t chunk = slot != SSI_NONE ? chunk_of(arena, slot) : NMIO_NONE;
-    if (chunk != NMIO_NONE && in_flight[chunk] == NMIO_FREE) {
-        frame->current = arena->slots[slot].next;
-    } else {
-        /* Slots are used in turn and sent in order: if the one used longest ago is in flight, all are. */
-        slot = copy_in(arena, frame_index);
-        if (slot == SSI_NONE) {
-            arena->stalls++;
-            return NMIO_NONE;
-        }
-        chunk = chunk_of(arena, slot);
-        assert(in_flight[chunk] == NMIO_FREE);
+    uint32_t slot = copy_in(arena, frame_index);
+    if (slot == SSI_NONE) {
+        arena->stalls++;
+        return NMIO_NONE;
     }
+    uint32_t chunk = arena_chunk(arena, slot);
+    assert(arena->region->in_flight[chunk] == NMIO_FREE);
     arena->slots[slot].used = 1;
-    in_flight[chunk] = NMIO_SLOT_IN_FLIGHT;
+    arena->region->in_flight[chunk] = NMIO_SLOT_IN_FLIGHT;
     return chunk;
 }

@@ -43,11 +43,45 @@ struct arena {
 size_t arena_memory_bytes(const struct image *image, const struct nmio_region *region);
 void arena_init(struct arena *arena, void *memory, const struct image *image, struct nmio_region *region);
 
+static inline uint32_t arena_chunk(const struct arena *arena, uint32_t slot)
+{
+    const struct nmio_region *region = arena->region;
+    return region->slot_chunks != NULL ? region->slot_chunks[slot] : region->first_slot + slot;
+}
+
+/* arena_acquire for a frame whose slots are all in flight, or that has none. */
+uint32_t arena_acquire_spare(struct arena *arena, uint32_t frame);
+
 /* A chunk that holds the frame's payload, now in flight and the caller's to patch; NMIO_NONE if every spare is in
  * flight. */
-uint32_t arena_acquire(struct arena *arena, uint32_t frame);
+static inline uint32_t arena_acquire(struct arena *arena, uint32_t frame)
+{
+    struct arena_frame *entry = &arena->frames[frame];
+    uint32_t slot = entry->current;
+    if (slot == SSI_NONE)
+        return arena_acquire_spare(arena, frame);
+    uint32_t chunk = arena_chunk(arena, slot);
+    uint8_t *in_flight = &arena->region->in_flight[chunk];
+    /* Slots are used in turn and sent in order: if the one used longest ago is in flight, all are. */
+    if (*in_flight != NMIO_FREE)
+        return arena_acquire_spare(arena, frame);
+    entry->current = arena->slots[slot].next;
+    arena->slots[slot].used = 1;
+    *in_flight = NMIO_SLOT_IN_FLIGHT;
+    return chunk;
+}
 
-/* Brings what arena_acquire and the headers of a frame will touch into the cache. */
-void arena_prefetch(const struct arena *arena, uint32_t frame);
+/* Brings what arena_acquire and the headers of a frame will touch into the cache. Always inline, as to gcc a function that does
+ * nothing but this has no effect, and is not called. */
+__attribute__((always_inline)) static inline void arena_prefetch(const struct arena *arena, uint32_t frame)
+{
+    uint32_t slot = arena->frames[frame].current;
+    if (slot == SSI_NONE)
+        return;
+    uint8_t *payload = nmio_chunk(arena->region, arena_chunk(arena, slot)) + SSI_PAYLOAD_OFFSET;
+    __builtin_prefetch(payload - NMIO_CACHE_LINE_BYTES, 1);
+    __builtin_prefetch(payload - 2 * NMIO_CACHE_LINE_BYTES, 1);
+    __builtin_prefetch(&arena->slots[slot], 1);
+}
 
 #endif

@@ -48,16 +48,20 @@ static struct nmio_tx_desc descriptor_of(const struct nmio_tx *tx, const struct 
                                  .ipv6 = header->ip_bytes == sizeof(struct wire_ipv6)};
 }
 
-static struct nmio_tx_desc *append(struct nmio_tx *tx, const struct nmio_tx_desc *like, uint8_t *frame,
-                                   uint32_t head_bytes, uint32_t chunk)
+static void describe(struct nmio_tx_desc *desc, const struct nmio_tx_desc *like, uint8_t *frame, uint32_t head_bytes,
+                     uint32_t chunk)
 {
-    struct nmio_tx_desc *desc = &tx->desc[tx->count++];
-    tx->space--;
     *desc = *like;
     desc->head = frame;
     desc->head_bytes = head_bytes;
     desc->chunk = chunk;
-    return desc;
+}
+
+/* Descriptors from tx->count on have been written. */
+static void enqueue(struct nmio_tx *tx, uint32_t count)
+{
+    tx->count += count;
+    tx->space -= count;
 }
 
 /* Headers in front of payload in a chunk, and there_bytes of payload that lie there too: all of a segment's, none of a
@@ -71,7 +75,10 @@ static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8
     acknowledged(tcb);
     struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
     like.checksum_partial = fields->partial;
-    return append(stack->tx, &like, head, (uint32_t)(payload - head) + there_bytes, chunk);
+    struct nmio_tx_desc *desc = &stack->tx->desc[stack->tx->count];
+    describe(desc, &like, head, (uint32_t)(payload - head) + there_bytes, chunk);
+    enqueue(stack->tx, 1);
+    return desc;
 }
 
 static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
@@ -138,7 +145,9 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
         arena_prefetch(&stack->arena, frame_index + ahead);
     header_prepare(stack, tcb, &header);
     const struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
-    for (; stack->tx->space > 0 && sent < max_bytes; frame_index++) {
+    struct nmio_tx_desc *desc = &stack->tx->desc[stack->tx->count];
+    const struct nmio_tx_desc *end = desc + stack->tx->space;
+    for (; desc < end && sent < max_bytes; frame_index++) {
         uint32_t bytes = frames[frame_index].payload_bytes;
         if (bytes > max_bytes - sent || bytes > mss)
             break;
@@ -158,11 +167,12 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
             fields.payload_sum += moving.sum;
         }
         uint8_t *head = header_put(&header, payload, &fields);
-        append(stack->tx, &like, head, (uint32_t)(payload - head) + bytes, chunk);
+        describe(desc++, &like, head, (uint32_t)(payload - head) + bytes, chunk);
         sent += bytes;
     }
     if (sent == 0)
         return 0;
+    enqueue(stack->tx, frame_index - first);
     acknowledged(tcb);
     count_payload(stack, tcb, position, sent, frame_index - first);
     return sent;

@@ -27,7 +27,8 @@ static bool hash_of(const struct image *image, const struct stack_ahead *ahead, 
     return true;
 }
 
-static void prefetch_frames(const struct stack *stack, uint32_t first)
+/* Always inline: see arena_prefetch. */
+__attribute__((always_inline)) static inline void prefetch_frames(const struct stack *stack, uint32_t first)
 {
     const struct ssi_frame *frames = &stack->image->frames[first];
     const struct arena_frame *places = &stack->arena.frames[first];
