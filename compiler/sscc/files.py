@@ -63,10 +63,8 @@ class Files:
         self._learned: list[Blanks] = []  # so that no other gets such an id
         self._moulds = bytearray()
         self._texts = bytearray()
-        self._mould_numbers: list[int] = []  # of each that waits
-        self._waiting_bytes = 0  # of their bodies
-        self._rows = bytearray()  # struct file_build_file of each that was read
-        self._bodies = bytearray()
+        self._rows = bytearray()  # struct file_build_file of each that waits
+        self._bodies = bytearray()  # theirs
         self._output = framer.file_output()
         self._output.responses = self._responses = ffi.new("struct ssi_response[]", RESPONSES * FILES_MAX)
         self._output.variants = self._variants = ffi.new("struct ssi_variant[]", FILES_MAX)
@@ -88,27 +86,19 @@ class Files:
         self._moulds += MOULD.pack(heads, part_response, blanks.swap_offset, blanks.swap_bytes, blanks.encoding)
 
     def add(self, variant: FileVariant, blanks: Blanks) -> None:
-        """Now it waits."""
+        """Now it waits. SsccError if it has changed."""
+        _, content, time_s = variant
+        self._bodies += whole(content)
+        etag = content.sha256[:ETAG_DIGITS].encode()
+        self._rows += FILE.pack(time_s, content.size_bytes, self._numbers[id(blanks)], etag)
         self.waiting.append(variant)
-        self._mould_numbers.append(self._numbers[id(blanks)])
-        self._waiting_bytes += variant.content.size_bytes
-        self.is_full = len(self.waiting) >= FILES_MAX or self._waiting_bytes >= WAITING_BYTES
-
-    def _read(self) -> None:
-        """All that wait and have not been read. SsccError if one has changed."""
-        rows, pack = self._rows, FILE.pack
-        for number in range(len(rows) // FILE.size, len(self.waiting)):
-            _, content, time_s = self.waiting[number]
-            self._bodies += whole(content)
-            etag = content.sha256[:ETAG_DIGITS].encode()
-            rows += pack(time_s, content.size_bytes, self._mould_numbers[number], etag)
+        self.is_full = len(self.waiting) >= FILES_MAX or len(self._bodies) >= WAITING_BYTES
 
     def cut(self, first_response: int, first_string: int) -> int:
         """Cuts as many as there is room for, from the first that waits; how many. 0: that one can't be cut here.
 
         first_response, first_string: the numbers of what is written first.
         """
-        self._read()
         output = self._output
         output.first_response, output.first_string = first_response, first_string
         with (
@@ -126,9 +116,7 @@ class Files:
 
     def _drop(self, count: int, body_bytes: int) -> None:
         """The first so many wait no more."""
-        del self.waiting[:count], self._mould_numbers[:count]
-        del self._rows[: count * FILE.size], self._bodies[:body_bytes]
-        self._waiting_bytes -= body_bytes
+        del self.waiting[:count], self._rows[: count * FILE.size], self._bodies[:body_bytes]
 
     def pop(self) -> FileVariant:
         """The first that waits, which waits no more."""
