@@ -42,7 +42,7 @@ class Look(NamedTuple):
 
 
 class _Queue:
-    """The numbers from 0 to a count, each given to one of several processes. A context manager."""
+    """The numbers from 0 to a count, each given to one of several processes."""
 
     def __init__(self, count: int) -> None:
         """count: at most QUEUE_MAX."""

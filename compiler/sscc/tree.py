@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .content import EVERYTHING, Content, Source, Stamp, literal, matches, stamp
+from .content import EVERYTHING, Content, Source, literal, matches, stamp
 from .errors import Problem, SsccError
 from .looking import Looker
 from .manifest import Root, Site
@@ -181,11 +181,8 @@ class _Finder:
         if info.st_mode & READABLE != READABLE and not os.access(path, os.R_OK):
             self.problems.append(Problem("can't be read: permission denied; grant it, or exclude the file", path))
             return None
-        return self._source(file, stamp(info))
-
-    def _source(self, file: _Named, at: Stamp, content: Content | None = None) -> Source:
-        path, name, route = file
-        return Source(path, name, route, at[0], min(at[1] // NS, self.latest_s), content, stamp=at)
+        mtime_s = min(info.st_mtime_ns // NS, self.latest_s)
+        return Source(*file, info.st_size, mtime_s, stamp=stamp(info))
 
     def looked_at(self, files: list[_Named], looker: Looker) -> Iterator[Source | None]:
         """Files with the contents of small ones."""
@@ -208,7 +205,8 @@ def find(site: Site, base: Path, skip: frozenset[Path] = frozenset(), looker: Lo
     """
     finder = _Finder(site, base)
     named = finder.named(skip)
-    made = map(finder.by_itself, named) if looker is None else finder.looked_at(named, looker)
+    # Where something is wrong already, nothing needs to be read to tell what else is.
+    made = map(finder.by_itself, named) if looker is None or finder.problems else finder.looked_at(named, looker)
     sources = [source for source in made if source is not None]
     if finder.problems:
         raise SsccError(*finder.problems)
