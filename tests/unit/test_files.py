@@ -213,6 +213,14 @@ def test_a_file_that_grows_while_it_is_read_is_not_taken(wanted: list[Path], mon
     assert list(Looker(1 << 30, lambda *_: None).look([str(path) for path in wanted])) == [None] * len(wanted)
 
 
+def test_a_file_that_has_more_or_less_than_it_says_is_not_taken() -> None:
+    """Some of the kernel's own say 0 or a page."""
+    paths = ["/proc/self/status", "/proc/version", "/sys/kernel/uevent_seqnum", __file__]
+    wrong = [Path(path).stat().st_size != len(Path(path).read_bytes()) for path in paths]
+    assert wrong == [True] * 3 + [False]
+    assert [look is None for look in Looker(1 << 30, lambda *_: None).look(paths)] == wrong
+
+
 def test_the_others_end_where_one_fails(wanted: list[Path]) -> None:
     def failing(*_: int) -> None:
         raise KeyboardInterrupt
