@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import subprocess
 from collections import Counter
@@ -56,6 +57,15 @@ def segments(path: Path) -> Counter[str]:
     return Counter(tshark(path, "tcp", "-T", "fields", *(word for name in IDENTITY for word in ("-e", name))))
 
 
+def left_out(running: Running, backend: str) -> int:
+    """Frames for the server that tcpdump sees and the server never gets: a TAP device whose queue is full, as on a machine
+    that has other things to do, drops them behind tcpdump's place."""
+    if backend != "tap":
+        return 0
+    (link,) = json.loads(running.client.run("ip", "-j", "-s", "link", "show", "sand0").stdout)
+    return int(link["stats64"]["tx"]["dropped"])
+
+
 def fetch(running: Running, body: bytes, folder: Path) -> None:
     """Once over each family."""
     for host in running.hosts:
@@ -102,11 +112,14 @@ def test_what_tcpdump_sees(
         tcpdump(running, backend, witness),
     ):
         fetch(running, body, tmp_path)
+        dropped = left_out(running, backend)
         running.stop()
     counters = running.stopped["counters"]
     assert "capture_dropped" not in counters
     assert counters["capture_frames"] == counters["port_rx_frames"] + counters["port_tx_frames"]
-    assert segments(path) == segments(witness)
+    ours, theirs = segments(path), segments(witness)
+    assert ours - theirs == Counter()
+    assert (theirs - ours).total() == dropped
     assert_nothing_wrong(path)
     (tmp_path / "objects").mkdir()
     assert_reassembles(path, body, tmp_path / "objects")
