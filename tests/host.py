@@ -335,11 +335,11 @@ class Client:
             assert self.host.send(self.packet("A")) == []
         return syn_ack
 
-    def request(self, data: bytes, flags: str = "PA") -> list[Packet]:
+    def request(self, data: bytes, flags: str = "PA", *, check: bool = True) -> list[Packet]:
         """Sends data in one segment; takes in what comes at once."""
         packet = self.packet(flags, data)
         self.seq += len(data) + ("F" in flags)
-        return self.note(self.host.send(packet))
+        return self.note(self.host.send(packet), check=check)
 
     def drain(self, *, check: bool = True) -> bytes:
         """Acknowledges until nothing more comes; returns all that was received."""

@@ -74,12 +74,12 @@ class _Looking:
         """extents: that may be kept."""
         self.paths = paths
         # Of at least a byte, as there is no map of none.
-        self.records = mmap.mmap(-1, len(paths) * RECORD.size + 1)
-        self.data = mmap.mmap(-1, extents * EXTENT_BYTES + 1)
-        self.view = memoryview(self.data)
+        self.records = memoryview(mmap.mmap(-1, len(paths) * RECORD.size + 1))
+        self.view = memoryview(mmap.mmap(-1, extents * EXTENT_BYTES + 1))
         self.extents = _Queue(extents)
         self.chunk_files = max(CHUNK_FILES, -(-len(paths) // QUEUE_MAX))
-        self.chunks = _Queue(-(-len(paths) // self.chunk_files))
+        self.chunk_count = -(-len(paths) // self.chunk_files)
+        self.chunks = _Queue(self.chunk_count)
         self.spare = memoryview(bytearray(SMALL_BYTES + 1))  # to read into when all extents have been given away
         self.room, self.at, self.end = self.view, 0, 0  # where this process reads into
 
@@ -89,7 +89,7 @@ class _Looking:
         left = len(self.paths)
         try:
             if left >= FORK_FILES:
-                others = [self._fork() for _ in range(len(os.sched_getaffinity(0)) - 1)]
+                others = [self._fork() for _ in range(min(len(os.sched_getaffinity(0)), self.chunk_count) - 1)]
             for files in self._take():
                 advance(files)
                 left -= files
@@ -180,7 +180,7 @@ class _Looking:
 
     def results(self) -> Iterator[Look | None]:
         """Of each file; None: it could not be read."""
-        records = memoryview(self.records)[: len(self.paths) * RECORD.size]
+        records = self.records[: len(self.paths) * RECORD.size]
         view = self.view
         for how, digest, place, size_bytes, *others in RECORD.iter_unpack(records):
             if how == UNREAD:

@@ -365,19 +365,18 @@ class _Tasks:
 
     def _digest(self, source: Source) -> str | None:
         """The SHA-256 of a source, where it is known. SsccError if it is not what it was said to be."""
-        read = source.content.sha256 if source.content is not None else None
-        # A page made for this build is another file each time.
-        if self.memory is None or source.stamp is None:
-            known = None
-        else:
-            known = self.memory.digest_at(source.name, source.stamp)
-            if read is not None and known is None and source.settled:
-                self.memory.note(source.name, source.stamp, read)
-        if read is None:
+        memory, at = self.memory, source.stamp
+        # A page made for this build, which has no stamp, is another file each time.
+        known = memory.digest_at(source.name, at) if memory is not None and at is not None else None
+        if source.content is None:
             return known
-        if known not in (None, read):
+        read = source.content.sha256
+        if known is None:
+            self.work.hashed += 1
+            if memory is not None and at is not None and source.settled:
+                memory.note(source.name, at, read)
+        elif known != read:
             raise ChangedError(source.path)
-        self.work.hashed += known is None
         return read
 
     def add(self, site: Site, sources: list[Source]) -> None:

@@ -174,6 +174,18 @@ def test_several_processes_see_what_there_is(wanted: list[Path]) -> None:
         assert look.settled == (number != large)
 
 
+def test_there_are_no_more_processes_than_they_have_chunks(
+    wanted: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forked = []
+    fork = _Looking._fork
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
+    monkeypatch.setattr(_Looking, "_fork", lambda self: forked.append(fork(self)) or forked[-1])
+    looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))
+    assert None not in looks
+    assert len(forked) == -(-len(wanted) // CHUNK_FILES) - 1
+
+
 def test_what_was_just_written_is_not_settled(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sscc.cache.RACY_NS", 1 << 60)
     looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))

@@ -47,9 +47,7 @@ def ask(image: Image, *requests: bytes, gather_max: int = 1, **how: Any) -> Clie
     client = Client(Host(image, gather_max=gather_max), **how)
     client.connect()
     for request in requests:
-        packet = client.packet("PA", request)
-        client.seq += len(request)
-        client.note(client.host.send(packet), check=gather_max == 1)
+        client.request(request, check=gather_max == 1)
     client.drain(check=gather_max == 1)
     return client
 

@@ -31,9 +31,7 @@ def ask(image: Image, *requests: bytes, gather_max: int = 1) -> Client:
     client = Client(Host(image, gather_max=gather_max))
     client.connect()
     for request in requests:
-        packet = client.packet("PA", request)
-        client.seq += len(request)
-        client.note(client.host.send(packet), check=gather_max == 1)
+        client.request(request, check=gather_max == 1)
     client.drain(check=gather_max == 1)
     return client
 
@@ -245,9 +243,7 @@ def test_pipelining_keeps_the_order(image: Image, count: int, gather_max: int) -
     client = Client(Host(image, gather_max=gather_max))
     client.connect()
     for at in range(0, len(requests), 1400):
-        packet = client.packet("PA", requests[at : at + 1400])
-        client.seq += len(requests[at : at + 1400])
-        client.note(client.host.send(packet), check=gather_max == 1)
+        client.request(requests[at : at + 1400], check=gather_max == 1)
     data = client.drain(check=gather_max == 1)
     for i in range(count):
         body = A if i % 2 else TEXT

@@ -43,11 +43,6 @@ static bool is_in_flight(const struct arena *arena, uint32_t slot)
     return arena->region->in_flight[arena_chunk(arena, slot)] != NMIO_FREE;
 }
 
-static uint8_t *payload_of(const struct arena *arena, uint32_t slot)
-{
-    return nmio_chunk(arena->region, arena_chunk(arena, slot)) + SSI_PAYLOAD_OFFSET;
-}
-
 /* Takes a spare away from the frame that it holds. */
 static void spare_unlink(struct arena *arena, uint32_t spare)
 {
@@ -115,9 +110,9 @@ static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
      * taken the frame's last one, so look again. */
     const uint8_t *from =
         frame->current != SSI_NONE
-            ? payload_of(arena, frame->current)
+            ? arena_payload(arena, frame->current)
             : arena->image->slots + (size_t)built->slot * arena->region->chunk_bytes + SSI_PAYLOAD_OFFSET;
-    memcpy(payload_of(arena, spare), from, built->payload_bytes);
+    memcpy(arena_payload(arena, spare), from, built->payload_bytes);
     if (frame->current != SSI_NONE)
         arena->copies_made++;
     else

@@ -49,6 +49,11 @@ static inline uint32_t arena_chunk(const struct arena *arena, uint32_t slot)
     return region->slot_chunks != NULL ? region->slot_chunks[slot] : region->first_slot + slot;
 }
 
+static inline uint8_t *arena_payload(const struct arena *arena, uint32_t slot)
+{
+    return nmio_chunk(arena->region, arena_chunk(arena, slot)) + SSI_PAYLOAD_OFFSET;
+}
+
 /* arena_acquire for a frame whose slots are all in flight, or that has none. */
 uint32_t arena_acquire_spare(struct arena *arena, uint32_t frame);
 
@@ -78,7 +83,7 @@ __attribute__((always_inline)) static inline void arena_prefetch(const struct ar
     uint32_t slot = arena->frames[frame].current;
     if (slot == SSI_NONE)
         return;
-    uint8_t *payload = nmio_chunk(arena->region, arena_chunk(arena, slot)) + SSI_PAYLOAD_OFFSET;
+    uint8_t *payload = arena_payload(arena, slot);
     __builtin_prefetch(payload - NMIO_CACHE_LINE_BYTES, 1);
     __builtin_prefetch(payload - 2 * NMIO_CACHE_LINE_BYTES, 1);
     __builtin_prefetch(&arena->slots[slot], 1);
