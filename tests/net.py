@@ -157,6 +157,43 @@ def serving(image: Path, backend: str, *options: str, **which: str) -> Iterator[
             yield running
 
 
+MARK_TYPE = 0x88B5  # IEEE Std 802: for local experiments
+SEND_FRAME = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as link:
+    link.bind((sys.argv[1], 0))
+    link.send(bytes.fromhex(sys.argv[2]))
+"""
+
+
+@contextlib.contextmanager
+def tcpdump(space: Namespace, device: str, path: Path, filter_: str, *options: str) -> Iterator[None]:
+    """All that passes a device. The last frame is one of ours, and tcpdump is ended once it has written that.
+
+    If the device is gone by then, tcpdump writes what it has read and ends by itself; that is everything with
+    --immediate-mode, which needs a short snapshot (-s) too, as each frame then takes that much of the buffer."""
+    wanted = f"({filter_}) or ether proto {MARK_TYPE:#x}"
+    command = ["tcpdump", "-i", device, "-w", path, "-U", "-B", "65536", "-Z", "root", *options]
+    process = space.popen(*command, wanted, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    process.stderr.readline()  # it listens
+    try:
+        yield
+        mark = os.urandom(16)
+        frame = bytes(12) + MARK_TYPE.to_bytes(2, "big") + mark
+        if space.run(sys.executable, "-c", SEND_FRAME, device, frame.hex(), check=False).returncode == 0:
+            deadline = time.monotonic() + START_S
+            while mark not in path.read_bytes():
+                assert time.monotonic() < deadline, "tcpdump is behind"
+                time.sleep(0.05)
+            process.terminate()
+        _, said = process.communicate(timeout=START_S)
+        assert re.search(r"^0 packets dropped by kernel", said, re.MULTILINE), said
+    finally:
+        process.kill()
+        process.wait()
+
+
 @contextlib.contextmanager
 def another_server(
     server: Namespace, client: Namespace, *command: str | Path, port: int = 80, **how: Any

@@ -160,12 +160,13 @@ def stable_mac(seed: str) -> bytes:
     return b"\x02" + hashlib.sha256(seed.encode()).digest()[:5]
 
 
-def set_up_tap(name: str, mtu_bytes: int, host_addresses: Iterable[Interface4or6]) -> Interface:
-    """Gives the kernel's side of a TAP its MTU and addresses and sets it up; all gone with the device."""
+def set_up_tap(name: str, mtu_bytes: int, queue_frames: int, host_addresses: Iterable[Interface4or6]) -> Interface:
+    """Gives the kernel's side of a TAP its MTU and addresses, and room for frames that nobody has read yet, and sets
+    it up; all gone with the device."""
     try:
         with IPRoute() as route:
             index = route.link_lookup(ifname=name)[0]
-            route.link("set", index=index, mtu=mtu_bytes)
+            route.link("set", index=index, mtu=mtu_bytes, txqlen=queue_frames)
             for address in host_addresses:
                 flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
                 route.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)

@@ -194,7 +194,9 @@ class Opener:
             if error:
                 raise _fail(f"tap:{name} can't be made", error, hints)
             opened.ports.append(self._keep(port))
-        network.set_up_tap(name, opened.mtu_bytes, theirs)
+        # The kernel answers a frame while we write it, and drops what its queue can't hold. A whole ring may go out
+        # in one turn, so the queue takes as many ACKs, and as many frames of those who ask meanwhile.
+        network.set_up_tap(name, opened.mtu_bytes, 2 * RING, theirs)
         opened.details["host_addresses"] = [str(address) for address in theirs]
         return opened
 

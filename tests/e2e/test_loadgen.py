@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 from host import build
 from loadgen import ADDRESS4, Result, loadgen
-from net import Namespace, Running, another_server, needs, needs_root, nginx_command, run, ssrun, veth_pair
+from net import Namespace, Running, another_server, needs, needs_root, nginx_command, run, ssrun, tcpdump, veth_pair
 from path import Link, emulated
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "nginx", "gcc"), pytest.mark.timeout(120)]
@@ -221,15 +221,11 @@ def fields_of(capture: Path) -> list[dict[str, str]]:
 def test_tshark_finds_nothing_wrong(files: Path, site: Path, tmp_path: Path) -> None:
     """In what is sent into a link that loses: handshakes, requests, SACK, FIN and RST."""
     capture, own = tmp_path / "wire.pcap", tmp_path / "own.pcap"
-    with server_of("packet", files, site, tmp_path, LOSSY) as running:
-        command = ["tcpdump", "-i", "cli0", "-U", "-w", str(capture), "--immediate-mode", "-Z", "root"]
-        tcpdump = running.client.popen(*command, stderr=-3)
-        while not capture.exists():
-            time.sleep(0.05)
+    with (
+        server_of("packet", files, site, tmp_path, LOSSY) as running,
+        tcpdump(running.client, "cli0", capture, "tcp"),
+    ):
         loadgen(running.client, *paths(files), close=True, pcap=own, **ALL)
-        time.sleep(0.2)
-        tcpdump.terminate()
-        tcpdump.wait()
     for path in (capture, own):
         frames = fields_of(path)
         sent = [frame for frame in frames if frame["ip.src"] == ADDRESS4]

@@ -26,6 +26,7 @@ from net import (
     run,
     serving,
     ssrun,
+    tcpdump,
 )
 from pages import CHECK_PAGE, chromium, compare, files_below, sha256
 
@@ -167,7 +168,9 @@ def window_overruns(capture: Path) -> tuple[int, list[str]]:
     """Data segments of the server in a capture, and those that go beyond what the client had said until then."""
     fields = ("tcp.stream", "tcp.srcport", "tcp.seq", "tcp.len", "tcp.ack", "tcp.window_size", "tcp.flags.syn")
     options = [word for field in fields for word in ("-e", field)]
-    rows = run("tshark", "-n", "-r", capture, "-T", "fields", *options, timeout_s=300).stdout.splitlines()
+    rows = run(
+        "tshark", "-n", "-r", capture, "-Y", "tcp", "-T", "fields", *options, timeout_s=300
+    ).stdout.splitlines()
     edge: dict[str, int] = {}
     segments, wrong = 0, []
     for row in rows:
@@ -189,23 +192,19 @@ def test_nothing_goes_beyond_the_window_and_no_checksum_is_bad(
     handicap: str,
 ) -> None:
     capture = tmp_path / "capture.pcap"
-    with serving(site_image, "packet", "--superframe", "1") as running:
-        hamper = HANDICAPS[handicap]
-        assert hamper is not None
+    hamper = HANDICAPS[handicap]
+    assert hamper is not None
+    names = sorted(files_below(site))[:150]
+    # On the server's side: what it sent, and what reached it.
+    with (
+        serving(site_image, "packet", "--superframe", "1") as running,
+        tcpdump(running.server, "srv0", capture, "port 80", "-s", "120"),
+    ):
         hamper(running.client, "cli0")
         lose(running.client, "cli0")
-        # On the server's side: what it sent, and what reached it.
-        dump = running.server.popen(
-            "tcpdump", "-i", "srv0", "-s", "120", "-w", capture, "-U", "-B", "65536", "port", "80"
-        )
-        running.client.run("sleep", "1")
-        names = sorted(files_below(site))[:150]
         config = tmp_path / "curl.conf"
         config.write_text("".join(f'url = "http://{running.hosts[0]}/{quote(name)}"\noutput = "{tmp_path}/{i}"\n' for i, name in enumerate(names)))  # fmt: skip
         running.client.run("curl", "-gfsS", "--parallel", "-K", config, timeout_s=300)
-        running.stop()
-        dump.terminate()
-        dump.wait(10)
     segments, wrong = window_overruns(capture)
     assert segments > len(names)
     assert wrong == []

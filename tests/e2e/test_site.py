@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from host import build
-from net import BACKENDS, Running, needs, needs_root, run, serving
+from net import BACKENDS, Running, needs, needs_root, run, serving, tcpdump
 from pages import CHECK_PAGE, chromium, compare, files_below, sha256
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "wget")]
@@ -107,24 +106,18 @@ def test_tshark_finds_nothing_wrong(
     if backend == "afxdp" and superframe != "1":
         pytest.skip("AF_XDP sends frame by frame only")
     capture = tmp_path / "capture.pcap"
-    with serving(site_image, backend, "--superframe", superframe) as running:
-        device = "sand0" if backend == "tap" else "cli0"
-        dump = running.client.popen(
-            "tcpdump", "-i", device, "-w", capture, "-U", "--immediate-mode", "-B", "65536", "port", "80",
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        assert dump.stderr is not None
-        dump.stderr.readline()
-        names = sorted(files_below(site))[:200]
+    device = "sand0" if backend == "tap" else "cli0"
+    names = sorted(files_below(site))[:200]
+    with (
+        serving(site_image, backend, "--superframe", superframe) as running,
+        tcpdump(running.client, device, capture, "port 80"),
+    ):
         for host in running.hosts:
             config = tmp_path / "curl.conf"
             config.write_text(
                 "".join(f'url = "http://{host}/{quote(name)}"\noutput = "/dev/null"\n' for name in names)
             )
             running.client.run("curl", "-gfsS", "-K", config)
-        running.stop()
-        dump.terminate()
-        dump.communicate(timeout=10)
     checks = "TRUE" if superframe == "1" else "FALSE"
     options = ["-o", f"tcp.check_checksum:{checks}", "-o", "ip.check_checksum:TRUE"]
     bad = "(tcp.checksum.status == 0 && tcp.srcport == 80) || ip.checksum.status == 0 || _ws.malformed"
