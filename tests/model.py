@@ -17,14 +17,16 @@ DATE_OFFSET = 24
 CONNECTION_OFFSET = DATE_OFFSET + 29 + 2 + 12  # odd, to try both halves of a word
 LENGTH_OFFSET = CONNECTION_OFFSET + 10 + 2 + 16  # Content-Length of a 206, LENGTH_BYTES wide
 LENGTH_BYTES = 13
-RANGE_OFFSET = LENGTH_OFFSET + LENGTH_BYTES + 2 + 15  # Content-Range, RANGE_BYTES wide
+RANGE_OFFSET = LENGTH_OFFSET + LENGTH_BYTES + 2 + 6 + 34 + 2 + 15 + 29 + 2 + 15  # behind ETag and Last-Modified
 RANGE_BYTES = 41
 ERRORS = (204, 400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 505)
 BOUNDARY = b"models"
 NONE = 0xFFFFFFFF
-Fields = tuple[tuple[int, int], ...]  # date, connection, length and range: offset and bytes; offset 0: none
-STILL: Fields = ((0, 0),) * 4
-HEAD: Fields = ((DATE_OFFSET, 29), (CONNECTION_OFFSET, 10), (0, 0), (0, 0))
+# Date, connection, length, range, ETag and Last-Modified: offset and bytes; offset 0: none.
+Fields = tuple[tuple[int, int], ...]
+STILL: Fields = ((0, 0),) * 6
+HEAD: Fields = ((DATE_OFFSET, 29), (CONNECTION_OFFSET, 10), (0, 0), (0, 0), (0, 0), (0, 0))
+ETAG_BYTES = 34
 
 
 def ones_complement_sum(data: bytes) -> int:
@@ -47,7 +49,7 @@ class Page:
     options: bytes = b""  # header fields of its own answer to OPTIONS
 
     def etag(self, body: bytes) -> bytes:
-        return b'"' + hashlib.sha256(body).hexdigest()[:16].encode() + b'"'
+        return b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class ModelImage:
         self.slot_bytes = 2048 if segment_bytes <= 1920 else 16384
         self.strings = b""
         self.part = NONE
+        self.shared: dict[bytes, int] = {}
         self.gets: dict[str, int] = {}  # the GET response of each page, without encoding
         self.streams: list[bytes] = []  # of each response, as stored
         self.tables: dict[str, list[bytes]] = {
@@ -107,7 +110,7 @@ class ModelImage:
         self.place(routes)
         self.sections["header"] = struct.pack(
             "<18IQQ",
-            3,
+            4,
             88,
             self.slot_bytes,
             segment_bytes,
@@ -158,15 +161,15 @@ class ModelImage:
         for encoding, body in bodies.items():
             etag = page.etag(body)
             names = {1: b"gzip", 2: b"br", 3: b"zstd"}
-            more = b"ETag: " + etag + b"\r\n" + page.headers
+            more = page.headers
             more += b"Vary: Accept-Encoding\r\n" if len(bodies) > 1 else b""
             if encoding:
                 more += b"Content-Encoding: " + names[encoding] + b"\r\n"
-            get = self.add_response(200, body, more, len(body))
+            get = self.add_response(200, body, b"ETag: " + etag + b"\r\n" + more, len(body))
             if not encoding:
                 self.gets[path.decode()] = get
             vary = b"Vary: Accept-Encoding\r\n" if len(bodies) > 1 else b""
-            unmodified = self.add_response(304, b"", b"ETag: " + etag + b"\r\n" + vary, None)
+            unmodified = self.add_unmodified(vary)
             partial, swap_offset, swap_bytes = self.add_partial(more)
             row = struct.pack(
                 "<7IHHqQ",
@@ -202,13 +205,35 @@ class ModelImage:
         """The head of a 206; where it has Content-Range and Content-Type."""
         head = b"HTTP/1.1 206 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\n"
         head += b"Content-Length: " + b"?" * LENGTH_BYTES + b"\r\n"
+        head, validators = self.with_validators(head)
         swap = len(head)
         head += b"Content-Range: " + b"?" * RANGE_BYTES + b"\r\nContent-Type: text/model\r\n"
         swap_bytes = len(head) - swap
         assert head.index(b"?") == LENGTH_OFFSET
         assert head.rindex(b"?") == RANGE_OFFSET + RANGE_BYTES - 1
-        fields = (*HEAD[:2], (LENGTH_OFFSET, LENGTH_BYTES), (RANGE_OFFSET, RANGE_BYTES))
-        return self.add_stream(206, head + more + b"\r\n", b"", fields), swap, swap_bytes
+        fields = (*HEAD[:2], (LENGTH_OFFSET, LENGTH_BYTES), (RANGE_OFFSET, RANGE_BYTES), *validators)
+        return self.add_shared(206, head + more + b"\r\n", fields), swap, swap_bytes
+
+    def add_unmodified(self, more: bytes) -> int:
+        """The 304, which all pages share."""
+        head, validators = self.with_validators(
+            b"HTTP/1.1 304 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\n"
+        )
+        return self.add_shared(304, head + more + b"\r\n", (*HEAD[:4], *validators))
+
+    @staticmethod
+    def with_validators(head: bytes) -> tuple[bytes, Fields]:
+        """Gaps for a page's ETag and Last-Modified; where they are."""
+        etag_at = len(head) + len(b"ETag: ")
+        date_at = etag_at + ETAG_BYTES + len(b"\r\nLast-Modified: ")
+        head += b"ETag: " + b"?" * ETAG_BYTES + b"\r\nLast-Modified: " + b"?" * 29 + b"\r\n"
+        return head, ((etag_at, ETAG_BYTES), (date_at, 29))
+
+    def add_shared(self, status: int, head: bytes, fields: Fields) -> int:
+        """A head that is there once."""
+        if head not in self.shared:
+            self.shared[head] = self.add_stream(status, head, b"", fields)
+        return self.shared[head]
 
     def add_part(self) -> int:
         """In front of every part; the same for all pages, so it is made once."""
@@ -216,14 +241,14 @@ class ModelImage:
             head = b"\r\n--" + BOUNDARY + b"\r\nContent-Type: text/model\r\nContent-Range: "
             at = len(head)
             assert at % 2 == 1
-            fields = ((0, 0), (0, 0), (0, 0), (at, RANGE_BYTES))
+            fields = (*STILL[:3], (at, RANGE_BYTES), *STILL[4:])
             self.part = self.add_stream(206, head + b"?" * RANGE_BYTES + b"\r\n\r\n", b"", fields)
         return self.part
 
     def add_unsatisfiable(self) -> None:
         """The 416."""
         head = b"HTTP/1.1 416 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\nContent-Range: "
-        fields = (*HEAD[:2], (0, 0), (len(head), RANGE_BYTES))
+        fields = (*HEAD[:3], (len(head), RANGE_BYTES), *HEAD[4:])
         head += b"?" * RANGE_BYTES + b"\r\nContent-Length: 4\r\n\r\n"
         self.tables["errors"].append(struct.pack("<II", 416, self.add_stream(416, head, b"416\n", fields)))
 
@@ -233,12 +258,10 @@ class ModelImage:
         first_frame = len(self.tables["frames"])
         for at in range(0, len(stream), self.segment_bytes):
             self.add_frame(stream[at : at + self.segment_bytes], fields if at == 0 else STILL)
-        count = len(self.tables["frames"]) - first_frame
         row = struct.pack(
-            "<QIIIHHHHHBB",
+            "<QIIHHHHHHHBB",
             len(stream),
             first_frame,
-            count,
             len(head),
             status,
             *(offset for offset, _ in fields),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from ssrun._sandstorm import ffi, lib
 
 from .reader import Reader
+from .responses import http_date
 
 # A variant's other answers and the members that name them. "part" is what stands in front of each part of several
 # ranges.
@@ -18,6 +20,7 @@ MEMBERS = {
     "part": "part_response",
 }
 MOVING = "*"  # stands for the value of a field that moves
+SENDING = {"Date", "Connection", "Content-Length", "Content-Range"}  # those that differ from one sending to the next
 
 
 @dataclass(frozen=True)
@@ -28,50 +31,79 @@ class Head:
     fields: list[tuple[str, str]]
 
 
-def _head_of(reader: Reader, get: Any) -> Any:
-    """What HEAD is answered with: a struct ssi_response of as much of another as is its head."""
+@dataclass(frozen=True)
+class Answer:
+    """A response as an answer of something.
+
+    Attributes:
+        response: struct ssi_response; of HEAD, of as much of GET's as is its head.
+        variant: struct ssi_variant that it is of, if it is of one: what ETag and Last-Modified say where they move.
+    """
+
+    response: Any
+    variant: Any = None
+
+    def head(self, reader: Reader) -> bytes:
+        """As it is sent, but for what differs from one sending to the next, which is as the image has it."""
+        head, response, variant = reader.head(self.response), self.response, self.variant
+        if response.etag_offset:
+            head = _put(head, response.etag_offset, reader.string(variant.etag_offset, variant.etag_bytes))
+        if response.last_modified_offset:
+            head = _put(head, response.last_modified_offset, http_date(variant.last_modified_s).encode())
+        return head
+
+    def still_head(self, reader: Reader) -> bytes:
+        """The head with MOVING for what differs from one sending to the next."""
+        head = self.head(reader)
+        for name, offset, size_bytes in sorted(moving_places(self.response), key=itemgetter(1), reverse=True):
+            if name in SENDING:
+                head = head[:offset] + MOVING.encode() + head[offset + size_bytes :]
+        return head
+
+
+def _put(head: bytes, offset: int, text: bytes) -> bytes:
+    return head[:offset] + text + head[offset + len(text) :]
+
+
+def _head_answer(get: Any) -> Answer:
+    """What HEAD is answered with."""
     made = ffi.new("struct ssi_response *", get)
     made.stream_bytes = get.head_bytes
-    made.frame_count = -(-get.head_bytes // reader.header.segment_bytes)
-    return made[0]
+    return Answer(made)
 
 
-def page_answers(reader: Reader, row: Any) -> Iterator[tuple[str, Any]]:
-    """Names and struct ssi_response of what a variant or an error page answers GET and HEAD with."""
+def page_answers(reader: Reader, row: Any) -> Iterator[tuple[str, Answer]]:
+    """Names and what a variant or an error page answers GET and HEAD with."""
     get = reader.response(row.get_response)
-    yield "GET", get
-    yield "HEAD", _head_of(reader, get)
+    yield "GET", Answer(get)
+    yield "HEAD", _head_answer(get)
 
 
-def answers(reader: Reader, variant: Any) -> Iterator[tuple[str, Any]]:
-    """Names and struct ssi_response of the answers that a variant has."""
+def answers(reader: Reader, variant: Any) -> Iterator[tuple[str, Answer]]:
+    """Names and answers that a variant has."""
     yield from page_answers(reader, variant)
     for name, member in MEMBERS.items():
         index = getattr(variant, member)
         if index != lib.SSI_NONE:
-            yield name, reader.response(index)
+            yield name, Answer(reader.response(index), variant)
 
 
 def moving_places(response: Any) -> Iterator[tuple[str, int, int]]:
-    """Names, offsets and sizes of the fields that can move; offset 0: does not."""
-    yield "Date", response.date_offset, int(lib.SSI_DATE_BYTES)
-    yield "Connection", response.connection_offset, int(lib.SSI_CONNECTION_BYTES)
-    yield "Content-Length", response.length_offset, response.length_bytes
-    yield "Content-Range", response.range_offset, response.range_bytes
+    """Names, offsets and sizes of the fields that move."""
+    places = (
+        ("Date", response.date_offset, int(lib.SSI_DATE_BYTES)),
+        ("Connection", response.connection_offset, int(lib.SSI_CONNECTION_BYTES)),
+        ("Content-Length", response.length_offset, response.length_bytes),
+        ("Content-Range", response.range_offset, response.range_bytes),
+        ("ETag", response.etag_offset, int(lib.SSI_ETAG_BYTES)),
+        ("Last-Modified", response.last_modified_offset, int(lib.SSI_DATE_BYTES)),
+    )
+    yield from (place for place in places if place[1])
 
 
 def moving_bytes(response: Any) -> int:
     """Bytes of the fields that are written for each sending."""
-    return sum(size_bytes for _, offset, size_bytes in moving_places(response) if offset)
-
-
-def still_head(reader: Reader, response: Any) -> bytes:
-    """A response's head with MOVING for what differs from one sending to the next."""
-    head = reader.head(response)
-    for offset, size_bytes in sorted([place[1:] for place in moving_places(response)], reverse=True):
-        if offset:
-            head = head[:offset] + MOVING.encode() + head[offset + size_bytes :]
-    return head
+    return sum(size_bytes for _, _, size_bytes in moving_places(response))
 
 
 def parsed(head: bytes) -> Head:

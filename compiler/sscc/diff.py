@@ -16,7 +16,7 @@ from rich.text import Text
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
-from .answers import MOVING, Head, answers, boundary, page_answers, parsed, still_head
+from .answers import MOVING, Answer, Head, answers, boundary, page_answers, parsed
 from .reader import Reader, ReadRoute
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
@@ -84,17 +84,18 @@ class _Side:
         }
         self.digests: dict[tuple[int, int, int], str] = {}
 
-    def options(self, route: ReadRoute) -> dict[str, Any]:
+    def options(self, route: ReadRoute) -> dict[str, Answer]:
         """A route's own answer to OPTIONS, if it has one."""
-        return {} if route.options == lib.SSI_NONE else {"OPTIONS": self.reader.response(route.options)}
+        return {} if route.options == lib.SSI_NONE else {"OPTIONS": Answer(self.reader.response(route.options))}
 
-    def head(self, response: Any) -> Head:
-        """Without what moves."""
-        head = still_head(self.reader, response)
+    def head(self, answer: Answer) -> Head:
+        """Without what differs from one sending to the next."""
+        head = answer.still_head(self.reader)
         return parsed(head.replace(self.boundary, MOVING.encode()) if self.boundary else head)
 
-    def body(self, response: Any) -> dict[str, Any]:
+    def body(self, answer: Answer) -> dict[str, Any]:
         """What is known of a body."""
+        response = answer.response
         size_bytes = response.stream_bytes - response.head_bytes
         key = (response.first_frame, response.head_bytes, response.stream_bytes)
         if key not in self.digests:
@@ -120,7 +121,7 @@ class _Comparison:
                 changes.append(Change("header", before, after, name=name))
         return changes
 
-    def _response(self, old: Any, new: Any) -> list[Change]:
+    def _answer(self, old: Answer, new: Answer) -> list[Change]:
         heads = self.old.head(old), self.new.head(new)
         changes = []
         if heads[0].status_line != heads[1].status_line:
@@ -130,12 +131,12 @@ class _Comparison:
             changes.append(Change("body", *bodies))
         return changes + self._fields(*heads)
 
-    def responses(self, old: dict[str, Any], new: dict[str, Any], encoding: str) -> list[Change]:
+    def responses(self, old: dict[str, Answer], new: dict[str, Answer], encoding: str) -> list[Change]:
         """Answers by name; what several have alike is told once."""
         found: dict[tuple[str, ...], Change] = {}
         for name in dict.fromkeys([*old, *new]):
             if name in old and name in new:
-                changes = self._response(old[name], new[name])
+                changes = self._answer(old[name], new[name])
             else:
                 changes = [Change("answer", name in old, name in new)]
             for change in changes:
@@ -159,7 +160,7 @@ class _Comparison:
 
     def error(self, status: str) -> list[Change]:
         """The page of a status."""
-        sides = []
+        sides: list[dict[str, Answer]] = []
         for side in (self.old, self.new):
             each = side.errors.get(status)
             sides.append({} if each is None else dict(page_answers(side.reader, each)))

@@ -55,16 +55,16 @@ def header_bytes(family: str) -> int:
     return ETHERNET_BYTES + (IPV4_BYTES if family == "ipv4" else IPV6_BYTES) + TCP_BYTES
 
 
-def _table_bytes(route: ReadRoute, response: Any) -> int:
+def _table_bytes(reader: Reader, route: ReadRoute, response: Any) -> int:
     """What is looked up: bucket, route and path, its variants, the response, and each frame."""
     size = {name: int(ffi.sizeof(f"struct ssi_{name}")) for name in ("route", "variant", "response", "frame")}
     found = int(ffi.sizeof("uint32_t")) + size["route"] + len(route.path) + len(route.variants) * size["variant"]
-    return found + size["response"] + int(response.frame_count) * size["frame"]
+    return found + size["response"] + reader.frame_count(response) * size["frame"]
 
 
 def _cut_bytes(reader: Reader, response: Any) -> int:
     """What of a response's last frame is copied, as the frame in the image is longer: a HEAD's, if GET has a body."""
-    before = response.frame_count - 1
+    before = reader.frame_count(response) - 1
     last_bytes = int(response.stream_bytes - before * reader.header.segment_bytes)
     return 0 if reader.image.frames[response.first_frame + before].payload_bytes == last_bytes else last_bytes
 
@@ -72,7 +72,7 @@ def _cut_bytes(reader: Reader, response: Any) -> int:
 def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
     """Of one response."""
     head = header_bytes(family)
-    segments = response.frame_count
+    segments = reader.frame_count(response)
     full = reader.header.segment_bytes
     last = response.stream_bytes - (segments - 1) * full
     on_wire = (segments - 1) * wire_bytes(head + full) + wire_bytes(head + last)
@@ -85,7 +85,7 @@ def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
         header_write_bytes=segments * head,
         moving_write_bytes=moving_bytes(response),
         descriptor_write_bytes=segments * (int(ffi.sizeof("struct nmio_tx_desc")) + RING_ENTRY_BYTES),
-        table_read_bytes=_table_bytes(route, response),
+        table_read_bytes=_table_bytes(reader, route, response),
         payload_read_bytes=_cut_bytes(reader, response),
         requests_s={str(link): link * 10**9 // (8 * on_wire) for link in LINKS_GBIT_S},
     )
@@ -100,13 +100,13 @@ def document(reader: Reader, route: ReadRoute) -> dict[str, Any]:
         found = [
             {
                 "answer": name,
-                "status": response.status,
-                "head_bytes": response.head_bytes,
-                "stream_bytes": response.stream_bytes,
-                "segments": response.frame_count,
-                "costs": [asdict(cost(reader, route, response, family)) for family in families],
+                "status": each.response.status,
+                "head_bytes": each.response.head_bytes,
+                "stream_bytes": each.response.stream_bytes,
+                "segments": reader.frame_count(each.response),
+                "costs": [asdict(cost(reader, route, each.response, family)) for family in families],
             }
-            for name, response in answers(reader, variant)
+            for name, each in answers(reader, variant)
             if name in ANSWERS
         ]
         encoding = ENCODING_NAMES[int(variant.encoding)]

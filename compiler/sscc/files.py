@@ -7,24 +7,23 @@ A head is made in Python for the first file of a mould alone. What comes of the 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from ssrun._sandstorm import ffi, lib
 
 from .content import ETAG_DIGITS
 from .framing import BUILD, SHORT_BYTES, Framer, whole
-from .responses import Blank, Blanks, FileVariant
+from .responses import Blanks, FileVariant
 
 FILES_MAX = 1024  # that are cut at once, at most
 WAITING_BYTES = 4 << 20  # of their bodies, about
 BODY_BYTES_MAX = SHORT_BYTES // 2  # of a file: the rest of a stream that is cut at once is for its head
-LAST_MODIFIED_MAX_S = 253402300799  # 9999-12-31: years of four digits
-RESPONSES = int(lib.FILE_BUILD_RESPONSES)  # of each file: GET, 304, 206
-ETAG_BYTES = ETAG_DIGITS + len('""')
+ETAG_BYTES = int(lib.SSI_ETAG_BYTES)
 RESPONSE_BYTES, VARIANT_BYTES = (int(ffi.sizeof(f"struct ssi_{name}")) for name in ("response", "variant"))
 
 # struct file_build_head, struct file_build_mould and struct file_build_file, written whole as those of framing are.
 HEAD = struct.Struct(f"{BUILD.format}7I")
-MOULD = struct.Struct(f"={3 * HEAD.size}s4I")
+MOULD = struct.Struct(f"={HEAD.size}s6I")
 FILE = struct.Struct(f"=qQI{ETAG_DIGITS}s4x")
 
 
@@ -37,7 +36,7 @@ assert _members("file_build_head") == [
     *("content_length_offset", "content_length_bytes"),
 ]
 assert _members("file_build_mould") == [
-    *("full", "not_modified", "partial", "part_response", "swap_offset", "swap_bytes", "encoding")
+    *("full", "not_modified_response", "partial_response", "part_response", "swap_offset", "swap_bytes", "encoding")
 ]
 assert _members("file_build_file") == ["last_modified_s", "content_bytes", "mould", "etag"]
 assert int(lib.FILE_BUILD_ETAG_BYTES) == ETAG_DIGITS
@@ -66,24 +65,21 @@ class Files:
         self._rows = bytearray()  # struct file_build_file of each that waits
         self._bodies = bytearray()  # theirs
         self._output = framer.file_output()
-        self._output.responses = self._responses = ffi.new("struct ssi_response[]", RESPONSES * FILES_MAX)
+        self._output.responses = self._responses = ffi.new("struct ssi_response[]", FILES_MAX)
         self._output.variants = self._variants = ffi.new("struct ssi_variant[]", FILES_MAX)
         self._output.strings = self._strings = ffi.new("uint8_t[]", ETAG_BYTES * FILES_MAX)
         self.responses = self.variants = self.strings = memoryview(b"")
 
-    def _head(self, blank: Blank, copies: int) -> bytes:
-        status, text, moving, *places = blank
-        at = len(self._texts)
-        self._texts += text
-        return HEAD.pack(*self.framer.sizes, copies, self.framer.ipv6, *moving, status, at, len(text), *places)
-
-    def learn(self, blanks: Blanks, part_response: int) -> None:
-        """Files with these heads can be added from now on. part_response: the index of blanks.part."""
+    def learn(self, blanks: Blanks, responses: Iterable[int]) -> None:
+        """Files with these heads can be added from now on. responses: the indices of those that they share."""
         self._numbers[id(blanks)] = len(self._learned)
         self._learned.append(blanks)
-        heads = self._head(blanks.full, blanks.copies)
-        heads += self._head(blanks.not_modified, 1) + self._head(blanks.partial, 1)
-        self._moulds += MOULD.pack(heads, part_response, blanks.swap_offset, blanks.swap_bytes, blanks.encoding)
+        status, text, moving, *places = blanks.full
+        at = len(self._texts)
+        self._texts += text
+        build = (*self.framer.sizes, blanks.copies, self.framer.ipv6, *moving)
+        head = HEAD.pack(*build, status, at, len(text), *places)
+        self._moulds += MOULD.pack(head, *responses, blanks.swap_offset, blanks.swap_bytes, blanks.encoding)
 
     def add(self, variant: FileVariant, blanks: Blanks) -> None:
         """Now it waits. SsccError if it has changed."""
@@ -109,7 +105,7 @@ class Files:
         ):
             count = self.framer.add_files(moulds, texts, rows, bodies, output)
         self._drop(count, output.bodies_bytes)
-        self.responses = memoryview(ffi.buffer(self._responses))[: RESPONSES * count * RESPONSE_BYTES]
+        self.responses = memoryview(ffi.buffer(self._responses))[: count * RESPONSE_BYTES]
         self.variants = memoryview(ffi.buffer(self._variants))[: count * VARIANT_BYTES]
         self.strings = memoryview(ffi.buffer(self._strings))[: count * ETAG_BYTES]
         return count

@@ -22,10 +22,21 @@ from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
 from .content import ETAG_DIGITS
 from .errors import Problem, SsccError
-from .files import BODY_BYTES_MAX, LAST_MODIFIED_MAX_S, RESPONSES, Files
+from .files import BODY_BYTES_MAX, Files
 from .framing import NONE, Framer, Progress
 from .manifest import Manifest
-from .responses import MOVING, AnyVariant, Blanks, ErrorPage, FileVariant, Multipart, Response, Route, Variant
+from .responses import (
+    MOVING,
+    AnyVariant,
+    Blanks,
+    ErrorPage,
+    FileVariant,
+    Multipart,
+    Response,
+    Route,
+    Variant,
+    date_moves,
+)
 
 SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -83,7 +94,7 @@ assert VARIANT.names == [
     *("get_response", "not_modified_response", "partial_response", "part_response"),
     *("swap_offset", "swap_bytes", "etag_offset", "etag_bytes", "encoding", "last_modified_s", "content_bytes"),
 ]
-assert RESPONSE.names == ["stream_bytes", "first_frame", "frame_count", "head_bytes", "status", *MOVING]
+assert RESPONSE.names == ["stream_bytes", "first_frame", "head_bytes", "status", *MOVING]
 
 
 @dataclass
@@ -149,7 +160,7 @@ class Writer:
         self.framer = Framer(file, self.segment_bytes, self.slot_bytes, ipv6, progress)
         self.files = Files(self.framer)
         self.shared_etags: set[str] = set()  # their digits
-        self.part_frames: dict[int, int] = {}  # of heads that Files has learned, by the id of their Blanks
+        self.learned: dict[int, int] = {}  # frames that files share, by the id of Blanks that Files has learned
 
     def __enter__(self) -> Self:
         """The writer."""
@@ -175,7 +186,7 @@ class Writer:
         if known is not None:
             return self._add_known(response, *known)
         first, count = self.framer.add(response)
-        index = self._add_row(response, first, count)
+        index = self._add_row(response, first)
         self.known[key] = (first, count, response.status, index)
         return index
 
@@ -189,12 +200,12 @@ class Writer:
             return index
         other = first, response.status
         if other not in self.response_index:
-            self.response_index[other] = self._add_row(response, first, count)
+            self.response_index[other] = self._add_row(response, first)
         return self.response_index[other]
 
-    def _add_row(self, response: Response, first: int, count: int) -> int:
-        """first, count: of its frames."""
-        fixed = (response.stream_bytes, first, count, len(response.head), response.status)
+    def _add_row(self, response: Response, first: int) -> int:
+        """first: of its frames."""
+        fixed = (response.stream_bytes, first, len(response.head), response.status)
         self.responses += RESPONSE.struct.pack(*fixed, *response.moving)
         self.response_count += 1
         return self.response_count - 1
@@ -233,17 +244,17 @@ class Writer:
     def _blanks(self, variant: FileVariant) -> Blanks | None:
         """The heads that C makes its answers by; None if that is for `add_response`."""
         mould, content, time_s = variant
-        if content.size_bytes > BODY_BYTES_MAX or not 0 <= time_s <= LAST_MODIFIED_MAX_S:
+        if content.size_bytes > BODY_BYTES_MAX or not date_moves(time_s):
             return None
         if content.sha256[:ETAG_DIGITS] in self.shared_etags:
             return None
         return mould.blanks_for(content.size_bytes)
 
     def _learn(self, blanks: Blanks) -> None:
-        """After its first file, with whose answers the head of a part was added."""
-        _, frames, _, index = self.known[blanks.part.key()]
-        self.files.learn(blanks, index)
-        self.part_frames[id(blanks)] = frames
+        """After its first file, with whose answers those were added that all share."""
+        shared = [self.known[each.key()] for each in (blanks.not_modified, blanks.partial, blanks.part)]
+        self.files.learn(blanks, [index for *_, index in shared])
+        self.learned[id(blanks)] = sum(frames for _, frames, *_ in shared)
 
     def _cut_files(self) -> None:
         """None waits any longer."""
@@ -252,7 +263,7 @@ class Writer:
             count = files.cut(self.response_count, len(self.strings))
             if count:
                 self.responses += files.responses
-                self.response_count += RESPONSES * count
+                self.response_count += count
                 self.variants += files.variants
                 self.strings += files.strings
             else:
@@ -275,10 +286,10 @@ class Writer:
         files, shared = self.files, 0
         for variant in variants:
             blanks = self._blanks(variant) if isinstance(variant, FileVariant) else None
-            part_frames = self.part_frames.get(id(blanks))
-            if part_frames is not None:
+            frames = self.learned.get(id(blanks))
+            if frames is not None:
                 files.add(cast(FileVariant, variant), cast(Blanks, blanks))
-                shared += part_frames
+                shared += frames
                 if files.is_full:
                     self._cut_files()
                 continue
@@ -287,7 +298,7 @@ class Writer:
             if blanks is not None:
                 self._learn(blanks)
         self._cut_files()
-        # Of the head of a part, which is a file's last answer and has one copy.
+        # They have one copy each.
         self.summary.shared_frames += shared
         self.summary.shared_bytes += shared * self.slot_bytes
 

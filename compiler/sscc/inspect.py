@@ -14,7 +14,7 @@ from rich.tree import Tree
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
-from .answers import answers, moving_places, page_answers, parsed
+from .answers import Answer, answers, moving_places, page_answers, parsed
 from .reader import Reader, ReadRoute
 
 
@@ -32,8 +32,9 @@ def _shared(reader: Reader) -> tuple[int, int]:
     for index in used:
         if index != lib.SSI_NONE:
             response = image.responses[index]
-            frames += response.frame_count
-            slots += response.frame_count * image.frames[response.first_frame].copies
+            count = reader.frame_count(response)
+            frames += count
+            slots += count * image.frames[response.first_frame].copies
     return frames - header.frame_count, (slots - header.slot_count) * header.slot_bytes
 
 
@@ -63,9 +64,9 @@ def summary(reader: Reader) -> dict[str, Any]:
     }
 
 
-def answer(reader: Reader, name: str, response: Any) -> dict[str, Any]:
-    """One answer. Fields that move have the values that the image has for them, which are never sent."""
-    text = reader.head(response)
+def answer(reader: Reader, name: str, each: Answer) -> dict[str, Any]:
+    """One answer. Fields that differ from one sending to the next have values that are never sent."""
+    response, text = each.response, each.head(reader)
     head = parsed(text)
     return {
         "answer": name,
@@ -75,15 +76,15 @@ def answer(reader: Reader, name: str, response: Any) -> dict[str, Any]:
         "head": text.decode("latin-1"),
         "head_bytes": response.head_bytes,
         "body_bytes": response.stream_bytes - response.head_bytes,
-        "frames": response.frame_count,
+        "frames": reader.frame_count(response),
         "copies": next(reader.frames(response)).copies,
-        "moving": {field: {"offset": at, "bytes": size} for field, at, size in moving_places(response) if at},
+        "moving": {field: {"offset": at, "bytes": size} for field, at, size in moving_places(response)},
     }
 
 
 def variant(reader: Reader, each: Any) -> dict[str, Any]:
     """A variant as the runtime will answer it."""
-    found = {name: answer(reader, name, response) for name, response in answers(reader, each)}
+    found = {name: answer(reader, name, one) for name, one in answers(reader, each)}
     get = found["GET"]
     return {
         "encoding": ENCODING_NAMES[int(each.encoding)],
@@ -102,7 +103,9 @@ def variant(reader: Reader, each: Any) -> dict[str, Any]:
 
 def route(reader: Reader, each: ReadRoute) -> dict[str, Any]:
     """A route and its variants, in the order of preference."""
-    options = None if each.options == lib.SSI_NONE else answer(reader, "OPTIONS", reader.response(each.options))
+    options = (
+        None if each.options == lib.SSI_NONE else answer(reader, "OPTIONS", Answer(reader.response(each.options)))
+    )
     return {
         "path": each.text,
         "host": each.host or "*",
@@ -119,7 +122,7 @@ def errors(reader: Reader) -> list[dict[str, Any]]:
         {
             "host": reader.hosts[site][0] or "*",
             "status": each.status,
-            "answers": [answer(reader, name, response) for name, response in page_answers(reader, each)],
+            "answers": [answer(reader, name, one) for name, one in page_answers(reader, each)],
         }
         for site in range(reader.header.site_count)
         for each in reader.errors(site)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssrun._sandstorm import ffi, lib
-from ssrun.loader import ImageError, ImageFile
+from ssrun.loader import ImageError, ImageFile, frame_count
 
 from .errors import SsccError
 from .routing import location_of
@@ -89,9 +89,13 @@ class Reader:
         """struct ssi_response"""
         return self.image.responses[index]
 
+    def frame_count(self, response: Any) -> int:
+        """How many frames a response has."""
+        return frame_count(self.header, response)
+
     def frames(self, response: Any) -> Iterator[Any]:
         """struct ssi_frame of each of a response's frames."""
-        yield from self.image.frames[response.first_frame : response.first_frame + response.frame_count]
+        yield from self.image.frames[response.first_frame : response.first_frame + self.frame_count(response)]
 
     def slot(self, number: int) -> Any:
         """A slot's address."""

@@ -21,7 +21,9 @@ from .routing import Entry, File, Fixed, Key, Moved, Table
 Headers = dict[str, str | None]
 
 CONTENT_LENGTH, ETAG, LAST_MODIFIED = "Content-Length: ", "ETag: ", "Last-Modified: "
-EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be
+EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be, and Last-Modified where it moves
+NO_ETAG = f'"{"0" * ETAG_DIGITS}"'  # stands where ETag will be where it moves
+LAST_MODIFIED_MAX_S = int(lib.SSI_LAST_MODIFIED_MAX_S)
 KEEP_ALIVE = "keep-alive"
 ENCODINGS = {name: number for number, name in ENCODING_NAMES.items()}
 ERROR_STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)
@@ -44,6 +46,8 @@ class Moving(NamedTuple):
     connection_offset: int = 0
     length_offset: int = 0
     range_offset: int = 0
+    etag_offset: int = 0
+    last_modified_offset: int = 0
     length_bytes: int = 0
     range_bytes: int = 0
 
@@ -158,7 +162,7 @@ AnyVariant = Variant | FileVariant
 
 
 class Blank(NamedTuple):
-    """A head with gaps, as struct file_build_head has them; a place of 0 is none."""
+    """GET's head with gaps, as struct file_build_head has them; a place of 0 is none."""
 
     status: int
     text: bytes
@@ -173,8 +177,8 @@ class Blanks(NamedTuple):
     """The heads of files of a mould whose sizes have as many digits, and what else they share."""
 
     full: Blank
-    not_modified: Blank
-    partial: Blank
+    not_modified: Response
+    partial: Response
     part: Response
     copies: int
     encoding: int
@@ -346,22 +350,27 @@ def _custom(site: Site, rules: list[Rule], more: Headers) -> Custom:
 KEPT = ("cache-control", "expires", "content-location")
 
 
-class _Gaps(NamedTuple):
-    """The head of a 206 without what follows from a file's size: texts before, between and after that.
+class Partial(NamedTuple):
+    """The head of a 206.
 
     swap_offset, swap_bytes: what a multipart answer swaps, Content-Range and Content-Type.
     """
 
-    before: str
-    between: str
-    after: str
-    moving: Moving
+    response: Response
     swap_offset: int
     swap_bytes: int
 
 
+def date_moves(seconds: int) -> bool:
+    """Is Last-Modified as wide as all that move?"""
+    return 0 <= seconds <= LAST_MODIFIED_MAX_S
+
+
 class Mould:
-    """The answers of files that differ in size, entity tag and time alone."""
+    """The answers of files that differ in size, entity tag and time alone.
+
+    Of a 304 and a 206 these move, so that files share them: a 304 all, a 206 those whose sizes have as many digits.
+    """
 
     def __init__(
         self, site: Site, multipart: Multipart, kind: str, coding: str | None, varies: bool, said: Custom
@@ -375,62 +384,80 @@ class Mould:
         self.content_type = [("Content-Type", kind)]
         self.server = server
         self.coding = _text([("Content-Encoding", coding)] if coding else [])
-        self.vary = _text([("Vary", "Accept-Encoding")] if varies else [])
-        self.rest = _text([("Accept-Ranges", "bytes"), *said.all_fields]) + "\r\n"
-        self.kept = (
-            _text([item for item in said.fields if item[0].lower() in KEPT] + _cors_fields(said.cors)) + "\r\n"
-        )
-        full, short = _begin(200), _begin(304)
-        self.moving, self.short_moving = Moving(**full.places), Moving(**short.places)
+        self.vary = [("Vary", "Accept-Encoding")] if varies else []
+        self.said = [("Accept-Ranges", "bytes"), *said.all_fields]
+        self.rest = _text([*self.vary, *self.said]) + "\r\n"
+        self.kept = [item for item in said.fields if item[0].lower() in KEPT] + _cors_fields(said.cors)
+        full = _begin(200)
+        self.moving = Moving(**full.places)
         self.full = full.text + _text([*server, *self.content_type])
-        self.short = short.text + _text(server)
-        self.gaps: dict[tuple[int, int], _Gaps] = {}
+        self.shorts: dict[str | None, Response] = {}  # by Last-Modified; None: it moves
+        self.partials: dict[tuple[int, int, str | None], Partial] = {}
         self.blanks: dict[tuple[int, int], Blanks] = {}
         self.by_size: dict[int, Blanks] = {}
 
-    def _gaps(self, length_bytes: int, digits: int) -> _Gaps:
+    @staticmethod
+    def _add_validators(head: _Head, date: str | None) -> None:
+        """date: Last-Modified; None: it moves."""
+        head.move("etag", "ETag", NO_ETAG)
+        if date is None:
+            head.move("last_modified", "Last-Modified", EPOCH)
+        else:
+            head.add([("Last-Modified", date)])
+
+    def _short(self, date: str | None) -> Response:
+        head = _begin(304)
+        self._add_validators(head, date)
+        head.add([*self.server, *self.vary, *self.kept])
+        return head.response(304)
+
+    def _partial(self, length_bytes: int, digits: int, date: str | None) -> Partial:
         """length_bytes: width of Content-Length; digits: of the file's size."""
-        range_bytes = _range_bytes(digits)
         head = _begin(206)
-        head.move("length", "Content-Length", " " * length_bytes)
+        head.move("length", "Content-Length", "0".ljust(length_bytes))
+        self._add_validators(head, date)
         swap = len(head.text)
-        head.move("range", "Content-Range", " " * range_bytes)
+        head.move("range", "Content-Range", "bytes 0-0/1".ljust(_range_bytes(digits)))
         head.add(self.content_type)
         swap_bytes = len(head.text) - swap
         head.add(self.server)
-        at, text = Moving(**head.places), head.text
-        between = text[at.length_offset + length_bytes : at.range_offset]
-        return _Gaps(text[: at.length_offset], between, text[at.range_offset + range_bytes :], at, swap, swap_bytes)
+        head.text += self.coding
+        head.add([*self.vary, *self.said])
+        return Partial(head.response(206), swap, swap_bytes)
 
-    def digits(self, size_bytes: int, part: Response) -> tuple[int, int]:
+    def _digits(self, size_bytes: int, part: Response) -> tuple[int, int]:
         """Of the most that a multipart answer can have, and of the file's size. part: of a body of that size."""
         multipart_bytes = PARTS_MAX * part.stream_bytes + self.multipart.end.stream_bytes
         return len(str(size_bytes + multipart_bytes)), len(str(size_bytes))
 
-    def gaps_for(self, digits: tuple[int, int]) -> _Gaps:
-        """Of files whose sizes have so many."""
-        if digits not in self.gaps:
-            self.gaps[digits] = self._gaps(*digits)
-        return self.gaps[digits]
+    def short_for(self, date: str | None) -> Response:
+        """The 304. date: Last-Modified; None: it moves."""
+        if date not in self.shorts:
+            self.shorts[date] = self._short(date)
+        return self.shorts[date]
+
+    def partial_for(self, digits: tuple[int, int], date: str | None) -> Partial:
+        """The 206 of files whose sizes have so many."""
+        key = (*digits, date)
+        if key not in self.partials:
+            self.partials[key] = self._partial(*key)
+        return self.partials[key]
 
     def variant(self, content: Content, mtime_s: int) -> Variant:
         """A file's answers."""
-        size, etag = content.size_bytes, content.etag
-        tags = f"{ETAG}{etag}\r\n{self.vary}{LAST_MODIFIED}{http_date(mtime_s)}\r\n"
-        full = f"{self.full}{CONTENT_LENGTH}{size}\r\n{self.coding}{tags}{self.rest}".encode("latin-1")
-        short = f"{self.short}{tags}{self.kept}".encode("latin-1")
+        size, etag, date = content.size_bytes, content.etag, http_date(mtime_s)
+        full = f"{self.full}{CONTENT_LENGTH}{size}\r\n{self.coding}{ETAG}{etag}\r\n{LAST_MODIFIED}{date}\r\n"
+        full += self.rest
+        still = None if date_moves(mtime_s) else date
         part = self.multipart.part(self.kind, size)
-        gaps = self.gaps_for(self.digits(size, part))
-        length = str(size).ljust(gaps.moving.length_bytes)
-        whole = f"bytes 0-{max(size, 1) - 1}/{size}".ljust(gaps.moving.range_bytes)
-        partial = f"{gaps.before}{length}{gaps.between}{whole}{gaps.after}{self.coding}{tags}{self.rest}"
+        partial = self.partial_for(self._digits(size, part), still)
         return Variant(
-            get=Response(200, full, content, self.copies, self.moving),
-            not_modified=Response(304, short, None, 1, self.short_moving),
-            partial=Response(206, partial.encode("latin-1"), None, 1, gaps.moving),
+            get=Response(200, full.encode("latin-1"), content, self.copies, self.moving),
+            not_modified=self.short_for(still),
+            partial=partial.response,
             part=part,
-            swap_offset=gaps.swap_offset,
-            swap_bytes=gaps.swap_bytes,
+            swap_offset=partial.swap_offset,
+            swap_bytes=partial.swap_bytes,
             etag=etag.encode(),
             encoding=self.encoding,
             last_modified_s=mtime_s,
@@ -441,7 +468,7 @@ class Mould:
         """What `variant` gives for files of that size but for what differs from file to file."""
         known = self.by_size.get(size_bytes)
         if known is None:
-            digits = self.digits(size_bytes, self.multipart.part(self.kind, size_bytes))
+            digits = self._digits(size_bytes, self.multipart.part(self.kind, size_bytes))
             if digits not in self.blanks:
                 self.blanks[digits] = self._blanks(size_bytes)
             known = self.by_size[size_bytes] = self.blanks[digits]
@@ -452,14 +479,10 @@ class Mould:
         assert like.not_modified is not None
         assert like.partial is not None
         assert like.part is not None
-        # From their ends, where these heads are alike.
-        after, kept = len(self.rest), len(self.kept)
-        size_at = len(self.full) + len(CONTENT_LENGTH)
-        moving = like.partial.moving
         return Blanks(
-            full=self._blank(like.get, after, size_at, len(str(size_bytes))),
-            not_modified=self._blank(like.not_modified, kept, 0, 0),
-            partial=self._blank(like.partial, after, moving.length_offset, moving.length_bytes),
+            full=self._blank(like.get.head, len(str(size_bytes))),
+            not_modified=like.not_modified,
+            partial=like.partial,
             part=like.part,
             copies=self.copies,
             encoding=self.encoding,
@@ -467,12 +490,14 @@ class Mould:
             swap_bytes=like.swap_bytes,
         )
 
-    def _blank(self, like: Response, after_bytes: int, length_offset: int, length_bytes: int) -> Blank:
-        """like: a head with an empty tag. after_bytes: of it, behind Last-Modified."""
-        date_at = len(like.head) - after_bytes - len("\r\n") - len(EPOCH)
-        etag_at = date_at - len(LAST_MODIFIED) - len(self.vary) - len('"\r\n')
-        head = like.head[:etag_at] + bytes(ETAG_DIGITS) + like.head[etag_at:]
-        return Blank(like.status, head, like.moving, etag_at, date_at + ETAG_DIGITS, length_offset, length_bytes)
+    def _blank(self, like: bytes, length_bytes: int) -> Blank:
+        """like: GET's head with an empty tag. length_bytes: of Content-Length."""
+        # From its end, where heads of the mould are alike.
+        date_at = len(like) - len(self.rest) - len("\r\n") - len(EPOCH)
+        etag_at = date_at - len(LAST_MODIFIED) - len('"\r\n')
+        head = like[:etag_at] + bytes(ETAG_DIGITS) + like[etag_at:]
+        length_at = len(self.full) + len(CONTENT_LENGTH)
+        return Blank(200, head, self.moving, etag_at, date_at + ETAG_DIGITS, length_at, length_bytes)
 
 
 class Maker:

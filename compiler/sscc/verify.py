@@ -86,7 +86,10 @@ def _all_same(reader: Reader, built: Any, planned: Variant) -> bool:
         (built.partial_response, planned.partial),
         (built.part_response, planned.part),
     )
-    return all(_same_or_none(reader, index, response) for index, response in pairs)
+    said = reader.string(built.etag_offset, built.etag_bytes), built.last_modified_s
+    return said == (planned.etag, planned.last_modified_s) and all(
+        _same_or_none(reader, index, response) for index, response in pairs
+    )
 
 
 def _errors(reader: Reader, planned: list[ErrorPage]) -> list[str]:

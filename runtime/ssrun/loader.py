@@ -73,6 +73,11 @@ class FrameSource(Protocol):
         """struct ssi_header"""
 
 
+def frame_count(header: Any, response: Any) -> int:
+    """How many frames a struct ssi_response of an image with this struct ssi_header has."""
+    return -(-int(response.stream_bytes) // int(header.segment_bytes))
+
+
 def build_id(digests: list[bytes]) -> bytes:
     """The build-id of an image, from its sections' SHA-256 digests in the order of SECTIONS."""
     return hashlib.sha256(b"".join(digests)).digest()

@@ -13,7 +13,7 @@ from typing import Any
 
 from ._sandstorm import lib
 from .errors import SsrunError
-from .loader import ENCODING_NAMES, ImageFile
+from .loader import ENCODING_NAMES, ImageFile, frame_count
 
 VERSION = 1
 
@@ -21,7 +21,7 @@ VERSION = 1
 def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:
     """Of one variant, over all workers: requests in all, slots of the worker that held the most."""
     response = image.responses[variant.get_response]
-    frames = range(response.first_frame, response.first_frame + response.frame_count)
+    frames = range(response.first_frame, response.first_frame + frame_count(image.header, response))
     requests = sum(int(lib.stack_response_uses(stack, variant.get_response)) for stack in stacks)
     copies = max(int(lib.stack_frame_high_water(stack, frame)) for stack in stacks for frame in frames)
     return {"requests": requests, "copies": copies}

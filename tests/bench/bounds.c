@@ -76,14 +76,16 @@ static inline void send_frame(struct bound *bound, uint64_t kind, struct peer *p
         .head = head, .head_bytes = (uint32_t)HEAD_BYTES + frame->payload_bytes, .chunk = chunk};
 }
 
-/* One answer. A full TX ring is taken to have been sent. */
-static void answer(struct bound *bound, uint64_t kind, struct peer *peer, const struct ssi_response *response)
+/* One answer; its segments. A full TX ring is taken to have been sent. */
+static uint32_t answer(struct bound *bound, uint64_t kind, struct peer *peer, const struct ssi_response *response)
 {
-    for (uint32_t i = 0; i < response->frame_count; i++) {
+    const struct ssi_frame *frame = &bound->image->frames[response->first_frame];
+    for (uint64_t left = response->stream_bytes; left > 0; left -= frame->payload_bytes, frame++) {
         if (bound->tx->count == bound->tx->capacity)
             bound->tx->count = 0;
-        send_frame(bound, kind, peer, &bound->image->frames[response->first_frame + i]);
+        send_frame(bound, kind, peer, frame);
     }
+    return (uint32_t)(frame - &bound->image->frames[response->first_frame]);
 }
 
 /* In which order connections get their answers. */
@@ -119,8 +121,7 @@ struct bound_result bound_run(uint64_t kind, const struct image *image, struct n
         if (random)
             target = random_below(&state, target_count);
         const struct ssi_response *response = targets[target].response;
-        answer(&bound, kind, &peers[order[turn]], response);
-        result.segments += response->frame_count;
+        result.segments += answer(&bound, kind, &peers[order[turn]], response);
         result.bytes += response->stream_bytes;
         target = target + 1 < target_count ? target + 1 : 0;
         turn = turn + 1 < connection_count ? turn + 1 : 0;

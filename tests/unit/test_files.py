@@ -104,7 +104,7 @@ def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monk
     tree.mkdir()
     count = 4 * FILES_MAX + 7
     for number in range(count):
-        (tree / f"{number}.txt").write_bytes(b"%d" % number * (1 + number % 50))
+        (tree / f"{number}.txt").write_bytes(b"%d" % (1000 + number) * (700 + number % 50))  # three frames
         os.utime(tree / f"{number}.txt", (SETTLED_S + number, SETTLED_S + number))
     cuts: list[int] = []
     cut = files.Files.cut

@@ -90,6 +90,8 @@ def still(payload: bytes, moving: Moving) -> int:
         (moving.connection_offset, 10),
         (moving.length_offset, moving.length_bytes),
         (moving.range_offset, moving.range_bytes),
+        (moving.etag_offset, 34),
+        (moving.last_modified_offset, 29),
     ]
     for offset, size_bytes in fields:
         if offset:
@@ -102,10 +104,13 @@ def test_many_short_responses_are_what_scapy_makes_of_each(tmp_path: Path, ipv6:
     """Cut together, over several batches, with long ones among them; fields that move at odd offsets too."""
     chance = random.Random(ipv6)
     responses = []
-    for _ in range(60):
+    for _ in range(120):
         head = chance.randbytes(chance.choice([200, 333, SEGMENT_BYTES, 2000]))
-        places = sorted(chance.sample(range(1, 49), 4)) if chance.random() < 0.7 else None
-        moving = Moving(places[0], places[1] + 29, places[2] + 39, places[3] + 49, 10, 14) if places else Moving()
+        moving = Moving()
+        if chance.random() < 0.7:
+            at = sorted(chance.sample(range(1, 44), 6))
+            before = (0, 29, 39, 49, 63, 97)  # bytes of the fields in front of each
+            moving = Moving(*map(sum, zip(at, before, strict=True)), length_bytes=10, range_bytes=14)
         size_bytes = chance.choice([0, 1, 999, SEGMENT_BYTES, 20_000, SHORT_BYTES])
         responses.append(Response(200, head, chance.randbytes(size_bytes), chance.choice([1, 1, 1, 64]), moving))
     with (

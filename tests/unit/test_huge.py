@@ -25,10 +25,10 @@ def huge_image() -> tuple[Image, int]:
     frames = sections["frames"]
     first_frame = len(frames) // FRAME_BYTES
     sections["frames"] = frames + frames[:FRAME_BYTES] + frames[FRAME_BYTES : 2 * FRAME_BYTES] * (count - 1)
-    response = struct.pack("<QII", count * SEGMENT_BYTES, first_frame, count)
+    response = struct.pack("<QI", count * SEGMENT_BYTES, first_frame)
     sections["responses"] = response + sections["responses"][len(response) :]
     variants = bytearray(sections["variants"])
-    head_bytes = struct.unpack_from("<I", sections["responses"], 16)[0]
+    head_bytes = struct.unpack_from("<I", sections["responses"], 12)[0]
     struct.pack_into("<Q", variants, 40, count * SEGMENT_BYTES - head_bytes)
     sections["variants"] = bytes(variants)
     header = list(struct.unpack("<18IQQ", sections["header"]))

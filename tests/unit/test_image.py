@@ -76,7 +76,8 @@ def test_a_header_that_lies_is_refused(sections: dict[str, bytes], field: str, v
     struct.pack_into("<I", data, 4 * HEADER.index(field), value)
     image = Image(sections | {"header": bytes(data)})
     same = bytes(data) == sections["header"] or (field == "families" and value in (1, 2, 3))
-    same = same or (field.startswith("multipart") and value < 4)
+    # A head that says something of a variant, as the first 304 and 206 do, is for variants only.
+    same = same or (field.startswith("multipart") and value in (0, 3))
     assert (image.error == 0) == same
     text = ffi.new("char[200]")
     lib.image_error_text(image.error, text, 200)
@@ -144,13 +145,18 @@ def test_moving_fields_must_fit(sections: dict[str, bytes]) -> None:
     """Of the head of a 206: never beyond the head, wider than there is room for, or over another field."""
     (index,) = struct.unpack_from("<I", sections["variants"], 8)
     at = index * RESPONSE_BYTES
-    date, connection, length = struct.unpack_from("<HHH", sections["responses"], at + 22)
+    date, connection, length, _, etag, modified = struct.unpack_from("<6H", sections["responses"], at + 18)
     for member, form, value in (
+        (22, "<H", 60000),
+        (22, "<H", date),
+        (22, "<H", connection - 1),
+        (24, "<H", 60000),
+        (24, "<H", length),
         (26, "<H", 60000),
-        (26, "<H", date),
-        (26, "<H", connection - 1),
+        (26, "<H", modified - 1),
+        (26, "<H", connection),
         (28, "<H", 60000),
-        (28, "<H", length),
+        (28, "<H", etag + 33),
         (30, "<B", 21),
         (31, "<B", 69),
     ):
@@ -158,6 +164,33 @@ def test_moving_fields_must_fit(sections: dict[str, bytes]) -> None:
     # Narrower than its number is no danger: it is cut off.
     image = changed(sections, "responses", at + 31, "<B", 3)
     assert image.error == 0
+
+
+@pytest.mark.parametrize(
+    ("member", "form", "value"),
+    [
+        (28, "<H", 33),  # etag_bytes
+        (28, "<H", 0),
+        (32, "<q", -1),  # last_modified_s
+        (32, "<q", 253402300800),  # the year 10000
+        (0, "<I", 1),  # get_response: the 304
+        (0, "<I", 2),  # the 206
+        (12, "<I", 1),  # part_response
+    ],
+)
+def test_what_heads_say_of_variants_must_be_there(
+    sections: dict[str, bytes], member: int, form: str, value: int
+) -> None:
+    """An ETag and a time that fit where they move, and no head that has such in another place."""
+    assert changed(sections, "variants", member, form, value).error != 0
+
+
+def test_error_pages_and_options_say_nothing_of_a_variant(sections: dict[str, bytes]) -> None:
+    assert changed(sections, "errors", 4, "<I", 1).error != 0
+    routes = sections["routes"]
+    used = next(at for at in range(0, len(routes), 32) if struct.unpack_from("<I", routes, at + 20)[0])
+    assert changed(sections, "routes", used + 24, "<I", 1).error != 0
+    assert changed(sections, "routes", used + 24, "<I", 0).error == 0
 
 
 def test_truncated_tables_are_refused(sections: dict[str, bytes]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -176,6 +177,39 @@ def test_if_range(image: Image, validator: str, status: int) -> None:
     assert one(image, get("bytes=1-2", f"If-Range: {validator}"))[0] == status
     # What can't be satisfied is ignored too when the condition is false.
     assert one(image, get(f"bytes={SIZE}-", f"If-Range: {validator}"))[0] == (416 if status == 206 else 200)
+
+
+SHARED = ("If-None-Match: *", "Range: bytes=0-1", "Range: bytes=0-1,3-3")  # 304, 206 with one range and with two
+
+
+@pytest.mark.parametrize("gather_max", [1, 44])
+@pytest.mark.parametrize("mss", [1460, 100])
+@pytest.mark.parametrize("field", SHARED)
+def test_a_head_that_files_share_says_whose_it_is(gather_max: int, mss: int, field: str) -> None:
+    """Whole or cut, while another client's is in flight, and again after a loss: ETag and Last-Modified are the file's."""
+    pages = {f"/{number}": Page(b"%d" % number * 9, last_modified_s=number) for number in (1, 86_400 * 365)}
+    model = ModelImage(pages)
+    rows = model.tables["variants"]
+    assert rows[0][4:12] == rows[1][4:12]  # the same 304 and 206
+    host = Host(Image(model.sections), gather_max=gather_max, prompt=False)
+    options = [("MSS", mss), ("SAckOK", b""), ("Timestamp", (1000, 0)), ("WScale", 7)]
+    clients = [Client(host, port=port, options=options) for port in (40_000, 40_001)]
+    for client, path in zip(clients, pages, strict=True):
+        client.connect()
+        request = f"GET {path}".encode() + HTTP + f"{field}\r\n\r\n".encode()
+        assert host.send(client.packet("PA", request))  # the answer is lost
+        client.seq += len(request)
+    host.complete()  # which sees whether anything was changed in flight
+    again = host.advance(1000) + host.advance(1000)  # a tail loss probe, if that is not all, and a timeout
+    for client, (path, page) in zip(clients, pages.items(), strict=True):
+        client.note([each for each in again if each[TCP].dport == client.port], check=gather_max == 1)
+        assert client.received
+        client.drain(check=gather_max == 1)
+        status, fields, _ = split(client.received)
+        assert status == (304 if field.startswith("If-None") else 206)
+        assert fields["ETag"].encode() == page.etag(page.body), path
+        assert parsedate_to_datetime(fields["Last-Modified"]).timestamp() == page.last_modified_s, path
+    host.complete()
 
 
 def test_not_modified_comes_first(image: Image) -> None:

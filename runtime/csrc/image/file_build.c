@@ -6,23 +6,12 @@
 #include "date.h"
 #include "decimal.h"
 
-static const char range_unit[] = "bytes 0-";
+_Static_assert(FILE_BUILD_ETAG_BYTES + 2 == SSI_ETAG_BYTES, "an ETag is its digits in quotes");
 
 static uint32_t digits_of(uint64_t value)
 {
     uint8_t digits[DECIMAL_BYTES_MAX];
     return decimal_put(digits, value);
-}
-
-/* Content-Range of the whole file, RFC 9110 section 14.4; how long it is. An empty one has no byte, but this is what
- * stands there until a range is asked for. */
-static uint32_t put_range(uint8_t *at, uint64_t content_bytes)
-{
-    uint32_t done = sizeof(range_unit) - 1;
-    memcpy(at, range_unit, done);
-    done += decimal_put(at + done, content_bytes > 0 ? content_bytes - 1 : 0);
-    at[done++] = '/';
-    return done + decimal_put(at + done, content_bytes);
 }
 
 static bool place_fits(const struct file_build_head *head, uint32_t offset, uint32_t len_bytes)
@@ -40,43 +29,27 @@ static bool head_fits(const struct file_build_head *head, uint32_t texts_bytes)
            place_fits(head, head->etag_offset, FILE_BUILD_ETAG_BYTES) &&
            place_fits(head, head->last_modified_offset, SSI_DATE_BYTES) &&
            place_fits(head, head->content_length_offset, head->content_length_bytes) &&
-           place_fits(head, build->range_offset, build->range_bytes) &&
-           place_fits(head, build->length_offset, build->length_bytes) &&
            place_fits(head, build->date_offset, SSI_DATE_BYTES) &&
            place_fits(head, build->connection_offset, SSI_CONNECTION_BYTES);
 }
 
-static bool numbers_fit(const struct file_build_head *head, uint32_t digits)
+static uint32_t slots_of(const struct file_build_head *head, uint64_t stream_bytes)
 {
-    uint32_t range_bytes = sizeof(range_unit) + 2 * digits;
-    return (head->content_length_offset == 0 || digits <= head->content_length_bytes) &&
-           (head->build.range_offset == 0 || range_bytes <= head->build.range_bytes);
+    return (uint32_t)((stream_bytes + head->build.segment_bytes - 1) / head->build.segment_bytes) *
+           head->build.copies;
 }
 
-static uint32_t slots_of(const struct file_build_head *head, uint32_t copies, uint64_t body_bytes)
-{
-    uint64_t stream_bytes = head->text_bytes + body_bytes;
-    return (uint32_t)((stream_bytes + head->build.segment_bytes - 1) / head->build.segment_bytes) * copies;
-}
-
-/* Is a file as its mould says, and is there room for its answers? */
-static bool file_fits(const struct file_build_mould *mould, uint32_t texts_bytes, const struct file_build_file *file,
+/* Is a file as its mould says, and is there room for its answer? */
+static bool file_fits(const struct file_build_head *head, uint32_t texts_bytes, const struct file_build_file *file,
                       uint64_t bodies_left, const struct file_build_output *out)
 {
-    const struct file_build_head *heads[] = {&mould->full, &mould->not_modified, &mould->partial};
-    uint64_t longest = file->content_bytes;
-    uint32_t digits = digits_of(file->content_bytes);
     if (file->content_bytes > bodies_left || file->content_bytes > out->stream_bytes_max)
         return false;
-    for (int i = 0; i < 3; i++) {
-        if (!head_fits(heads[i], texts_bytes) || !numbers_fit(heads[i], digits))
-            return false;
-        uint64_t stream_bytes = heads[i]->text_bytes + (i == 0 ? file->content_bytes : 0);
-        longest = stream_bytes > longest ? stream_bytes : longest;
-    }
-    uint64_t slots = slots_of(heads[0], heads[0]->build.copies, file->content_bytes);
-    slots += slots_of(heads[1], 1, 0) + slots_of(heads[2], 1, 0);
-    return longest <= out->stream_bytes_max && slots <= out->slots_max - out->slots_made;
+    if (!head_fits(head, texts_bytes) ||
+        (head->content_length_offset != 0 && digits_of(file->content_bytes) > head->content_length_bytes))
+        return false;
+    uint64_t stream_bytes = head->text_bytes + file->content_bytes;
+    return stream_bytes <= out->stream_bytes_max && slots_of(head, stream_bytes) <= out->slots_max - out->slots_made;
 }
 
 /* A file's head into the stream. */
@@ -93,38 +66,27 @@ static void put_head(const struct file_build_head *head, const uint8_t *texts, c
         memset(at, ' ', head->content_length_bytes);
         decimal_put(at, file->content_bytes);
     }
-    if (head->build.range_offset != 0) {
-        uint8_t *at = stream + head->build.range_offset;
-        memset(at, ' ', head->build.range_bytes);
-        put_range(at, file->content_bytes);
-    }
 }
 
-/* Cuts what lies in the stream and writes its response's row. */
-static void cut(const struct file_build_head *head, uint32_t copies, uint64_t body_bytes, struct ssi_response *row,
+/* Cuts the head and body that lie in the stream and writes their response's row. */
+static void cut(const struct file_build_head *head, uint64_t body_bytes, struct ssi_response *row,
                 struct file_build_output *out)
 {
-    struct frame_build build = head->build;
-    build.copies = copies;
+    const struct frame_build *build = &head->build;
     uint32_t stream_bytes = head->text_bytes + (uint32_t)body_bytes;
-    uint8_t *slots = out->slots + (size_t)out->slots_made * build.slot_bytes;
-    uint32_t frames = frame_build_stream(&build, out->stream, stream_bytes, 0, 1, out->first_slot + out->slots_made,
+    uint8_t *slots = out->slots + (size_t)out->slots_made * build->slot_bytes;
+    uint32_t frames = frame_build_stream(build, out->stream, stream_bytes, 0, 1, out->first_slot + out->slots_made,
                                          slots, out->frames + out->frames_made);
     *row = (struct ssi_response){
         .stream_bytes = stream_bytes,
         .first_frame = out->first_frame + out->frames_made,
-        .frame_count = frames,
         .head_bytes = head->text_bytes,
         .status = (uint16_t)head->status,
-        .date_offset = (uint16_t)build.date_offset,
-        .connection_offset = (uint16_t)build.connection_offset,
-        .length_offset = (uint16_t)build.length_offset,
-        .range_offset = (uint16_t)build.range_offset,
-        .length_bytes = (uint8_t)build.length_bytes,
-        .range_bytes = (uint8_t)build.range_bytes,
+        .date_offset = (uint16_t)build->date_offset,
+        .connection_offset = (uint16_t)build->connection_offset,
     };
     out->frames_made += frames;
-    out->slots_made += frames * copies;
+    out->slots_made += frames * build->copies;
 }
 
 /* The answers of the file with this index. */
@@ -132,28 +94,21 @@ static void put_file(const struct file_build_mould *mould, const uint8_t *texts,
                      const uint8_t *body, uint32_t index, struct file_build_output *out)
 {
     const struct file_build_head *full = &mould->full;
-    struct ssi_response *rows = out->responses + (size_t)FILE_BUILD_RESPONSES * index;
-    uint32_t first_row = out->first_response + FILE_BUILD_RESPONSES * index;
     put_head(full, texts, file, out->stream);
     memcpy(out->stream + full->text_bytes, body, file->content_bytes);
-    cut(full, full->build.copies, file->content_bytes, rows, out);
-    put_head(&mould->not_modified, texts, file, out->stream);
-    cut(&mould->not_modified, 1, 0, rows + 1, out);
-    put_head(&mould->partial, texts, file, out->stream);
-    cut(&mould->partial, 1, 0, rows + 2, out);
-    uint32_t etag_bytes = FILE_BUILD_ETAG_BYTES + 2;
-    uint8_t *etag = out->strings + (size_t)index * etag_bytes;
-    etag[0] = etag[etag_bytes - 1] = '"';
+    cut(full, file->content_bytes, &out->responses[index], out);
+    uint8_t *etag = out->strings + (size_t)index * SSI_ETAG_BYTES;
+    etag[0] = etag[SSI_ETAG_BYTES - 1] = '"';
     memcpy(etag + 1, file->etag, FILE_BUILD_ETAG_BYTES);
     out->variants[index] = (struct ssi_variant){
-        .get_response = first_row,
-        .not_modified_response = first_row + 1,
-        .partial_response = first_row + 2,
+        .get_response = out->first_response + index,
+        .not_modified_response = mould->not_modified_response,
+        .partial_response = mould->partial_response,
         .part_response = mould->part_response,
         .swap_offset = mould->swap_offset,
         .swap_bytes = mould->swap_bytes,
-        .etag_offset = out->first_string + index * etag_bytes,
-        .etag_bytes = (uint16_t)etag_bytes,
+        .etag_offset = out->first_string + index * SSI_ETAG_BYTES,
+        .etag_bytes = SSI_ETAG_BYTES,
         .encoding = (uint16_t)mould->encoding,
         .last_modified_s = file->last_modified_s,
         .content_bytes = file->content_bytes,
@@ -170,7 +125,7 @@ uint32_t file_build(const struct file_build_mould *moulds, uint32_t mould_count,
         const struct file_build_file *file = &files[index];
         uint64_t used = output->bodies_bytes;
         if (file->mould >= mould_count ||
-            !file_fits(&moulds[file->mould], texts_bytes, file, bodies_bytes - used, output))
+            !file_fits(&moulds[file->mould].full, texts_bytes, file, bodies_bytes - used, output))
             return index;
         put_file(&moulds[file->mould], texts, file, bodies + used, index, output);
         output->bodies_bytes = used + file->content_bytes;

@@ -12,6 +12,7 @@ static const uint8_t ipv6_addresses[32] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1, 0x2
 #define BUILD_SERVER_PORT 80
 #define BUILD_CLIENT_PORT 49152
 #define BUILD_WINDOW 16384
+#define FIELDS 6 /* that can move */
 #define TCP_HEADER_BYTES (sizeof(struct wire_tcp) + sizeof(struct wire_tcp_timestamps))
 
 uint32_t frame_build_header_bytes(uint32_t ipv6)
@@ -75,11 +76,12 @@ static uint16_t still_sum(const struct frame_build *build, const uint8_t *payloa
 {
     if (!moving)
         return checksum_fold(sum);
-    const uint32_t fields[4][2] = {{build->date_offset, SSI_DATE_BYTES},
-                                   {build->connection_offset, SSI_CONNECTION_BYTES},
-                                   {build->length_offset, build->length_bytes},
-                                   {build->range_offset, build->range_bytes}};
-    for (int f = 0; f < 4; f++)
+    const uint32_t fields[FIELDS][2] = {
+        {build->date_offset, SSI_DATE_BYTES},        {build->connection_offset, SSI_CONNECTION_BYTES},
+        {build->length_offset, build->length_bytes}, {build->range_offset, build->range_bytes},
+        {build->etag_offset, SSI_ETAG_BYTES},        {build->last_modified_offset, SSI_DATE_BYTES},
+    };
+    for (int f = 0; f < FIELDS; f++)
         if (fields[f][0] != 0)
             sum += (uint16_t)~checksum_at(checksum_sum(payload + fields[f][0], fields[f][1]), fields[f][0]);
     return checksum_fold(sum);
@@ -90,8 +92,8 @@ uint32_t frame_build_stream(const struct frame_build *build, const uint8_t *stre
                             struct ssi_frame *frames)
 {
     uint32_t count = 0;
-    int has_fields =
-        (build->date_offset | build->connection_offset | build->length_offset | build->range_offset) != 0;
+    int has_fields = (build->date_offset | build->connection_offset | build->length_offset | build->range_offset |
+                      build->etag_offset | build->last_modified_offset) != 0;
     for (size_t at = 0; at < len_bytes; at += build->segment_bytes, count++) {
         size_t left = len_bytes - at;
         uint32_t payload_bytes = left < build->segment_bytes ? (uint32_t)left : build->segment_bytes;

@@ -12,7 +12,8 @@ struct frame_build {
     uint32_t slot_bytes, segment_bytes;
     uint32_t copies;    /* slots for each frame */
     uint32_t ipv6;      /* the headers built in are IPv6's, else IPv4's */
-    uint32_t date_offset, connection_offset, length_offset, range_offset; /* of the fields that move; 0: none */
+    /* Of the fields that move; 0: none. */
+    uint32_t date_offset, connection_offset, length_offset, range_offset, etag_offset, last_modified_offset;
     uint32_t length_bytes, range_bytes;
 };
 

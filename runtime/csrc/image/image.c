@@ -166,7 +166,9 @@ static bool check_fields(const struct image *image, const struct ssi_response *r
     const struct field fields[] = {{r->date_offset, r->date_offset + SSI_DATE_BYTES},
                                    {r->connection_offset, r->connection_offset + SSI_CONNECTION_BYTES},
                                    {r->length_offset, (uint32_t)r->length_offset + r->length_bytes},
-                                   {r->range_offset, (uint32_t)r->range_offset + r->range_bytes}};
+                                   {r->range_offset, (uint32_t)r->range_offset + r->range_bytes},
+                                   {r->etag_offset, r->etag_offset + SSI_ETAG_BYTES},
+                                   {r->last_modified_offset, r->last_modified_offset + SSI_DATE_BYTES}};
     const size_t count = sizeof(fields) / sizeof(fields[0]);
     if (r->length_bytes > SSI_LENGTH_BYTES_MAX || r->range_bytes > SSI_RANGE_BYTES_MAX)
         return false;
@@ -180,6 +182,21 @@ static bool check_fields(const struct image *image, const struct ssi_response *r
     return true;
 }
 
+/* Are a response's bytes those of frames that are all full but the last? */
+static bool check_stream(const struct image *image, const struct ssi_response *r)
+{
+    const struct ssi_header *h = image->header;
+    uint64_t count = (r->stream_bytes - 1) / h->segment_bytes + 1;
+    if (r->first_frame >= h->frame_count || count > h->frame_count - r->first_frame)
+        return false;
+    for (uint64_t f = 0; f < count; f++) {
+        uint64_t left = r->stream_bytes - f * h->segment_bytes;
+        if (image->frames[r->first_frame + f].payload_bytes != (left < h->segment_bytes ? left : h->segment_bytes))
+            return false;
+    }
+    return true;
+}
+
 static int check_responses(const struct image *image)
 {
     const struct ssi_header *h = image->header;
@@ -187,17 +204,8 @@ static int check_responses(const struct image *image)
         const struct ssi_response *r = &image->responses[i];
         if (r->status < 200 || r->status > 599 || r->head_bytes == 0 || r->stream_bytes < r->head_bytes)
             return fail(IMAGE_ERROR_RESPONSE, i);
-        if (r->frame_count == 0 || r->first_frame >= h->frame_count ||
-            r->frame_count > h->frame_count - r->first_frame)
+        if (!check_stream(image, r))
             return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
-        uint64_t before_last = (uint64_t)(r->frame_count - 1) * h->segment_bytes;
-        if (r->stream_bytes <= before_last || r->stream_bytes - before_last > h->segment_bytes)
-            return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
-        for (uint32_t f = 0; f < r->frame_count; f++) {
-            uint64_t want = f + 1 < r->frame_count ? h->segment_bytes : r->stream_bytes - before_last;
-            if (image->frames[r->first_frame + f].payload_bytes != want)
-                return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
-        }
         if (!check_fields(image, r))
             return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
     }
@@ -209,10 +217,29 @@ static bool string_fits(const struct ssi_header *h, uint32_t offset, uint32_t by
     return (uint64_t)offset + bytes <= h->string_bytes;
 }
 
-/* A response, or none. */
-static bool response_fits(const struct ssi_header *h, uint32_t index)
+/* A response that says nothing of a variant, whoever sends it. */
+static bool plain_fits(const struct image *image, uint32_t index)
 {
-    return index == SSI_NONE || index < h->response_count;
+    if (index >= image->header->response_count)
+        return false;
+    const struct ssi_response *r = &image->responses[index];
+    return r->etag_offset == 0 && r->last_modified_offset == 0;
+}
+
+/* The same, or none. */
+static bool plain_or_none_fits(const struct image *image, uint32_t index)
+{
+    return index == SSI_NONE || plain_fits(image, index);
+}
+
+/* What a variant's 304 or 206 is answered with, or none: what it says of the variant must be there and as long. */
+static bool shared_fits(const struct image *image, uint32_t index, const struct ssi_variant *v)
+{
+    if (index >= image->header->response_count)
+        return index == SSI_NONE;
+    const struct ssi_response *r = &image->responses[index];
+    bool dated = v->last_modified_s >= 0 && v->last_modified_s <= SSI_LAST_MODIFIED_MAX_S;
+    return (r->etag_offset == 0 || v->etag_bytes == SSI_ETAG_BYTES) && (r->last_modified_offset == 0 || dated);
 }
 
 /* What ranges are answered with. A slice must lie inside the body, and what is swapped strictly inside the head: no
@@ -220,7 +247,7 @@ static bool response_fits(const struct ssi_header *h, uint32_t index)
 static bool ranges_fit(const struct image *image, const struct ssi_variant *v)
 {
     const struct ssi_header *h = image->header;
-    if (!response_fits(h, v->partial_response) || !response_fits(h, v->part_response))
+    if (!shared_fits(image, v->partial_response, v) || !plain_or_none_fits(image, v->part_response))
         return false;
     if (v->partial_response == SSI_NONE)
         return v->part_response == SSI_NONE;
@@ -237,18 +264,19 @@ static bool ranges_fit(const struct image *image, const struct ssi_variant *v)
 static int check_variants(const struct image *image)
 {
     const struct ssi_header *h = image->header;
-    if (!response_fits(h, h->multipart_type_response) || !response_fits(h, h->multipart_end_response))
+    if (h->variant_count > SSI_VARIANTS_MAX || !plain_or_none_fits(image, h->multipart_type_response) ||
+        !plain_or_none_fits(image, h->multipart_end_response))
         return fail(IMAGE_ERROR_VARIANT, h->variant_count);
     for (uint32_t i = 0; i < h->variant_count; i++) {
         const struct ssi_variant *v = &image->variants[i];
-        bool fits = v->get_response < h->response_count && response_fits(h, v->not_modified_response) &&
+        bool fits = plain_fits(image, v->get_response) && shared_fits(image, v->not_modified_response, v) &&
                     v->encoding < SSI_ENCODING_COUNT && string_fits(h, v->etag_offset, v->etag_bytes);
         if (!fits || !ranges_fit(image, v))
             return fail(IMAGE_ERROR_VARIANT, i);
     }
     for (uint32_t i = 0; i < h->error_count; i++) {
         const struct ssi_error *e = &image->errors[i];
-        if (e->get_response >= h->response_count)
+        if (!plain_fits(image, e->get_response))
             return fail(IMAGE_ERROR_SITE_ERROR, i);
     }
     return 0;
@@ -296,7 +324,7 @@ static bool route_fits(const struct image *image, const struct ssi_route *r)
 {
     const struct ssi_header *h = image->header;
     if (r->first_variant >= h->variant_count || r->variant_count > h->variant_count - r->first_variant ||
-        !string_fits(h, r->path_offset, r->path_bytes) || !response_fits(h, r->options_response) ||
+        !string_fits(h, r->path_offset, r->path_bytes) || !plain_or_none_fits(image, r->options_response) ||
         r->site >= h->site_count || (r->flags & ~(SSI_ROUTE_PREFIX | SSI_ROUTE_ALIAS)) != 0)
         return false;
     return (r->flags & SSI_ROUTE_PREFIX) == 0 || r->path_bytes <= image->sites[r->site].prefix_bytes_max;

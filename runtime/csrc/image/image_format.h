@@ -1,4 +1,4 @@
-/* The packet image, format version 3: the only description of its layout.
+/* The packet image, format version 4: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -45,7 +45,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 3
+#define SSI_VERSION 4
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -65,6 +65,7 @@
  * followed by spaces, which a recipient takes off (RFC 9110 section 5.5). */
 #define SSI_DATE_BYTES 29 /* IMF-fixdate, RFC 9110 section 5.6.7 */
 #define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "close     " */
+#define SSI_ETAG_BYTES 34 /* of a variant's ETag, with its quotes */
 #define SSI_LENGTH_BYTES_MAX 20 /* Content-Length of any 64-bit number */
 #define SSI_RANGE_BYTES_MAX 68 /* Content-Range of three such, "bytes 0-99/1000" (RFC 9110 section 14.4) */
 
@@ -142,8 +143,8 @@ struct ssi_route {
  * swap_offset and swap_bytes: where partial_response has Content-Range and Content-Type. */
 struct ssi_variant {
     uint32_t get_response; /* HEAD is answered with its head */
-    uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect) */
-    uint32_t partial_response; /* the head of a 206, or SSI_NONE: no ranges */
+    uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect); many files have one */
+    uint32_t partial_response; /* the head of a 206, or SSI_NONE: no ranges; many files have one */
     uint32_t part_response; /* what stands in front of a part, or SSI_NONE: one range at most */
     uint32_t swap_offset; /* of partial_response, inside its head */
     uint32_t swap_bytes;
@@ -153,18 +154,22 @@ struct ssi_variant {
     int64_t last_modified_s; /* seconds since 1970-01-01 UTC; negative: none */
     uint64_t content_bytes; /* of the body */
 };
+#define SSI_VARIANTS_MAX 0x7fffffff
+#define SSI_LAST_MODIFIED_MAX_S 253402300799 /* 9999-12-31: years of four digits; what is later can't move */
 
-/* Head and body, as one stream over frame_count consecutive frames. */
+/* Head and body, as one stream over as many consecutive frames as that takes. ETag and Last-Modified move in what a
+ * variant's 304 or 206 is answered with, and nowhere else: they say what the variant says. */
 struct ssi_response {
     uint64_t stream_bytes; /* head and body */
     uint32_t first_frame;
-    uint32_t frame_count;
     uint32_t head_bytes; /* up to and with the empty line */
     uint16_t status; /* RFC 9110 section 15 */
     uint16_t date_offset; /* of SSI_DATE_BYTES in the stream, in the first frame; 0: none */
     uint16_t connection_offset; /* of SSI_CONNECTION_BYTES in the stream, in the first frame; 0: none */
     uint16_t length_offset; /* of length_bytes in the stream, in the first frame: Content-Length; 0: none moves */
     uint16_t range_offset; /* of range_bytes in the stream, in the first frame: Content-Range; 0: none moves */
+    uint16_t etag_offset; /* of SSI_ETAG_BYTES in the stream, in the first frame; 0: does not move */
+    uint16_t last_modified_offset; /* of SSI_DATE_BYTES in the stream, in the first frame; 0: does not move */
     uint8_t length_bytes; /* at most SSI_LENGTH_BYTES_MAX */
     uint8_t range_bytes; /* at most SSI_RANGE_BYTES_MAX */
 };

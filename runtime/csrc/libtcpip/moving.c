@@ -49,7 +49,7 @@ static uint16_t sum_at(const uint8_t *text, uint32_t len_bytes, uint32_t offset)
     return checksum_at(checksum_sum(text, len_bytes), offset);
 }
 
-/* The two that only a 206 or 416 has. */
+/* How long a 206 is, and what of the file it or a 416 is of. */
 static void range_fields_of(const struct tcp_span *span, struct moving_fields *fields)
 {
     const struct ssi_response *response = fields->response;
@@ -64,6 +64,22 @@ static void range_fields_of(const struct tcp_span *span, struct moving_fields *f
     }
 }
 
+/* Which file a 206 or 304 is of. */
+static void validators_of(const struct image *image, const struct tcp_span *span, struct moving_fields *fields)
+{
+    const struct ssi_response *response = fields->response;
+    const struct ssi_variant *variant = &image->variants[span->variant];
+    fields->etag = NULL;
+    if (response->etag_offset != 0) {
+        fields->etag = image->strings + variant->etag_offset;
+        fields->sum += sum_at(fields->etag, SSI_ETAG_BYTES, response->etag_offset);
+    }
+    if (response->last_modified_offset != 0) {
+        date_format(variant->last_modified_s, fields->last_modified_text);
+        fields->sum += sum_at(fields->last_modified_text, SSI_DATE_BYTES, response->last_modified_offset);
+    }
+}
+
 void moving_fields_of(struct stack *stack, const struct tcp_span *span, struct moving_fields *fields)
 {
     static const uint8_t keep_alive[SSI_CONNECTION_BYTES] = "keep-alive";
@@ -71,11 +87,15 @@ void moving_fields_of(struct stack *stack, const struct tcp_span *span, struct m
     const struct ssi_response *response = &stack->image->responses[span->response];
     fields->response = response;
     fields->connection = span->close ? close : keep_alive;
+    fields->more = (response->length_offset | response->range_offset | response->etag_offset |
+                    response->last_modified_offset) != 0;
     fields->sum = 0;
     if (response->connection_offset != 0)
         fields->sum += sum_at(fields->connection, SSI_CONNECTION_BYTES, response->connection_offset);
-    if ((response->length_offset | response->range_offset) != 0)
+    if (fields->more) {
         range_fields_of(span, fields);
+        validators_of(stack->image, span, fields);
+    }
     if (response->date_offset == 0)
         return;
     fields->date = stack->date_text;
@@ -88,6 +108,19 @@ void moving_fields_of(struct stack *stack, const struct tcp_span *span, struct m
     fields->sum += checksum_at(date_sum, response->date_offset);
 }
 
+static void patch_more(const struct moving_fields *fields, uint8_t *payload)
+{
+    const struct ssi_response *response = fields->response;
+    if (response->length_offset != 0)
+        memcpy(payload + response->length_offset, fields->length_text, response->length_bytes);
+    if (response->range_offset != 0)
+        memcpy(payload + response->range_offset, fields->range_text, response->range_bytes);
+    if (response->etag_offset != 0)
+        memcpy(payload + response->etag_offset, fields->etag, SSI_ETAG_BYTES);
+    if (response->last_modified_offset != 0)
+        memcpy(payload + response->last_modified_offset, fields->last_modified_text, SSI_DATE_BYTES);
+}
+
 void moving_patch(const struct moving_fields *fields, uint8_t *payload)
 {
     const struct ssi_response *response = fields->response;
@@ -95,10 +128,8 @@ void moving_patch(const struct moving_fields *fields, uint8_t *payload)
         memcpy(payload + response->connection_offset, fields->connection, SSI_CONNECTION_BYTES);
     if (response->date_offset != 0)
         memcpy(payload + response->date_offset, fields->date, SSI_DATE_BYTES);
-    if (response->length_offset != 0)
-        memcpy(payload + response->length_offset, fields->length_text, response->length_bytes);
-    if (response->range_offset != 0)
-        memcpy(payload + response->range_offset, fields->range_text, response->range_bytes);
+    if (fields->more)
+        patch_more(fields, payload);
 }
 
 static void overlay(uint8_t *dst, uint64_t offset, uint32_t len, const uint8_t *field, uint32_t at, uint32_t bytes)
@@ -114,6 +145,10 @@ void moving_overlay(const struct moving_fields *fields, uint8_t *dst, uint64_t o
     const struct ssi_response *response = fields->response;
     overlay(dst, offset, len_bytes, fields->date, response->date_offset, SSI_DATE_BYTES);
     overlay(dst, offset, len_bytes, fields->connection, response->connection_offset, SSI_CONNECTION_BYTES);
+    if (!fields->more)
+        return;
     overlay(dst, offset, len_bytes, fields->length_text, response->length_offset, response->length_bytes);
     overlay(dst, offset, len_bytes, fields->range_text, response->range_offset, response->range_bytes);
+    overlay(dst, offset, len_bytes, fields->etag, response->etag_offset, SSI_ETAG_BYTES);
+    overlay(dst, offset, len_bytes, fields->last_modified_text, response->last_modified_offset, SSI_DATE_BYTES);
 }

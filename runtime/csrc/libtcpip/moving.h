@@ -1,5 +1,6 @@
-/* The fields of a head that move, RFC 9110: Date, Connection, and in a 206 Content-Length and Content-Range. Their text
- * follows from the span alone, so that a retransmission carries the same bytes. */
+/* The fields of a head that move, RFC 9110: Date, Connection, in a 206 Content-Length and Content-Range, and in a 206 and
+ * a 304, which files share, ETag and Last-Modified. Their text follows from the span alone, so that a retransmission
+ * carries the same bytes. */
 #ifndef SANDSTORM_MOVING_H
 #define SANDSTORM_MOVING_H
 
@@ -13,9 +14,12 @@ struct moving_fields {
     const uint8_t *date;
     const uint8_t *connection;
     uint64_t sum; /* of all of them, where they lie in the frame */
+    bool more; /* than Date and Connection: those below */
     uint8_t date_text[SSI_DATE_BYTES + 3];
+    const uint8_t *etag;
     uint8_t length_text[SSI_LENGTH_BYTES_MAX];
     uint8_t range_text[SSI_RANGE_BYTES_MAX];
+    uint8_t last_modified_text[SSI_DATE_BYTES + 3];
 };
 
 /* What the span's fields say now and whenever it is sent again. */

@@ -50,7 +50,8 @@ struct tcp_span {
     uint32_t response;
     uint32_t first_frame; /* the response's, beside it since every segment needs it */
     uint32_t date_s; /* what Date says, seconds since 1970 */
-    bool close; /* Connection: close */
+    uint32_t close : 1; /* Connection: close */
+    uint32_t variant : 31; /* whose ETag and Last-Modified a 206 or 304 says */
 };
 
 /* What most segments touch comes first, line by line (TCB_HOT_BYTES); what only loss or a second answer needs is behind. */

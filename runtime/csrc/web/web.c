@@ -39,28 +39,38 @@ static void progress_set(struct tcb *tcb, uint32_t body_bytes, uint32_t step)
     memcpy(&tcb->app, &progress, sizeof(progress));
 }
 
-/* A span of a response from its byte skip on. */
-static struct tcp_span span_of(const struct stack *stack, uint32_t response_index, uint64_t skip, bool close)
+/* A span of a response from its byte skip on. variant: whose 206 or 304 it may be, by its index. */
+static struct tcp_span span_of(const struct stack *stack, uint32_t response_index, uint64_t skip, uint32_t variant,
+                               bool close)
 {
     return (struct tcp_span){.skip = skip,
                              .response = response_index,
                              .first_frame = stack->image->responses[response_index].first_frame,
                              .date_s = (uint32_t)stack->wall_s,
-                             .close = close};
+                             .close = close,
+                             .variant = variant & SSI_VARIANTS_MAX};
 }
 
 /* Queues a response, or its head alone: all that HEAD is answered with, RFC 9110 section 9.3.2. close: the connection
- * ends with it. */
-static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool head, bool close)
+ * ends with it. variant: what a 304 is of, by its index. Always inline: in all that is no 304 it is a constant, and the
+ * span is made where it stays. */
+__attribute__((always_inline)) static inline void
+write_of(struct stack *stack, struct tcb *tcb, uint32_t response_index, uint32_t variant, bool head, bool close)
 {
     const struct ssi_response *response = &stack->image->responses[response_index];
-    struct tcp_span span = span_of(stack, response_index, 0, close);
+    struct tcp_span span = span_of(stack, response_index, 0, variant, close);
     PROBE(web_write, tcb, response->status);
     count_status(stack, response->status);
     stack->response_uses[response_index]++;
     tcpip_write(stack, tcb, &span, head ? response->head_bytes : response->stream_bytes);
     if (close)
         tcpip_finish(stack, tcb);
+}
+
+/* The same for what says nothing of a variant. */
+static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool head, bool close)
+{
+    write_of(stack, tcb, response_index, 0, head, close);
 }
 
 /* The site's answer for a status; a site without one gets a bare close. */
@@ -164,6 +174,18 @@ static uint64_t stream_bytes(const struct stack *stack, uint32_t response_index)
     return stack->image->responses[response_index].stream_bytes;
 }
 
+static uint32_t variant_index(const struct stack *stack, const struct ssi_variant *variant)
+{
+    return (uint32_t)(variant - stack->image->variants);
+}
+
+/* A span of a 206: of a response from its byte skip on. */
+static struct tcp_span partial_span(const struct stack *stack, const struct partial *p, uint32_t response_index,
+                                    uint64_t skip)
+{
+    return span_of(stack, response_index, skip, variant_index(stack, p->variant), p->close);
+}
+
 /* Head or part header: what its moving fields say. */
 static void say_range(struct tcp_span *span, struct http_range range, uint64_t content_bytes)
 {
@@ -177,7 +199,7 @@ static uint64_t body_span(const struct stack *stack, const struct partial *p, st
                           struct tcp_span *span)
 {
     uint32_t head_bytes = stack->image->responses[p->variant->get_response].head_bytes;
-    *span = span_of(stack, p->variant->get_response, head_bytes + range.first, p->close);
+    *span = partial_span(stack, p, p->variant->get_response, head_bytes + range.first);
     return range.last - range.first + 1;
 }
 
@@ -188,7 +210,7 @@ static uint64_t single_span(const struct stack *stack, const struct partial *p, 
         return body_span(stack, p, p->ranges[0], span);
     if (step > 1)
         return 0;
-    *span = span_of(stack, p->variant->partial_response, 0, p->close);
+    *span = partial_span(stack, p, p->variant->partial_response, 0);
     say_range(span, p->ranges[0], p->variant->content_bytes);
     return stream_bytes(stack, p->variant->partial_response);
 }
@@ -211,26 +233,26 @@ static uint64_t multipart_span(const struct stack *stack, const struct partial *
     uint32_t behind_swap = variant->swap_offset + variant->swap_bytes;
     uint32_t part = (step - 3) / 2;
     if (step == 0) {
-        *span = span_of(stack, variant->partial_response, 0, p->close);
+        *span = partial_span(stack, p, variant->partial_response, 0);
         say_range(span, (struct http_range){0, multipart_bytes(stack, p) - 1}, variant->content_bytes);
         return variant->swap_offset;
     }
     if (step == 1) {
-        *span = span_of(stack, header->multipart_type_response, 0, p->close);
+        *span = partial_span(stack, p, header->multipart_type_response, 0);
         return stream_bytes(stack, header->multipart_type_response);
     }
     if (step == 2) {
-        *span = span_of(stack, variant->partial_response, behind_swap, p->close);
+        *span = partial_span(stack, p, variant->partial_response, behind_swap);
         return stream_bytes(stack, variant->partial_response) - behind_swap;
     }
     if (part < p->count && (step - 3) % 2 == 0) {
-        *span = span_of(stack, variant->part_response, 0, p->close);
+        *span = partial_span(stack, p, variant->part_response, 0);
         say_range(span, p->ranges[part], variant->content_bytes);
         return stream_bytes(stack, variant->part_response);
     }
     if (part < p->count)
         return body_span(stack, p, p->ranges[part], span);
-    *span = span_of(stack, header->multipart_end_response, 0, p->close);
+    *span = partial_span(stack, p, header->multipart_end_response, 0);
     return step == 3 + 2 * p->count ? stream_bytes(stack, header->multipart_end_response) : 0;
 }
 
@@ -270,7 +292,7 @@ static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, uint32_t s
         tcpip_finish(stack, tcb);
         return;
     }
-    struct tcp_span span = span_of(stack, error->get_response, 0, close);
+    struct tcp_span span = span_of(stack, error->get_response, 0, 0, close);
     say_range(&span, (struct http_range){1, 0}, variant->content_bytes);
     PROBE(web_write, tcb, 416);
     count_status(stack, 416);
@@ -335,7 +357,7 @@ static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct ht
         return true;
     }
     if (failed == 304) {
-        web_write(stack, tcb, variant->not_modified_response, false, request->close);
+        write_of(stack, tcb, variant->not_modified_response, variant_index(stack, variant), false, request->close);
         return true;
     }
     enum outcome outcome = answer_ranges(stack, tcb, request, site, variant);
