@@ -14,7 +14,7 @@ import signal
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, NoReturn
 
 from .cache import is_settled
@@ -80,29 +80,34 @@ class _Looking:
         self.chunk_files = max(CHUNK_FILES, -(-len(paths) // QUEUE_MAX))
         self.chunk_count = -(-len(paths) // self.chunk_files)
         self.chunks = _Queue(self.chunk_count)
+        self.done = memoryview(mmap.mmap(-1, self.chunk_count + 1))  # 1 for each that has been looked at
         self.spare = memoryview(bytearray(SMALL_BYTES + 1))  # to read into when all extents have been given away
         self.room, self.at, self.end = self.view, 0, 0  # where this process reads into
+        self.extents_left = 0  # when all is over
 
-    def run(self, advance: Callable[[int], None]) -> int:
-        """Extents that are left. advance: called with numbers of files, those of other processes at the end."""
+    def looks(self) -> Generator[list[Look | None]]:
+        """Of the files of each chunk, in order, as soon as they are there: while the caller takes them in, other
+        processes look at more. To be closed, or taken to its end."""
         others: list[int] = []
-        left = len(self.paths)
+        told = 0
         try:
-            if left >= FORK_FILES:
+            if len(self.paths) >= FORK_FILES:
                 others = [self._fork() for _ in range(min(len(os.sched_getaffinity(0)), self.chunk_count) - 1)]
-            for files in self._take():
-                advance(files)
-                left -= files
+            while (chunk := self.chunks.take()) is not None:
+                self._look(chunk)
+                while told < self.chunk_count and self.done[told]:
+                    yield list(self._results(told))
+                    told += 1
         finally:
             self.chunks.drain()  # if something went wrong, nobody begins another
             self.chunks.close()
             for process in others:
                 with contextlib.suppress(ChildProcessError):  # whoever started us may have asked for no notice
                     os.waitpid(process, 0)
-            extents = self.extents.drain()
+            self.extents_left = self.extents.drain()
             self.extents.close()
-        advance(left)
-        return extents
+        for chunk in range(told, self.chunk_count):
+            yield list(self._results(chunk))
 
     def _fork(self) -> int:
         """A process that takes from the queue; its id."""
@@ -123,24 +128,21 @@ class _Looking:
             if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            for _ in self._take():
-                pass
+            while (chunk := self.chunks.take()) is not None:
+                self._look(chunk)
             status = 0
         finally:
             os._exit(status)  # no handler and no buffer of the other's is for here, whatever was raised
 
-    def _take(self) -> Iterator[int]:
-        """Looks at chunks until the queue is empty; the files of each."""
-        while (chunk := self.chunks.take()) is not None:
-            first = chunk * self.chunk_files
-            end = min(first + self.chunk_files, len(self.paths))
-            self._look(first, end)
-            yield end - first
+    def _files(self, chunk: int) -> range:
+        """The numbers of a chunk's files."""
+        first = chunk * self.chunk_files
+        return range(first, min(first + self.chunk_files, len(self.paths)))
 
-    def _look(self, first: int, end: int) -> None:
-        """At files from a number up to another."""
+    def _look(self, chunk: int) -> None:
+        """At all files of a chunk."""
         began_ns = time.time_ns()
-        for number in range(first, end):
+        for number in self._files(chunk):
             try:
                 fd = os.open(self.paths[number], OPEN_FLAGS)
                 try:
@@ -149,6 +151,7 @@ class _Looking:
                     os.close(fd)
             except OSError:  # whoever misses it finds out why
                 pass
+        self.done[chunk] = 1
 
     def _read(self, number: int, fd: int, began_ns: int) -> None:
         info = os.fstat(fd)
@@ -178,9 +181,10 @@ class _Looking:
         else:
             self.room, self.at, self.end = self.spare, 0, len(self.spare)
 
-    def results(self) -> Iterator[Look | None]:
-        """Of each file; None: it could not be read."""
-        records = self.records[: len(self.paths) * RECORD.size]
+    def _results(self, chunk: int) -> Generator[Look | None]:
+        """Of each file of a chunk; None: it could not be read."""
+        files = self._files(chunk)
+        records = self.records[files.start * RECORD.size : files.stop * RECORD.size]
         view = self.view
         for how, digest, place, size_bytes, *others in RECORD.iter_unpack(records):
             if how == UNREAD:
@@ -200,15 +204,13 @@ class Looker:
         self.extents = min(keep_bytes // EXTENT_BYTES, QUEUE_MAX)
         self.advance = advance
 
-    def look(self, paths: Sequence[str]) -> Iterator[Look | None]:
+    def look(self, paths: Sequence[str]) -> Generator[Look | None]:
         """Of each file; None: it could not be read as it was, which is for others to look into."""
         looking = _Looking(paths, self.extents)
         done = 0
-
-        def advance(files: int) -> None:
-            nonlocal done
-            done += files
-            self.advance(done, len(paths))
-
-        self.extents = looking.run(advance)
-        return looking.results()
+        with contextlib.closing(looking.looks()) as chunks:
+            for looks in chunks:
+                done += len(looks)
+                self.advance(done, len(paths))
+                yield from looks
+        self.extents = looking.extents_left

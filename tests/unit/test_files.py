@@ -8,8 +8,10 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sscc import build, files, image, looking
@@ -186,6 +188,25 @@ def test_there_are_no_more_processes_than_they_have_chunks(
     assert len(forked) == -(-len(wanted) // CHUNK_FILES) - 1
 
 
+def test_looks_are_told_while_others_look(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the files' order, however late others are."""
+    look, here = _Looking._look, os.getpid()
+
+    def slow(self: _Looking, chunk: int) -> None:
+        if os.getpid() != here and chunk > 0:
+            time.sleep(1)
+        look(self, chunk)
+
+    monkeypatch.setattr(_Looking, "_look", slow)
+    looks = Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted])
+    first = next(looks)
+    assert not no_process_is_left()
+    assert first is not None
+    assert first.sha256 == hashlib.sha256(wanted[0].read_bytes()).hexdigest()
+    assert [look is not None and look.data for look in looks] == [path.read_bytes() for path in wanted[1:]]
+    assert no_process_is_left()
+
+
 def test_what_was_just_written_is_not_settled(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sscc.cache.RACY_NS", 1 << 60)
     looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))
@@ -238,7 +259,7 @@ def test_the_others_end_where_one_fails(wanted: list[Path]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Looker(0, failing).look([str(path) for path in wanted])
+        list(Looker(0, failing).look([str(path) for path in wanted]))
     assert no_process_is_left()
 
 
@@ -257,15 +278,14 @@ def test_a_process_that_is_killed_is_not_waited_for(
 ) -> None:
     """What it had begun is done here."""
     before = built(tmp_path, tmp_path.parent / "before.img")
-    look, here = _Looking._look, os.getpid()
+    read, here = _Looking._read, os.getpid()
 
-    def killed(self: _Looking, first: int, end: int) -> None:
+    def killed(self: _Looking, number: int, fd: int, began_ns: int) -> None:
+        read(self, number, fd, began_ns)
         if os.getpid() != here:
-            look(self, first, first + 1)
             os.kill(os.getpid(), signal.SIGKILL)
-        look(self, first, end)
 
-    monkeypatch.setattr(_Looking, "_look", killed)
+    monkeypatch.setattr(_Looking, "_read", killed)
     assert built(tmp_path, tmp_path.parent / "after.img") == before
     assert no_process_is_left()
     assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
@@ -297,13 +317,13 @@ def test_a_file_that_is_another_when_a_process_reads_it_is_named(
     images.mkdir()
     (images / "x.img").write_bytes(b"old")
     make, expected = CHANGES[change]
-    run = _Looking.run
+    looks = _Looking.looks
 
-    def late(self: _Looking, advance: Callable[[int], None]) -> int:
+    def late(self: _Looking) -> Any:
         make(wanted[300])
-        return run(self, advance)
+        return looks(self)
 
-    monkeypatch.setattr(_Looking, "run", late)
+    monkeypatch.setattr(_Looking, "looks", late)
     with pytest.raises(SsccError) as raised:
         built(tmp_path, images / "x.img")
     assert str(raised.value) == f"{wanted[300]}: {expected}"
@@ -316,14 +336,14 @@ def test_a_file_that_is_another_when_a_process_reads_it_is_named(
 def test_a_file_that_changes_before_it_is_looked_at_is_what_it_is_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Path], made: bytes
 ) -> None:
-    run = _Looking.run
+    looks = _Looking.looks
 
-    def late(self: _Looking, advance: Callable[[int], None]) -> int:
+    def late(self: _Looking) -> Any:
         wanted[300].write_bytes(made)
         os.utime(wanted[300], (SETTLED_S, SETTLED_S))  # what is newer than the build is said to be as old
-        return run(self, advance)
+        return looks(self)
 
-    monkeypatch.setattr(_Looking, "run", late)
+    monkeypatch.setattr(_Looking, "looks", late)
     before = built(tmp_path, tmp_path.parent / "before.img")
     monkeypatch.undo()
     assert built(tmp_path, tmp_path.parent / "after.img") == before
