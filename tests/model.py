@@ -88,7 +88,6 @@ class ModelImage:
         self.copies = copies
         self.slot_bytes = 2048 if segment_bytes <= 1920 else 16384
         self.strings = b""
-        self.part = NONE
         self.shared: dict[bytes, int] = {}
         self.gets: dict[str, int] = {}  # the GET response of each page, without encoding
         self.streams: list[bytes] = []  # of each response, as stored
@@ -203,8 +202,7 @@ class ModelImage:
 
     def add_partial(self, more: bytes) -> tuple[int, int, int]:
         """The head of a 206; where it has Content-Range and Content-Type."""
-        head = b"HTTP/1.1 206 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\n"
-        head += b"Content-Length: " + b"?" * LENGTH_BYTES + b"\r\n"
+        head = self.begin(206) + b"Content-Length: " + b"?" * LENGTH_BYTES + b"\r\n"
         head, validators = self.with_validators(head)
         swap = len(head)
         head += b"Content-Range: " + b"?" * RANGE_BYTES + b"\r\nContent-Type: text/model\r\n"
@@ -216,10 +214,12 @@ class ModelImage:
 
     def add_unmodified(self, more: bytes) -> int:
         """The 304, which all pages share."""
-        head, validators = self.with_validators(
-            b"HTTP/1.1 304 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\n"
-        )
+        head, validators = self.with_validators(self.begin(304))
         return self.add_shared(304, head + more + b"\r\n", (*HEAD[:4], *validators))
+
+    @staticmethod
+    def begin(status: int) -> bytes:
+        return b"HTTP/1.1 %d ---\r\nDate: " % status + EPOCH + b"\r\nConnection: keep-alive\r\n"
 
     @staticmethod
     def with_validators(head: bytes) -> tuple[bytes, Fields]:
@@ -236,18 +236,16 @@ class ModelImage:
         return self.shared[head]
 
     def add_part(self) -> int:
-        """In front of every part; the same for all pages, so it is made once."""
-        if self.part == NONE:
-            head = b"\r\n--" + BOUNDARY + b"\r\nContent-Type: text/model\r\nContent-Range: "
-            at = len(head)
-            assert at % 2 == 1
-            fields = (*STILL[:3], (at, RANGE_BYTES), *STILL[4:])
-            self.part = self.add_stream(206, head + b"?" * RANGE_BYTES + b"\r\n\r\n", b"", fields)
-        return self.part
+        """In front of every part; the same for all pages."""
+        head = b"\r\n--" + BOUNDARY + b"\r\nContent-Type: text/model\r\nContent-Range: "
+        at = len(head)
+        assert at % 2 == 1
+        fields = (*STILL[:3], (at, RANGE_BYTES), *STILL[4:])
+        return self.add_shared(206, head + b"?" * RANGE_BYTES + b"\r\n\r\n", fields)
 
     def add_unsatisfiable(self) -> None:
         """The 416."""
-        head = b"HTTP/1.1 416 ---\r\nDate: " + EPOCH + b"\r\nConnection: keep-alive\r\nContent-Range: "
+        head = self.begin(416) + b"Content-Range: "
         fields = (*HEAD[:3], (len(head), RANGE_BYTES), *HEAD[4:])
         head += b"?" * RANGE_BYTES + b"\r\nContent-Length: 4\r\n\r\n"
         self.tables["errors"].append(struct.pack("<II", 416, self.add_stream(416, head, b"416\n", fields)))

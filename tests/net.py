@@ -23,7 +23,9 @@ START_S = 20
 SERVER4, CLIENT4 = "10.213.0.1", "10.213.0.2"
 SERVER6, CLIENT6 = "fd57:1::1", "fd57:1::2"
 NUMBERS = itertools.count()
-BACKENDS = ("tap", "packet", "afxdp")
+# Where a client meets ssrun: the TAP device itself, or the client's end of the link.
+DEVICES = {"tap": "sand0", "packet": "cli0", "afxdp": "cli0"}
+BACKENDS = tuple(DEVICES)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces")
 

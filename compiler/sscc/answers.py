@@ -69,7 +69,7 @@ def _head_answer(get: Any) -> Answer:
     """What HEAD is answered with."""
     made = ffi.new("struct ssi_response *", get)
     made.stream_bytes = get.head_bytes
-    return Answer(made)
+    return Answer(made[0])
 
 
 def page_answers(reader: Reader, row: Any) -> Iterator[tuple[str, Answer]]:

@@ -93,7 +93,7 @@ class _Looking:
         try:
             if len(self.paths) >= FORK_FILES:
                 others = [self._fork() for _ in range(min(len(os.sched_getaffinity(0)), self.chunk_count) - 1)]
-            while (chunk := self.chunks.take()) is not None:
+            for chunk in iter(self.chunks.take, None):
                 self._look(chunk)
                 while told < self.chunk_count and self.done[told]:
                     yield list(self._results(told))
@@ -128,7 +128,7 @@ class _Looking:
             if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-            while (chunk := self.chunks.take()) is not None:
+            for chunk in iter(self.chunks.take, None):
                 self._look(chunk)
             status = 0
         finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pcapng
 import pytest
 from host import build
-from net import BACKENDS, Namespace, Running, needs, needs_root, run, serving, tcpdump
+from net import BACKENDS, DEVICES, Namespace, Running, needs, needs_root, run, serving, tcpdump
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "tshark", "tcpdump")]
 
@@ -92,7 +92,7 @@ def test_what_tcpdump_sees(
 ) -> None:
     """The same segments in both directions, none malformed, and the file in them."""
     path, witness = tmp_path / "x.pcapng", tmp_path / "tcpdump.pcap"
-    device = "sand0" if backend == "tap" else "cli0"  # the TAP device itself, or the client's end of the link
+    device = DEVICES[backend]
     with (
         serving(file_image, backend, "--pcapng", str(path), *options) as running,
         tcpdump(running.client, device, witness, "tcp", "--immediate-mode", "-s", "128"),

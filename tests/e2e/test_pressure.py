@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from host import build
-from net import BACKENDS, Running, needs, needs_root, serving
+from net import BACKENDS, DEVICES, Running, needs, needs_root, serving
 from ssrun.ports import BUFFERS, RING
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl"), pytest.mark.timeout(600)]
@@ -56,7 +56,7 @@ def flood(running: Running, device: str, kind: str, count: int) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_floods_take_no_memory(image: Path, backend: str) -> None:
     """Nothing is mapped that was not from the start, and of the pools no more becomes resident than a burst needs."""
-    device = "sand0" if backend == "tap" else "cli0"
+    device = DEVICES[backend]
     with serving(image, backend) as running:
         served_at_once(running)
         flood(running, device, "syn", 1000)  # what is touched first is resident from then on
@@ -79,7 +79,7 @@ def test_a_tap_holds_what_comes_while_nobody_reads(image: Path) -> None:
     with serving(image, "tap") as running:
         served_at_once(running)
         running.process.send_signal(signal.SIGSTOP)
-        flood(running, "sand0", "syn", RING)
+        flood(running, DEVICES["tap"], "syn", RING)
         running.process.send_signal(signal.SIGCONT)
         served_at_once(running)
         running.stop()

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import pytest
 from host import build
 from net import (
+    DEVICES,
     SERVER4,
     SERVER6,
     Namespace,
@@ -42,7 +43,6 @@ LOSS_PERCENT = 5
 # With a 4 KB buffer behind AF_XDP's frames a client's window holds one segment, as half of its largest window is more than what
 # is left: each loss then waits for a tail loss probe, 0.2 s, and Chromium has six connections.
 CHROMIUM_S = 1500
-DEVICES = {"tap": "sand0", "packet": "cli0", "afxdp": "cli0"}
 
 
 def lose(client: Namespace, device: str) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from host import build
-from net import BACKENDS, Running, needs, needs_root, run, serving, tcpdump
+from net import BACKENDS, DEVICES, Running, needs, needs_root, run, serving, tcpdump
 from pages import CHECK_PAGE, chromium, compare, files_below, sha256
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "wget")]
@@ -106,11 +106,10 @@ def test_tshark_finds_nothing_wrong(
     if backend == "afxdp" and superframe != "1":
         pytest.skip("AF_XDP sends frame by frame only")
     capture = tmp_path / "capture.pcap"
-    device = "sand0" if backend == "tap" else "cli0"
     names = sorted(files_below(site))[:200]
     with (
         serving(site_image, backend, "--superframe", superframe) as running,
-        tcpdump(running.client, device, capture, "port 80"),
+        tcpdump(running.client, DEVICES[backend], capture, "port 80"),
     ):
         for host in running.hosts:
             config = tmp_path / "curl.conf"

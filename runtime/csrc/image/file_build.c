@@ -19,7 +19,7 @@ static bool place_fits(const struct file_build_head *head, uint32_t offset, uint
     return offset <= head->text_bytes && len_bytes <= head->text_bytes - offset;
 }
 
-/* Does all that will be written lie in the head's text? */
+/* Does all that will be written or moves lie in the head's text? Of GET's head Date and Connection move alone. */
 static bool head_fits(const struct file_build_head *head, uint32_t texts_bytes)
 {
     const struct frame_build *build = &head->build;
@@ -30,7 +30,8 @@ static bool head_fits(const struct file_build_head *head, uint32_t texts_bytes)
            place_fits(head, head->last_modified_offset, SSI_DATE_BYTES) &&
            place_fits(head, head->content_length_offset, head->content_length_bytes) &&
            place_fits(head, build->date_offset, SSI_DATE_BYTES) &&
-           place_fits(head, build->connection_offset, SSI_CONNECTION_BYTES);
+           place_fits(head, build->connection_offset, SSI_CONNECTION_BYTES) &&
+           (build->length_offset | build->range_offset | build->etag_offset | build->last_modified_offset) == 0;
 }
 
 static uint32_t slots_of(const struct file_build_head *head, uint64_t stream_bytes)
