@@ -70,6 +70,20 @@ class Namespace:
         """`ip -n`."""
         return run("ip", "-d", "-n", self.name, *command, check=check).stdout
 
+    def settle(self) -> None:
+        """Waits until each link has its own IPv6 address: that comes up to a second after the link is up, and a browser gives up
+        what it is loading when an address comes (net::ERR_NETWORK_CHANGED)."""
+        deadline = time.monotonic() + START_S
+        while not all(self.has_link_local(link) for link in json.loads(self.ip("-j", "addr", "show", "up"))):
+            assert time.monotonic() < deadline, self.ip("addr")
+            time.sleep(0.05)
+
+    @staticmethod
+    def has_link_local(link: dict[str, Any]) -> bool:
+        """Of a link as `ip -j addr` shows it; a loopback needs none."""
+        scopes = {address["scope"] for address in link["addr_info"] if address["family"] == "inet6"}
+        return link["link_type"] == "loopback" or "link" in scopes
+
     def remove(self) -> None:
         run("ip", "netns", "del", self.name, check=False)
 

@@ -87,6 +87,7 @@ def browser(running: Running, origin: str, profile: Path) -> Iterator[Tab]:
     # It reads from descriptor 3 and writes to 4.
     script = f'exec chromium "$@" 3<&{commands_out} 4>&{answers_in} 2>{profile}.log'
     words = ["bash", "-c", script, "bash", *options, "--remote-debugging-pipe", "about:blank"]
+    running.client.settle()
     process = running.client.popen(*words, pass_fds=(commands_out, answers_in))
     os.close(commands_out)
     os.close(answers_in)

@@ -76,4 +76,5 @@ def chromium(running: Running, url: str, profile: Path, timeout_s: float = 120) 
     """The DOM of a page when it has come to rest. The origin counts as secure, so that scripts may hash."""
     origin = "/".join(url.split("/")[:3])
     options = [f"--user-data-dir={profile}", f"--unsafely-treat-insecure-origin-as-secure={origin}"]
+    running.client.settle()
     return running.client.run("chromium", *CHROMIUM, *options, "--dump-dom", url, timeout_s=timeout_s).stdout
