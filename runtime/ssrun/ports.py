@@ -19,7 +19,8 @@ from .netmap import NAME_BYTES_MAX, Netmap
 from .network import Interface4or6
 
 RING = 2048  # descriptors, and so spare slots
-BUFFERS = 4096  # to receive into (AF_XDP) and for small frames
+BUFFERS = 4096  # for small frames
+AFXDP_BUFFERS = BUFFERS + int(lib.AFXDP_RX_RING)  # and to receive into
 TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
 # For what a worker writes to: on cache lines of its own.
 new_apart = ffi.new_allocator(lib.nmio_alloc, lib.nmio_free, should_clear_after_alloc=False)
@@ -110,11 +111,13 @@ class Opener:
     def image_memory(self, stack: ExitStack, *, pinned: bool = False) -> tuple[Any, Any]:
         """A region with the image's slots, and a TX queue; both are closed with the stack.
 
-        pinned: the port makes all of it resident, so it is read at once, as with --resident, and not mapped."""
+        pinned: for AF_XDP, which makes all of it resident, so it is read at once, as with --resident, and not mapped;
+        and receives into it."""
         header = self.image.header
         residents, spares = self._arena()
         region, tx = self.lent_memory(stack)
-        error = lib.nmio_region_create(region, header.slot_bytes, BUFFERS, residents, spares)
+        buffers = AFXDP_BUFFERS if pinned else BUFFERS
+        error = lib.nmio_region_create(region, header.slot_bytes, buffers, residents, spares)
         if error:
             raise _fail("memory to send from can't be laid out", error)
         stack.callback(lib.nmio_region_destroy, region)

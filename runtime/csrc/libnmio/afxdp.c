@@ -15,7 +15,7 @@
 
 #include "region.h"
 
-#define AFXDP_RING 2048       /* descriptors of each ring */
+#define AFXDP_TX_RING 2048    /* descriptors, and of what is completed */
 #define AFXDP_BIND_TRIES 40   /* a queue stays busy for a moment after its last socket has gone */
 #define AFXDP_BIND_PAUSE_NS 50000000
 
@@ -34,7 +34,7 @@ static void refill(struct afxdp_port *xdp)
 {
     struct nmio_region *region = xdp->port.region;
     uint32_t reserve = region->buffer_count / 4;
-    uint32_t index, room = xsk_prod_nb_free(&xdp->fill, AFXDP_RING);
+    uint32_t index, room = xsk_prod_nb_free(&xdp->fill, AFXDP_RX_RING);
     uint32_t spare = region->free_count > reserve ? region->free_count - reserve : 0;
     uint32_t count = room < spare ? room : spare;
     if (count == 0 || xsk_ring_prod__reserve(&xdp->fill, count, &index) != count)
@@ -73,7 +73,7 @@ static void afxdp_release(struct nmio_port *base, struct nmio_rx *batch, uint32_
 static void reclaim(struct afxdp_port *xdp)
 {
     struct nmio_region *region = xdp->port.region;
-    uint32_t index, count = xsk_ring_cons__peek(&xdp->completed, AFXDP_RING, &index);
+    uint32_t index, count = xsk_ring_cons__peek(&xdp->completed, AFXDP_TX_RING, &index);
     for (uint32_t i = 0; i < count; i++) {
         uint64_t address = *xsk_ring_cons__comp_addr(&xdp->completed, index + i);
         nmio_release(region, (uint32_t)(address / region->chunk_bytes));
@@ -108,8 +108,8 @@ static int afxdp_output(struct nmio_port *base)
     struct nmio_tx *tx = base->tx;
     uint32_t index, count = tx->count;
     reclaim(xdp);
-    if (count > AFXDP_RING - xdp->outstanding)
-        count = AFXDP_RING - xdp->outstanding;
+    if (count > AFXDP_TX_RING - xdp->outstanding)
+        count = AFXDP_TX_RING - xdp->outstanding;
     if (count > 0 && xsk_ring_prod__reserve(&xdp->sending, count, &index) == count) {
         for (uint32_t i = 0; i < count; i++) {
             const struct nmio_tx_desc *desc = &tx->desc[i];
@@ -124,7 +124,7 @@ static int afxdp_output(struct nmio_port *base)
     }
     int error = kick(xdp);
     reclaim(xdp);
-    tx->space = AFXDP_RING - xdp->outstanding - tx->count;
+    tx->space = AFXDP_TX_RING - xdp->outstanding - tx->count;
     return error;
 }
 
@@ -157,8 +157,8 @@ static const struct nmio_port_ops afxdp_ops = {"afxdp",      afxdp_input, afxdp_
 static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue, bool zero_copy)
 {
     struct xsk_socket_config config = {
-        .rx_size = AFXDP_RING,
-        .tx_size = AFXDP_RING,
+        .rx_size = AFXDP_RX_RING,
+        .tx_size = AFXDP_TX_RING,
         .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
         .bind_flags = (uint16_t)(XDP_USE_NEED_WAKEUP | (zero_copy ? XDP_ZEROCOPY : XDP_COPY)),
     };
@@ -176,8 +176,10 @@ static int open_socket(struct afxdp_port *xdp, struct nmio_filter *filter, const
                        bool *zero_copy)
 {
     struct nmio_region *region = xdp->port.region;
-    struct xsk_umem_config config = {
-        .fill_size = AFXDP_RING, .comp_size = AFXDP_RING, .frame_size = region->chunk_bytes, .frame_headroom = 0};
+    struct xsk_umem_config config = {.fill_size = AFXDP_RX_RING,
+                                     .comp_size = AFXDP_TX_RING,
+                                     .frame_size = region->chunk_bytes,
+                                     .frame_headroom = 0};
     uint64_t bytes = (uint64_t)region->chunk_count * region->chunk_bytes;
     int error = xsk_umem__create(&xdp->umem, region->base, bytes, &xdp->fill, &xdp->completed, &config);
     if (error != 0)
@@ -209,7 +211,7 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
         afxdp_close(&xdp->port);
         return error;
     }
-    tx->space = AFXDP_RING < tx->capacity ? AFXDP_RING : tx->capacity;
+    tx->space = AFXDP_TX_RING < tx->capacity ? AFXDP_TX_RING : tx->capacity;
     *port = &xdp->port;
     return 0;
 }

@@ -5,6 +5,11 @@
 #include "filter.h"
 #include "nmio.h"
 
+/* Descriptors of the ring that a queue receives by, and so frames that come in a burst before they are looked at:
+ * clients by the thousand acknowledge their answers at once. Buffers of the region stand ready for all of it if it
+ * has half as many more. */
+#define AFXDP_RX_RING 8192
+
 /* Binds a socket to a queue; *zero_copy says how. checksum_ok: frames from a local sender, whose checksums are not
  * finished, are taken as they are. Returns 0, or -errno; -EINVAL: the chunks are larger than a page. */
 int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
