@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,16 @@ def run(
     return done
 
 
+def until(condition: Callable[[], bool], timeout_s: float = 10) -> bool:
+    """Waits for something; whether it came in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 class Namespace:
     """A network namespace of the test's own."""
 
@@ -73,10 +83,11 @@ class Namespace:
     def settle(self) -> None:
         """Waits until each link has its own IPv6 address: that comes up to a second after the link is up, and a browser gives up
         what it is loading when an address comes (net::ERR_NETWORK_CHANGED)."""
-        deadline = time.monotonic() + START_S
-        while not all(self.has_link_local(link) for link in json.loads(self.ip("-j", "addr", "show", "up"))):
-            assert time.monotonic() < deadline, self.ip("addr")
-            time.sleep(0.05)
+
+        def settled() -> bool:
+            return all(map(self.has_link_local, json.loads(self.ip("-j", "addr", "show", "up"))))
+
+        assert until(settled, START_S), self.ip("addr")
 
     @staticmethod
     def has_link_local(link: dict[str, Any]) -> bool:
@@ -198,10 +209,7 @@ def tcpdump(space: Namespace, device: str, path: Path, filter_: str, *options: s
         mark = os.urandom(16)
         frame = bytes(12) + MARK_TYPE.to_bytes(2, "big") + mark
         if space.run(sys.executable, "-c", SEND_FRAME, device, frame.hex(), check=False).returncode == 0:
-            deadline = time.monotonic() + START_S
-            while mark not in path.read_bytes():
-                assert time.monotonic() < deadline, "tcpdump is behind"
-                time.sleep(0.05)
+            assert until(lambda: mark in path.read_bytes(), START_S), "tcpdump is behind"
             process.terminate()
         _, said = process.communicate(timeout=START_S)
         assert re.search(r"^0 packets dropped by kernel", said, re.MULTILINE), said

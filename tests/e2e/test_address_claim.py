@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from net import (
     serving,
     ssrun,
     ssrun_command,
+    until,
     veth_pair,
 )
 
@@ -40,15 +41,6 @@ def hold(space: Namespace, address: str) -> str:
     flags = ("nodad",) if ":" in address else ()
     space.ip("addr", "add", f"{address}/{64 if flags else 24}", "dev", "cli0", *flags)
     return json.loads(space.ip("-j", "link", "show", "cli0"))[0]["address"]
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 10) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 @BACKEND

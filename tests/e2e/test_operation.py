@@ -20,6 +20,7 @@ from net import (
     needs_root,
     serving,
     ssrun_command,
+    until,
     veth_pair,
 )
 
@@ -116,9 +117,7 @@ def test_another_server_on_the_port_is_told(image: Path) -> None:
     with veth_pair() as (server, _):
         other = server.popen("python3", "-m", "http.server", "--bind", "0.0.0.0", "80")
         try:
-            deadline = time.monotonic() + 10
-            while ":0050 " not in server.run("cat", "/proc/net/tcp").stdout and time.monotonic() < deadline:
-                time.sleep(0.1)
+            assert until(lambda: ":0050 " in server.run("cat", "/proc/net/tcp").stdout)
             done = server.run(*ssrun_command(image, "--iface", "srv0"), check=False)
         finally:
             other.kill()
