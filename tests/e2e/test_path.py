@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "gcc"), pytest.ma
 SIZES = (0, 1, 1000, 20_000, 150_000, 1_000_000)
 FAIR_LINK = Link(delay_ms=20, jitter_ms=0.4, rate_mbit=20, queue_bytes=100_000)  # jitter: see test_fairness.py
 FAIR_SECONDS = 20
-FAIR_LEAST = 0.36
 FAIR_ROUNDS = 4
 
 
@@ -79,12 +78,12 @@ def share_of_ours(files: Files, options: tuple[str, ...]) -> float:
     return (got[0] + got[2]) / sum(got)
 
 
-@pytest.mark.parametrize("options", [(), ("--pacing",)], ids=["bursts", "paced"])
-def test_a_bottleneck_is_shared_with_linux(files: Files, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("options", "least"), [((), 0.36), (("--pacing",), 0.38)], ids=["bursts", "paced"])
+def test_a_bottleneck_is_shared_with_linux(files: Files, options: tuple[str, ...], least: float) -> None:
     """The mean share is 43 to 45 %, and luck moves one of 20 s by 5 %: so it is the mean of some that counts, of as few
     as will do. tests/sim/test_fairness.py is exact."""
     shares: list[float] = []
-    while not shares or not FAIR_LEAST <= mean(shares) <= 1 - FAIR_LEAST:
+    while not shares or not least <= mean(shares) <= 1 - least:
         assert len(shares) < FAIR_ROUNDS, shares
         shares.append(share_of_ours(files, options))
 
