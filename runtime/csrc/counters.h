@@ -52,6 +52,7 @@
     X(tcp_drop_checksum)                                                                                             \
     X(tcp_drop_port)                                                                                                 \
     X(tcp_drop_flags)                                                                                                \
+    X(tcp_rx_late)                                                                                                   \
     X(tcp_drop_no_connection)                                                                                        \
     X(tcp_drop_pool_full)                                                                                            \
     X(tcp_drop_cookie_early)                                                                                         \
@@ -64,7 +65,6 @@
     X(tcp_drop_after_close)                                                                                          \
     X(tcp_drop_half_requests_full)                                                                                   \
     X(tcp_drop_challenge_limit)                                                                                      \
-    X(tcp_drop_rst_limit)                                                                                            \
     X(tcp_evicted_half_requests)                                                                                     \
     X(tcp_drop_draining)                                                                                             \
     X(tcp_rx_syn)                                                                                                    \

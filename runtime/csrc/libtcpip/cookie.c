@@ -97,6 +97,11 @@ uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uin
     return cookie_encode(stack, 0, flow_hash, stack->now_us / COOKIE_SLOT_US, irs, mss_class(c.mss), &c);
 }
 
+uint64_t cookie_expires_us(uint64_t opened_us)
+{
+    return (opened_us / COOKIE_SLOT_US + 2) * COOKIE_SLOT_US;
+}
+
 enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
                                  const struct tcp_segment *segment, struct cookie *cookie)
 {

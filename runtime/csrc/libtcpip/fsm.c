@@ -65,6 +65,7 @@ void tcpip_ready(struct stack *stack, struct tcb *tcb)
 void tcp_abort(struct stack *stack, struct tcb *tcb)
 {
     tcp_send_rst(stack, tcb);
+    time_wait_add(stack, tcb, ENDED_BY_RESET);
     tcb_destroy(stack, tcb);
 }
 
@@ -74,11 +75,10 @@ static void acknowledge(struct stack *stack, struct tcb *tcb)
     tcpip_ready(stack, tcb);
 }
 
-/* RFC 5961 section 7: limits, so that we can't be made to flood. */
+/* RFC 5961 section 7: a limit for each connection, so that we can't be made to flood, and none for all (limit.h). */
 static void challenge(struct stack *stack, struct tcb *tcb)
 {
-    if (stack->now_us < tcb->challenge_after_us ||
-        !limit_allows(&stack->limits, LIMIT_CHALLENGE_ACK, stack->now_us)) {
+    if (stack->now_us < tcb->challenge_after_us) {
         COUNT(stack, tcp_drop_challenge_limit);
         return;
     }
@@ -155,7 +155,7 @@ static void enter_time_wait(struct stack *stack, struct tcb *tcb)
 {
     tcp_send_ack(stack, tcb);
     COUNT(stack, tcp_time_wait);
-    time_wait_add(stack, tcb);
+    time_wait_add(stack, tcb, ENDED_BY_US);
     tcb_destroy(stack, tcb);
 }
 
@@ -170,7 +170,7 @@ static bool fin_acked(struct stack *stack, struct tcb *tcb)
         enter_time_wait(stack, tcb);
         return false;
     case TCP_LAST_ACK:
-        time_wait_add(stack, tcb);
+        time_wait_add(stack, tcb, ENDED_BY_PEER);
         tcb_destroy(stack, tcb);
         return false;
     default:
@@ -225,15 +225,20 @@ static void window_update(struct stack *stack, struct tcb *tcb, const struct tcp
     tcpip_ready(stack, tcb);
 }
 
-/* RFC 9293's check of the ACK field with RFC 5961 section 5. False: drop the segment (the connection may be gone). */
-static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+/* RFC 9293's check of the ACK field with RFC 5961 section 5.2: of what has been sent, and no further behind than the largest
+ * window. Who sees nothing of the connection must guess it. */
+static bool ack_acceptable(struct stack *stack, struct tcb *tcb, uint64_t ack)
 {
-    uint64_t ack = seq_unwrap(segment->ack, tcb->snd_una);
-    if (ack > tcb->snd_nxt || ack + (1u << 30) < tcb->snd_una) {
-        COUNT(stack, tcp_drop_ack_unacceptable);
-        challenge(stack, tcb);
-        return false;
-    }
+    if (ack <= tcb->snd_nxt && ack + tcb->snd_wnd_max >= tcb->snd_una)
+        return true;
+    COUNT(stack, tcp_drop_ack_unacceptable);
+    challenge(stack, tcb);
+    return false;
+}
+
+/* What an acceptable ACK says. False: the connection is gone. */
+static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack)
+{
     uint32_t old_window = tcb->snd_wnd;
     if (ack >= tcb->snd_una)
         window_update(stack, tcb, segment);
@@ -319,7 +324,7 @@ static bool is_overtaken(const struct tcb *tcb, const struct tcp_segment *segmen
            seq_leq(segment->ack, (uint32_t)tcb->snd_una);
 }
 
-/* PAWS, RFC 7323 section 5.3. */
+/* PAWS, RFC 7323 section 5.3 R1. */
 static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
     if (!tcb->timestamps || !segment->options.timestamps)
@@ -330,19 +335,35 @@ static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const str
             challenge(stack, tcb);
         return false;
     }
-    if (seq_leq(segment->seq, tcb->last_ack_sent))
-        tcb->ts_recent = segment->options.ts_value;
     return true;
+}
+
+/* RFC 7323 section 4.3 (2). Only of segments within the window whose ACK is good, and so never of a reset or of a guess: else
+ * one who sees nothing could set it ahead, and PAWS would refuse all that the peer still sends (CVE-2005-0356). */
+static void timestamp_record(struct tcb *tcb, const struct tcp_segment *segment)
+{
+    if (tcb->timestamps && segment->options.timestamps && seq_leq(segment->seq, tcb->last_ack_sent))
+        tcb->ts_recent = segment->options.ts_value;
+}
+
+/* Routes change: answers go where the last good segment came from. */
+static void peer_address_record(struct tcb *tcb, const struct packet *packet)
+{
+    const uint8_t *source = ((const struct wire_eth *)packet->frame)->source;
+    if (memcmp(tcb->header, source, ETH_ADDRESS_BYTES) != 0) /* what is sent soon would have to wait for the store */
+        memcpy(tcb->header, source, ETH_ADDRESS_BYTES);
 }
 
 /* RFC 5961 section 3.2: only the exact next sequence number resets. */
 static void reset_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
     COUNT(stack, tcp_rx_rst);
-    if (segment->seq == tcb->rcv_nxt)
+    if (segment->seq == tcb->rcv_nxt) {
+        time_wait_add(stack, tcb, ENDED_BY_RESET);
         tcb_destroy(stack, tcb);
-    else
+    } else {
         challenge(stack, tcb);
+    }
 }
 
 void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment)
@@ -362,11 +383,13 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
         COUNT(stack, tcp_drop_no_ack);
         return;
     }
-    /* Routes change: answers go where the last good segment came from. */
-    const uint8_t *source = ((const struct wire_eth *)packet->frame)->source;
-    if (memcmp(tcb->header, source, ETH_ADDRESS_BYTES) != 0) /* what is sent soon would have to wait for the store */
-        memcpy(tcb->header, source, ETH_ADDRESS_BYTES);
-    if (!ack_input(stack, tcb, segment))
+    uint64_t ack = seq_unwrap(segment->ack, tcb->snd_una);
+    if (!ack_acceptable(stack, tcb, ack))
+        return;
+    peer_address_record(tcb, packet);
+    if (ack >= tcb->snd_una)
+        timestamp_record(tcb, segment);
+    if (!ack_input(stack, tcb, segment, ack))
         return;
     if (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0)
         return;

@@ -108,29 +108,56 @@ static struct tcp_flow flow_of(const struct packet *packet)
     return flow;
 }
 
-/* A SYN that can't be the old connection's, by its sequence number or its timestamp, RFC 6191 section 2. */
+#define QUIET_MS 500 /* as Linux's sysctl tcp_invalid_ratelimit */
+
+/* A SYN that can't be the old connection's, by its sequence number or its timestamp, RFC 6191 section 2; after a reset any but
+ * its own. The entry stays until the handshake is done, as anybody can send a SYN in another's name. */
 static bool begins_another(const struct tcp_segment *segment, const struct time_wait *wait)
 {
-    if ((segment->flags & (TCP_SYN | TCP_ACK)) != TCP_SYN)
-        return false;
+    if (wait->ended == ENDED_BY_RESET)
+        return segment->seq != wait->irs;
     bool timestamps = wait->timestamps && segment->options.timestamps;
     return seq_lt(wait->rcv_nxt, segment->seq) || (timestamps && seq_lt(wait->ts_recent, segment->options.ts_value));
 }
 
-/* True if the segment belongs to the connection that is over. A SYN that begins another ends TIME-WAIT, or what follows
- * it would be taken for the old one's. */
-static bool time_wait_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
+/* A segment in TIME-WAIT, as Linux has it: what is not exactly the peer's last ACK again is answered, and the wait begins
+ * again. Of bare segments one in QUIET_MS is, or two stacks could answer each other for ever. */
+static void time_wait_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
                             struct time_wait *wait)
 {
-    if (begins_another(segment, wait)) {
-        wait->expires_us = 0;
-        return false;
-    }
-    bool syn = (segment->flags & TCP_SYN) != 0;
-    bool says_something = syn || segment->data_bytes > 0 || (segment->flags & TCP_FIN) != 0;
-    if (says_something)
+    uint32_t now_ms = (uint32_t)(stack->now_us / 1000);
+    bool bare = segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0;
+    if ((segment->flags & TCP_ACK) != 0)
+        time_wait_restart(stack, wait);
+    if (bare && (segment->seq == wait->rcv_nxt || seq_lt(now_ms, wait->quiet_until_ms)))
+        return;
+    if (bare)
+        wait->quiet_until_ms = now_ms + QUIET_MS;
+    tcp_reply_time_wait(stack, packet, wait);
+}
+
+/* What comes of a connection that has ended. */
+static void ended_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
+                        struct time_wait *wait)
+{
+    bool bare = segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0;
+    COUNT(stack, tcp_rx_late);
+    if (wait->ended == ENDED_BY_US)
+        time_wait_input(stack, packet, segment, wait);
+    else if (wait->ended == ENDED_BY_RESET)
+        tcp_reply_rst(stack, packet, segment);
+    else if (!bare)
         tcp_reply_time_wait(stack, packet, wait);
-    return true;
+}
+
+/* Does a segment without SYN belong to the connection that has ended? It does if its good cookie is that one's, as no other
+ * begins with the same sequence number; one that has overtaken the first of another lies elsewhere. */
+static bool is_late(const struct tcp_segment *segment, const struct time_wait *wait, enum cookie_verdict verdict)
+{
+    uint32_t there = segment->seq - wait->irs, had = wait->rcv_nxt - wait->irs;
+    if (verdict == COOKIE_GOOD)
+        return there == 1;
+    return verdict == COOKIE_BAD || there <= had + TCB_REQUEST_BYTES;
 }
 
 /* RFC 9293 section 3.10.7.4: a reset ends TIME-WAIT, if it is exact as RFC 5961 asks. RFC 1337 would have it ignored; but
@@ -159,11 +186,22 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
     /* Positions start far above zero, so that none below them can be negative. */
     tcb->snd_una = (1ull << 32) + segment->ack;
     tcb->irs = segment->seq - 1;
+    tcb->opened_s = (uint32_t)(stack->now_us / 1000000);
     tcb->rcv_nxt = segment->seq;
     tcp_connection_start(stack, tcb, packet, cookie->mss, segment);
     if (tcb->timestamps) /* the cookie's timestamp is up to 31 ms old */
         recovery_rtt_guess(tcb, 1000ull * (tcp_ts_clock(stack, tcb->ts_offset) - segment->options.ts_echo + 1));
     return tcb;
+}
+
+static void syn_input(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
+                      const struct tcp_segment *segment)
+{
+    COUNT(stack, tcp_rx_syn);
+    if (stack->draining)
+        COUNT(stack, tcp_drop_draining);
+    else
+        tcp_reply_syn_ack(stack, packet, flow, segment);
 }
 
 /* A segment for which there is no TCB. */
@@ -177,19 +215,20 @@ static void stateless_input(struct stack *stack, const struct packet *packet, co
         return;
     }
     struct time_wait *wait = time_wait_find(stack, hash);
-    if (wait != NULL && time_wait_input(stack, packet, segment, wait))
-        return;
     if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
-        COUNT(stack, tcp_rx_syn);
-        if (stack->draining)
-            COUNT(stack, tcp_drop_draining);
+        if (wait != NULL && !begins_another(segment, wait))
+            ended_input(stack, packet, segment, wait);
         else
-            tcp_reply_syn_ack(stack, packet, flow, segment);
+            syn_input(stack, packet, flow, segment);
         return;
     }
     struct cookie cookie;
     bool syn = (segment->flags & TCP_SYN) != 0;
     enum cookie_verdict verdict = syn ? COOKIE_BAD : cookie_check(stack, flow, segment, &cookie);
+    if (wait != NULL && is_late(segment, wait, verdict)) {
+        ended_input(stack, packet, segment, wait);
+        return;
+    }
     if (verdict == COOKIE_EARLY) {
         COUNT(stack, tcp_drop_cookie_early);
         return;
@@ -202,6 +241,8 @@ static void stateless_input(struct stack *stack, const struct packet *packet, co
     struct tcb *tcb = open_connection(stack, packet, flow, hash, segment, &cookie);
     if (tcb == NULL)
         return;
+    if (wait != NULL)
+        wait->expires_us = 0; /* or what follows would be taken for the old one's */
     tcpip_fsm(stack, tcb, packet, segment);
 }
 

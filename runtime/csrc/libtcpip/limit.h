@@ -1,12 +1,14 @@
-/* Limits on what strangers can make us send, a second at a time, for the whole stack (RFC 5961 section 7, RFC 1812
- * section 4.3.2.8, RFC 4443 section 2.4 f). */
+/* A limit on what strangers can make us send, a second at a time, for the whole stack (RFC 1812 section 4.3.2.8, RFC 4443
+ * section 2.4 f). TCP's answers have none: challenge ACKs are limited for each connection (fsm.c), and a reset is no larger than
+ * what draws it. A budget that connections share would tell a stranger what another one's segments have drawn, and
+ * could be used up to silence answers to others (RFC 5961 section 7 as Linux had it until CVE-2016-5696). */
 #ifndef SANDSTORM_LIMIT_H
 #define SANDSTORM_LIMIT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum limit { LIMIT_CHALLENGE_ACK, LIMIT_RST, LIMIT_ECHO, LIMIT_COUNT };
+enum limit { LIMIT_ECHO, LIMIT_COUNT };
 
 #define LIMIT_A_SECOND 1000 /* of each kind, as Linux has it for ICMP */
 

@@ -29,10 +29,6 @@ void tcp_reply(struct stack *stack, const struct packet *packet, const struct wi
 void tcp_reply_rst(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment)
 {
     uint32_t len = segment->data_bytes + ((segment->flags & TCP_SYN) != 0) + ((segment->flags & TCP_FIN) != 0);
-    if (!limit_allows(&stack->limits, LIMIT_RST, stack->now_us)) {
-        COUNT(stack, tcp_drop_rst_limit);
-        return;
-    }
     struct wire_tcp rst = {.flags = TCP_RST};
     if ((segment->flags & TCP_ACK) != 0) {
         rst.seq = be32(segment->ack);

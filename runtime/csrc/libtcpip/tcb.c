@@ -3,12 +3,11 @@
 #include <string.h>
 
 #include "probe.h"
-#include "stack_internal.h"
+#include "tcp.h"
 #include "wire.h"
 
 #define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
-/* After LAST_ACK: all of both sides is acknowledged and nothing will be sent again, so this is only as long as a path may
- * hold back what was under way. A minute would push out of the table those that must still answer a FIN. */
+/* Where it is not TIME-WAIT, nothing will be sent again, so this is only as long as a path may hold back what was under way. */
 #define LATE_SEGMENTS_US 5000000ull
 
 /* Two words become one, every bit of both in every bit of the result. */
@@ -116,23 +115,54 @@ struct time_wait *time_wait_find(struct stack *stack, uint64_t hash)
     return NULL;
 }
 
-/* Takes the way that expires first: the oldest makes room, but not one that has longer to live than the new one. */
-void time_wait_add(struct stack *stack, const struct tcb *tcb)
+/* Which entry makes room: one that has expired, then one that only keeps late segments out, then a TIME-WAIT. */
+static uint32_t time_wait_rank(const struct stack *stack, const struct time_wait *wait)
+{
+    if (wait->expires_us <= stack->now_us)
+        return 0;
+    return wait->ended == ENDED_BY_US ? 2 : 1;
+}
+
+static struct time_wait *time_wait_victim(struct stack *stack, struct time_wait *set)
+{
+    struct time_wait *victim = set;
+    for (uint32_t way = 1; way < TIME_WAIT_WAYS; way++) {
+        uint32_t rank = time_wait_rank(stack, &set[way]), least = time_wait_rank(stack, victim);
+        if (rank < least || (rank == least && set[way].expires_us < victim->expires_us))
+            victim = &set[way];
+    }
+    return victim;
+}
+
+void time_wait_restart(struct stack *stack, struct time_wait *wait)
+{
+    wait->expires_us = stack->now_us + TIME_WAIT_US;
+}
+
+/* In the microseconds of the stack's time: until when the connection is remembered. */
+static uint64_t remembered_until_us(const struct stack *stack, const struct tcb *tcb, enum tcp_ended ended)
+{
+    uint64_t least_us = stack->now_us + (ended == ENDED_BY_US ? TIME_WAIT_US : LATE_SEGMENTS_US);
+    uint64_t cookie_us = cookie_expires_us(tcb->opened_s * 1000000ull);
+    return cookie_us > least_us ? cookie_us : least_us;
+}
+
+/* Where all places are taken by TIME-WAITs, a late segment of what is no TIME-WAIT may open it again: it would be answered, and
+ * closed as any other. */
+void time_wait_add(struct stack *stack, const struct tcb *tcb, enum tcp_ended ended)
 {
     uint64_t hash = tcb_hash(stack, &tcb->flow);
     struct time_wait *set = &stack->time_waits[(hash & stack->time_wait_mask) * TIME_WAIT_WAYS];
-    uint64_t life_us = tcb->state == TCP_LAST_ACK ? LATE_SEGMENTS_US : TIME_WAIT_US;
-    struct time_wait *oldest = set;
-    for (uint32_t way = 1; way < TIME_WAIT_WAYS; way++)
-        if (set[way].expires_us < oldest->expires_us)
-            oldest = &set[way];
-    if (oldest->expires_us > stack->now_us + life_us)
+    struct time_wait *victim = time_wait_victim(stack, set);
+    if (time_wait_rank(stack, victim) == 2 && ended != ENDED_BY_US)
         return;
-    *oldest = (struct time_wait){.hash = hash,
-                                 .expires_us = stack->now_us + life_us,
+    *victim = (struct time_wait){.hash = hash,
+                                 .expires_us = remembered_until_us(stack, tcb, ended),
                                  .snd_nxt = (uint32_t)tcb->snd_nxt,
                                  .rcv_nxt = tcb->rcv_nxt,
+                                 .irs = tcb->irs,
                                  .ts_recent = tcb->ts_recent,
                                  .ts_offset = tcb->ts_offset,
-                                 .timestamps = tcb->timestamps};
+                                 .timestamps = tcb->timestamps,
+                                 .ended = (uint8_t)ended};
 }

@@ -123,6 +123,7 @@ struct tcb {
     uint64_t challenge_after_us; /* no challenge ACK before */
     uint64_t dsack_round_end; /* one step a round trip */
     uint32_t irs;
+    uint32_t opened_s; /* when, in the stack's time */
     uint32_t undo_cwnd, undo_ssthresh, undo_ts;
     uint8_t reorder_steps; /* quarters of the RTT beyond the first that reordering has needed */
     uint8_t reorder_persist; /* recoveries until they are forgotten */
@@ -152,18 +153,29 @@ struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint64_t 
 struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint64_t hash);
 void tcb_destroy(struct stack *stack, struct tcb *tcb);
 
-/* What TIME-WAIT needs (RFC 9293 section 3.6.1), without a TCB. hash: tcb_hash of the flow. The table has one,
- * for less long, also where the peer closed first: what of the connection comes late may be its first ACK, whose cookie
- * is good for a minute or two, and would open it again. */
+/* How a connection has ended. */
+enum tcp_ended {
+    ENDED_BY_US, /* we closed first: TIME-WAIT, RFC 9293 section 3.6.1 */
+    ENDED_BY_PEER, /* the peer closed first: its side has TIME-WAIT */
+    ENDED_BY_RESET, /* ours or the peer's */
+};
+
+/* What is remembered of a connection that has ended, without a TCB: what TIME-WAIT needs; and of any connection as long as its
+ * cookie is good, as what of it comes late may be its first segment, which would open it again. hash: tcb_hash of the
+ * flow. */
 struct time_wait {
     uint64_t hash;
     uint64_t expires_us; /* 0: unused */
-    uint32_t snd_nxt, rcv_nxt, ts_recent, ts_offset;
+    uint32_t snd_nxt, rcv_nxt, irs, ts_recent, ts_offset;
+    uint32_t quiet_until_ms; /* no bare segment is answered before */
     bool timestamps;
+    uint8_t ended; /* enum tcp_ended */
 };
 #define TIME_WAIT_WAYS 4
 
 struct time_wait *time_wait_find(struct stack *stack, uint64_t hash);
-void time_wait_add(struct stack *stack, const struct tcb *tcb);
+void time_wait_add(struct stack *stack, const struct tcb *tcb, enum tcp_ended ended);
+/* TIME-WAIT begins again. */
+void time_wait_restart(struct stack *stack, struct time_wait *wait);
 
 #endif

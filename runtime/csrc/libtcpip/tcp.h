@@ -53,6 +53,8 @@ enum cookie_verdict {
     COOKIE_EARLY, /* of a peer that has our SYN-ACK, but not the first segment behind it */
     COOKIE_GOOD,
 };
+/* When the cookie of a connection that was opened at a time is no longer good, at the latest. */
+uint64_t cookie_expires_us(uint64_t opened_us);
 enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
                                  const struct tcp_segment *segment, struct cookie *cookie);
 

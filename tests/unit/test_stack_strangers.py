@@ -1,0 +1,53 @@
+"""What strangers can send: those who see nothing of a connection and guess, and those who take too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from host import CLIENT_MAC, Client, Host, Image
+from model import ModelImage, Page
+from scapy.layers.inet import TCP
+from scapy.layers.l2 import Ether
+
+STRANGER_MAC = "02:00:00:00:00:66"
+BODIES = {"/a": b"hello", "/big": bytes(range(251)) * 400}
+GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
+GET_BIG = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return Image(ModelImage({path: Page(body) for path, body in BODIES.items()}).sections)
+
+
+def connected(image: Image, port: int = 40000, host: Host | None = None, **more: Any) -> tuple[Host, Client]:
+    """A host and a client whose handshake is done."""
+    host = host or Host(image)
+    client = Client(host, port=port, **more)
+    client.connect()
+    return host, client
+
+
+def test_an_ack_that_is_no_good_does_not_say_where_answers_go(image: Image) -> None:
+    host, client = connected(image)
+    client.request(GET_BIG)
+    for fields in ({"ack": (client.ack + 70_000) % 2**32}, {"seq": (client.seq + 100_000) % 2**32}, {"flags": "S"}):
+        guess = client.packet(**({"flags": "A"} | fields))
+        guess[Ether].src = STRANGER_MAC
+        host.send(guess)
+    sent = host.advance(3000)
+    assert sent, "the response's end is sent again"
+    assert {packet[Ether].dst for packet in sent} == {CLIENT_MAC}
+
+
+def test_a_flood_of_guesses_silences_no_answer_to_others(image: Image) -> None:
+    host, _ = connected(image)
+    strays = [Client(host, port=1000 + number).packet("A", seq=7, ack=9) for number in range(3000)]
+    for at in range(0, len(strays), 60):
+        host.send(*strays[at : at + 60])
+    _, other = connected(image, 50_000, host)
+    (challenge,) = host.send(other.packet("A", ack=(other.ack + 70_000) % 2**32))
+    assert challenge[TCP].flags == "A"
+    (reset,) = host.send(Client(host, port=50_001).packet("A", seq=7, ack=9))
+    assert reset[TCP].flags == "R"
