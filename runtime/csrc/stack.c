@@ -216,17 +216,21 @@ void stack_input(struct stack *stack, struct nmio_rx *batch, uint32_t count)
         batch_input(stack, batch + first, count - first < INPUT_FRAMES ? count - first : INPUT_FRAMES);
 }
 
-/* The FIFO of connections with something to send, until it is empty or tx is full. */
+/* The FIFO of connections with something to send, until it is empty or tx is full. Deficit round robin (Shreedhar and Varghese,
+ * SIGCOMM 1995): whose turn is over goes to the end, and where tx is full the first goes on with what is left of its turn. */
 static void run_ready(struct stack *stack)
 {
     while (stack->ready_first != TCB_NONE) {
         struct tcb *tcb = &stack->tcbs[stack->ready_first];
-        if (!tcpip_output(stack, tcb))
+        enum tcpip_sent sent = tcpip_output(stack, tcb);
+        if (sent == TCPIP_NO_SPACE)
             return;
         stack->ready_first = tcb->ready_next;
         if (stack->ready_first == TCB_NONE)
             stack->ready_last = TCB_NONE;
         tcb->ready = false;
+        if (sent == TCPIP_TURN_OVER)
+            tcpip_ready(stack, tcb);
     }
 }
 

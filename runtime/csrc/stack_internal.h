@@ -109,8 +109,13 @@ uint64_t tcp_acks_overtaken(const struct nmio_rx *batch, uint32_t count);
 struct stack_ahead tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx);
 void tcp_prefetch_tcb(const struct stack *stack, uint64_t hash);
 void tcpip_timeout(struct stack *stack, struct tcb *tcb);
-/* Sends what the windows and tx's space allow. False: space ran out, call again. */
-bool tcpip_output(struct stack *stack, struct tcb *tcb);
+enum tcpip_sent {
+    TCPIP_SENT, /* all that the windows allow */
+    TCPIP_TURN_OVER, /* all that one turn in the FIFO allows */
+    TCPIP_NO_SPACE, /* of tx: call again when there is some */
+};
+/* Sends what the windows, the connection's turn and tx's space allow. */
+enum tcpip_sent tcpip_output(struct stack *stack, struct tcb *tcb);
 /* Queues a span behind snd_end; its start and end are set here from len_bytes. The caller has checked
  * tcpip_can_write. */
 void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes);

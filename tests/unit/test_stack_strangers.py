@@ -51,3 +51,27 @@ def test_a_flood_of_guesses_silences_no_answer_to_others(image: Image) -> None:
     assert challenge[TCP].flags == "A"
     (reset,) = host.send(Client(host, port=50_001).packet("A", seq=7, ack=9))
     assert reset[TCP].flags == "R"
+
+
+HUGE = ModelImage({"/a": Page(b"hello"), "/huge": Page(bytes(range(251)) * 24_000)})
+
+
+@pytest.mark.parametrize(("gather", "ring"), [(1, 64), (44, 2)])
+def test_a_large_download_does_not_starve_the_others(gather: int, ring: int) -> None:
+    """While tx is full, each connection has its turn."""
+    host = Host(Image(HUGE.sections), gather_max=gather, ring=ring)
+    _, large = connected(host.image, 40_000, host, window=65535)
+    _, small = connected(host.image, 40_001, host)
+    large.request(b"GET /huge HTTP/1.1\r\nHost: a\r\n\r\n", check=False)
+    while host.counters()["tcp_tx_segments"] < 1300:  # until the window is wide
+        large.note(host.send(large.packet("A")), check=False)
+    host.prompt = False
+    large.note(host.send(large.packet("A")), check=False)
+    assert len(host.flying) == host.ring, "tx is full"
+    answer = host.send(small.packet("PA", GET))
+    rounds = 0
+    while not any(packet[TCP].dport == small.port for packet in answer):
+        assert rounds < 6
+        host.complete(max(ring // 4, 1))
+        answer = host.advance(0.01)
+        rounds += 1

@@ -54,6 +54,7 @@ void tcpip_ready(struct stack *stack, struct tcb *tcb)
         return;
     uint32_t index = (uint32_t)(tcb - stack->tcbs);
     tcb->ready = true;
+    tcb->turn_bytes = TCB_TURN_BYTES;
     tcb->ready_next = TCB_NONE;
     if (stack->ready_first == TCB_NONE)
         stack->ready_first = index;

@@ -385,9 +385,18 @@ static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
     return a_tick > least ? (uint32_t)a_tick : least;
 }
 
-/* So many bytes have gone. What a late timer has cost is made good, up to a tick of it. */
-static void pace_spend(const struct stack *stack, struct tcb *tcb, uint32_t sent_bytes)
+/* What is left of the connection's turn, a segment at least; a superframe is not cut by it. */
+static uint32_t turn_allows(const struct stack *stack, const struct tcb *tcb)
 {
+    if (stack->config.gather_max > 1)
+        return UINT32_MAX;
+    return tcb->turn_bytes > tcb->snd_mss ? tcb->turn_bytes : tcb->snd_mss;
+}
+
+/* So many bytes have gone. What a late timer has cost is made good, up to a tick of it. */
+static void spend(const struct stack *stack, struct tcb *tcb, uint32_t sent_bytes)
+{
+    tcb->turn_bytes -= sent_bytes < tcb->turn_bytes ? sent_bytes : tcb->turn_bytes;
     if (!stack->config.pacing || tcb->srtt_us == 0)
         return;
     uint64_t earliest_us = stack->now_us - TIMER_TICK_US;
@@ -417,7 +426,7 @@ static bool send_lost(struct stack *stack, struct tcb *tcb)
 {
     const struct tcp_run *run;
     uint32_t mss = tcb->snd_mss;
-    while ((run = scoreboard_lost(tcb)) != NULL) {
+    while (tcb->turn_bytes > 0 && (run = scoreboard_lost(tcb)) != NULL) {
         uint64_t start = seq_unwrap(run->start, tcb->snd_una);
         uint32_t bytes = run->end - run->start;
         uint32_t pipe = recovery_pipe(tcb);
@@ -435,11 +444,13 @@ static bool send_lost(struct stack *stack, struct tcb *tcb)
             uint32_t allowed = pace_allows(stack, tcb);
             if (allowed == 0)
                 return true;
+            uint32_t turn = turn_allows(stack, tcb);
+            allowed = allowed < turn ? allowed : turn;
             room = room < allowed ? room : allowed;
             uint32_t sent = send_at(stack, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
             if (sent == 0)
                 return false;
-            pace_spend(stack, tcb, sent);
+            spend(stack, tcb, sent);
             if (start + sent < tcb->snd_end)
                 end = start + sent;
         }
@@ -466,7 +477,7 @@ static uint32_t usable_window(const struct tcb *tcb)
 static bool send_data(struct stack *stack, struct tcb *tcb)
 {
     uint32_t mss = tcb->snd_mss;
-    while (tcb->snd_nxt < tcb->snd_end) {
+    while (tcb->snd_nxt < tcb->snd_end && tcb->turn_bytes > 0) {
         uint32_t usable = usable_window(tcb);
         const struct tcp_span *span = span_at(tcb, tcb->snd_nxt);
         uint64_t left = span->end - tcb->snd_nxt;
@@ -478,13 +489,15 @@ static bool send_data(struct stack *stack, struct tcb *tcb)
         uint32_t allowed = pace_allows(stack, tcb);
         if (allowed == 0)
             return true;
+        uint32_t turn = turn_allows(stack, tcb);
+        allowed = allowed < turn ? allowed : turn;
         usable = usable < allowed ? usable : allowed;
         if (usable >= mss && usable < left)
             usable -= usable % mss;
         uint32_t sent = send_at(stack, tcb, span, tcb->snd_nxt, usable);
         if (sent == 0)
             return false;
-        pace_spend(stack, tcb, sent);
+        spend(stack, tcb, sent);
         advance(stack, tcb, tcb->snd_nxt + sent);
         tcb->tlp_now = false;
     }
@@ -513,10 +526,10 @@ static void timers_start(struct stack *stack, struct tcb *tcb, bool sent_new)
         recovery_arm(stack, tcb, false);
 }
 
-bool tcpip_output(struct stack *stack, struct tcb *tcb)
+enum tcpip_sent tcpip_output(struct stack *stack, struct tcb *tcb)
 {
     if (tcb->state == 0)
-        return true;
+        return TCPIP_SENT;
     uint64_t snd_nxt = tcb->snd_nxt;
     bool done = send_lost(stack, tcb) && send_data(stack, tcb) && send_fin(stack, tcb);
     if (done && tcb->ack_now) {
@@ -525,5 +538,7 @@ bool tcpip_output(struct stack *stack, struct tcb *tcb)
         done = !tcb->ack_now; /* else there was no space, or no buffer */
     }
     timers_start(stack, tcb, tcb->snd_nxt != snd_nxt);
-    return done;
+    if (!done)
+        return TCPIP_NO_SPACE;
+    return tcb->turn_bytes > 0 ? TCPIP_SENT : TCPIP_TURN_OVER;
 }

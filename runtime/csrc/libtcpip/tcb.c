@@ -64,6 +64,7 @@ struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint64_
     memset(tcb, 0, TCB_CLEARED_BYTES);
     tcb->ready = ready;
     tcb->ready_next = ready_next;
+    tcb->turn_bytes = TCB_TURN_BYTES;
     tcb->flow = *flow;
     uint32_t hash = tcb->table_hash = (uint32_t)flow_hash;
     tcb->request = TCB_NONE;

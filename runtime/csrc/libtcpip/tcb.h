@@ -15,6 +15,7 @@
 #define TCB_RUNS 24            /* of the scoreboard in a TCB, */
 #define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
 #define TCB_HEADER_BYTES 64    /* up to the ports in an IPv6 packet */
+#define TCB_TURN_BYTES 32768 /* a connection sends in its turn; a superframe that begins within it is sent whole */
 #define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
@@ -34,9 +35,9 @@ enum tcp_timer_kind { TCP_TIMER_RTO, TCP_TIMER_REORDER, TCP_TIMER_PROBE };
 struct tcp_flow {
     uint8_t peer[16]; /* network order; IPv4 in the first four, then zeros */
     uint16_t peer_port; /* network order */
-    uint8_t local;      /* index of our address */
-    uint8_t family;     /* SSI_FAMILY_* */
-    uint32_t zero;      /* so that it is hashed as whole words */
+    uint8_t local; /* index of our address */
+    uint8_t family; /* SSI_FAMILY_* */
+    uint32_t zero; /* so that it is hashed as whole words */
 };
 #define TCP_FLOW_WORDS 3 /* of 64 bits */
 _Static_assert(sizeof(struct tcp_flow) == 8 * TCP_FLOW_WORDS, "a flow is hashed and compared as whole words");
@@ -106,6 +107,7 @@ struct tcb {
     uint32_t timer_next, timer_previous, timer_bucket;
     uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
     bool paced; /* something waits for pace_at_us */
+    uint32_t turn_bytes; /* that may go before it is the turn of the next in the FIFO */
 
     /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
     struct sending rack;
