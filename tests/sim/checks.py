@@ -30,6 +30,7 @@ class Connection:
     since_ms: float = 0.0  # the last time that snd_una moved or anything was sent
     judged_nxt: int | None = None  # snd_nxt when cwnd was looked at last
     waiting: bool = False  # for an ACK, or for the window to open
+    probes: int = 0  # of a window, since data was sent
 
 
 def position(seq: int, base: int) -> int:
@@ -121,6 +122,7 @@ class Checks:
         if ahead < 0:
             probe = ahead == -1 and not segment.payload and segment.flags == ACK
             assert probe, f"{len(segment.payload)} bytes from {-ahead} below snd_una"
+            connection.probes += 1
         assert ahead + len(segment.payload) <= connection.nxt - connection.una, "beyond snd_nxt"
 
     def refused(self, port: int, seq: int, mtu: int, v6: bool) -> None:
@@ -133,7 +135,10 @@ class Checks:
     def before_step(self, now_ms: float) -> None:
         """Who waits for an ACK, or for the window to open, is silent no longer than its timer allows."""
         for number, connection in self.known.items():
-            limit = connection.since_ms + connection.rto_max_us / 1000 + 2 * TICK_MS
+            if connection.una < connection.nxt:
+                connection.probes = 0
+            longest_us = min(connection.rto_max_us << connection.probes, RTO_US[-1])  # the persist timer's backoff
+            limit = connection.since_ms + longest_us / 1000 + 2 * TICK_MS
             if connection.waiting and now_ms > limit:
                 quiet = now_ms - connection.since_ms
                 raise AssertionError(f"client {number}: silence for {quiet:.1f} ms, RTO {connection.rto_us} us")

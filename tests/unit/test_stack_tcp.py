@@ -9,6 +9,7 @@ from host import WALL_TEXT, Client, Host, Image, checked
 from model import ModelImage, Page
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
+from ssrun._sandstorm import ffi, lib
 
 BIG = bytes(range(251)) * 400  # 100 kB, of a period that is no power of two
 GET = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -151,7 +152,7 @@ def test_initial_window_of_ten_and_slow_start(image: Image) -> None:
     client = Client(host)
     client.connect()
     assert len(client.request(GET % b"big")) == 10
-    assert len(client.note(host.send(client.packet("A")))) == 20
+    assert len(client.note(host.send(client.packet("A")))) == 18  # eight more, RFC 9406 section 4.2
 
 
 def test_never_beyond_the_peers_window(image: Image, model: ModelImage) -> None:
@@ -439,3 +440,35 @@ def test_the_judge_of_checksums_can_refuse(image: Image) -> None:
     for at in (len(good) - 1, 14 + 20 + 4, 14 + 8):
         with pytest.raises(AssertionError):
             checked(Ether(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]))
+
+
+def test_time_without_use_of_the_window_is_no_time_of_growth(image: Image) -> None:
+    """RFC 9438 sections 4.2 and 5.8: small answers, and the time between them, let CUBIC's window grow by nothing."""
+    host = Host(image, config={"keep_alive_ms": 100_000})
+    client = Client(host, window=65535)
+    client.connect()
+    info = ffi.new("struct stack_connection *")
+
+    def window() -> int:
+        assert lib.stack_connection_at(host.stack, 0, info)
+        return int(info.cwnd)
+
+    def fetch(name: bytes) -> None:
+        packets = client.request(GET % name, check=False)
+        while packets:
+            client.note(host.advance(50), check=False)
+            packets = client.note(host.send(client.packet("A")), check=False)
+
+    first, *rest = client.request(GET % b"big", check=False)  # the first of ten is lost
+    edges = [("NOP", None), ("NOP", None), ("SAck", (rest[0][TCP].seq, rest[-1][TCP].seq + 1000))]
+    client.note(host.advance(50), check=False)
+    stamp = [("NOP", None), ("NOP", None), ("Timestamp", (client.ts_value, client.ts_echo))]
+    client.note(host.send(client.packet("A", ack=first[TCP].seq, options=stamp + edges)), check=False)
+    client.drain(check=False)
+    assert host.counters()["tcp_retransmit_fast"] == 1
+    before = window()
+    for _ in range(40):
+        fetch(b"a")
+        client.note(host.advance(100), check=False)
+    fetch(b"big")
+    assert window() < 2 * before, (window(), before)

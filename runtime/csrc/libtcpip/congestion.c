@@ -11,6 +11,7 @@
 #define HYSTART_SAMPLES 8
 #define HYSTART_GROWTH_DIVISOR 4
 #define HYSTART_ROUNDS 5
+#define HYSTART_SEGMENTS 8 /* L: by which an ACK lets the window grow, where it is not paced, section 4.2 */
 
 /* RFC 6928 section 2. */
 static uint32_t initial_window(uint32_t mss)
@@ -63,11 +64,21 @@ static void cubic_epoch(const struct stack *stack, struct tcb *tcb)
 {
     struct cubic *cubic = &tcb->cubic;
     double window = tcb->cwnd;
-    cubic->epoch_us = stack->now_us;
+    cubic->epoch_us = cubic->counted_us = stack->now_us;
     cubic->w_est = window;
     if (cubic->w_max < window)
         cubic->w_max = window;
     cubic->k = cube_root((cubic->w_max - window) / tcb->mss / CUBIC_C);
+}
+
+/* Time in which the window was not used is no time of growth: the epoch moves on by it, RFC 9438 sections 4.2 and 5.8. */
+static void cubic_unused(const struct stack *stack, struct tcb *tcb)
+{
+    struct cubic *cubic = &tcb->cubic;
+    if (cubic->epoch_us == 0)
+        return;
+    cubic->epoch_us += stack->now_us - cubic->counted_us;
+    cubic->counted_us = stack->now_us;
 }
 
 static void cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
@@ -77,6 +88,7 @@ static void cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_byt
     double window = tcb->cwnd;
     if (cubic->epoch_us == 0)
         cubic_epoch(stack, tcb);
+    cubic->counted_us = stack->now_us;
     double t = (double)(stack->now_us - cubic->epoch_us + tcb->srtt_us) / 1e6 - cubic->k;
     double target = cubic->w_max + CUBIC_C * t * t * t * tcb->mss;
     target = target > 1.5 * window ? 1.5 * window : target;
@@ -120,14 +132,15 @@ static void slow_start(struct stack *stack, struct tcb *tcb, uint32_t acked_byte
 {
     struct hystart *h = &tcb->hystart;
     uint32_t rtt_us = tcb->rack_rtt_us;
-    (void)stack;
     if (rtt_us > 0) {
         h->samples++;
         if (h->round_min_us == 0 || rtt_us < h->round_min_us)
             h->round_min_us = rtt_us;
         hystart_round(tcb);
     }
-    tcb->cwnd += h->css_rounds > 0 ? acked_bytes / HYSTART_GROWTH_DIVISOR : acked_bytes;
+    uint32_t most = stack->config.pacing ? UINT32_MAX : HYSTART_SEGMENTS * (uint32_t)tcb->snd_mss;
+    uint32_t growth = acked_bytes < most ? acked_bytes : most;
+    tcb->cwnd += h->css_rounds > 0 ? growth / HYSTART_GROWTH_DIVISOR : growth;
     if (tcb->snd_una < h->round_end)
         return;
     if (h->css_rounds > 0 && ++h->css_rounds > HYSTART_ROUNDS)
@@ -147,12 +160,39 @@ void congestion_init(struct stack *stack, struct tcb *tcb)
 void congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes, uint32_t flight)
 {
     /* A window that the sender does not fill proves nothing, RFC 7661: grow only when it was used. */
-    if (flight < tcb->cwnd / 2 || (flight + 4u * tcb->mss < tcb->cwnd && tcb->cwnd >= tcb->ssthresh))
+    if (flight < tcb->cwnd / 2 || (flight + 4u * tcb->mss < tcb->cwnd && tcb->cwnd >= tcb->ssthresh)) {
+        cubic_unused(stack, tcb);
         return;
+    }
     if (tcb->cwnd < tcb->ssthresh)
         slow_start(stack, tcb, acked_bytes);
     else
         algorithms[stack->config.congestion].acked(stack, tcb, acked_bytes);
+}
+
+/* RFC 5681 section 4.1: after a retransmission timeout's time without sending the path is not known any more. As Linux, half of
+ * the window goes for each such time, down to the initial one, and ssthresh remembers most of it. */
+static void restart_after_idle(const struct stack *stack, struct tcb *tcb)
+{
+    uint32_t restart = initial_window(tcb->mss);
+    uint64_t idle_us = stack->now_us - tcb->last_sent_us;
+    uint32_t three_quarters = tcb->cwnd / 4 * 3;
+    if (tcb->cwnd <= restart)
+        return;
+    if (tcb->ssthresh < three_quarters)
+        tcb->ssthresh = three_quarters;
+    for (; idle_us > tcb->rto_us && tcb->cwnd > restart; idle_us -= tcb->rto_us)
+        tcb->cwnd /= 2;
+    if (tcb->cwnd < restart)
+        tcb->cwnd = restart;
+}
+
+void congestion_flight_begins(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->ssthresh != UINT32_MAX)
+        cubic_unused(stack, tcb);
+    if (stack->now_us - tcb->last_sent_us > tcb->rto_us && !tcb->in_recovery)
+        restart_after_idle(stack, tcb);
 }
 
 void congestion_lost(struct stack *stack, struct tcb *tcb)

@@ -19,6 +19,7 @@ struct congestion_ops {
 struct cubic {
     double w_max, w_est, k, fraction;
     uint64_t epoch_us; /* 0: a new epoch begins with the next ACK */
+    uint64_t counted_us; /* up to when time has been counted as growth */
 };
 
 /* RFC 9406's: round trips in slow start. */
@@ -31,6 +32,8 @@ struct hystart {
 void congestion_init(struct stack *stack, struct tcb *tcb);
 /* acked_bytes have newly arrived; flight: bytes in flight before. */
 void congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes, uint32_t flight);
+/* Something is sent, and nothing was in flight. */
+void congestion_flight_begins(struct stack *stack, struct tcb *tcb);
 /* Sets ssthresh after a loss; cwnd is the caller's. */
 void congestion_lost(struct stack *stack, struct tcb *tcb);
 

@@ -41,6 +41,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     tcb->snd_wl2 = segment->ack;
     tcb->last_ack_sent = tcb->rcv_nxt;
     tcb->rto_us = TCP_RTO_INITIAL_US;
+    tcb->last_sent_us = stack->now_us;
     congestion_init(stack, tcb);
     PROBE(tcp_connection_start, tcb, tcb->mss);
     tcb->request_begun = true;
@@ -247,9 +248,9 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
         tcb->retries = 0; /* a window probe was answered: the peer lives, RFC 9293 section 3.8.6.1 */
     if (ack < tcb->snd_una)
         return true;
-    bool duplicate = ack == tcb->snd_una && tcb->snd_nxt > ack && segment->data_bytes == 0 &&
-                     tcb->snd_wnd == old_window && (segment->flags & TCP_FIN) == 0;
-    recovery_ack(stack, tcb, segment, ack, duplicate);
+    bool repeated = ack == tcb->snd_una && segment->data_bytes == 0 && tcb->snd_wnd == old_window &&
+                    (segment->flags & TCP_FIN) == 0;
+    recovery_ack(stack, tcb, segment, ack, repeated);
     if (ack > tcb->snd_una)
         return ack_advance(stack, tcb, ack);
     recovery_rearm(stack, tcb);
@@ -428,11 +429,29 @@ static void idle_timeout(struct stack *stack, struct tcb *tcb)
     tcpip_give_up(stack, tcb, tcb->request_len > 0);
 }
 
-/* The timer of what is in flight, or of a shut window. */
+/* The window is shut, or too small for a segment that is worth it: the peer is asked, or gets what fits, RFC 9293 sections
+ * 3.8.6.1 and 3.8.6.2.1. */
+static void persist_timeout(struct stack *stack, struct tcb *tcb)
+{
+    if (++tcb->retries > TCP_RETRIES_MAX) {
+        COUNT(stack, tcp_timeout_retransmit);
+        tcp_abort(stack, tcb);
+        return;
+    }
+    if (tcb->persist_backoff < TCP_PERSIST_BACKOFF_MAX)
+        tcb->persist_backoff++;
+    if (tcb->snd_wnd == 0)
+        tcp_send_probe(stack, tcb);
+    else
+        tcb->persist_now = true;
+    recovery_persist(stack, tcb);
+    tcpip_ready(stack, tcb);
+}
+
+/* The timer of what is in flight. */
 static void transmission_timeout(struct stack *stack, struct tcb *tcb)
 {
-    bool in_flight = tcb->snd_nxt > tcb->snd_una;
-    bool rto = !in_flight || tcb->timer_kind == TCP_TIMER_RTO;
+    bool rto = tcb->timer_kind == TCP_TIMER_RTO;
     if (rto) {
         if (++tcb->retries > TCP_RETRIES_MAX) {
             COUNT(stack, tcp_timeout_retransmit);
@@ -441,10 +460,7 @@ static void transmission_timeout(struct stack *stack, struct tcb *tcb)
         }
         tcb->rto_us = tcb->rto_us * 2 > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : tcb->rto_us * 2;
     }
-    if (in_flight)
-        recovery_timeout(stack, tcb);
-    else
-        tcp_send_probe(stack, tcb);
+    recovery_timeout(stack, tcb);
     /* A probe may have been put off to when the RTO was due: then that has had its turn. */
     recovery_arm(stack, tcb, rto || tcb->rto_at_us <= stack->now_us);
     tcpip_ready(stack, tcb);
@@ -456,8 +472,11 @@ void tcpip_timeout(struct stack *stack, struct tcb *tcb)
         tcb->paced = false;
         timer_update(stack, tcb);
         tcpip_ready(stack, tcb);
-    } else if (tcb->rto_deadline_us != 0 && tcb->rto_deadline_us <= stack->now_us)
-        transmission_timeout(stack, tcb);
-    else
+    } else if (tcb->rto_deadline_us == 0 || tcb->rto_deadline_us > stack->now_us) {
         idle_timeout(stack, tcb);
+    } else if (tcb->timer_kind == TCP_TIMER_PERSIST) {
+        persist_timeout(stack, tcb);
+    } else {
+        transmission_timeout(stack, tcb);
+    }
 }

@@ -409,6 +409,7 @@ static void spend(const struct stack *stack, struct tcb *tcb, uint32_t sent_byte
 static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 {
     uint64_t start = tcb->snd_nxt;
+    tcb->last_sent_us = stack->now_us;
     if (tcb->rtt_end == 0 && !tcb->in_recovery) {
         uint64_t first_end = start + tcb->snd_mss;
         tcb->rtt_end = stack->config.gather_max == 1 && first_end < end ? first_end : end;
@@ -477,14 +478,16 @@ static uint32_t usable_window(const struct tcb *tcb)
 static bool send_data(struct stack *stack, struct tcb *tcb)
 {
     uint32_t mss = tcb->snd_mss;
+    if (tcb->snd_nxt == tcb->snd_una && tcb->snd_nxt < tcb->snd_end)
+        congestion_flight_begins(stack, tcb);
     while (tcb->snd_nxt < tcb->snd_end && tcb->turn_bytes > 0) {
         uint32_t usable = usable_window(tcb);
         const struct tcp_span *span = span_at(tcb, tcb->snd_nxt);
         uint64_t left = span->end - tcb->snd_nxt;
         /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment (snd_mss is no more than half of the largest
-         * window), the end, or the only one in flight. */
+         * window), the end, or what fits when the persist timer has waited for more. */
         bool silly = usable < mss && usable < left;
-        if (usable == 0 || (silly && tcp_flight(tcb) > 0))
+        if (usable == 0 || (silly && !tcb->persist_now))
             break;
         uint32_t allowed = pace_allows(stack, tcb);
         if (allowed == 0)
@@ -499,7 +502,7 @@ static bool send_data(struct stack *stack, struct tcb *tcb)
             return false;
         spend(stack, tcb, sent);
         advance(stack, tcb, tcb->snd_nxt + sent);
-        tcb->tlp_now = false;
+        tcb->tlp_now = tcb->persist_now = false;
     }
     tcb->tlp_now = false;
     return true;
@@ -515,15 +518,21 @@ static bool send_fin(struct stack *stack, struct tcb *tcb)
     return true;
 }
 
-/* The retransmission timer runs while something is in flight, and as persist timer while the window is shut. A probe is
- * reckoned from what was sent last, RFC 8985 section 7.2. */
+/* The retransmission timer runs while something is in flight, and starts afresh with the first that is; while nothing is, as
+ * the window is shut or too small, the persist timer does. A probe is reckoned from what was sent last, RFC 8985
+ * section 7.2. */
 static void timers_start(struct stack *stack, struct tcb *tcb, bool sent_new)
 {
-    bool waiting = tcb->snd_nxt > tcb->snd_una || tcb->snd_nxt < tcb->snd_end;
-    if (waiting && tcb->rto_deadline_us == 0)
-        recovery_arm(stack, tcb, true);
-    else if (sent_new && tcb->timer_kind == TCP_TIMER_PROBE)
-        recovery_arm(stack, tcb, false);
+    if (tcb->snd_nxt > tcb->snd_una) {
+        if (tcb->rto_deadline_us == 0 || tcb->timer_kind == TCP_TIMER_PERSIST) {
+            tcb->persist_backoff = 0;
+            recovery_arm(stack, tcb, true);
+        } else if (sent_new && tcb->timer_kind == TCP_TIMER_PROBE) {
+            recovery_arm(stack, tcb, false);
+        }
+    } else if (tcb->snd_nxt < tcb->snd_end && tcb->rto_deadline_us == 0) {
+        recovery_persist(stack, tcb);
+    }
 }
 
 enum tcpip_sent tcpip_output(struct stack *stack, struct tcb *tcb)

@@ -56,7 +56,7 @@ uint32_t recovery_pipe(const struct tcb *tcb)
     if (tcb->sack || tcb->in_loss)
         return pipe;
     /* Each duplicate ACK says that one segment has left the network; after a timeout one of those taken for lost. */
-    uint32_t left = tcb->dupacks * (uint32_t)tcb->mss;
+    uint32_t left = tcb->dupacks * (uint32_t)tcb->snd_mss;
     return pipe > left ? pipe - left : 0;
 }
 
@@ -120,7 +120,7 @@ static void undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp
 static uint32_t reorder_window_us(const struct tcb *tcb)
 {
     if (!tcb->reordering) {
-        if (tcb->in_recovery || scoreboard_sacked_bytes(tcb) >= RACK_SEGMENTS * (uint32_t)tcb->mss)
+        if (tcb->in_recovery || scoreboard_sacked_bytes(tcb) >= RACK_SEGMENTS * (uint32_t)tcb->snd_mss)
             return 0;
     }
     uint32_t window = tcb->min_rtt_us / 4 * (tcb->reorder_steps + 1u);
@@ -164,8 +164,10 @@ static void rack_update(struct tcb *tcb, const struct delivery *delivery)
         tcb->reordering = true;
     if (!delivery->timed)
         return;
-    /* Outside of recovery one segment per round trip is timed. */
-    if (tcb->in_recovery && !delivery->latest.resent && (tcb->sack || !delivery->any_resent))
+    /* Outside of recovery one segment per round trip is timed; but before the first of them is acknowledged what is SACKed
+     * tells, or there would be no reordering window, RFC 8985 section 6.2 step 4. */
+    bool wanted = tcb->in_recovery || tcb->min_rtt_us == 0;
+    if (wanted && !delivery->latest.resent && (tcb->sack || !delivery->any_resent))
         recovery_rtt_sample(tcb, rtt_us);
     tcb->rack_rtt_us = rtt_us;
     if (scoreboard_after(&delivery->latest, &tcb->rack))
@@ -204,12 +206,12 @@ static void prr(struct tcb *tcb, uint32_t delivered, bool safe)
         send = (int64_t)share - (int64_t)tcb->prr_out;
     } else {
         int64_t limit = (int64_t)tcb->prr_delivered - (int64_t)tcb->prr_out;
-        limit = (limit > (int64_t)delivered ? limit : (int64_t)delivered) + (safe ? tcb->mss : 0);
+        limit = (limit > (int64_t)delivered ? limit : (int64_t)delivered) + (safe ? tcb->snd_mss : 0);
         int64_t room = (int64_t)tcb->ssthresh - (int64_t)pipe;
         send = room < limit ? room : limit;
     }
-    if (tcb->prr_out == 0 && send < tcb->mss)
-        send = tcb->mss; /* the first retransmission always goes */
+    if (tcb->prr_out == 0 && send < tcb->snd_mss)
+        send = tcb->snd_mss; /* the first retransmission always goes */
     tcb->cwnd = pipe + (send > 0 ? (uint32_t)send : 0);
 }
 
@@ -221,21 +223,26 @@ static void newreno_detect(struct stack *stack, struct tcb *tcb, uint64_t ack, b
     if (!partial && !third)
         return;
     uint32_t start = (uint32_t)ack;
-    scoreboard_lose(stack, tcb, start, start + tcb->mss);
+    scoreboard_lose(stack, tcb, start, start + tcb->snd_mss);
     if (third)
         enter_recovery(stack, tcb);
 }
 
-static void end_probe(struct stack *stack, struct tcb *tcb, uint64_t ack, bool dsack)
+/* RFC 8985 section 7.4.2. A probe that was sent again, and whose end is acknowledged, may have repaired a loss that nobody saw,
+ * or both have arrived. A DSACK or a bare duplicate ACK tells the latter; an ACK beyond it without them the former, for which
+ * the window must shrink. */
+static void end_probe(struct stack *stack, struct tcb *tcb, uint64_t ack, bool both_arrived)
 {
     if (tcb->tlp_end == 0 || ack < tcb->tlp_end)
         return;
-    /* The probe repaired a loss that nobody saw: the window must shrink for it, RFC 8985 section 7.4.2. */
-    if (tcb->tlp_resent && !dsack && !tcb->in_recovery)
-        congestion_lost(stack, tcb);
-    if (tcb->tlp_resent && !dsack && !tcb->in_recovery)
-        tcb->cwnd = tcb->ssthresh;
+    bool repaired = tcb->tlp_resent && !both_arrived;
+    if (repaired && ack == tcb->tlp_end)
+        return; /* not known yet */
     tcb->tlp_end = 0;
+    if (repaired && !tcb->in_recovery) {
+        congestion_lost(stack, tcb);
+        tcb->cwnd = tcb->ssthresh;
+    }
 }
 
 /* A duplicate was reported: the reordering window was too short. A step a round trip, kept for a while, RFC 8985 section
@@ -274,17 +281,20 @@ static bool find_losses(struct stack *stack, struct tcb *tcb, uint64_t ack, bool
     return scoreboard_lost_bytes(tcb) > before;
 }
 
-/* An acceptable ACK, before snd_una moves to it. duplicate: in RFC 5681's sense. */
+/* An acceptable ACK, before snd_una moves to it. repeated: nothing is new in it but perhaps SACK blocks, so that it is a
+ * duplicate in RFC 5681's sense if something is in flight. */
 void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
-                  bool duplicate)
+                  bool repeated)
 {
     struct delivery delivery = {
         .now_us = (uint32_t)stack->now_us, .fack = tcb->rack_fack, .echo_old = echo_is_old(tcb, segment)};
     bool advanced = ack > tcb->snd_una;
     bool dsack = tcb->sack && take_sacks(stack, tcb, segment, ack, &delivery);
     uint32_t flight = tcp_flight(tcb);
+    bool duplicate = repeated && flight > 0;
     if (dsack)
         widen_reorder_window(tcb);
+    end_probe(stack, tcb, ack, dsack || (repeated && segment->options.sack_count == 0));
     if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
         return;
     if (advanced) {
@@ -296,11 +306,10 @@ void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment
     }
     if (delivery.bytes > 0)
         rack_update(tcb, &delivery);
-    end_probe(stack, tcb, ack, dsack);
     if (tcb->in_recovery && ack >= tcb->recover)
         leave_recovery(tcb);
     bool safe = !find_losses(stack, tcb, ack, advanced) && advanced;
-    uint32_t delivered = delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->mss;
+    uint32_t delivered = delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->snd_mss;
     if (tcb->in_recovery && !tcb->in_loss)
         prr(tcb, delivered, safe);
     else if (advanced)
@@ -313,17 +322,17 @@ static void probe_tail(struct stack *stack, struct tcb *tcb)
     PROBE(probe_tail, tcb, tcb->cwnd, tcb->srtt_us);
     COUNT(stack, tcp_tail_probes);
     struct tcp_run *last = &tcb->runs[tcb->run_count - 1];
-    bool room = tcb->snd_nxt < tcb->snd_end && tcb->snd_wnd >= tcp_flight(tcb) + tcb->mss;
+    bool room = tcb->snd_nxt < tcb->snd_end && tcb->snd_wnd >= tcp_flight(tcb) + tcb->snd_mss;
     tcb->tlp_resent = !room;
     tcb->tlp_now = room;
     if (!room) {
         /* As it was cut, as far as can be told: a run begins where a segment did. */
-        uint32_t bytes = (last->end - last->start - 1) % tcb->mss + 1;
+        uint32_t bytes = (last->end - last->start - 1) % tcb->snd_mss + 1;
         scoreboard_lose(stack, tcb, last->end - bytes, last->end);
         tcb->tlp_now = true;
     }
     tcb->rtt_end = 0;
-    tcb->tlp_end = tcb->snd_nxt + (room ? tcb->mss : 0);
+    tcb->tlp_end = tcb->snd_nxt + (room ? tcb->snd_mss : 0);
 }
 
 static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
@@ -331,7 +340,8 @@ static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
     PROBE(retransmission_timeout, tcb, tcb->retries, tcb->rto_us);
     COUNT(stack, tcp_retransmit_timeout);
     scoreboard_lose_all(tcb);
-    if (tcb->retries == 1) {
+    /* Once for what is in flight: fast recovery has shrunk the window for it before, RFC 5681 section 3.1. */
+    if (tcb->retries == 1 && (!tcb->in_recovery || tcb->in_loss)) {
         if (!tcb->in_recovery)
             remember(stack, tcb);
         congestion_lost(stack, tcb);
@@ -383,7 +393,7 @@ void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
         tcb->timer_kind = TCP_TIMER_REORDER;
         tcb->rto_deadline_us = now_us + tcb->reorder_wait_us;
     } else if (may_probe(tcb)) {
-        bool alone = tcp_flight(tcb) <= tcb->mss;
+        bool alone = tcp_flight(tcb) <= tcb->snd_mss;
         uint64_t probe_us = now_us + 2ull * tcb->srtt_us + (alone ? TLP_MAX_ACK_DELAY_US : TLP_SLACK_US);
         tcb->timer_kind = TCP_TIMER_PROBE;
         tcb->rto_deadline_us = probe_us < tcb->rto_at_us ? probe_us : tcb->rto_at_us;
@@ -398,6 +408,16 @@ void recovery_rearm(struct stack *stack, struct tcb *tcb)
     bool pointless = tcb->run_count > 0 && tcb->timer_kind == TCP_TIMER_PROBE && !may_probe(tcb);
     if (tcb->reorder_wait_us > 0 || pointless)
         recovery_arm(stack, tcb, false);
+}
+
+/* As Linux, the retransmission timeout, doubled for each time that nothing came of it; but that itself stays as it is. */
+void recovery_persist(struct stack *stack, struct tcb *tcb)
+{
+    uint64_t wait_us = (uint64_t)tcb->rto_us << tcb->persist_backoff;
+    tcb->timer_kind = TCP_TIMER_PERSIST;
+    tcb->rto_at_us = 0;
+    tcb->rto_deadline_us = stack->now_us + (wait_us < TCP_RTO_MAX_US ? wait_us : TCP_RTO_MAX_US);
+    timer_update(stack, tcb);
 }
 
 void recovery_disarm(struct tcb *tcb)

@@ -29,7 +29,7 @@ enum tcp_state {
     TCP_LAST_ACK,
 };
 
-enum tcp_timer_kind { TCP_TIMER_RTO, TCP_TIMER_REORDER, TCP_TIMER_PROBE };
+enum tcp_timer_kind { TCP_TIMER_RTO, TCP_TIMER_REORDER, TCP_TIMER_PROBE, TCP_TIMER_PERSIST };
 
 /* Addresses of a connection, as they are compared and hashed. */
 struct tcp_flow {
@@ -72,9 +72,11 @@ struct tcb {
     bool in_loss; /* and it began with a timeout */
     bool request_begun; /* the idle deadline is that of a request */
     uint8_t retries; /* timeouts since the last progress */
+    uint8_t persist_backoff; /* persist timeouts since something was sent */
     uint8_t dupacks;
     uint8_t timer_kind; /* enum tcp_timer_kind: what rto_deadline_us stands for */
     bool tlp_resent, tlp_now; /* the probe sends old data; it is to go out whatever cwnd says */
+    bool persist_now; /* the persist timer lets a segment go however small */
     bool undo; /* the Eifel response is possible */
     bool reordering;
     uint8_t span_first, span_count;
@@ -91,6 +93,7 @@ struct tcb {
     uint32_t ts_recent, ts_offset;
     uint32_t last_ack_sent;
     uint32_t cwnd, ssthresh; /* bytes */
+    uint64_t last_sent_us; /* when new data was sent last */
     uint64_t rtt_end; /* the segment being timed ends here; 0: none */
     uint64_t rtt_sent_us;
     uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;

@@ -14,6 +14,7 @@
 #define TCP_RTO_MIN_US 200000      /* as Linux */
 #define TCP_RTO_MAX_US 60000000    /* RFC 6298 section 2.5 */
 #define TCP_RETRIES_MAX 10
+#define TCP_PERSIST_BACKOFF_MAX 9  /* doublings of the least RTO until it is the largest */
 #define TCP_DUPACKS 3              /* RFC 5681 section 3.2 */
 
 struct tcp_options {
@@ -92,13 +93,14 @@ void tcp_reply_time_wait(struct stack *stack, const struct packet *packet, const
 
 /* recovery.c: what to send again and when */
 void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
-                  bool duplicate);
+                  bool repeated);
 void recovery_timeout(struct stack *stack, struct tcb *tcb);
 void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us);
 void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us); /* an upper bound, before any sample */
 uint32_t recovery_pipe(const struct tcb *tcb);
 void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart);
 void recovery_rearm(struct stack *stack, struct tcb *tcb); /* after an ACK without progress */
+void recovery_persist(struct stack *stack, struct tcb *tcb); /* starts the persist timer */
 void recovery_disarm(struct tcb *tcb);
 
 static inline uint32_t tcp_flight(const struct tcb *tcb)
