@@ -158,6 +158,7 @@ class Host:
             "max_half_requests": max_connections,
             "keep_alive_ms": 10_000,
             "request_ms": 5_000,
+            "send_ms": 10_000,
             "secret": bytes(range(16)),
         }
         config = ffi.new("struct stack_config *", values | more)

@@ -63,9 +63,11 @@
     X(tcp_drop_ack_unacceptable)                                                                                     \
     X(tcp_drop_no_ack)                                                                                               \
     X(tcp_drop_after_close)                                                                                          \
-    X(tcp_drop_half_requests_full)                                                                                   \
     X(tcp_drop_challenge_limit)                                                                                      \
+    X(tcp_drop_linger)                                                                                               \
     X(tcp_evicted_half_requests)                                                                                     \
+    X(tcp_evicted_pipelined)                                                                                         \
+    X(tcp_evicted_idle)                                                                                              \
     X(tcp_drop_draining)                                                                                             \
     X(tcp_rx_syn)                                                                                                    \
     X(tcp_tx_syn_ack)                                                                                                \
@@ -77,6 +79,8 @@
     X(tcp_time_wait)                                                                                                 \
     X(tcp_timeout_idle)                                                                                              \
     X(tcp_timeout_request)                                                                                           \
+    X(tcp_timeout_send)                                                                                              \
+    X(tcp_timeout_fin_wait)                                                                                          \
     X(tcp_timeout_retransmit)                                                                                        \
     X(tcp_tx_segments)                                                                                               \
     X(tcp_tx_segments_cut)                                                                                           \

@@ -78,7 +78,7 @@ static bool in_bounds(const struct stack_config *c, const struct image *image, c
     bool limits = c->max_connections > 0 && c->max_connections <= 1u << 24 && c->max_half_requests > 0 &&
                   c->max_half_requests <= c->max_connections && c->gather_max >= 1 &&
                   c->gather_max <= NMIO_GATHER_MAX && !(c->tx_memcpy && c->gather_max > 1) && c->mtu_bytes >= 576 &&
-                  c->mtu_bytes <= 65535 && c->keep_alive_ms > 0 && c->request_ms > 0 &&
+                  c->mtu_bytes <= 65535 && c->keep_alive_ms > 0 && c->request_ms > 0 && c->send_ms > 0 &&
                   c->congestion < CONGESTION_COUNT && c->claim <= STACK_CLAIM_WATCH;
     const struct ssi_header *h = image->header;
     bool slots = region->chunk_bytes == h->slot_bytes && region->buffer_count > 0 && image->slots != NULL &&
@@ -128,6 +128,8 @@ struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_c
     stack->region = region;
     stack->tx = tx;
     stack->date_s = -1;
+    stack->idle_check_us =
+        (config->keep_alive_ms < config->send_ms ? config->keep_alive_ms : config->send_ms) * 1000ull;
     stack_rotate_secret(stack, config->secret);
     stack_rotate_secret(stack, config->secret);
     fill_pools(stack);
@@ -267,8 +269,10 @@ void stack_drain(struct stack *stack)
     stack->draining = true;
     for (uint32_t i = 0; i < stack->config.max_connections; i++) {
         struct tcb *tcb = &stack->tcbs[i];
-        if (tcb->state != 0 && !tcb->fin_queued && !stack->config.app->is_writing(tcb))
+        if (tcb->state != 0 && !tcb->fin_queued && !stack->config.app->is_writing(tcb)) {
             tcpip_finish(stack, tcb);
+            request_release(stack, tcb);
+        }
     }
 }
 

@@ -53,7 +53,8 @@ struct stack_config {
     uint32_t max_connections;
     uint32_t max_half_requests; /* connections that may have a request half read, or pipelined requests waiting */
     uint32_t keep_alive_ms; /* an idle connection is closed after this */
-    uint32_t request_ms; /* a request must be whole this long after its first byte (or the handshake) */
+    uint32_t request_ms; /* a request must be whole this long after its first byte (or the handshake), its body too */
+    uint32_t send_ms; /* a connection that takes nothing of what it is sent ends after this */
     uint32_t congestion; /* CONGESTION_* */
     bool pacing; /* windows go out spread over the round trip, not in bursts */
     uint8_t secret[STACK_SECRET_BYTES]; /* random */

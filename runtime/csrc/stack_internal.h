@@ -37,6 +37,7 @@ struct stack {
     struct tcb *tcbs;
     uint32_t *tcb_free; /* stack of free indices */
     uint32_t tcb_free_count;
+    uint32_t tcb_hand; /* where the next look for an idle connection begins */
     struct tcb_entry *table;
     uint32_t table_mask;
     struct time_wait *time_waits;
@@ -50,11 +51,12 @@ struct stack {
     uint8_t *requests; /* [max_half_requests][TCB_REQUEST_BYTES] */
     struct request_buffer *request_buffers;
     uint32_t request_free; /* a stack of buffers, through next */
-    uint32_t request_first, request_last; /* those in use, the one taken first at the front */
+    struct request_list request_lists[REQUEST_KINDS]; /* those in use */
 
     uint32_t ready_first, ready_last; /* FIFO of TCBs that may have something to send */
 
     struct timer_wheel wheel;
+    uint64_t idle_check_us; /* the shortest time without progress that may be too long */
     struct arena arena;
     uint32_t *response_uses; /* [response_count] */
     uint64_t counters[COUNTER_COUNT];

@@ -109,7 +109,15 @@ def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Comma
             default=20.0,
             show_default=True,
             metavar="SECONDS",
-            help="A request must be whole after this.",
+            help="A request must be whole after this, its body too.",
+        ),
+        click.option(
+            "--send-timeout",
+            type=seconds,
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A client that takes nothing of its answer is reset after this.",
         ),
     ]
     return _decorated([*options, *_sending_options(), *_capture_options(), *_running_options()])
@@ -220,6 +228,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["max_connections"],
         values["keep_alive"],
         values["request_timeout"],
+        values["send_timeout"],
         values["busy_poll"],
         values["congestion"],
         values["pacing"],

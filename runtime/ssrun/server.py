@@ -42,6 +42,7 @@ class Limits:
     max_connections: int = 65536
     keep_alive_s: float = 65.0
     request_s: float = 20.0
+    send_s: float = 60.0
     busy_poll: bool = False
     congestion: str = "cubic"
     pacing: bool = False
@@ -115,6 +116,7 @@ class Server:
                 "max_half_requests": max(1, limits.max_connections // 16),
                 "keep_alive_ms": int(limits.keep_alive_s * 1000),
                 "request_ms": int(limits.request_s * 1000),
+                "send_ms": int(limits.send_s * 1000),
                 "congestion": CONGESTION[limits.congestion],
                 "pacing": limits.pacing,
                 "tx_memcpy": limits.tx_memcpy,

@@ -87,6 +87,7 @@ static struct stack_config configure(const struct host *host, uint32_t gather_ma
                                   .max_half_requests = 2,
                                   .keep_alive_ms = 300000,
                                   .request_ms = 10000,
+                                  .send_ms = 300000,
                                   .congestion = host->congestion,
                                   .pacing = host->pacing};
     config.addresses[0] = (struct stack_address){SSI_FAMILY_IPV4, 24, {192, 0, 2, 1}};

@@ -300,7 +300,8 @@ static void open_stack(void)
                                   .max_connections = (uint32_t)options.connections + 1,
                                   .max_half_requests = 1,
                                   .keep_alive_ms = 1u << 30,
-                                  .request_ms = 1u << 30};
+                                  .request_ms = 1u << 30,
+                                  .send_ms = 1u << 30};
     config.addresses[0] = (struct stack_address){.family = SSI_FAMILY_IPV4, .prefix_bits = 24};
     memcpy(config.addresses[0].bytes, (uint8_t[]){192, 0, 2, 1}, 4);
     size_t bytes = stack_memory_bytes(&config, &file.image, &region);

@@ -208,7 +208,12 @@ class World:
         # When, a number for the order, to whom (a client's number), the frame, and what is known of it if it is intact:
         # to a client its Segment, to the server what an ICMP message quotes.
         self.events: list[tuple[float, int, int, bytes, Any]] = []
-        settings = {"keep_alive_ms": 300_000, "request_ms": 300_000, "congestion": plan.congestion}
+        settings = {
+            "keep_alive_ms": 300_000,
+            "request_ms": 300_000,
+            "send_ms": 300_000,
+            "congestion": plan.congestion,
+        }
         self.host = RawHost(image(), gather_max=plan.gather_max, max_connections=PLACES, config=settings)
         self.down = Direction(plan.network, self.rng)
         self.up = Direction(plan.network, self.rng)

@@ -12,6 +12,7 @@ from scapy.layers.l2 import Ether
 
 STRANGER_MAC = "02:00:00:00:00:66"
 BODIES = {"/a": b"hello", "/big": bytes(range(251)) * 400}
+PLAIN: Any = (("MSS", 1460),)
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n"
 GET_BIG = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -75,3 +76,110 @@ def test_a_large_download_does_not_starve_the_others(gather: int, ring: int) -> 
         host.complete(max(ring // 4, 1))
         answer = host.advance(0.01)
         rounds += 1
+
+
+def test_slow_readers_do_not_keep_half_requests_from_making_room(image: Image) -> None:
+    """Requests that wait behind answers which nobody reads have half of the buffers at most."""
+    host = Host(image, config={"max_half_requests": 32}, max_connections=128)
+    for port in range(40_000, 40_024):
+        _, reader = connected(image, port, host, window=1000)
+        reader.request(GET_BIG + GET * 8)  # more than a connection answers at once
+    halves = [connected(image, port, host)[1] for port in range(41_000, 41_040)]
+    for half in halves:
+        half.request(GET[:10])
+    for half in halves[-16:]:
+        half.request(GET[10:])
+        assert half.received.endswith(b"hello")
+    counters = host.counters()
+    assert counters["tcp_evicted_half_requests"] == 24
+    assert counters["tcp_evicted_pipelined"] == 8
+
+
+def test_the_longest_idle_makes_room_for_a_newcomer(image: Image) -> None:
+    host = Host(image, max_connections=4)
+    clients = []
+    for port in range(40_000, 40_004):
+        client = connected(image, port, host)[1]
+        client.request(GET)
+        client.drain()
+        host.advance(100)
+        clients.append(client)
+    clients[0].request(GET)  # the first is not the longest idle any more
+    clients[0].drain()
+    syn_ack_and_more = Client(host, port=50_000)
+    syn_ack_and_more.seq += 1
+    (syn_ack,) = host.send(syn_ack_and_more.packet("S", seq=syn_ack_and_more.seq - 1, options=[("MSS", 1460)]))
+    (reset,) = host.send(syn_ack_and_more.packet("A", ack=syn_ack[TCP].seq + 1, options=[]))
+    assert reset[TCP].flags == "RA"
+    assert reset[TCP].dport == clients[1].port
+    assert host.counters()["tcp_evicted_idle"] == 1
+    assert "tcp_drop_pool_full" not in host.counters()
+
+
+def test_a_body_has_its_time(image: Image) -> None:
+    """It may not come a byte each keep-alive time."""
+    host, client = connected(image, host=Host(image, config={"keep_alive_ms": 2000, "request_ms": 3000}))
+    client.request(b"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+    client.drain()
+    for _ in range(6):
+        client.note(host.advance(1000))
+        if not client.fin:
+            client.request(b"x")
+    assert client.fin
+    assert client.received.count(b"HTTP/1.1") == 1, "and no 408 behind the answer"
+
+
+def test_a_short_keep_alive_resets_no_slow_download(image: Image) -> None:
+    host, client = connected(
+        image, host=Host(image, config={"keep_alive_ms": 100, "send_ms": 5000}), window=3000, options=PLAIN
+    )
+    client.request(GET_BIG)
+    for rounds in range(60):
+        client.note(host.advance(1000))
+        client.note(host.send(client.packet("A")))
+        if client.fin:
+            break
+    assert rounds > 30
+    assert client.received.endswith(BODIES["/big"])
+    assert host.counters()["tcp_timeout_idle"] == 1
+
+
+def test_who_takes_nothing_is_reset_after_the_send_timeout(image: Image) -> None:
+    host, client = connected(image, host=Host(image, config={"send_ms": 5000}), window=3000)
+    client.request(GET_BIG)
+    client.note(host.send(client.packet("A", window=0)))
+    said = []
+    for _ in range(60):
+        said += host.advance(100)
+        host.send(client.packet("A", window=0))  # alive, but it takes nothing
+    assert said[-1][TCP].flags == "RA"
+    assert host.counters()["tcp_timeout_send"] == 1
+
+
+def test_who_does_not_close_is_forgotten_after_a_minute(image: Image) -> None:
+    """FIN-WAIT-2, whatever --keep-alive and --send-timeout are."""
+    host, client = connected(image)
+    client.request(b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    client.drain()
+    host.advance(59_000)
+    assert "tcp_closed" not in host.counters()
+    host.advance(2_000)
+    assert host.counters()["tcp_timeout_fin_wait"] == 1
+
+
+def test_a_refused_request_is_read_to_its_end(image: Image) -> None:
+    """The client sends on: its window opens, so that it comes to read its answer. What it sends has a bound."""
+    host, client = connected(image)
+    client.request(b"GET /a HTTP/1.1\r\nHost: a\r\nX: ")
+    while not client.fin:
+        packets = client.request(b"x" * 1400)
+    assert b" 431 " in client.received
+    assert packets[-1][TCP].window >= 14_000
+    for _ in range(100):
+        packets = client.request(b"x" * 1400)
+        assert packets[-1][TCP].flags == "A"
+        assert packets[-1][TCP].window == 16384
+    while packets and packets[-1][TCP].flags == "A":
+        packets = client.request(b"x" * 16_000)
+    assert packets[-1][TCP].flags == "RA"
+    assert host.counters()["tcp_drop_linger"] == 1

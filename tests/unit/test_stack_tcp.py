@@ -198,7 +198,7 @@ def test_a_lost_segment_is_sent_again_with_the_same_bytes_a_second_later(image: 
 
 
 def test_retransmissions_back_off_and_end(image: Image) -> None:
-    host = Host(image, config={"keep_alive_ms": 10_000_000})
+    host = Host(image, config={"send_ms": 10_000_000})
     client = Client(host, options=PLAIN)
     client.connect()
     host.send(client.packet("PA", GET % b"a"))
@@ -368,6 +368,7 @@ def test_a_full_pool_drops_and_the_peer_may_come_again(image: Image) -> None:
     host = Host(image, max_connections=1)
     first, second = Client(host), Client(host, port=40001)
     first.connect()
+    first.request(GET % b"big")
     second.connect()
     assert host.counters()["tcp_drop_pool_full"] == 1
     host.send(first.packet("R"))

@@ -45,6 +45,7 @@ void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct pac
     congestion_init(stack, tcb);
     PROBE(tcp_connection_start, tcb, tcb->mss);
     tcb->request_begun = true;
+    tcb->progress_us = stack->now_us;
     tcb->idle_deadline_us = stack->now_us + stack->config.request_ms * 1000ull;
     timer_update(stack, tcb);
 }
@@ -69,6 +70,37 @@ void tcp_abort(struct stack *stack, struct tcb *tcb)
     tcp_send_rst(stack, tcb);
     time_wait_add(stack, tcb, ENDED_BY_RESET);
     tcb_destroy(stack, tcb);
+}
+
+#define EVICTION_LOOKED_AT 64 /* connections, so that pressure costs no more than this */
+
+/* Which connection had better go: less is better. 0: it must not. */
+static uint64_t worth(const struct tcb *tcb)
+{
+    bool idle = tcb->state == TCP_FIN_WAIT_2 ||
+                (tcb->state == TCP_ESTABLISHED && tcb->snd_una == tcb->snd_end && !tcb->fin_queued);
+    if (!idle)
+        return 0;
+    return tcb->progress_us + (tcb->request_len > 0 ? 1ull << 62 : 1); /* half requests after all the others */
+}
+
+void tcp_evict_idle(struct stack *stack)
+{
+    struct tcb *victim = NULL;
+    uint64_t least = UINT64_MAX;
+    for (uint32_t i = 0; i < EVICTION_LOOKED_AT && i < stack->config.max_connections; i++) {
+        struct tcb *tcb = &stack->tcbs[stack->tcb_hand];
+        stack->tcb_hand = (stack->tcb_hand + 1) % stack->config.max_connections;
+        uint64_t its = tcb->state != 0 ? worth(tcb) : 0;
+        if (its != 0 && its < least) {
+            victim = tcb;
+            least = its;
+        }
+    }
+    if (victim == NULL)
+        return;
+    COUNT(stack, tcp_evicted_idle);
+    tcp_abort(stack, victim);
 }
 
 static void acknowledge(struct stack *stack, struct tcb *tcb)
@@ -111,15 +143,22 @@ void tcpip_finish(struct stack *stack, struct tcb *tcb)
     tcpip_ready(stack, tcb);
 }
 
-/* When silence becomes too long: for a request from its first byte on, else since the last progress. */
+/* Is a request half read, its body included? What the application keeps of a connection is nothing between requests. */
+static bool is_reading(const struct stack *stack, const struct tcb *tcb)
+{
+    return tcb->span_count == 0 && (tcb->request_len > 0 || (tcb->app != 0 && !stack->config.app->is_writing(tcb)));
+}
+
+/* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that silence
+ * has is seen when the shortest of them has passed: so the deadline only moves later, which costs nothing. */
 static void idle_restart(struct stack *stack, struct tcb *tcb)
 {
-    bool half_read = tcb->request_len > 0 && tcb->span_count == 0;
-    if (half_read && tcb->request_begun)
+    bool reading = is_reading(stack, tcb);
+    if (reading && tcb->request_begun)
         return;
-    tcb->request_begun = half_read;
-    uint32_t limit_ms = half_read ? stack->config.request_ms : stack->config.keep_alive_ms;
-    tcb->idle_deadline_us = stack->now_us + limit_ms * 1000ull;
+    tcb->request_begun = reading;
+    tcb->progress_us = stack->now_us;
+    tcb->idle_deadline_us = stack->now_us + (reading ? stack->config.request_ms * 1000ull : stack->idle_check_us);
     timer_update(stack, tcb);
 }
 
@@ -128,10 +167,11 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
 {
     uint32_t taken = 0;
     if (tcb->fin_queued) {
-        /* Nothing more is answered: read and forgotten, so that the peer sees our FIN and not a reset. */
+        /* Nothing more is answered: read and forgotten, so that the peer sees our answer and FIN, and not a reset. */
         if (len_bytes > 0)
             COUNT(stack, tcp_drop_after_close);
         tcb->rcv_nxt += len_bytes;
+        tcb->unread_bytes += len_bytes;
         return;
     }
     if (tcb->request == TCB_NONE && len_bytes > 0)
@@ -147,9 +187,14 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
             break;
         request_consume(stack, tcb, consumed);
     }
+    if (tcb->fin_queued) { /* the window opens: what the peer still sends must not keep it from our answer */
+        request_release(stack, tcb);
+        tcb->rcv_nxt += len_bytes - taken;
+    }
     /* After the peer's FIN a request half read will never be whole. */
     if (tcb->fin_received && !tcb->fin_queued && tcpip_can_write(tcb))
         tcpip_finish(stack, tcb);
+    request_sort(stack, tcb);
     idle_restart(stack, tcb);
 }
 
@@ -167,6 +212,9 @@ static bool fin_acked(struct stack *stack, struct tcb *tcb)
     switch (tcb->state) {
     case TCP_FIN_WAIT_1:
         tcp_state_set(tcb, TCP_FIN_WAIT_2);
+        tcb->progress_us = stack->now_us;
+        tcb->idle_deadline_us = stack->now_us + TCP_FIN_WAIT_2_US;
+        timer_update(stack, tcb);
         return true;
     case TCP_CLOSING:
         enter_time_wait(stack, tcb);
@@ -294,6 +342,11 @@ static void text_input(struct stack *stack, struct tcb *tcb, const struct tcp_se
         tcpip_ready(stack, tcb);
         tcpip_recv(stack, tcb, segment->data + skip, new_bytes);
     }
+    if (tcb->fin_queued && tcb->unread_bytes > TCP_LINGER_BYTES) {
+        COUNT(stack, tcp_drop_linger);
+        tcp_abort(stack, tcb);
+        return;
+    }
     if (fin && tcb->rcv_nxt == expected)
         fin_input(stack, tcb);
 }
@@ -406,27 +459,48 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
 
 void tcpip_give_up(struct stack *stack, struct tcb *tcb, bool request_begun)
 {
-    tcb->idle_deadline_us = stack->now_us + stack->config.keep_alive_ms * 1000ull;
     stack->config.app->timeout(stack, tcb, request_begun);
     tcpip_finish(stack, tcb);
+    request_release(stack, tcb);
+    tcb->request_begun = false;
+    tcb->progress_us = stack->now_us;
+    tcb->idle_deadline_us = stack->now_us + stack->config.send_ms * 1000ull;
     timer_update(stack, tcb);
 }
 
-/* Nothing has been heard for too long. */
+/* How long a connection may make no progress, by what it is about; and what is counted when it does not. */
+static uint64_t silence_us(const struct stack *stack, const struct tcb *tcb, enum counter *counter)
+{
+    const struct stack_config *config = &stack->config;
+    bool sending = tcb->snd_una < tcb->snd_end;
+    if (tcb->state == TCP_FIN_WAIT_2) {
+        *counter = COUNTER_tcp_timeout_fin_wait;
+        return TCP_FIN_WAIT_2_US;
+    }
+    if (sending || tcb->fin_queued || tcb->state != TCP_ESTABLISHED) {
+        *counter = COUNTER_tcp_timeout_send;
+        return config->send_ms * 1000ull;
+    }
+    *counter = tcb->request_begun ? COUNTER_tcp_timeout_request : COUNTER_tcp_timeout_idle;
+    return (tcb->request_begun ? config->request_ms : config->keep_alive_ms) * 1000ull;
+}
+
+/* Perhaps there has been no progress for too long. */
 static void idle_timeout(struct stack *stack, struct tcb *tcb)
 {
-    bool unsent = tcb->snd_una < tcb->snd_end;
-    PROBE(idle_timeout, tcb, tcb->state);
-    if (unsent || tcb->state != TCP_ESTABLISHED || tcb->fin_queued) {
-        COUNT(stack, tcp_timeout_idle);
-        tcp_abort(stack, tcb);
+    enum counter counter;
+    uint64_t until_us = tcb->progress_us + silence_us(stack, tcb, &counter);
+    if (until_us > stack->now_us) {
+        tcb->idle_deadline_us = until_us;
+        timer_update(stack, tcb);
         return;
     }
-    if (tcb->request_begun)
-        COUNT(stack, tcp_timeout_request);
+    PROBE(idle_timeout, tcb, tcb->state);
+    stack->counters[counter]++;
+    if (counter == COUNTER_tcp_timeout_send || counter == COUNTER_tcp_timeout_fin_wait)
+        tcp_abort(stack, tcb);
     else
-        COUNT(stack, tcp_timeout_idle);
-    tcpip_give_up(stack, tcb, tcb->request_len > 0);
+        tcpip_give_up(stack, tcb, tcb->request_len > 0);
 }
 
 /* The window is shut, or too small for a segment that is worth it: the peer is asked, or gets what fits, RFC 9293 sections

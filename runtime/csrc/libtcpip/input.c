@@ -117,7 +117,9 @@ static bool begins_another(const struct tcp_segment *segment, const struct time_
     if (wait->ended == ENDED_BY_RESET)
         return segment->seq != wait->irs;
     bool timestamps = wait->timestamps && segment->options.timestamps;
-    return seq_lt(wait->rcv_nxt, segment->seq) || (timestamps && seq_lt(wait->ts_recent, segment->options.ts_value));
+    if (timestamps && segment->options.ts_value != wait->ts_recent)
+        return seq_lt(wait->ts_recent, segment->options.ts_value);
+    return seq_lt(wait->rcv_nxt, segment->seq);
 }
 
 /* A segment in TIME-WAIT, as Linux has it: what is not exactly the peer's last ACK again is answered, and the wait begins
@@ -166,12 +168,14 @@ static void time_wait_reset(struct stack *stack, uint64_t hash, const struct tcp
 {
     struct time_wait *wait = time_wait_find(stack, hash);
     if (wait != NULL && segment->seq == wait->rcv_nxt)
-        wait->expires_us = 0;
+        wait->ended = ENDED_BY_RESET; /* and still remembered: a reset can be repeated too */
 }
 
 static struct tcb *open_connection(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
                                    uint64_t hash, const struct tcp_segment *segment, const struct cookie *cookie)
 {
+    if (stack->tcb_free_count == 0)
+        tcp_evict_idle(stack);
     struct tcb *tcb = tcb_create(stack, flow, hash);
     if (tcb == NULL) {
         /* Dropped, not refused: the peer sends again, and the cookie is still good when there is room. */

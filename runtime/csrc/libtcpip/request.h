@@ -8,21 +8,37 @@
 struct stack;
 struct tcb;
 
+/* What a buffer in use holds. */
+enum request_kind {
+    REQUEST_INCOMPLETE, /* a request whose rest has not come */
+    REQUEST_PIPELINED, /* requests that wait until answers before them have gone */
+    REQUEST_KINDS,
+};
+
 struct request_buffer {
     uint32_t owner; /* index of its TCB */
-    uint32_t next, previous; /* among those in use by age; next also among the free */
+    uint32_t next, previous; /* among those of its kind, by age; next also among the free */
+    uint32_t kind; /* enum request_kind */
+};
+
+/* Those of a kind; the one that has been it for longest at the front. */
+struct request_list {
+    uint32_t first, last, count;
 };
 
 /* All are free. */
 void request_init(struct stack *stack);
 /* The connection's unread bytes; tcb->request_len of them. It must have a buffer. */
 uint8_t *request_bytes(struct stack *stack, const struct tcb *tcb);
-/* Keeps a copy of data behind what is there. Returns the bytes kept: fewer when the buffer is full, none when there is no
- * buffer for this connection. When all are taken, the one that has been half a request for longest must go: its
- * connection is told so and ended. */
+/* Keeps a copy of data behind what is there. Returns the bytes kept: fewer when the buffer is full. When
+ * all buffers are taken, the one that has been half a request for longest must go: its
+ * connection is told so and ended. Requests that wait may have half of the buffers: beyond that the oldest of them goes:
+ * its connection ends with the answers that are under way, or is reset where one of them is written in part. */
 uint32_t request_append(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes);
 /* The first bytes have been used; the buffer is free when none is left. */
 void request_consume(struct stack *stack, struct tcb *tcb, uint32_t consumed_bytes);
+/* After what it holds may have become another kind. */
+void request_sort(struct stack *stack, struct tcb *tcb);
 /* Forgets what there is. */
 void request_release(struct stack *stack, struct tcb *tcb);
 

@@ -70,7 +70,7 @@ struct tcb {
     bool ready; /* in the FIFO of those that may have something to send */
     bool in_recovery; /* until recover is acknowledged */
     bool in_loss; /* and it began with a timeout */
-    bool request_begun; /* the idle deadline is that of a request */
+    bool request_begun; /* progress_us is when a request began, and it is not whole */
     uint8_t retries; /* timeouts since the last progress */
     uint8_t persist_backoff; /* persist timeouts since something was sent */
     uint8_t dupacks;
@@ -104,7 +104,8 @@ struct tcb {
 
     uint64_t rto_at_us; /* retransmission timeout; 0: not running */
     uint64_t rto_deadline_us; /* 0: not running */
-    uint64_t idle_deadline_us;
+    uint64_t idle_deadline_us; /* when progress_us is to be looked at */
+    uint64_t progress_us; /* when a request or its answer went on last */
     uint64_t pace_at_us; /* nothing is sent before */
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
@@ -128,6 +129,7 @@ struct tcb {
     uint64_t challenge_after_us; /* no challenge ACK before */
     uint64_t dsack_round_end; /* one step a round trip */
     uint32_t irs;
+    uint32_t unread_bytes; /* that came when nothing more was read */
     uint32_t opened_s; /* when, in the stack's time */
     uint32_t undo_cwnd, undo_ssthresh, undo_ts;
     uint8_t reorder_steps; /* quarters of the RTT beyond the first that reordering has needed */

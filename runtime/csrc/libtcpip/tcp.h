@@ -15,11 +15,15 @@
 #define TCP_RTO_MAX_US 60000000    /* RFC 6298 section 2.5 */
 #define TCP_RETRIES_MAX 10
 #define TCP_PERSIST_BACKOFF_MAX 9  /* doublings of the least RTO until it is the largest */
-#define TCP_DUPACKS 3              /* RFC 5681 section 3.2 */
+#define TCP_FIN_WAIT_2_US 60000000 /* as Linux's sysctl tcp_fin_timeout */
+/* What a peer may still send when it is answered and nothing more is read; a reset then. A reset at once would take the answer
+ * away from it, RFC 9112 section 9.6. */
+#define TCP_LINGER_BYTES (8u << 20)
+#define TCP_DUPACKS 3 /* RFC 5681 section 3.2 */
 
 struct tcp_options {
-    uint16_t mss;       /* 0: not given */
-    uint8_t wscale;     /* COOKIE_NO_WSCALE: not given */
+    uint16_t mss; /* 0: not given */
+    uint8_t wscale; /* COOKIE_NO_WSCALE: not given */
     bool sack_permitted;
     bool timestamps;
     uint32_t ts_value, ts_echo;
@@ -73,6 +77,7 @@ static inline void tcp_state_set(struct tcb *tcb, enum tcp_state state)
 
 void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment);
 void tcp_abort(struct stack *stack, struct tcb *tcb); /* RST to the peer, and gone */
+void tcp_evict_idle(struct stack *stack); /* the longest idle of some connections makes room for another */
 /* Fills in what does not come from the cookie itself: headers, windows, timers. mss: the peer's. */
 void tcp_connection_start(struct stack *stack, struct tcb *tcb, const struct packet *packet, uint16_t mss,
                           const struct tcp_segment *segment);
