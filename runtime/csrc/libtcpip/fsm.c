@@ -382,8 +382,6 @@ static bool is_overtaken(const struct tcb *tcb, const struct tcp_segment *segmen
 /* PAWS, RFC 7323 section 5.3 R1. */
 static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
-    if (!tcb->timestamps || !segment->options.timestamps)
-        return true;
     if (seq_lt(segment->options.ts_value, tcb->ts_recent) && (segment->flags & TCP_RST) == 0) {
         COUNT(stack, tcp_drop_paws);
         if (!is_overtaken(tcb, segment))
@@ -397,7 +395,7 @@ static bool timestamp_acceptable(struct stack *stack, struct tcb *tcb, const str
  * one who sees nothing could set it ahead, and PAWS would refuse all that the peer still sends (CVE-2005-0356). */
 static void timestamp_record(struct tcb *tcb, const struct tcp_segment *segment)
 {
-    if (tcb->timestamps && segment->options.timestamps && seq_leq(segment->seq, tcb->last_ack_sent))
+    if (seq_leq(segment->seq, tcb->last_ack_sent))
         tcb->ts_recent = segment->options.ts_value;
 }
 
@@ -424,7 +422,8 @@ static void reset_input(struct stack *stack, struct tcb *tcb, const struct tcp_s
 void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment)
 {
     PROBE(tcpip_fsm, tcb, tcb->state, segment->flags, segment->data_bytes);
-    if (!timestamp_acceptable(stack, tcb, segment) || !sequence_acceptable(stack, tcb, segment))
+    bool stamped = tcb->timestamps && segment->options.timestamps;
+    if ((stamped && !timestamp_acceptable(stack, tcb, segment)) || !sequence_acceptable(stack, tcb, segment))
         return;
     if ((segment->flags & TCP_RST) != 0) {
         reset_input(stack, tcb, segment);
@@ -442,7 +441,7 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
     if (!ack_acceptable(stack, tcb, ack))
         return;
     peer_address_record(tcb, packet);
-    if (ack >= tcb->snd_una)
+    if (stamped && ack >= tcb->snd_una)
         timestamp_record(tcb, segment);
     if (!ack_input(stack, tcb, segment, ack))
         return;

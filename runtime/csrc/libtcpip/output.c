@@ -425,9 +425,9 @@ static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
 /* Sends lost runs again, as far as cwnd goes. False: space ran out. */
 static bool send_lost(struct stack *stack, struct tcb *tcb)
 {
-    const struct tcp_run *run;
     uint32_t mss = tcb->snd_mss;
-    while (tcb->turn_bytes > 0 && (run = scoreboard_lost(tcb)) != NULL) {
+    while (tcb->lost_bytes > 0 && tcb->turn_bytes > 0) {
+        const struct tcp_run *run = scoreboard_next_lost(tcb);
         uint64_t start = seq_unwrap(run->start, tcb->snd_una);
         uint32_t bytes = run->end - run->start;
         uint32_t pipe = recovery_pipe(tcb);
@@ -478,7 +478,7 @@ static uint32_t usable_window(const struct tcb *tcb)
 static bool send_data(struct stack *stack, struct tcb *tcb)
 {
     uint32_t mss = tcb->snd_mss;
-    if (tcb->snd_nxt == tcb->snd_una && tcb->snd_nxt < tcb->snd_end)
+    if (tcb->snd_nxt == tcb->snd_una && tcb->snd_nxt < tcb->snd_end && congestion_cares(stack, tcb))
         congestion_flight_begins(stack, tcb);
     while (tcb->snd_nxt < tcb->snd_end && tcb->turn_bytes > 0) {
         uint32_t usable = usable_window(tcb);

@@ -50,9 +50,11 @@ void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us)
     set_rto(tcb);
 }
 
+/* RFC 8985's reckoning: neither SACKed nor lost. */
 uint32_t recovery_pipe(const struct tcb *tcb)
 {
-    uint32_t pipe = scoreboard_pipe(tcb);
+    uint32_t sent = tcb->run_count > 0 ? tcb->runs[tcb->run_count - 1].end - tcb->runs[0].start : 0;
+    uint32_t pipe = sent - tcb->sacked_bytes - tcb->lost_bytes;
     if (tcb->sack || tcb->in_loss)
         return pipe;
     /* Each duplicate ACK says that one segment has left the network; after a timeout one of those taken for lost. */
@@ -120,7 +122,7 @@ static void undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp
 static uint32_t reorder_window_us(const struct tcb *tcb)
 {
     if (!tcb->reordering) {
-        if (tcb->in_recovery || scoreboard_sacked_bytes(tcb) >= RACK_SEGMENTS * (uint32_t)tcb->snd_mss)
+        if (tcb->in_recovery || tcb->sacked_bytes >= RACK_SEGMENTS * (uint32_t)tcb->snd_mss)
             return 0;
     }
     uint32_t window = tcb->min_rtt_us / 4 * (tcb->reorder_steps + 1u);
@@ -147,11 +149,11 @@ static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
         /* Without a window to wait for, order alone decides: the times of a run are only so exact. */
         int32_t left_us = window_us == 0 ? 0 : (int32_t)(run->last_us + tcb->rack_rtt_us + window_us - now_us);
         if (left_us <= 0)
-            run->flags |= RUN_LOST;
+            scoreboard_lose_run(tcb, i);
         else if ((uint32_t)left_us > wait_us)
             wait_us = (uint32_t)left_us;
     }
-    if (!tcb->in_recovery && scoreboard_lost(tcb) != NULL)
+    if (!tcb->in_recovery && tcb->lost_bytes > 0)
         enter_recovery(stack, tcb);
     return wait_us;
 }
@@ -272,13 +274,16 @@ static void take_rtt(struct stack *stack, struct tcb *tcb, uint64_t ack)
 /* Marks what is lost; true if something is that was not before. */
 static bool find_losses(struct stack *stack, struct tcb *tcb, uint64_t ack, bool advanced)
 {
-    uint32_t before = scoreboard_lost_bytes(tcb);
+    uint32_t before = tcb->lost_bytes;
     tcb->reorder_wait_us = 0;
+    /* Where nothing is SACKed or was sent again, nothing that is still in flight was sent before what has arrived. */
+    if (tcb->sack && tcb->sacked_bytes == 0 && before == 0 && !tcb->in_recovery && !tcb->rack.resent)
+        return false;
     if (tcb->sack)
         tcb->reorder_wait_us = detect_loss(stack, tcb);
     else
         newreno_detect(stack, tcb, ack, advanced);
-    return scoreboard_lost_bytes(tcb) > before;
+    return tcb->lost_bytes > before;
 }
 
 /* An acceptable ACK, before snd_una moves to it. repeated: nothing is new in it but perhaps SACK blocks, so that it is a
@@ -377,7 +382,7 @@ void recovery_timeout(struct stack *stack, struct tcb *tcb)
 static bool may_probe(const struct tcb *tcb)
 {
     return tcb->sack && tcb->run_count > 0 && !tcb->in_recovery && tcb->tlp_end == 0 && tcb->srtt_us != 0 &&
-           tcb->retries == 0 && scoreboard_sacked_bytes(tcb) == 0;
+           tcb->retries == 0 && tcb->sacked_bytes == 0;
 }
 
 /* The one timer of a connection is set for what is due first: the retransmission timeout, which only progress or

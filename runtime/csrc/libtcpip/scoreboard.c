@@ -39,6 +39,40 @@ void scoreboard_release(struct stack *stack, struct tcb *tcb)
     tcb->board = TCB_NONE;
 }
 
+/* The bytes of a run, or of a part of one, are counted by its fate no more. */
+static void uncount(struct tcb *tcb, const struct tcp_run *run)
+{
+    uint32_t bytes = run->end - run->start;
+    tcb->sacked_bytes -= (run->flags & RUN_SACKED) != 0 ? bytes : 0;
+    tcb->lost_bytes -= (run->flags & RUN_LOST) != 0 ? bytes : 0;
+}
+
+static void set_flags(struct tcb *tcb, uint32_t at, uint32_t flags)
+{
+    struct tcp_run *run = &tcb->runs[at];
+    uint32_t bytes = run->end - run->start;
+    uncount(tcb, run);
+    run->flags = flags;
+    tcb->sacked_bytes += (flags & RUN_SACKED) != 0 ? bytes : 0;
+    tcb->lost_bytes += (flags & RUN_LOST) != 0 ? bytes : 0;
+    if ((flags & RUN_LOST) != 0 && at < tcb->lost_first)
+        tcb->lost_first = (uint16_t)at;
+}
+
+/* The first run that ends beyond a position; run_count: there is none. */
+static uint32_t find(const struct tcb *tcb, uint32_t position)
+{
+    uint32_t low = 0, high = tcb->run_count;
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (seq_leq(tcb->runs[middle].end, position))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
 static void erase(struct tcb *tcb, uint32_t at, uint32_t count)
 {
     if (count == 0)
@@ -46,18 +80,32 @@ static void erase(struct tcb *tcb, uint32_t at, uint32_t count)
     tcb->run_count = (uint16_t)(tcb->run_count - count);
     if (tcb->run_count > at)
         memmove(&tcb->runs[at], &tcb->runs[at + count], (tcb->run_count - at) * sizeof(tcb->runs[0]));
+    if (tcb->lost_first > at)
+        tcb->lost_first = (uint16_t)(tcb->lost_first > at + count ? tcb->lost_first - count : at);
+}
+
+/* A run takes up the one behind it. */
+static void absorb(struct tcp_run *run, const struct tcp_run *next)
+{
+    run->end = next->end;
+    if (seq_lt(next->first_us, run->first_us))
+        run->first_us = next->first_us;
+    if (seq_lt(run->last_us, next->last_us))
+        run->last_us = next->last_us;
+}
+
+/* Makes the runs from first to last one; they have one fate. */
+static void merge_to(struct tcb *tcb, uint32_t first, uint32_t last)
+{
+    for (uint32_t i = first + 1; i <= last; i++)
+        absorb(&tcb->runs[first], &tcb->runs[i]);
+    erase(tcb, first + 1, last - first);
 }
 
 /* Makes run at and the one behind it one. */
 static void merge(struct tcb *tcb, uint32_t at)
 {
-    struct tcp_run *run = &tcb->runs[at];
-    run->end = run[1].end;
-    if (seq_lt(run[1].first_us, run->first_us))
-        run->first_us = run[1].first_us;
-    if (seq_lt(run->last_us, run[1].last_us))
-        run->last_us = run[1].last_us;
-    erase(tcb, at + 1, 1);
+    merge_to(tcb, at, at + 1);
 }
 
 /* How long the sending of two neighbours took in all. */
@@ -75,7 +123,9 @@ static void merge_unlike(struct tcb *tcb)
     uint32_t at = tcb->run_count - 2u;
     while (at > 0 && ((tcb->runs[at].flags | tcb->runs[at + 1].flags) & RUN_SACKED) == 0)
         at--;
-    tcb->runs[at].flags = (tcb->runs[at].flags | tcb->runs[at + 1].flags) & ~(uint32_t)RUN_SACKED;
+    uint32_t flags = (tcb->runs[at].flags | tcb->runs[at + 1].flags) & ~(uint32_t)RUN_SACKED;
+    set_flags(tcb, at, flags);
+    set_flags(tcb, at + 1, flags);
     merge(tcb, at);
 }
 
@@ -132,14 +182,14 @@ void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now
 void scoreboard_resent(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
 {
     make_room(stack, tcb, 1);
-    for (uint32_t i = 0; i < tcb->run_count; i++) {
+    for (uint32_t i = find(tcb, start); i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
-        if (seq_leq(run->end, start) || (run->flags & RUN_LOST) == 0)
+        if ((run->flags & RUN_LOST) == 0)
             continue;
         if (seq_lt(end, run->end))
             split(tcb, i, end);
         run->first_us = run->last_us = now_us;
-        run->flags = RUN_RESENT;
+        set_flags(tcb, i, RUN_RESENT);
         if (i > 0 && run[-1].flags == RUN_RESENT && now_us - run[-1].first_us <= MERGE_US)
             merge(tcb, i - 1);
         return;
@@ -175,6 +225,8 @@ void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct
         part.end = whole ? run->end : ack;
         if ((run->flags & RUN_SACKED) == 0)
             deliver(tcb, &part, delivery);
+        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0)
+            uncount(tcb, &part);
         if (!whole) {
             run->start = ack;
             break;
@@ -189,32 +241,34 @@ void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct
 
 void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery)
 {
+    uint32_t first = find(tcb, start);
+    if (first == tcb->run_count || ((tcb->runs[first].flags & RUN_SACKED) != 0 && seq_leq(end, tcb->runs[first].end)))
+        return; /* as most blocks: it has been said before */
     make_room(stack, tcb, 2);
-    for (uint32_t i = 0; i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
-        if (seq_leq(tcb->runs[i].end, start) || (tcb->runs[i].flags & RUN_SACKED) != 0)
+    first = find(tcb, start);
+    if ((tcb->runs[first].flags & RUN_SACKED) == 0 && seq_lt(tcb->runs[first].start, start))
+        split(tcb, first++, start);
+    uint32_t next = first; /* behind those that are SACKed now */
+    for (; next < tcb->run_count && seq_lt(tcb->runs[next].start, end); next++) {
+        if ((tcb->runs[next].flags & RUN_SACKED) != 0)
             continue;
-        if (seq_lt(tcb->runs[i].start, start)) {
-            split(tcb, i, start);
-            continue;
-        }
-        if (seq_lt(end, tcb->runs[i].end))
-            split(tcb, i, end);
-        deliver(tcb, &tcb->runs[i], delivery);
-        tcb->runs[i].flags = RUN_SACKED;
+        if (seq_lt(end, tcb->runs[next].end))
+            split(tcb, next, end);
+        deliver(tcb, &tcb->runs[next], delivery);
+        set_flags(tcb, next, RUN_SACKED);
     }
-    for (uint32_t i = 0; i + 1u < tcb->run_count;) {
-        if ((tcb->runs[i].flags & tcb->runs[i + 1].flags & RUN_SACKED) != 0)
-            merge(tcb, i);
-        else
-            i++;
-    }
+    if (first > 0 && (tcb->runs[first - 1].flags & RUN_SACKED) != 0)
+        first--;
+    if (next < tcb->run_count && (tcb->runs[next].flags & RUN_SACKED) != 0)
+        next++;
+    merge_to(tcb, first, next - 1);
 }
 
 void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end)
 {
     make_room(stack, tcb, 2);
-    for (uint32_t i = 0; i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
-        if (seq_leq(tcb->runs[i].end, start) || (tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
+    for (uint32_t i = find(tcb, start); i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
+        if ((tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
             continue;
         if (seq_lt(tcb->runs[i].start, start)) {
             split(tcb, i, start);
@@ -222,62 +276,42 @@ void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint3
         }
         if (seq_lt(end, tcb->runs[i].end))
             split(tcb, i, end);
-        tcb->runs[i].flags |= RUN_LOST;
+        scoreboard_lose_run(tcb, i);
     }
+}
+
+void scoreboard_lose_run(struct tcb *tcb, uint32_t at)
+{
+    set_flags(tcb, at, tcb->runs[at].flags | RUN_LOST);
 }
 
 void scoreboard_lose_all(struct tcb *tcb)
 {
     /* What the peer holds at snd_una it would acknowledge, had it not taken it back. */
     bool taken_back = tcb->run_count > 0 && (tcb->runs[0].flags & RUN_SACKED) != 0;
-    uint32_t kept = taken_back ? 0 : RUN_SACKED;
+    uint32_t kept = taken_back ? 0 : RUN_SACKED, count = 0;
     for (uint32_t i = 0; i < tcb->run_count; i++) {
-        struct tcp_run *run = &tcb->runs[i];
-        if ((run->flags & kept) == 0)
-            run->flags = (run->flags & ~(uint32_t)RUN_SACKED) | RUN_LOST;
-        if (i > 0 && run[-1].flags == run->flags)
-            merge(tcb, --i);
+        if ((tcb->runs[i].flags & kept) == 0)
+            set_flags(tcb, i, (tcb->runs[i].flags & ~(uint32_t)RUN_SACKED) | RUN_LOST);
+        if (count > 0 && tcb->runs[count - 1].flags == tcb->runs[i].flags)
+            absorb(&tcb->runs[count - 1], &tcb->runs[i]);
+        else
+            tcb->runs[count++] = tcb->runs[i];
     }
+    tcb->run_count = (uint16_t)count;
+    tcb->lost_first = 0;
 }
 
 void scoreboard_unlose(struct tcb *tcb)
 {
     for (uint32_t i = 0; i < tcb->run_count; i++)
         tcb->runs[i].flags &= ~(uint32_t)RUN_LOST;
+    tcb->lost_bytes = 0;
 }
 
-uint32_t scoreboard_pipe(const struct tcb *tcb)
+const struct tcp_run *scoreboard_next_lost(struct tcb *tcb)
 {
-    uint32_t bytes = 0;
-    for (uint32_t i = 0; i < tcb->run_count; i++)
-        if ((tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) == 0)
-            bytes += tcb->runs[i].end - tcb->runs[i].start;
-    return bytes;
-}
-
-const struct tcp_run *scoreboard_lost(const struct tcb *tcb)
-{
-    for (uint32_t i = 0; i < tcb->run_count; i++)
-        if ((tcb->runs[i].flags & RUN_LOST) != 0)
-            return &tcb->runs[i];
-    return NULL;
-}
-
-static uint32_t bytes_with(const struct tcb *tcb, uint32_t flag)
-{
-    uint32_t bytes = 0;
-    for (uint32_t i = 0; i < tcb->run_count; i++)
-        if ((tcb->runs[i].flags & flag) != 0)
-            bytes += tcb->runs[i].end - tcb->runs[i].start;
-    return bytes;
-}
-
-uint32_t scoreboard_sacked_bytes(const struct tcb *tcb)
-{
-    return bytes_with(tcb, RUN_SACKED);
-}
-
-uint32_t scoreboard_lost_bytes(const struct tcb *tcb)
-{
-    return bytes_with(tcb, RUN_LOST);
+    while (tcb->lost_first < tcb->run_count && (tcb->runs[tcb->lost_first].flags & RUN_LOST) == 0)
+        tcb->lost_first++;
+    return &tcb->runs[tcb->lost_first];
 }

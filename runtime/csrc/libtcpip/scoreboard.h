@@ -1,6 +1,6 @@
 /* What is in flight: runs of bytes that were sent at about the same time and share a fate. Sorted, adjacent, together
  * [snd_una, snd_nxt). A TCB has room for a few, which is enough while nothing is lost; losses take a larger board from a
- * bounded pool and give it back. Where there is no room, neighbours are merged in the direction that at worst sends
+ * bounded pool and give it back. How many bytes share a fate is counted as it changes. Where there is no room, neighbours are merged in the direction that at worst sends
  * something twice. Times are the low 32 bits of microseconds, positions the low 32 bits, as on the wire. */
 #ifndef SANDSTORM_SCOREBOARD_H
 #define SANDSTORM_SCOREBOARD_H
@@ -68,13 +68,9 @@ void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint3
 void scoreboard_lose_all(struct tcb *tcb);
 /* Takes back all marks of loss. */
 void scoreboard_unlose(struct tcb *tcb);
-/* Bytes in flight by RFC 8985's reckoning: neither SACKed nor lost. */
-uint32_t scoreboard_pipe(const struct tcb *tcb);
-/* The first lost run, or NULL. */
-const struct tcp_run *scoreboard_lost(const struct tcb *tcb);
-/* Bytes that the peer holds beyond snd_una. */
-uint32_t scoreboard_sacked_bytes(const struct tcb *tcb);
-/* Bytes to be sent again. */
-uint32_t scoreboard_lost_bytes(const struct tcb *tcb);
+/* Run at is lost. */
+void scoreboard_lose_run(struct tcb *tcb, uint32_t at);
+/* The first lost run; there must be one (tcb->lost_bytes). */
+const struct tcp_run *scoreboard_next_lost(struct tcb *tcb);
 
 #endif

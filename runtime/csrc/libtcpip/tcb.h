@@ -84,6 +84,7 @@ struct tcb {
                          * more than the image's segments hold */
     uint16_t snd_mss; /* mss, or less where the peer's window is small */
     uint16_t run_count, run_capacity;
+    uint16_t lost_first; /* no run before it is lost */
     uint32_t board; /* of the pool, or TCB_NONE */
 
     uint64_t snd_una, snd_nxt; /* oldest unacknowledged, next to send for the first time */
@@ -100,6 +101,7 @@ struct tcb {
     uint32_t request; /* buffer of unread bytes, or TCB_NONE */
     uint32_t request_len; /* bytes in it */
     uint64_t app; /* the application's own */
+    uint32_t sacked_bytes, lost_bytes; /* of what is in flight: held by the peer, and to be sent again */
     struct tcp_run *runs; /* few_runs, or the board's */
 
     uint64_t rto_at_us; /* retransmission timeout; 0: not running */

@@ -113,4 +113,10 @@ static inline uint32_t tcp_flight(const struct tcb *tcb)
     return (uint32_t)(tcb->snd_nxt - tcb->snd_una);
 }
 
+/* Does congestion control look at a flight that begins? Not in slow start, if the one before was sent just now. */
+static inline bool congestion_cares(const struct stack *stack, const struct tcb *tcb)
+{
+    return tcb->ssthresh != UINT32_MAX || stack->now_us - tcb->last_sent_us > tcb->rto_us;
+}
+
 #endif
