@@ -59,6 +59,8 @@
     X(tcp_drop_cookie)                                                                                               \
     X(tcp_drop_paws)                                                                                                 \
     X(tcp_drop_out_of_window)                                                                                        \
+    X(tcp_rx_out_of_order)                                                                                           \
+    X(tcp_rx_duplicate)                                                                                              \
     X(tcp_drop_out_of_order)                                                                                         \
     X(tcp_drop_ack_unacceptable)                                                                                     \
     X(tcp_drop_no_ack)                                                                                               \

@@ -14,7 +14,7 @@ A script is text, one event a line, `#` for comments:
 Times are milliseconds, absolute or (with +) after the line before. `<` goes to the core, `>` is what it must say next,
 within TOLERANCE_MS of that time. Sequence numbers count from each side's initial one. `N:M` are the bytes N to M - 1;
 a client's data is a string (a request line gets the rest of a request). Of what the core says, only what the line names is
-judged. `> *` takes any number of segments, `> none` says that there is none up to that time; what no line expects is an
+judged; `<sack 5:9 20:30>` are the client's own numbers. `> *` takes any number of segments, `> none` says that there is none up to that time; what no line expects is an
 error. With TS in its SYN the client sends timestamps, milliseconds of the script's time, and echoes the last one it saw;
 `TS -50` sends one of 50 ms ago, `TS 0 -50` echoes one that is 50 ms older than the last. Also:
 
@@ -239,12 +239,19 @@ class Runner:
             found = tcp.window if name == "win" else (tcp.ack - self.side.isn) % 2**32
             assert found == int(value), f"it said {said}"
         if options:
-            names = {"MSS": "mss", "SAckOK": "sackOK", "WScale": "wscale", "Timestamp": "TS"}
+            names = {"MSS": "mss", "SAckOK": "sackOK", "WScale": "wscale", "Timestamp": "TS", "SAck": "sack"}
             found_options = {names[name]: value for name, value in tcp.options if name in names}
-            listed = dict((*option.split(), "")[:2] for option in options[1].split(","))
+            listed = dict((*option.split(maxsplit=1), "")[:2] for option in options[1].split(","))
             assert found_options.keys() == listed.keys(), f"it said {said}"
-            for name, number in listed.items():
-                assert not number or found_options[name] == int(number), f"it said {said}"
+            for name, value in listed.items():
+                assert not value or self.shown(name, found_options[name]) == value, f"it said {said}"
+
+    def shown(self, name: str, value: Any) -> str:
+        """An option's value as a script has it."""
+        if name != "sack":
+            return str(value)
+        edges = [(edge - self.side.isn) % 2**32 for edge in value]
+        return " ".join(f"{start}:{end}" for start, end in zip(edges[::2], edges[1::2], strict=True))
 
     @staticmethod
     def size(packet: Packet) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -183,3 +184,29 @@ def test_a_refused_request_is_read_to_its_end(image: Image) -> None:
         packets = client.request(b"x" * 16_000)
     assert packets[-1][TCP].flags == "RA"
     assert host.counters()["tcp_drop_linger"] == 1
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_requests_in_any_order_of_their_segments(image: Image, seed: int) -> None:
+    """Cut anywhere, some twice, some across others, in any order; what was dropped comes again at the end."""
+    rng = random.Random(seed)
+    host, client = connected(image, options=(("MSS", 1460), ("SAckOK", b"")))
+    stream = GET * rng.randint(1, 12)
+    pieces = []
+    for _ in range(rng.randint(2, 60)):
+        start = rng.randrange(len(stream))
+        pieces.append((start, start + rng.randint(1, 60)))
+    step = rng.randint(5, 80)
+    pieces += [(start, start + step) for start in range(0, len(stream), step)]
+    if rng.random() < 0.8:
+        rng.shuffle(pieces)
+    first = client.seq
+    for start, end in [*pieces, *((start, start + step) for start in range(0, len(stream), step))]:
+        data = stream[start:end]
+        client.note(host.send(client.packet("PA", data, seq=first + start)))
+        client.note(host.send(client.packet("A", seq=first + len(stream))))  # takes what has come, whatever is missing
+    client.seq = first + len(stream)
+    client.drain()
+    assert client.received.count(b"\r\n\r\nhello") == len(stream) // len(GET)
+    assert client.received.count(b"HTTP/1.1 200 ") == len(stream) // len(GET)
+    assert host.counters()["http_requests"] == len(stream) // len(GET)

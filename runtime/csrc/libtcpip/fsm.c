@@ -81,7 +81,7 @@ static uint64_t worth(const struct tcb *tcb)
                 (tcb->state == TCP_ESTABLISHED && tcb->snd_una == tcb->snd_end && !tcb->fin_queued);
     if (!idle)
         return 0;
-    return tcb->progress_us + (tcb->request_len > 0 ? 1ull << 62 : 1); /* half requests after all the others */
+    return tcb->progress_us + (tcb->request != TCB_NONE ? 1ull << 62 : 1); /* half requests after all the others */
 }
 
 void tcp_evict_idle(struct stack *stack)
@@ -107,6 +107,15 @@ static void acknowledge(struct stack *stack, struct tcb *tcb)
 {
     tcb->ack_now = true;
     tcpip_ready(stack, tcb);
+}
+
+/* An ACK that can't wait for data to go along with, as it carries SACK blocks. */
+static void acknowledge_at_once(struct stack *stack, struct tcb *tcb)
+{
+    tcb->ack_now = true;
+    tcp_send_ack(stack, tcb);
+    if (tcb->ack_now)
+        tcpip_ready(stack, tcb); /* there was no space */
 }
 
 /* RFC 5961 section 7: a limit for each connection, so that we can't be made to flood, and none for all (limit.h). */
@@ -146,7 +155,7 @@ void tcpip_finish(struct stack *stack, struct tcb *tcb)
 /* Is a request half read, its body included? What the application keeps of a connection is nothing between requests. */
 static bool is_reading(const struct stack *stack, const struct tcb *tcb)
 {
-    return tcb->span_count == 0 && (tcb->request_len > 0 || (tcb->app != 0 && !stack->config.app->is_writing(tcb)));
+    return tcb->span_count == 0 && (tcb->request != TCB_NONE || (tcb->app != 0 && !stack->config.app->is_writing(tcb)));
 }
 
 /* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that silence
@@ -181,6 +190,8 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
     if (taken < len_bytes)
         taken += request_append(stack, tcb, data + taken, len_bytes - taken);
     tcb->rcv_nxt += taken;
+    if (tcb->request != TCB_NONE)
+        request_join(stack, tcb, &tcb->dsack);
     while (tcb->request_len > 0 && !tcb->fin_queued) {
         uint32_t consumed = stack->config.app->receive(stack, tcb, request_bytes(stack, tcb), tcb->request_len);
         if (consumed == 0)
@@ -329,6 +340,28 @@ static void fin_input(struct stack *stack, struct tcb *tcb)
     }
 }
 
+/* Data that came ahead of what is in front of it: kept, RFC 9293 section 3.10.7.4 (SHLD-31), unless nothing more is read. */
+static void out_of_order_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+{
+    struct request_range range = {segment->seq, segment->seq + segment->data_bytes};
+    bool held = segment->data_bytes > 0 && !tcb->fin_queued && !tcb->fin_received &&
+                request_hold(stack, tcb, range, segment->data, &tcb->dsack);
+    if (held)
+        COUNT(stack, tcp_rx_out_of_order);
+    else
+        COUNT(stack, tcp_drop_out_of_order);
+    if (held && !tcb->request_begun)
+        idle_restart(stack, tcb);
+    acknowledge_at_once(stack, tcb);
+}
+
+/* Has something come ahead that is still held, or twice? */
+static bool has_sack_blocks(const struct stack *stack, const struct tcb *tcb)
+{
+    return tcb->dsack.start != tcb->dsack.end ||
+           (tcb->request != TCB_NONE && stack->request_buffers[tcb->request].range_count > 0);
+}
+
 static void text_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
     uint32_t skip = tcb->rcv_nxt - segment->seq; /* what we already have */
@@ -337,6 +370,8 @@ static void text_input(struct stack *stack, struct tcb *tcb, const struct tcp_se
     bool fin = (segment->flags & TCP_FIN) != 0;
     if (tcb->fin_received)
         return;
+    if (skip > 0)
+        tcb->dsack = (struct request_range){segment->seq, tcb->rcv_nxt};
     if (new_bytes > 0) {
         tcb->ack_now = true;
         tcpip_ready(stack, tcb);
@@ -349,6 +384,8 @@ static void text_input(struct stack *stack, struct tcb *tcb, const struct tcp_se
     }
     if (fin && tcb->rcv_nxt == expected)
         fin_input(stack, tcb);
+    else if ((skip > 0 || tcb->request != TCB_NONE) && new_bytes > 0 && has_sack_blocks(stack, tcb))
+        acknowledge_at_once(stack, tcb);
 }
 
 /* RFC 9293 section 3.10.7.4, first check. */
@@ -361,11 +398,16 @@ static bool sequence_acceptable(struct stack *stack, struct tcb *tcb, const stru
     bool behind = ahead < 0 && seq_leq(segment->seq + len, tcb->rcv_nxt);
     if (!beyond && !behind)
         return true;
-    COUNT(stack, tcp_drop_out_of_window);
+    if (behind && segment->data_bytes > 0)
+        COUNT(stack, tcp_rx_duplicate);
+    else
+        COUNT(stack, tcp_drop_out_of_window);
     if ((segment->flags & TCP_RST) != 0)
         return false;
+    if (behind && segment->data_bytes > 0)
+        tcb->dsack = (struct request_range){segment->seq, segment->seq + segment->data_bytes};
     if (behind && len > 0)
-        acknowledge(stack, tcb); /* sent again, since our ACK was lost */
+        acknowledge_at_once(stack, tcb); /* sent again, since our ACK was lost */
     else
         challenge(stack, tcb);
     return false;
@@ -448,9 +490,7 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
     if (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0)
         return;
     if (seq_lt(tcb->rcv_nxt, segment->seq)) {
-        COUNT(stack, tcp_drop_out_of_order);
-        tcb->ack_now = true;
-        tcpip_ready(stack, tcb);
+        out_of_order_input(stack, tcb, segment);
         return;
     }
     text_input(stack, tcb, segment);
@@ -499,7 +539,7 @@ static void idle_timeout(struct stack *stack, struct tcb *tcb)
     if (counter == COUNTER_tcp_timeout_send || counter == COUNTER_tcp_timeout_fin_wait)
         tcp_abort(stack, tcb);
     else
-        tcpip_give_up(stack, tcb, tcb->request_len > 0);
+        tcpip_give_up(stack, tcb, tcb->request != TCB_NONE);
 }
 
 /* The window is shut, or too small for a segment that is worth it: the peer is asked, or gets what fits, RFC 9293 sections

@@ -8,6 +8,7 @@
 #include "seq.h"
 #include "tcp.h"
 
+#define SACK_BLOCKS_MAX 4 /* without timestamps; with them one fewer, RFC 2018 section 3 */
 #define PREFETCH_AHEAD 4 /* frames of a run */
 
 /* A segment or superframe about to be sent. */
@@ -332,9 +333,57 @@ static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, u
     return true;
 }
 
+/* What RFC 2018 section 4 and RFC 2883 section 4 want the peer to hear: what has come twice, then what came ahead, the latest
+ * first, as far as the options go. Returns how many words of 32 bits. */
+static uint32_t sack_option(const struct stack *stack, struct tcb *tcb, uint32_t words[1 + 2 * SACK_BLOCKS_MAX])
+{
+    uint32_t most = tcb->timestamps ? SACK_BLOCKS_MAX - 1 : SACK_BLOCKS_MAX, count = 0;
+    if (!tcb->sack)
+        return 0;
+    if (tcb->dsack.start != tcb->dsack.end) {
+        words[1] = be32(tcb->dsack.start);
+        words[2] = be32(tcb->dsack.end);
+        count = 1;
+    }
+    if (tcb->request != TCB_NONE) {
+        const struct request_buffer *buffer = &stack->request_buffers[tcb->request];
+        for (uint32_t i = 0; i < buffer->range_count && count < most; i++, count++) {
+            words[1 + 2 * count] = be32(buffer->ranges[i].start);
+            words[2 + 2 * count] = be32(buffer->ranges[i].end);
+        }
+    }
+    words[0] = be32((uint32_t)TCP_OPTION_NOP << 24 | TCP_OPTION_NOP << 16 | TCP_OPTION_SACK << 8 | (2 + 8 * count));
+    return count > 0 ? 1 + 2 * count : 0;
+}
+
+/* An ACK with SACK blocks, behind the timestamps. */
+static bool send_sack(struct stack *stack, struct tcb *tcb, const uint32_t *words, uint32_t count)
+{
+    uint32_t chunk = eth_buffer(stack);
+    if (chunk == NMIO_NONE)
+        return false;
+    uint32_t sack_bytes = count * (uint32_t)sizeof(*words);
+    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET + sack_bytes;
+    struct header header;
+    header_prepare(stack, tcb, &header);
+    header.tcp_bytes += sack_bytes;
+    struct header_fields fields = {
+        .seq = (uint32_t)tcb->snd_nxt, .flags = TCP_ACK, .payload_sum = checksum_sum(words, sack_bytes)};
+    uint8_t *head = header_put(&header, end, &fields);
+    memcpy(end - sack_bytes, words, sack_bytes);
+    acknowledged(tcb);
+    struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
+    describe(&stack->tx->desc[stack->tx->count], &like, head, (uint32_t)(end - head), chunk);
+    enqueue(stack->tx, 1);
+    return true;
+}
+
 void tcp_send_ack(struct stack *stack, struct tcb *tcb)
 {
-    if (send_bare(stack, tcb, tcb->snd_nxt, TCP_ACK))
+    uint32_t words[1 + 2 * SACK_BLOCKS_MAX];
+    uint32_t count = sack_option(stack, tcb, words);
+    tcb->dsack.end = tcb->dsack.start;
+    if (count > 0 ? send_sack(stack, tcb, words, count) : send_bare(stack, tcb, tcb->snd_nxt, TCP_ACK))
         COUNT(stack, tcp_tx_acks);
 }
 

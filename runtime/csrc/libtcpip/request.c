@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include "seq.h"
 #include "tcp.h"
 
 void request_init(struct stack *stack)
@@ -100,6 +101,7 @@ static void acquire(struct stack *stack, struct tcb *tcb)
     uint32_t index = stack->request_free;
     stack->request_free = stack->request_buffers[index].next;
     stack->request_buffers[index].owner = (uint32_t)(tcb - stack->tcbs);
+    stack->request_buffers[index].range_count = 0;
     list_append(stack, index, kind);
     tcb->request = index;
 }
@@ -115,11 +117,98 @@ uint32_t request_append(struct stack *stack, struct tcb *tcb, const uint8_t *dat
     return kept;
 }
 
+static uint32_t earlier(uint32_t a, uint32_t b)
+{
+    return seq_lt(a, b) ? a : b;
+}
+
+static uint32_t later(uint32_t a, uint32_t b)
+{
+    return seq_lt(a, b) ? b : a;
+}
+
+/* Takes the ranges that a new one touches out of the buffer, and makes it cover them. */
+static void take_touched(struct request_buffer *buffer, struct request_range *range, struct request_range *duplicate)
+{
+    struct request_range added = *range;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < buffer->range_count; i++) {
+        struct request_range *held = &buffer->ranges[i];
+        if (seq_lt(range->end, held->start) || seq_lt(held->end, range->start)) {
+            buffer->ranges[kept++] = *held;
+            continue;
+        }
+        uint32_t start = later(added.start, held->start), end = earlier(added.end, held->end);
+        if (seq_lt(start, end) && duplicate->start == duplicate->end)
+            *duplicate = (struct request_range){start, end};
+        *range = (struct request_range){earlier(range->start, held->start), later(range->end, held->end)};
+    }
+    buffer->range_count = kept;
+}
+
+static bool touches_one(const struct request_buffer *buffer, const struct request_range *range)
+{
+    for (uint32_t i = 0; i < buffer->range_count; i++)
+        if (seq_leq(buffer->ranges[i].start, range->end) && seq_leq(range->start, buffer->ranges[i].end))
+            return true;
+    return false;
+}
+
+bool request_hold(struct stack *stack, struct tcb *tcb, struct request_range range, const uint8_t *data,
+                  struct request_range *duplicate)
+{
+    if (tcb->request == TCB_NONE)
+        acquire(stack, tcb);
+    struct request_buffer *buffer = &stack->request_buffers[tcb->request];
+    uint32_t edge = tcb->rcv_nxt + TCB_REQUEST_BYTES - tcb->request_len;
+    range.end = earlier(range.end, edge);
+    if (!seq_lt(range.start, range.end) ||
+        (buffer->range_count == REQUEST_RANGES && !touches_one(buffer, &range)))
+        return false;
+    memcpy(request_bytes(stack, tcb) + tcb->request_len + (range.start - tcb->rcv_nxt), data, range.end - range.start);
+    take_touched(buffer, &range, duplicate);
+    memmove(&buffer->ranges[1], &buffer->ranges[0], buffer->range_count * sizeof(range));
+    buffer->ranges[0] = range;
+    buffer->range_count++;
+    return true;
+}
+
+void request_join(struct stack *stack, struct tcb *tcb, struct request_range *duplicate)
+{
+    struct request_buffer *buffer = &stack->request_buffers[tcb->request];
+    for (uint32_t i = 0; i < buffer->range_count;) {
+        struct request_range held = buffer->ranges[i];
+        if (seq_lt(tcb->rcv_nxt, held.start)) {
+            i++;
+            continue;
+        }
+        uint32_t end = earlier(held.end, tcb->rcv_nxt);
+        if (seq_lt(held.start, end) && duplicate->start == duplicate->end)
+            *duplicate = (struct request_range){held.start, end};
+        if (seq_lt(tcb->rcv_nxt, held.end)) {
+            tcb->request_len += held.end - tcb->rcv_nxt;
+            tcb->rcv_nxt = held.end;
+        }
+        buffer->ranges[i] = buffer->ranges[--buffer->range_count];
+        i = 0; /* another may follow now */
+    }
+}
+
+/* How far the held ranges go behind the unread bytes. */
+static uint32_t held_bytes(const struct tcb *tcb, const struct request_buffer *buffer)
+{
+    uint32_t end = tcb->rcv_nxt;
+    for (uint32_t i = 0; i < buffer->range_count; i++)
+        end = later(end, buffer->ranges[i].end);
+    return end - tcb->rcv_nxt;
+}
+
 void request_consume(struct stack *stack, struct tcb *tcb, uint32_t consumed_bytes)
 {
+    const struct request_buffer *buffer = &stack->request_buffers[tcb->request];
     uint8_t *bytes = request_bytes(stack, tcb);
     tcb->request_len -= consumed_bytes;
-    memmove(bytes, bytes + consumed_bytes, tcb->request_len);
-    if (tcb->request_len == 0)
+    memmove(bytes, bytes + consumed_bytes, tcb->request_len + held_bytes(tcb, buffer));
+    if (tcb->request_len == 0 && buffer->range_count == 0)
         request_release(stack, tcb);
 }

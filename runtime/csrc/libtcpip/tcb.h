@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "congestion.h"
+#include "request.h"
 #include "scoreboard.h"
 
 #define TCB_NONE 0xffffffff
@@ -131,6 +132,7 @@ struct tcb {
     uint64_t challenge_after_us; /* no challenge ACK before */
     uint64_t dsack_round_end; /* one step a round trip */
     uint32_t irs;
+    struct request_range dsack; /* what has come twice and the peer is to hear of, RFC 2883; empty: nothing */
     uint32_t unread_bytes; /* that came when nothing more was read */
     uint32_t opened_s; /* when, in the stack's time */
     uint32_t undo_cwnd, undo_ssthresh, undo_ts;
