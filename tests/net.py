@@ -23,6 +23,7 @@ START_S = 20
 SERVER4, CLIENT4 = "10.213.0.1", "10.213.0.2"
 SERVER6, CLIENT6 = "fd57:1::1", "fd57:1::2"
 NUMBERS = itertools.count()
+SERVERS = Path(__file__).resolve().parents[1] / ".cache" / "servers" / "usr" / "bin"
 # Where a client meets ssrun: the TAP device itself, or the client's end of the link.
 DEVICES = {"tap": "sand0", "packet": "cli0", "afxdp": "cli0"}
 BACKENDS = tuple(DEVICES)
@@ -34,6 +35,14 @@ def needs(*tools: str) -> pytest.MarkDecorator:
     """Skips, and says so, where a tool is missing."""
     missing = [tool for tool in tools if shutil.which(tool) is None]
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+def unpacked(name: str, *version: str) -> str | None:
+    """Where a server is that is installed or unpacked by .ci/setup, if it runs: one that lacks a library does not."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{SERVERS}")
+    if found is None or subprocess.run([found, *version], capture_output=True, check=False).returncode != 0:
+        return None
+    return found
 
 
 def run(

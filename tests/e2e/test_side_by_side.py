@@ -6,7 +6,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 import zstandard
 from exchanges import CASES
 from host import build
-from net import Running, another_server, needs, needs_root, nginx_command, run, serving, veth_pair
+from net import Running, another_server, needs, needs_root, nginx_command, run, serving, unpacked, veth_pair
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip")]
 
@@ -90,7 +89,7 @@ VERSIONS = {"nginx": "-v", "h2o": "-v", "caddy": "version"}
 
 def program(name: str) -> str:
     """Where a server is: installed, or unpacked by .ci/setup."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{ROOT}/.cache/servers/usr/bin")
+    found = unpacked(name, VERSIONS[name])
     if found is None:
         pytest.skip(f"needs {name}")
     return found
@@ -158,6 +157,15 @@ def test_ours_answers_as_the_table_says(folder: Path, tmp_path: Path) -> None:
     with serving(build(folder, tmp_path / "x.img"), "tap", *OPTIONS) as running:
         found = answers(running, tmp_path)
     assert found == {name: case.ours for name, case in CASES.items()}
+
+
+def test_a_server_that_lacks_a_library_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, status in (("whole", 0), ("lacking", 127)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert unpacked("whole", "--version") == str(tmp_path / "whole")
+    assert unpacked("lacking", "--version") is unpacked("absent", "--version") is None
 
 
 def test_every_difference_has_its_reason() -> None:

@@ -12,11 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net import BACKENDS, SERVER4, Running, another_server, namespace, needs, needs_root, run, serving, veth_pair
+from net import (
+    BACKENDS,
+    SERVER4,
+    Running,
+    another_server,
+    namespace,
+    needs,
+    needs_root,
+    run,
+    serving,
+    unpacked,
+    veth_pair,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 CLIENT = Path(__file__).with_name("kv_client.py")
-MEMCACHED = ROOT / ".cache" / "servers" / "usr" / "bin" / "memcached"
+MEMCACHED = unpacked("memcached", "--version")
 PORT = 11211
 MODULE = "ssrun.kv"
 
@@ -99,7 +110,7 @@ RAW: list[list[str]] = [
 ]
 
 
-@pytest.mark.skipif(not MEMCACHED.exists(), reason="needs memcached, which .ci/setup unpacks")
+@pytest.mark.skipif(MEMCACHED is None, reason="needs memcached, which .ci/setup unpacks, and its libraries")
 def test_beside_memcached_byte_for_byte(folder: Path, tmp_path: Path) -> None:
     """But for its version."""
     requests = [[*pieces, "quit\r\n"] for pieces in RAW]
