@@ -34,6 +34,7 @@ FIELDS = (
     "_ws.expert.severity",
     "http.response.code",
 )
+KEEPING = "keepalive_requests 1000000;"  # of nginx, which ends a connection after 1,000: in half a second, on a fast machine
 LOSSY = Link(delay_ms=2, rate_mbit=200, loss=0.03, duplicate=0.01, reorder=0.05)
 
 
@@ -68,7 +69,7 @@ def server_of(kind: str, files: Path, site: Path, folder: Path, link: Link | Non
     """nginx, or ssrun over one of its ports, behind a veth pair or an emulated link."""
     with (
         veth_pair() if link is None else emulated(link) as (server, client),
-        nginx(files, server, client, folder)
+        nginx(files, server, client, folder, KEEPING)
         if kind == "nginx"
         else ssrun(site, server, client, "--iface", "srv0", "--backend", kind) as running,
     ):
@@ -96,6 +97,17 @@ def test_all_bodies_are_right(kind: str, backend: str, files: Path, site: Path, 
     assert abs(closing.values["opened"] - closing.requests) <= 2 * ALL["connections"]
     for result in (kept, closing):
         assert result.values["damaged"] == result.values["unknown"] == 0
+
+
+def test_measuring_begins_when_all_connections_are_open(files: Path, site: Path, tmp_path: Path) -> None:
+    """A handshake takes longer than the warm-up here. Without a warm-up it is measured from the first SYN."""
+    link = Link(delay_ms=ALL["warmup"] * 1000)
+    with server_of("packet", files, site, tmp_path, link) as running:
+        kept = loadgen(running.client, *paths(files, 100), **ALL)
+        at_once = loadgen(running.client, *paths(files, 100), **{**ALL, "warmup": 0})
+    assert kept.values["opened"] == 0
+    assert kept.requests > 0
+    assert at_once.values["opened"] == ALL["connections"]
 
 
 @pytest.mark.parametrize("kind", ["nginx", "packet"])
@@ -163,8 +175,7 @@ def passed(server: Namespace) -> int:
 @needs("nft")
 def test_what_was_lost_is_sent_again(files: Path, tmp_path: Path) -> None:
     """Without that, half of the FINs and half of the SYNs would pass."""
-    keeping = "keepalive_requests 1000000;"
-    with veth_pair() as (server, client), nginx(files, server, client, tmp_path, keeping):
+    with veth_pair() as (server, client), nginx(files, server, client, tmp_path, KEEPING):
         drop_every_second(server, "(syn|ack) == syn")
         kept = loadgen(client, *paths(files, 100), **{**ALL, "seconds": 1.5, "warmup": 0})
         syns = passed(server)

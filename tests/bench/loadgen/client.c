@@ -145,9 +145,10 @@ static bool open_tables(struct clients *clients)
     clients->idle = calloc(clients->capacity, sizeof(*clients->idle));
     clients->orphan = calloc(clients->capacity, sizeof(*clients->orphan));
     clients->connection_of = calloc(clients->flow_count, sizeof(*clients->connection_of));
+    clients->ended_at = calloc(clients->flow_count, sizeof(*clients->ended_at));
     return clients->connection != NULL && clients->due_ms != NULL && clients->free_index != NULL &&
            clients->queue != NULL && clients->idle != NULL && clients->orphan != NULL &&
-           clients->connection_of != NULL;
+           clients->connection_of != NULL && clients->ended_at != NULL;
 }
 
 bool clients_open(struct clients *clients, const struct client_config *config)
@@ -182,6 +183,13 @@ void clients_free(struct clients *clients)
     free(clients->idle);
     free(clients->orphan);
     free(clients->connection_of);
+    free(clients->ended_at);
+}
+
+bool clients_are_open(const struct clients *clients)
+{
+    const struct client_config *config = &clients->config;
+    return config->close || (clients->begun >= config->connections && clients->half_open == 0);
 }
 
 void clients_measure(struct clients *clients)

@@ -43,6 +43,7 @@ struct client_counters {
     uint64_t retransmitted_syns, retransmitted_requests, retransmitted_fins;
     uint64_t out_of_order, duplicates, not_kept; /* segments; not_kept: too far ahead, or no room to keep it */
     uint64_t damaged, unknown; /* segments: with wrong checksums, of no connection */
+    uint64_t late; /* segments of a connection that is over, which say nothing new: overtaken, or sent again */
 };
 
 struct client_config {
@@ -84,6 +85,7 @@ struct clients {
     uint32_t capacity;
     uint32_t *due_ms; /* [capacity], when to look at its timers, or earlier; 0: never. All are scanned */
     uint32_t *connection_of; /* [flow_count], or CLIENT_NOBODY */
+    uint32_t *ended_at; /* [flow_count]: where what its last connection received ends; 0: it had none */
     uint32_t flow_count, next_flow;
     uint32_t *free_index, free_count; /* a stack */
     uint32_t *queue, queue_first, queue_count; /* a ring: those that have something to say */
@@ -114,6 +116,9 @@ uint32_t clients_say(struct clients *clients, uint8_t *frame);
 
 /* When clients_clock has to be called although nothing has come; LOAD_NEVER: never. */
 uint64_t clients_next_ns(const struct clients *clients);
+
+/* Has each connection been answered that is to be kept? Before that, what is measured would be their opening. */
+bool clients_are_open(const struct clients *clients);
 
 /* Forgets what was counted: what is due from now on is measured. */
 void clients_measure(struct clients *clients);

@@ -21,9 +21,19 @@ static void take_rtt(struct connection *c, uint32_t rtt_ms)
     c->rto_ms = c->rto_ms > CONNECTION_RTO_MIN_MS ? c->rto_ms : CONNECTION_RTO_MIN_MS;
 }
 
+/* Does a segment end within what the flow's last connection had received? */
+static bool is_late(const struct clients *clients, const struct segment *s)
+{
+    uint32_t ended_at = s->flow < clients->flow_count ? clients->ended_at[s->flow] : 0;
+    return ended_at != 0 && seq_leq(s->seq + s->data_bytes + ((s->flags & TCP_FIN) != 0), ended_at);
+}
+
 static void refuse(struct clients *clients, const struct segment *s)
 {
-    clients->counters.unknown++;
+    if (is_late(clients, s))
+        clients->counters.late++;
+    else
+        clients->counters.unknown++;
     if ((s->flags & TCP_RST) == 0)
         clients_say_orphan(clients, (struct orphan){s->flow, s->ack, 0, TCP_RST});
 }

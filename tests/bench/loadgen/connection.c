@@ -102,6 +102,8 @@ void connection_forget(struct clients *clients, struct connection *c)
     connection_return_store(clients, c);
     if (c->state == CONNECTION_SYN_SENT)
         clients->half_open--;
+    else
+        clients->ended_at[c->flow] = c->rcv_nxt != 0 ? c->rcv_nxt : 1;
     c->state = CONNECTION_FREE;
     clients->due_ms[connection_index(clients, c)] = 0;
     clients->connection_of[c->flow] = CLIENT_NOBODY;

@@ -28,7 +28,7 @@ static const char usage[] =
     "  --poisson           with --rate: at random times instead of evenly\n"
     "  --seed N            of those times and of the first port\n"
     "  --seconds S         measured (5)\n"
-    "  --warmup S          before that, not counted (0.5)\n"
+    "  --warmup S          before that, not counted (0.5); longer until all connections are open, unless it is 0\n"
     "  --window BYTES      to receive into, of each connection (262144)\n"
     "  --mss BYTES         (1460)\n"
     "  --check-every N     compare one body in so many (64); 1: all, 0: none\n"
