@@ -178,7 +178,7 @@ class Host:
         lib.stack_output(self.stack)
         return self.sent()
 
-    def send(self, *packets: Packet | bytes, checksum_ok: bool = False) -> list[Packet]:
+    def send(self, *packets: Packet | bytes, checksum_ok: bool = False, may_be_partial: bool = False) -> list[Packet]:
         """Gives frames to the stack as one batch and returns what it sent in answer."""
         batch = ffi.new("struct nmio_rx[]", len(packets))
         keep = []
@@ -188,6 +188,7 @@ class Host:
             rx.data = keep[-1]
             rx.len_bytes = len(data)
             rx.flags = lib.NMIO_RX_CHECKSUM_OK if checksum_ok else 0
+            rx.flags |= lib.NMIO_RX_CHECKSUM_MAY_BE_PARTIAL if may_be_partial else 0
         lib.stack_input(self.stack, batch, len(packets))
         lib.stack_output(self.stack)
         return self.sent()

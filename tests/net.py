@@ -89,6 +89,10 @@ class Namespace:
         """`ip -n`."""
         return run("ip", "-d", "-n", self.name, *command, check=check).stdout
 
+    def mac(self, device: str) -> str:
+        """A link's own address."""
+        return str(json.loads(self.ip("-j", "link", "show", device))[0]["address"])
+
     def settle(self) -> None:
         """Waits until each link has its own IPv6 address: that comes up to a second after the link is up, and a browser gives up
         what it is loading when an address comes (net::ERR_NETWORK_CHANGED)."""

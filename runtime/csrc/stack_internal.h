@@ -78,7 +78,7 @@ struct packet {
     uint32_t payload_bytes; /* as the IP header says, all there */
     uint8_t family; /* SSI_FAMILY_* */
     uint8_t local; /* index of our address that it is for */
-    bool checksum_ok; /* the transport checksum needs no check */
+    uint8_t rx_flags; /* NMIO_RX_*, of the transport checksum */
 };
 
 /* libeth */
@@ -100,7 +100,7 @@ uint32_t eth_buffer(struct stack *stack);
 #define ETH_BUFFER_OFFSET 50
 
 /* libtcpip */
-void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok);
+void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32_t rx_flags);
 void icmp_input(struct stack *stack, const struct packet *packet);
 void tcp_input(struct stack *stack, const struct packet *packet);
 /* Which frames of a batch of up to 64 are ACKs without data that a later one of it stands for, and so need not be taken

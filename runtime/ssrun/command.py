@@ -182,7 +182,6 @@ def _capture_options() -> list[Callable[[Command], Command]]:
 def _running_options() -> list[Callable[[Command], Command]]:
     return [
         click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken."),
-        click.option("--verify-checksums", is_flag=True, help="Verify received checksums on veth with AF_XDP too."),
         click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping."),
         click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the first when ready."),
         click.version_option(package_name="sandstorm"),
@@ -218,7 +217,6 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["port"],
         values["workers"],
         1 if copied else values["superframe"],
-        values["verify_checksums"],
         not values["no_address_check"],
         values["arena"],
         values["resident"],

@@ -38,7 +38,6 @@ class Options:
     port: int = 80
     workers: int | None = None
     superframe: int = lib.NMIO_GATHER_MAX
-    verify_checksums: bool = False
     address_check: bool = True
     arena_bytes: int | None = None  # None: the whole image and spares
     resident: bool = False  # all of the image in memory from the start
@@ -358,14 +357,12 @@ class Opener:
         opened.backend = "afxdp"
         opened.gather_max = 1
         filter_ = self._filter(interface, opened)
-        # On veth a local sender leaves checksums unfinished, and AF_XDP has no flag that says so.
-        trusted = interface.driver == "veth" and not self.options.verify_checksums
         hints = {errno.EBUSY: "another AF_XDP program has the queue; stop it"}
         zero_copy = ffi.new("bool *")
         for queue in range(queues):
             region, tx = self._memory(pinned=True)
             port = ffi.new("struct nmio_port **")
-            error = lib.afxdp_open(port, filter_, interface.name.encode(), queue, trusted, region, tx, zero_copy)
+            error = lib.afxdp_open(port, filter_, interface.name.encode(), queue, region, tx, zero_copy)
             if error:
                 raise _fail(f"queue {queue} of {interface.name} can't be bound", error, hints)
             opened.ports.append(self._keep(port))

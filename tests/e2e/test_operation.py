@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from net import (
     BACKENDS,
     CLIENT4,
+    DEVICES,
+    SEND_FRAME,
     SERVER4,
     Namespace,
     Running,
@@ -23,6 +27,8 @@ from net import (
     until,
     veth_pair,
 )
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "ping")]
 
@@ -99,6 +105,31 @@ def test_nothing_is_left_behind(image: Path, backend: str, number: signal.Signal
             time.sleep(0.1)
         assert clean, links
         assert backend == "tap" or kernel_answers(running, "80"), "a filter of ours is still there"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_wrong_checksum_is_dropped_whatever_the_port(image: Path, backend: str) -> None:
+    """A frame that no local kernel's TCP made, with a checksum that is neither whole nor as that would leave it."""
+    with serving(image, backend) as running:
+        client, server, device = running.client, running.hosts[0], DEVICES[backend]
+        assert "small" in client.run("curl", "-sS", f"http://{server}/").stdout
+        source = client.run("ip", "-j", "route", "get", server).stdout
+        neighbours = client.run("ip", "-j", "neigh", "show", server).stdout
+        source, mac = json.loads(source)[0]["prefsrc"], json.loads(neighbours)[0]["lladdr"]
+        for wrong in (0, 1):
+            syn = (
+                Ether(src=client.mac(device), dst=mac)
+                / IP(src=source, dst=server)
+                / TCP(dport=80, sport=5, flags="S")
+            )
+            syn = Ether(bytes(syn))
+            syn[TCP].chksum ^= wrong
+            client.run(sys.executable, "-c", SEND_FRAME, device, bytes(syn).hex())
+        assert "small" in client.run("curl", "-sS", f"http://{server}/").stdout
+        assert running.stop() == 0
+    counters = running.stopped["counters"]
+    assert counters["tcp_drop_checksum"] == 1
+    assert counters["tcp_rx_syn"] == 3
 
 
 def kernel_answers(running: Running, port: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from pcapng import INBOUND, OUTBOUND
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
-from scapy.utils import rdpcap, wrpcap
+from scapy.utils import checksum, rdpcap, wrpcap
 from ssrun._sandstorm import ffi, lib
 from ssrun.capture import Capture, CaptureOptions
 from test_ports_memory import Loop
@@ -197,6 +198,21 @@ def test_received_checksums_that_are_vouched_for_are_finished(model: ModelImage,
     finished, as_it_came = run.close().received()
     assert checked(Ether(finished))[TCP].chksum != Ether(wrong)[TCP].chksum
     assert as_it_came == wrong
+
+
+def test_a_received_checksum_that_may_be_unfinished_is_finished_only_if_it_is(
+    model: ModelImage, tmp_path: Path
+) -> None:
+    run = Captured(model, tmp_path)
+    whole = bytes(Client(run).packet("S"))  # type: ignore[arg-type]
+    damaged, unfinished = Ether(whole), Ether(whole)
+    damaged[TCP].seq ^= 1
+    unfinished[TCP].chksum = 0xFFFF - checksum(whole[26:34] + struct.pack("!LL", len(unfinished[TCP]), 6))
+    fed = [bytes(damaged), whole, bytes(unfinished)]
+    for frame in fed:
+        assert lib.memory_feed(run.loop.memory, frame, len(frame), lib.NMIO_RX_CHECKSUM_MAY_BE_PARTIAL)
+    run.send()
+    assert run.close().received() == [bytes(damaged), whole, whole]
 
 
 def test_frames_of_several_ports_are_in_order(model: ModelImage, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from host import WALL_TEXT, Client, Host, Image, checked
 from model import ModelImage, Page
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
+from scapy.utils import checksum
 from ssrun._sandstorm import ffi, lib
 
 BIG = bytes(range(251)) * 400  # 100 kB, of a period that is no power of two
@@ -327,6 +329,26 @@ def test_bad_checksums_are_dropped(image: Image) -> None:
         assert host.counters()[reason] == 1
     frame[40] ^= 0x10
     assert len(host.send(bytes(frame), checksum_ok=True)) == 1
+
+
+@pytest.mark.parametrize("v6", [False, True])
+def test_a_checksum_is_whole_or_as_a_local_sender_leaves_it(image: Image, v6: bool) -> None:
+    """Where the port can't say which: the pseudo-header's sum, not inverted, is all that is good beside a right one."""
+    client = Client(Host(image), v6=v6)
+    whole = Ether(bytes(client.packet("S", options=client.options)))
+    segment = bytes(whole[TCP])
+    addresses = bytes(whole)[22:54] if v6 else bytes(whole)[26:34]
+    partial = whole.copy()
+    partial[TCP].chksum = 0xFFFF - checksum(addresses + struct.pack("!LL", len(segment), 6))
+    wrong = whole.copy()
+    wrong[TCP].chksum = partial[TCP].chksum ^ 1
+    inverted = whole.copy()
+    inverted[TCP].chksum = 0xFFFF - partial[TCP].chksum
+    for packet, answers in ((whole, (1, 1)), (partial, (1, 0)), (wrong, (0, 0)), (inverted, (0, 0))):
+        for may_be_partial, expected in zip((True, False), answers, strict=True):
+            host = Host(image)
+            assert len(host.send(bytes(packet), may_be_partial=may_be_partial)) == expected
+            assert host.counters().get("tcp_drop_checksum", 0) == 1 - expected
 
 
 def test_idle_connections_are_closed(image: Image) -> None:

@@ -24,7 +24,7 @@ void eth_input(struct stack *stack, const struct nmio_rx *rx)
     switch (be16(eth->type)) {
     case ETH_TYPE_IPV4:
     case ETH_TYPE_IPV6:
-        tcpip_input(stack, rx->data, rx->len_bytes, (rx->flags & NMIO_RX_CHECKSUM_OK) != 0);
+        tcpip_input(stack, rx->data, rx->len_bytes, rx->flags);
         break;
     case ETH_TYPE_ARP:
         arp_input(stack, rx->data, rx->len_bytes);

@@ -197,7 +197,7 @@ static int open_socket(struct afxdp_port *xdp, struct nmio_filter *filter, const
 }
 
 int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
-               bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
+               struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
 {
     if (region->chunk_bytes > (uint32_t)sysconf(_SC_PAGESIZE))
         return -EINVAL;
@@ -205,12 +205,12 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
     if (xdp == NULL)
         return -ENOMEM;
     xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1};
-    xdp->rx_flags = checksum_ok ? NMIO_RX_CHECKSUM_OK : 0;
     int error = open_socket(xdp, filter, ifname, queue, zero_copy);
     if (error != 0) {
         afxdp_close(&xdp->port);
         return error;
     }
+    xdp->rx_flags = *zero_copy ? 0 : NMIO_RX_CHECKSUM_MAY_BE_PARTIAL;
     tx->space = AFXDP_TX_RING < tx->capacity ? AFXDP_TX_RING : tx->capacity;
     *port = &xdp->port;
     return 0;
@@ -219,9 +219,9 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
 #else /* built without libxdp, libbpf or clang */
 
 int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
-               bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
+               struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
 {
-    (void)port, (void)filter, (void)ifname, (void)queue, (void)checksum_ok, (void)region, (void)tx, (void)zero_copy;
+    (void)port, (void)filter, (void)ifname, (void)queue, (void)region, (void)tx, (void)zero_copy;
     return -ENOSYS;
 }
 

@@ -10,9 +10,10 @@
  * has half as many more. */
 #define AFXDP_RX_RING 8192
 
-/* Binds a socket to a queue; *zero_copy says how. checksum_ok: frames from a local sender, whose checksums are not
- * finished, are taken as they are. Returns 0, or -errno; -EINVAL: the chunks are larger than a page. */
+/* Binds a socket to a queue; *zero_copy says how. Without, frames may come from a local sender, whose checksums are not
+ * finished, and nothing says so (NMIO_RX_CHECKSUM_MAY_BE_PARTIAL). Returns 0, or -errno; -EINVAL: the chunks are larger
+ * than a page. */
 int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
-               bool checksum_ok, struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy);
+               struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy);
 
 #endif

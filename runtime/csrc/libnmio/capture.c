@@ -16,6 +16,7 @@
 #define FILE_BUFFER_BYTES 1048576
 #define RECORD_ALIGN_BYTES 8
 #define RECORD_CHECKSUM_OPEN 0x100 /* beside PCAPNG_*: the TCP checksum may be unfinished */
+#define RECORD_CHECKSUM_MAY_BE_PARTIAL 0x200 /* it is if it is the pseudo-header's sum */
 
 /* In front of a frame in a ring. */
 struct record {
@@ -105,6 +106,7 @@ static void publish(struct captured_port *port)
 static void keep_received(struct captured_port *port, const struct nmio_rx *rx, uint64_t now_ns)
 {
     uint32_t open = (rx->flags & NMIO_RX_CHECKSUM_OK) != 0 ? RECORD_CHECKSUM_OPEN : 0;
+    open |= (rx->flags & NMIO_RX_CHECKSUM_MAY_BE_PARTIAL) != 0 ? RECORD_CHECKSUM_MAY_BE_PARTIAL : 0;
     if (!record_begin(port, now_ns, rx->len_bytes, PCAPNG_INBOUND | open))
         return;
     ring_put(port, rx->data, rx->len_bytes < port->snap_bytes ? rx->len_bytes : port->snap_bytes);
@@ -226,12 +228,14 @@ static struct wire_tcp *find_tcp(uint8_t *frame, uint32_t len_bytes, uint32_t *t
     return (struct wire_tcp *)(frame + sizeof(*eth) + ip_bytes);
 }
 
-static void finish_checksum(uint8_t *frame, uint32_t len_bytes)
+/* flags: of its record. One that came damaged is shown as it came. */
+static void finish_checksum(uint8_t *frame, uint32_t len_bytes, uint32_t flags)
 {
     uint32_t tcp_bytes;
     uint64_t sum;
     struct wire_tcp *tcp = find_tcp(frame, len_bytes, &tcp_bytes, &sum);
-    if (tcp == NULL || checksum_fold(sum + checksum_sum(tcp, tcp_bytes)) == 0xffff)
+    if (tcp == NULL || ((flags & RECORD_CHECKSUM_OPEN) == 0 && tcp->checksum != checksum_fold(sum)) ||
+        checksum_fold(sum + checksum_sum(tcp, tcp_bytes)) == 0xffff)
         return;
     tcp->checksum = 0;
     tcp->checksum = (uint16_t)~checksum_fold(sum + checksum_sum(tcp, tcp_bytes));
@@ -243,8 +247,9 @@ static void write_record(struct capture *capture, struct captured_port *port, co
     ring_get(port, tail + sizeof(*record), capture->frame, record->kept_bytes);
     tail = aligned(tail + sizeof(*record) + record->kept_bytes);
     atomic_store_explicit(&port->tail, tail, memory_order_release);
-    if ((record->flags & RECORD_CHECKSUM_OPEN) != 0 && record->kept_bytes == record->len_bytes)
-        finish_checksum(capture->frame, record->len_bytes);
+    if ((record->flags & (RECORD_CHECKSUM_OPEN | RECORD_CHECKSUM_MAY_BE_PARTIAL)) != 0 &&
+        record->kept_bytes == record->len_bytes)
+        finish_checksum(capture->frame, record->len_bytes, record->flags);
     struct pcapng_packet packet = {.data = capture->frame,
                                    .len_bytes = record->len_bytes,
                                    .kept_bytes = record->kept_bytes,

@@ -47,6 +47,7 @@ struct nmio_region {
 };
 
 #define NMIO_RX_CHECKSUM_OK 1 /* the transport checksum needs no check: the sender is local, or the NIC did */
+#define NMIO_RX_CHECKSUM_MAY_BE_PARTIAL 2 /* right, or as a local sender leaves it: the pseudo-header's sum */
 
 struct nmio_rx {
     uint8_t *data; /* Ethernet header onward; may be written until released */

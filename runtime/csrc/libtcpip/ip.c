@@ -123,9 +123,9 @@ static bool is_extension(uint8_t next_header)
     return next_header == IPV6_HOP_BY_HOP || next_header == IPV6_ROUTING || next_header == IPV6_DESTINATION_OPTIONS;
 }
 
-void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, bool checksum_ok)
+void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32_t rx_flags)
 {
-    struct packet packet = {.frame = frame, .ip = frame + sizeof(struct wire_eth), .checksum_ok = checksum_ok};
+    struct packet packet = {.frame = frame, .ip = frame + sizeof(struct wire_eth), .rx_flags = (uint8_t)rx_flags};
     uint32_t ip_bytes = len_bytes - (uint32_t)sizeof(struct wire_eth);
     uint8_t protocol = 0;
     PROBE(tcpip_input, frame, len_bytes);

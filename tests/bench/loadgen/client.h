@@ -109,7 +109,7 @@ void clients_free(struct clients *clients);
 void clients_clock(struct clients *clients, uint64_t now_ns);
 
 /* Takes in a frame that is TCP. */
-void clients_hear(struct clients *clients, const uint8_t *frame, uint32_t len_bytes, bool checksum_ok);
+void clients_hear(struct clients *clients, const uint8_t *frame, uint32_t len_bytes, uint32_t rx_flags);
 
 /* Writes the next frame into room for SEGMENT_FRAME_BYTES_MAX. Returns its length; 0: nobody has anything to say. */
 uint32_t clients_say(struct clients *clients, uint8_t *frame);

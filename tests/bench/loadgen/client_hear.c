@@ -295,10 +295,10 @@ static void hear_connected(struct clients *clients, struct connection *c, const 
         hear_fin(clients, c, s);
 }
 
-void clients_hear(struct clients *clients, const uint8_t *frame, uint32_t len_bytes, bool checksum_ok)
+void clients_hear(struct clients *clients, const uint8_t *frame, uint32_t len_bytes, uint32_t rx_flags)
 {
     struct segment segment;
-    enum segment_verdict verdict = segment_read(&clients->config.ends, frame, len_bytes, checksum_ok, &segment);
+    enum segment_verdict verdict = segment_read(&clients->config.ends, frame, len_bytes, rx_flags, &segment);
     clients->counters.damaged += verdict == SEGMENT_DAMAGED;
     if (verdict != SEGMENT_OURS)
         return;

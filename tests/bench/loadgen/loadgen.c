@@ -103,7 +103,7 @@ static int open_afxdp(int ifindex)
     }
     if (error != 0)
         return error;
-    return afxdp_open(&port, filter, options.interface, 0, !options.verify_checksums, &region, &tx, &zero_copy);
+    return afxdp_open(&port, filter, options.interface, 0, &region, &tx, &zero_copy);
 }
 
 static void open_port(void)
@@ -148,7 +148,7 @@ static void take_frame(const struct nmio_rx *rx, uint64_t now_ns)
     if (rx->len_bytes < sizeof(struct wire_eth))
         return;
     if (be16(((const struct wire_eth *)rx->data)->type) == ETH_TYPE_IPV4) {
-        clients_hear(&clients, rx->data, rx->len_bytes, (rx->flags & NMIO_RX_CHECKSUM_OK) != 0);
+        clients_hear(&clients, rx->data, rx->len_bytes, rx->flags);
         return;
     }
     uint32_t chunk = take_chunk();

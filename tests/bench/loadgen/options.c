@@ -32,7 +32,6 @@ static const char usage[] =
     "  --window BYTES      to receive into, of each connection (262144)\n"
     "  --mss BYTES         (1460)\n"
     "  --check-every N     compare one body in so many (64); 1: all, 0: none\n"
-    "  --verify-checksums  of all that comes over AF_XDP: for a real NIC; a local sender leaves them unfinished\n"
     "  --busy-poll         never sleep: for latencies\n"
     "  --pcap FILE         a sample of the frames: the first --pcap-frames N (10000)\n";
 
@@ -156,7 +155,6 @@ enum {
     WINDOW,
     MSS,
     CHECK_EVERY,
-    VERIFY_CHECKSUMS,
     BUSY_POLL,
     PCAP,
     PCAP_FRAMES,
@@ -181,7 +179,6 @@ static const struct option known[] = {
     {"window", required_argument, NULL, WINDOW},
     {"mss", required_argument, NULL, MSS},
     {"check-every", required_argument, NULL, CHECK_EVERY},
-    {"verify-checksums", no_argument, NULL, VERIFY_CHECKSUMS},
     {"busy-poll", no_argument, NULL, BUSY_POLL},
     {"pcap", required_argument, NULL, PCAP},
     {"pcap-frames", required_argument, NULL, PCAP_FRAMES},
@@ -223,9 +220,6 @@ static bool take_network_option(struct options *options, int which)
         return true;
     case MSS:
         options->client.mss = (uint16_t)whole_number(optarg, 88, 1460);
-        return true;
-    case VERIFY_CHECKSUMS:
-        options->verify_checksums = true;
         return true;
     default:
         return false;

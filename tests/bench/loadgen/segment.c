@@ -1,5 +1,6 @@
 #include "segment.h"
 
+#include "libnmio/nmio.h"
 #include "libtcpip/checksum.h"
 
 struct headers {
@@ -51,10 +52,25 @@ static void read_options(const uint8_t *at, uint32_t bytes, struct segment_optio
     }
 }
 
-static uint16_t tcp_sum(const struct wire_ipv4 *ip, const void *tcp, uint32_t tcp_bytes)
+static uint64_t pseudo_sum(const struct wire_ipv4 *ip, uint32_t tcp_bytes)
 {
     uint64_t sum = checksum_sum(ip->source, sizeof(ip->source) + sizeof(ip->destination));
-    return checksum_fold(sum + checksum_pseudo(IP_PROTOCOL_TCP, tcp_bytes) + checksum_sum(tcp, tcp_bytes));
+    return sum + checksum_pseudo(IP_PROTOCOL_TCP, tcp_bytes);
+}
+
+static uint16_t tcp_sum(const struct wire_ipv4 *ip, const void *tcp, uint32_t tcp_bytes)
+{
+    return checksum_fold(pseudo_sum(ip, tcp_bytes) + checksum_sum(tcp, tcp_bytes));
+}
+
+/* Of IP, and of TCP: whole, or as a local sender leaves it. */
+static bool checksums_good(const struct headers *h, uint32_t tcp_bytes, uint32_t rx_flags)
+{
+    if (checksum_fold(checksum_sum(&h->ip, sizeof(h->ip))) != 0xffff)
+        return false;
+    return tcp_sum(&h->ip, &h->tcp, tcp_bytes) == 0xffff ||
+           ((rx_flags & NMIO_RX_CHECKSUM_MAY_BE_PARTIAL) != 0 &&
+            h->tcp.checksum == checksum_fold(pseudo_sum(&h->ip, tcp_bytes)));
 }
 
 /* The headers of a frame whose addresses and ports are ours and the server's, or NULL. We are sent no IP options. */
@@ -73,7 +89,7 @@ static const struct headers *headers_of(const struct endpoints *ends, const uint
 }
 
 enum segment_verdict segment_read(const struct endpoints *ends, const uint8_t *frame, uint32_t len_bytes,
-                                  bool checksum_ok, struct segment *segment)
+                                  uint32_t rx_flags, struct segment *segment)
 {
     const struct headers *h = headers_of(ends, frame, len_bytes);
     if (h == NULL)
@@ -83,8 +99,7 @@ enum segment_verdict segment_read(const struct endpoints *ends, const uint8_t *f
         total_bytes < sizeof(h->ip) + header_bytes)
         return SEGMENT_DAMAGED;
     uint32_t tcp_bytes = total_bytes - (uint32_t)sizeof(h->ip);
-    if (!checksum_ok && (checksum_fold(checksum_sum(&h->ip, sizeof(h->ip))) != 0xffff ||
-                         tcp_sum(&h->ip, &h->tcp, tcp_bytes) != 0xffff))
+    if ((rx_flags & NMIO_RX_CHECKSUM_OK) == 0 && !checksums_good(h, tcp_bytes, rx_flags))
         return SEGMENT_DAMAGED;
     segment->flow = (load_be32(h->ip.destination) - ends->address) * SEGMENT_PORTS +
                     (be16(h->tcp.destination_port) - SEGMENT_PORT_FIRST);

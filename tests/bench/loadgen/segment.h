@@ -39,9 +39,10 @@ struct segment {
 
 enum segment_verdict { SEGMENT_OURS, SEGMENT_FOREIGN, SEGMENT_DAMAGED };
 
-/* Reads a frame, a superframe too. Damaged: a checksum is wrong, or a length; checksum_ok: TCP's is not looked at. */
+/* Reads a frame, a superframe too. Damaged: a checksum is wrong, or a length; rx_flags: NMIO_RX_*, how far TCP's
+ * is looked at. */
 enum segment_verdict segment_read(const struct endpoints *ends, const uint8_t *frame, uint32_t len_bytes,
-                                  bool checksum_ok, struct segment *segment);
+                                  uint32_t rx_flags, struct segment *segment);
 
 /* Writes a segment into frame, with its options and checksums. Returns the frame's length. */
 uint32_t segment_write(const struct endpoints *ends, const struct segment *segment,
