@@ -6,6 +6,7 @@
     X(eth_rx_frames)                                                                                                 \
     X(eth_drop_short)                                                                                                \
     X(eth_drop_not_ours)                                                                                             \
+    X(eth_drop_source)                                                                                               \
     X(eth_drop_type)                                                                                                 \
     X(arp_rx_requests)                                                                                               \
     X(arp_tx_replies)                                                                                                \
@@ -23,6 +24,7 @@
     X(ip_drop_fragment)                                                                                              \
     X(ip_drop_not_ours)                                                                                              \
     X(ip_drop_unclaimed)                                                                                             \
+    X(ip_drop_group_frame)                                                                                           \
     X(ip_drop_source)                                                                                                \
     X(ip_drop_extension)                                                                                             \
     X(ip_drop_protocol)                                                                                              \

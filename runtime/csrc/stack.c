@@ -136,6 +136,7 @@ struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_c
     arena_init(&stack->arena, arena_memory, image, region);
     timer_init(&stack->wheel, 0);
     claim_init(stack);
+    ip_init(stack);
     return stack;
 }
 
@@ -156,9 +157,9 @@ void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
 #define TCB_AHEAD_STEP 2 /* of look_ahead */
 
 /* The frames of a batch that are to be taken: all but ACKs that another one stands for. */
-static uint32_t choose(struct stack *stack, const struct nmio_rx *batch, uint32_t count, uint8_t *chosen)
+static uint32_t choose(struct stack *stack, struct nmio_rx *batch, uint32_t count, uint8_t *chosen)
 {
-    uint64_t overtaken = tcp_acks_overtaken(batch, count);
+    uint64_t overtaken = tcp_acks_overtaken(stack, batch, count);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < count; i++) {
         chosen[kept] = (uint8_t)i;

@@ -22,6 +22,7 @@ struct stack {
     bool draining;
 
     struct claim claims[STACK_ADDRESSES_MAX];
+    uint64_t own_last_bytes[4]; /* of our addresses: a bit for each value */
     uint64_t claim_next_us; /* when claim_run has something to do; UINT64_MAX: never */
 
     /* SYN cookies: the secret in use and the one before. */
@@ -101,11 +102,12 @@ uint32_t eth_buffer(struct stack *stack);
 
 /* libtcpip */
 void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32_t rx_flags);
+void ip_init(struct stack *stack);
 void icmp_input(struct stack *stack, const struct packet *packet);
 void tcp_input(struct stack *stack, const struct packet *packet);
 /* Which frames of a batch of up to 64 are ACKs without data that a later one of it stands for, and so need not be taken
- * (ack_run.c): bit i for frame i. */
-uint64_t tcp_acks_overtaken(const struct nmio_rx *batch, uint32_t count);
+ * (ack_run.c): bit i for frame i. Sets NMIO_RX_CHECKSUM_OK where it has verified one. */
+uint64_t tcp_acks_overtaken(const struct stack *stack, struct nmio_rx *batch, uint32_t count);
 /* Ahead of tcp_input, for a frame that may hold a segment of ours: begins to fetch its connection's entry in the table, and
  * returns its hash (0: nothing is fetched), with which a moment later the TCB is, and the data. */
 struct stack_ahead tcp_prefetch_entry(const struct stack *stack, const struct nmio_rx *rx);

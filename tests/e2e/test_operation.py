@@ -28,7 +28,15 @@ from net import (
     veth_pair,
 )
 from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.l2 import Dot1Q, Ether
+from scapy.packet import Packet
 
 pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "ping")]
 
@@ -130,6 +138,39 @@ def test_a_wrong_checksum_is_dropped_whatever_the_port(image: Path, backend: str
     counters = running.stopped["counters"]
     assert counters["tcp_drop_checksum"] == 1
     assert counters["tcp_rx_syn"] == 3
+
+
+def strange_syns(source: str, server: str, source6: str, server6: str) -> list[Packet]:
+    """Of five connections, each in another dress; and one of a VLAN."""
+    packet6 = IPv6(src=source6, dst=server6)
+    wrapped = [
+        Dot1Q(vlan=0, prio=5) / IP(src=source, dst=server),
+        Dot1Q(vlan=0) / packet6,
+        packet6 / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(),
+        packet6 / IPv6ExtHdrRouting(segleft=0, addresses=[source6]),
+        packet6 / IPv6ExtHdrFragment(),
+    ]
+    syns = [packet / TCP(dport=80, sport=1000 + number, flags="S") for number, packet in enumerate(wrapped)]
+    return [*syns, Dot1Q(vlan=7) / IP(src=source, dst=server) / TCP(dport=80, sport=999, flags="S")]
+
+
+@pytest.mark.parametrize("own", [(), OWN], ids=["shared", "own"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_priority_and_extension_headers_hide_nothing(image: Path, backend: str, own: tuple[str, ...]) -> None:
+    """From the filters too: XDP's, the packet socket's, tcx's. A VLAN is not ours."""
+    with serving(image, backend, *own) as running:
+        client, device = running.client, DEVICES[backend]
+        server, server6 = running.hosts[0], running.hosts[1].strip("[]")
+        for host in running.hosts:
+            assert "small" in client.run("curl", "-sS", f"http://{host}/").stdout
+        routes = [json.loads(client.run("ip", "-j", "route", "get", to).stdout)[0] for to in (server, server6)]
+        neighbour = client.run("ip", "-j", "neigh", "show", server).stdout
+        link = Ether(src=client.mac(device), dst=json.loads(neighbour)[0]["lladdr"])
+        for packet in strange_syns(routes[0]["prefsrc"], server, routes[1]["prefsrc"], server6):
+            client.run(sys.executable, "-c", SEND_FRAME, device, bytes(link / packet).hex())
+        assert "small" in client.run("curl", "-sS", f"http://{server}/").stdout
+        assert running.stop() == 0
+    assert running.stopped["counters"]["tcp_rx_syn"] == 3 + 5
 
 
 def kernel_answers(running: Running, port: str) -> bool:

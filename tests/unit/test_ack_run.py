@@ -145,3 +145,73 @@ def test_a_long_batch_is_taken_in_parts(image: Image) -> None:
     first = ends[0] - 200
     host.send(*(pad(client.packet("A", ack=(first + number) % 2**32)) for number in range(130)))
     assert joined(host) == 63 + 63 + 1
+
+
+def damaged(packet: Packet, at: int) -> bytes:
+    """at: a byte that changes."""
+    data = bytearray(pad(packet))
+    data[at] ^= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize("at", [-1, -5])
+def test_a_damaged_frame_stands_for_none(image: Image, v6: bool, at: int) -> None:
+    """The last of a run: all are taken, and it is dropped. One in the midst of it makes no difference."""
+    host = Host(image)
+    client, ends = asking(host, v6=v6)
+    acks = [client.packet("A", ack=end) for end in ends]
+    place = len(bytes(acks[0])) + at
+    client.note(host.send(*map(pad, acks[:-1]), damaged(acks[-1], place)))
+    assert joined(host) == 0
+    assert host.counters()["tcp_drop_checksum"] == 1
+    assert len(client.received) > 14_000
+
+    host = Host(image)
+    client, ends = asking(host, v6=v6)
+    acks = [client.packet("A", ack=end) for end in ends]
+    client.note(host.send(*map(pad, acks[:2]), damaged(acks[2], place), *map(pad, acks[3:])))
+    assert joined(host) == 4
+    assert host.counters().get("tcp_drop_checksum") is None
+    assert len(client.received) > 28_000
+
+
+def test_a_damaged_header_stands_for_none(image: Image) -> None:
+    """The checksum of IPv4's header itself, which TCP's does not cover."""
+    host = Host(image)
+    client, ends = asking(host)
+    acks = [client.packet("A", ack=end) for end in ends]
+    client.note(host.send(*map(pad, acks[:-1]), damaged(acks[-1], 24), checksum_ok=True))
+    assert joined(host) == 0
+    assert host.counters()["ip_drop_checksum"] == 1
+    assert len(client.received) > 14_000
+
+
+@pytest.mark.parametrize("field", ["dst", "src"])
+def test_a_frame_to_or_from_a_group_stands_for_none(image: Image, field: str) -> None:
+    host = Host(image)
+    client, ends = asking(host)
+    acks = [client.packet("A", ack=end) for end in ends]
+    # Of the source's first two bytes only, which are not compared.
+    setattr(acks[-1], field, "03" + getattr(acks[-1], field)[2:])
+    client.note(host.send(*map(pad, acks)))
+    assert joined(host) == 0
+    assert len(client.received) > 14_000
+
+
+def test_a_damaged_request_stands_for_none(image: Image) -> None:
+    host = Host(image)
+    client, ends = asking(host)
+    request = client.packet("PA", GET.replace(b"big", b"small"), ack=ends[-1])
+    client.note(host.send(*(pad(client.packet("A", ack=end)) for end in ends[:-1]), damaged(request, -1)))
+    assert joined(host) == 3
+    assert host.counters()["tcp_drop_checksum"] == 1
+    assert len(client.received) > 14_000
+
+
+def test_what_the_port_vouches_for_is_not_summed(image: Image) -> None:
+    host = Host(image)
+    client, ends = asking(host)
+    acks = [client.packet("A", ack=end) for end in ends]
+    client.note(host.send(*(damaged(ack, 50) for ack in acks), checksum_ok=True))
+    assert joined(host) == 4

@@ -18,6 +18,7 @@ from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
@@ -70,6 +71,8 @@ CASES: dict[str, tuple[Packet, str]] = {
     "tcp4-last-fragment-far-on": (to4(frag=256) / segment(), OWN),
     "tcp4-dont-fragment": (to4(flags="DF") / segment(), BOTH),
     "tcp4-tagged": (Ether() / Dot1Q(vlan=3) / IP(src=PEER4, dst=OUR4) / segment(), NOBODY),
+    "tcp4-priority": (Ether() / Dot1Q(vlan=0, prio=5) / IP(src=PEER4, dst=OUR4) / segment(), BOTH),
+    "tcp6-priority": (Ether() / Dot1Q(vlan=0) / IPv6(src=PEER6, dst=OUR6) / segment(), BOTH),
     "udp4": (to4() / UDP(sport=40000, dport=PORT), OWN),
     "echo4": (to4() / ICMP(), OWN),
     "broadcast4": (to4("255.255.255.255") / UDP(), NOBODY),
@@ -80,7 +83,10 @@ CASES: dict[str, tuple[Packet, str]] = {
     "tcp6": (to6() / segment(), BOTH),
     "tcp6-other-port": (to6() / segment(22), OWN),
     "tcp6-for-another": (to6("2001:db8::11") / segment(), NOBODY),
-    "tcp6-hop-by-hop": (to6() / IPv6ExtHdrHopByHop() / segment(), OWN),
+    "tcp6-hop-by-hop": (to6() / IPv6ExtHdrHopByHop() / segment(), BOTH),
+    "tcp6-hop-by-hop-other-port": (to6() / IPv6ExtHdrHopByHop() / segment(22), OWN),
+    "tcp6-whole-in-a-fragment-header": (to6() / IPv6ExtHdrFragment() / segment(), BOTH),
+    "tcp6-to-be-forwarded": (to6() / IPv6ExtHdrRouting(segleft=1, addresses=[PEER6]) / segment(), NOBODY),
     "tcp6-fragment": (to6() / IPv6ExtHdrFragment(m=1) / segment(), OWN),
     "echo6": (to6() / ICMPv6EchoRequest(), OWN),
     "too-big6": (to6() / ICMPv6PacketTooBig() / FROM_US6, BOTH),

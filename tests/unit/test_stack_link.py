@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 from host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image, checked
 from model import ModelImage, Page
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
+    HBHOptUnknown,
     ICMPv6EchoReply,
     ICMPv6EchoRequest,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptDstLLAddr,
     IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+    Pad1,
+    RouterAlert,
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
@@ -84,12 +92,15 @@ def test_every_drop_has_its_reason(image: Image) -> None:
     cases = {
         "eth_drop_short": b"\0" * 13,
         "eth_drop_not_ours": Ether(src=CLIENT_MAC, dst="02:00:00:00:00:99") / ip4 / tcp,
+        "eth_drop_source": Ether(src="01:00:5e:00:00:01", dst=SERVER_MAC) / ip4 / tcp,
         "eth_drop_type": Ether(src=CLIENT_MAC, dst=SERVER_MAC, type=0x88CC) / Raw(b"lldp"),
         "ip_drop_short": bytes(ether() / ip4 / tcp)[:30],
         "ip_drop_version": bytes(ether() / ip4 / tcp)[:14] + b"\x55" + bytes(ether() / ip4 / tcp)[15:],
         "ip_drop_fragment": ether() / IP(src=CLIENT_IP, dst=SERVER_IP, flags="MF") / tcp,
         "ip_drop_not_ours": ether() / IP(src=CLIENT_IP, dst="192.0.2.99") / tcp,
         "ip_drop_source": ether() / IP(src="224.0.0.1", dst=SERVER_IP) / tcp,
+        "ip_drop_group_frame": Ether(src=CLIENT_MAC, dst="ff:ff:ff:ff:ff:ff") / ip4 / tcp,
+        "ip_drop_extension": ether() / ip6 / IPv6ExtHdrRouting(segleft=1, addresses=[CLIENT_IP6]) / tcp,
         "ip_drop_protocol": ether() / ip4 / UDP(),
         "icmp_drop_type": ether() / ip4 / ICMP(type=13),
         "tcp_drop_flags": ether() / ip4 / TCP(sport=1, dport=80, flags="SF"),
@@ -102,6 +113,155 @@ def test_every_drop_has_its_reason(image: Image) -> None:
         assert host.counters() == {"eth_rx_frames": 1, reason: 1} | (
             {"tcp_rx_segments": 1} if reason.startswith("tcp") else {}
         )
+
+
+@pytest.mark.parametrize("flags", ["S", "A", "PA", "R"])
+@pytest.mark.parametrize("mac", ["ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:ff:00:00:01"])
+def test_a_segment_to_many_is_not_answered(image: Image, mac: str, flags: str) -> None:
+    """RFC 1122 section 4.2.3.10, RFC 9293 section 3.9.2.3."""
+    host = Host(image)
+    tcp = TCP(sport=1, dport=80, flags=flags)
+    for packet in (IP(src=CLIENT_IP, dst=SERVER_IP), IPv6(src=CLIENT_IP6, dst=SERVER_IP6)):
+        assert host.send(Ether(src=CLIENT_MAC, dst=mac) / packet / tcp) == []
+    assert host.counters() == {"eth_rx_frames": 2, "ip_drop_group_frame": 2}
+    group = IPv6(src=CLIENT_IP6, dst="ff02::1:ff00:1")
+    assert host.send(Ether(src=CLIENT_MAC, dst="33:33:ff:00:00:01") / group / tcp) == []
+    assert host.counters()["ip_drop_not_ours"] == 1
+
+
+IMPOSSIBLE = ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", SERVER_IP, "::", "::1", "ff02::1", SERVER_IP6]
+
+
+@pytest.mark.parametrize("source", IMPOSSIBLE)
+@pytest.mark.parametrize("dport", [80, 81])
+def test_nobody_sends_from_there(image: Image, source: str, dport: int) -> None:
+    """Also not from our own address, which would have us talk to ourselves."""
+    packet = IPv6(src=source, dst=SERVER_IP6) if ":" in source else IP(src=source, dst=SERVER_IP)
+    host = Host(image)
+    assert host.send(ether() / packet / TCP(sport=1, dport=dport, flags="S")) == []
+    assert host.send(ether() / packet / (ICMPv6EchoRequest() if ":" in source else ICMP())) == []
+    assert host.counters() == {"eth_rx_frames": 2, "ip_drop_source": 2}
+
+
+def test_an_address_that_only_ends_as_ours_may_send(image: Image) -> None:
+    for packet in (
+        IP(src="198.51.100." + SERVER_IP.rpartition(".")[2], dst=SERVER_IP),
+        IPv6(src="fd00::1", dst=SERVER_IP6),
+    ):
+        assert len(Host(image).send(ether() / packet / TCP(sport=1, dport=80, flags="S"))) == 1
+
+
+def tagged(vlan: int, type_: int, rest: bytes) -> bytes:
+    """prio, DEI and VLAN in front of a frame's type."""
+    return bytes(Ether(src=CLIENT_MAC, dst=SERVER_MAC, type=0x8100))[:14] + struct.pack("!HH", vlan, type_) + rest
+
+
+@pytest.mark.parametrize("control", [0, 0x2000, 0x1000, 0xF000, 1, 0x2001, 0xFFF])
+def test_a_priority_is_no_vlan(image: Image, control: int) -> None:
+    """IEEE 802.1Q section 9.6: VLAN 0 is none; the answer has no tag."""
+    host = Host(image)
+    frame = bytes(ether() / IP(src=CLIENT_IP, dst=SERVER_IP) / TCP(sport=1, dport=80, flags="S"))
+    answers = host.send(tagged(control, 0x0800, frame[14:]))
+    assert len(answers) == (control & 0xFFF == 0)
+    assert host.counters().get("eth_drop_type", 0) == (control & 0xFFF != 0)
+    for answer in answers:
+        assert (answer.dst, answer.type, checked(answer)[TCP].flags) == (CLIENT_MAC, 0x0800, "SA")
+
+
+def test_a_tag_that_is_cut_or_repeated(image: Image) -> None:
+    host = Host(image)
+    whole = tagged(0, 0x8100, struct.pack("!HH", 0, 0x0800) + bytes(ether() / IP(dst=SERVER_IP) / TCP())[14:])
+    for length in range(14, 18):
+        assert host.send(whole[:length]) == []
+    assert host.send(whole) == []
+    assert host.counters() == {"eth_rx_frames": 5, "eth_drop_short": 4, "eth_drop_type": 1}
+
+
+HOP, DESTINATION, ATOMIC = IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrFragment()
+ROUTED = IPv6ExtHdrRouting(segleft=0, addresses=[CLIENT_IP6])
+UNKNOWN = HBHOptUnknown(otype=0x1E, optdata=b"x" * 20)  # who doesn't know it skips it
+MUST_KNOW = [HBHOptUnknown(otype=action | 0x1E, optdata=b"x") for action in (0x40, 0x80, 0xC0)]
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [HOP],
+        [DESTINATION],
+        [ATOMIC],
+        [ROUTED],
+        [HOP, DESTINATION, ROUTED, ATOMIC, DESTINATION],
+        [DESTINATION] * 8,
+        [IPv6ExtHdrHopByHop(options=[UNKNOWN, Pad1(), UNKNOWN])],
+        [IPv6ExtHdrHopByHop(options=[RouterAlert()])],
+        [IPv6ExtHdrDestOpt(options=[HBHOptUnknown(otype=0x1E, optdata=b"x" * 250)] * 3)],
+    ],
+)
+def test_extension_headers_hide_nothing(image: Image, chain: list[Packet]) -> None:
+    """RFC 8200 section 4: of the handshake, the request, and a SYN to another port."""
+    host = Host(image)
+    client = Client(host, v6=True)
+    bare = client.packet
+
+    def behind(packet: Packet) -> Packet:
+        head = ether() / IPv6(src=CLIENT_IP6, dst=SERVER_IP6)
+        for header in chain:
+            head /= header.copy()
+        rest = packet[TCP].copy()
+        del rest.chksum
+        return head / rest
+
+    client.packet = lambda *fields, **more: behind(bare(*fields, **more))  # type: ignore[method-assign]
+    client.connect()
+    client.request(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert client.received.endswith(b"hello")
+    assert len(host.send(behind(IPv6() / TCP(sport=9, dport=81, flags="S")))) == 1
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [DESTINATION, HOP],
+        [HOP, HOP],
+        [DESTINATION] * 9,
+        [IPv6ExtHdrRouting(segleft=1, addresses=[CLIENT_IP6])],
+        [IPv6ExtHdrDestOpt(len=200)],
+        *([IPv6ExtHdrHopByHop(options=[option])] for option in MUST_KNOW),
+        *([IPv6ExtHdrDestOpt(options=[option])] for option in MUST_KNOW),
+        [Raw(bytes([6, 0, 1, 5, 0, 0, 0, 0]))],  # an option that ends beyond its header
+    ],
+)
+def test_a_chain_that_is_not_for_us_to_follow(image: Image, chain: list[Packet]) -> None:
+    head = ether() / IPv6(src=CLIENT_IP6, dst=SERVER_IP6, nh=60 if isinstance(chain[0], Raw) else 59)
+    if not isinstance(chain[0], Raw):
+        del head[IPv6].nh
+    for header in chain:
+        head /= header.copy()
+    host = Host(image)
+    assert host.send(bytes(head / TCP(sport=1, dport=80, flags="S"))) == []
+    assert host.counters() == {"eth_rx_frames": 1, "ip_drop_extension": 1}
+
+
+def test_a_chain_may_be_cut_anywhere(image: Image) -> None:
+    host = Host(image)
+    packet = (
+        IPv6(src=CLIENT_IP6, dst=SERVER_IP6) / HOP / ROUTED / ATOMIC / DESTINATION / TCP(sport=1, dport=80, flags="S")
+    )
+    whole = bytes(packet)
+    for length in range(40, len(whole)):
+        cut = whole[:4] + struct.pack("!H", length - 40) + whole[6:length]
+        assert host.send(bytes(ether())[:12] + b"\x86\xdd" + cut) == []
+    drops = host.counters()
+    del drops["eth_rx_frames"]
+    assert drops.keys() == {"ip_drop_extension", "tcp_drop_short", "tcp_rx_segments"}
+
+
+def test_neighbour_discovery_is_not_in_fragments(image: Image) -> None:
+    """RFC 6980 section 5."""
+    host = Host(image)
+    solicitation = IPv6(src=CLIENT_IP6, dst="ff02::1:ff00:1", hlim=255) / ATOMIC / ICMPv6ND_NS(tgt=SERVER_IP6)
+    assert host.send(Ether(src=CLIENT_MAC, dst="33:33:ff:00:00:01") / solicitation) == []
+    assert host.counters() == {"eth_rx_frames": 1, "nd_drop_malformed": 1}
 
 
 def test_another_port_is_refused_in_own_address_mode_only(image: Image) -> None:

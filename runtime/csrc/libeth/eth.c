@@ -4,8 +4,42 @@
 
 static bool is_for_us(const struct stack *stack, const uint8_t *destination)
 {
-    bool group = (destination[0] & 1) != 0; /* multicast or broadcast */
+    bool group = (destination[0] & ETH_GROUP) != 0;
     return group || memcmp(destination, stack->config.mac, ETH_ADDRESS_BYTES) == 0;
+}
+
+/* Inlined where frames come without a tag, as nearly all do. */
+static inline __attribute__((always_inline)) void take_untagged(struct stack *stack, uint8_t *frame,
+                                                                uint32_t len_bytes, uint32_t rx_flags)
+{
+    switch (be16(((const struct wire_eth *)frame)->type)) {
+    case ETH_TYPE_IPV4:
+    case ETH_TYPE_IPV6:
+        tcpip_input(stack, frame, len_bytes, rx_flags);
+        break;
+    case ETH_TYPE_ARP:
+        arp_input(stack, frame, len_bytes);
+        break;
+    default:
+        COUNT(stack, eth_drop_type);
+    }
+}
+
+/* A tag of VLAN 0 only says what priority the frame has: it is taken off. */
+static __attribute__((noinline, cold)) void take_tagged(struct stack *stack, uint8_t *frame, uint32_t len_bytes,
+                                                        uint32_t rx_flags)
+{
+    const struct wire_vlan *tag = (const struct wire_vlan *)(frame + 2 * ETH_ADDRESS_BYTES);
+    if (len_bytes < sizeof(struct wire_eth) + sizeof(*tag)) {
+        COUNT(stack, eth_drop_short);
+        return;
+    }
+    if ((be16(tag->control) & VLAN_ID_MASK) != 0) {
+        COUNT(stack, eth_drop_type);
+        return;
+    }
+    memmove(frame + sizeof(*tag), frame, 2 * ETH_ADDRESS_BYTES);
+    take_untagged(stack, frame + sizeof(*tag), len_bytes - (uint32_t)sizeof(*tag), rx_flags);
 }
 
 void eth_input(struct stack *stack, const struct nmio_rx *rx)
@@ -17,21 +51,14 @@ void eth_input(struct stack *stack, const struct nmio_rx *rx)
         return;
     }
     const struct wire_eth *eth = (const struct wire_eth *)rx->data;
-    if (!is_for_us(stack, eth->destination)) {
+    if (!is_for_us(stack, eth->destination))
         COUNT(stack, eth_drop_not_ours);
-        return;
-    }
-    switch (be16(eth->type)) {
-    case ETH_TYPE_IPV4:
-    case ETH_TYPE_IPV6:
-        tcpip_input(stack, rx->data, rx->len_bytes, rx->flags);
-        break;
-    case ETH_TYPE_ARP:
-        arp_input(stack, rx->data, rx->len_bytes);
-        break;
-    default:
-        COUNT(stack, eth_drop_type);
-    }
+    else if ((eth->source[0] & ETH_GROUP) != 0)
+        COUNT(stack, eth_drop_source);
+    else if (eth->type == be16(ETH_TYPE_VLAN))
+        take_tagged(stack, rx->data, rx->len_bytes, rx->flags);
+    else
+        take_untagged(stack, rx->data, rx->len_bytes, rx->flags);
 }
 
 uint32_t eth_buffer(struct stack *stack)

@@ -10,12 +10,22 @@ static const uint8_t unspecified[16];
 const uint8_t nd_all_nodes[16] = {0xff, 0x02, [15] = 1};
 const uint8_t nd_solicited_node_prefix[13] = {0xff, 0x02, [11] = 1, [12] = 0xff};
 
+static inline bool is_same_ipv4(const uint8_t *one, const uint8_t *other)
+{
+    return load_be32(one) == load_be32(other);
+}
+
+static inline bool is_same_ipv6(const uint8_t *one, const uint8_t *other)
+{
+    return ((load64(one) ^ load64(other)) | (load64(one + 8) ^ load64(other + 8))) == 0;
+}
+
 int stack_address_find(const struct stack *stack, uint8_t family, const uint8_t *bytes)
 {
-    size_t len = family == SSI_FAMILY_IPV4 ? 4 : 16;
     for (uint32_t i = 0; i < stack->config.address_count; i++) {
         const struct stack_address *address = &stack->config.addresses[i];
-        if (address->family == family && memcmp(address->bytes, bytes, len) == 0)
+        if (address->family == family &&
+            (family == SSI_FAMILY_IPV4 ? is_same_ipv4(address->bytes, bytes) : is_same_ipv6(address->bytes, bytes)))
             return (int)i;
     }
     return -1;

@@ -2,9 +2,9 @@
  *
  * Shared mode: TCP to one of our addresses and the served port, and ICMP saying that a packet from that port was too big,
  * nothing else. Own-address mode: all TCP and ICMP to our addresses, ARP for them and from whoever else uses them,
- * neighbour solicitations for them and, to a group, advertisements of them. Fragments, VLAN-tagged frames and IPv6
- * extension headers go to the kernel: a fragment has no port to judge by, and a request that needs one is rare enough to
- * be lost.
+ * neighbour solicitations for them and, to a group, advertisements of them. Fragments and frames of a VLAN go to the kernel:
+ * a fragment has no port to judge by, and a request that needs one is rare enough to be lost. A tag of VLAN 0 is a priority
+ * only. IPv6 extension headers are passed over; a chain that is too long, or not for hosts, is the kernel's.
  *
  * Two programs: filter_xdp gives what is ours to the AF_XDP socket of its queue, filter_tcx ends its way behind the packet
  * sockets, which have had their copy by then. */
@@ -111,6 +111,41 @@ static __always_inline int is_ipv4_ours(const struct filter_config *config, cons
     return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
 }
 
+#define EXTENSIONS_MAX 8 /* as the stack, extension.h */
+#define EXTENSION_FRAGMENT 0xfff9 /* offset and more-fragments flag */
+
+/* An extension header's fields that tell what comes behind it. */
+struct extension {
+    __u8 next, units; /* of 8 bytes, beyond the first */
+    __be16 rest; /* of routing its type and the segments left, of a fragment its offset */
+    __u8 more[4];
+};
+
+/* What is behind the extension headers, or NULL; *next says what it is. Of a packet that is not whole it is NULL. */
+static __always_inline const void *ipv6_payload(const struct ipv6hdr *ip, const void *end, __u8 *next)
+{
+    const void *at = ip + 1;
+    *next = ip->nexthdr;
+    for (int i = 0; i < EXTENSIONS_MAX; i++) {
+        const struct extension *header = at;
+        __u32 units = 1;
+        if (*next != IPPROTO_HOPOPTS && *next != IPPROTO_ROUTING && *next != IPPROTO_FRAGMENT &&
+            *next != IPPROTO_DSTOPTS)
+            return at;
+        if ((const void *)(header + 1) > end)
+            return 0;
+        if (*next == IPPROTO_FRAGMENT && (header->rest & bpf_htons(EXTENSION_FRAGMENT)) != 0)
+            return 0;
+        if (*next == IPPROTO_ROUTING && (header->rest & bpf_htons(0xff)) != 0)
+            return 0;
+        if (*next != IPPROTO_FRAGMENT)
+            units += header->units;
+        *next = header->next;
+        at += units * sizeof(*header);
+    }
+    return at;
+}
+
 #define ND_SOLICITATION 135 /* RFC 4861 */
 #define ND_ADVERTISEMENT 136
 
@@ -119,18 +154,22 @@ static __always_inline int is_ipv6_ours(const struct filter_config *config, cons
     const struct ipv6hdr *ip = at;
     if ((const void *)(ip + 1) > end)
         return 0;
+    __u8 next;
+    const void *payload = ipv6_payload(ip, end, &next);
+    if (!payload)
+        return 0;
     struct in6_addr destination = ip->daddr;
     int ours = bpf_map_lookup_elem(&filter_ipv6, &destination) != 0;
-    if (ip->nexthdr == IPPROTO_TCP)
-        return ours && is_tcp_ours(config, ip + 1, end);
-    if (ip->nexthdr != IPPROTO_ICMPV6)
+    if (next == IPPROTO_TCP)
+        return ours && is_tcp_ours(config, payload, end);
+    if (next != IPPROTO_ICMPV6)
         return 0;
     if (ours)
-        return is_icmpv6_ours(config, ip + 1, end);
+        return is_icmpv6_ours(config, payload, end);
     if (!config->own_address)
         return 0;
     /* A solicitation or advertisement to a multicast group: is it about one of our addresses? */
-    const struct icmp6hdr *icmp = (const void *)(ip + 1);
+    const struct icmp6hdr *icmp = payload;
     const struct in6_addr *target = (const void *)(icmp + 1);
     if ((const void *)(target + 1) > end || destination.s6_addr[0] != 0xff ||
         (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
@@ -149,6 +188,12 @@ static __always_inline int is_arp_ours(const struct filter_config *config, const
     return bpf_map_lookup_elem(&filter_ipv4, &target) != 0 || bpf_map_lookup_elem(&filter_ipv4, &sender) != 0;
 }
 
+#define VLAN_ID_MASK 0xfff
+
+struct vlan_tag {
+    __be16 control, type;
+};
+
 static __always_inline int is_ours(const void *at, const void *end)
 {
     const struct ethhdr *eth = at;
@@ -156,11 +201,20 @@ static __always_inline int is_ours(const void *at, const void *end)
     const struct filter_config *config = bpf_map_lookup_elem(&filter_configs, &zero);
     if (!config || (const void *)(eth + 1) > end)
         return 0;
-    if (eth->h_proto == bpf_htons(ETH_P_IP))
-        return is_ipv4_ours(config, eth + 1, end);
-    if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-        return is_ipv6_ours(config, eth + 1, end);
-    return eth->h_proto == bpf_htons(ETH_P_ARP) && is_arp_ours(config, eth + 1, end);
+    __be16 type = eth->h_proto;
+    const void *packet = eth + 1;
+    if (type == bpf_htons(ETH_P_8021Q)) {
+        const struct vlan_tag *tag = packet;
+        if ((const void *)(tag + 1) > end || (tag->control & bpf_htons(VLAN_ID_MASK)) != 0)
+            return 0;
+        type = tag->type;
+        packet = tag + 1;
+    }
+    if (type == bpf_htons(ETH_P_IP))
+        return is_ipv4_ours(config, packet, end);
+    if (type == bpf_htons(ETH_P_IPV6))
+        return is_ipv6_ours(config, packet, end);
+    return type == bpf_htons(ETH_P_ARP) && is_arp_ours(config, packet, end);
 }
 
 SEC("xdp")
@@ -179,7 +233,7 @@ int filter_xdp(struct xdp_md *context)
 SEC("tc")
 int filter_tcx(struct __sk_buff *context)
 {
-    if (context->vlan_present) /* a tag that the NIC took off is not in the frame */
+    if (context->vlan_present && (context->vlan_tci & VLAN_ID_MASK) != 0) /* the tag has been taken off */
         return TCX_NEXT;
     return is_ours((const void *)(long)context->data, (const void *)(long)context->data_end) ? TCX_DROP : TCX_NEXT;
 }

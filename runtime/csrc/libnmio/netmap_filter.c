@@ -1,6 +1,7 @@
 /* What is ours of what arrives on a netmap port. Malformed packets are the kernel's, whose counters know them. */
 #include <string.h>
 
+#include "libtcpip/extension.h"
 #include "libtcpip/wire.h"
 #include "netmap.h"
 
@@ -68,16 +69,20 @@ static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, 
 {
     if (len_bytes < 48 || ip[0] >> 4 != 6)
         return false;
-    const uint8_t *payload = ip + 40, *destination = ip + 24;
-    uint32_t payload_bytes = len_bytes - 40;
-    if (filter->own_address && ip[6] == IP_PROTOCOL_ICMPV6 && neighbour_is_ours(filter, payload, payload_bytes))
+    struct ipv6_walk walk = {(uint8_t *)(uintptr_t)(ip + 40), len_bytes - 40, ip[6], false};
+    if (!ipv6_walk(&walk) || walk.left_bytes < 8)
+        return false;
+    const uint8_t *payload = walk.at, *destination = ip + 24;
+    uint32_t payload_bytes = walk.left_bytes;
+    uint8_t protocol = walk.next;
+    if (filter->own_address && protocol == IP_PROTOCOL_ICMPV6 && neighbour_is_ours(filter, payload, payload_bytes))
         return true;
     bool ours = is_our_address(filter, SSI_FAMILY_IPV6, destination);
     if (filter->own_address)
         return ours || is_solicited_node(filter, destination);
-    if (ours && ip[6] == IP_PROTOCOL_TCP)
+    if (ours && protocol == IP_PROTOCOL_TCP)
         return is_port(filter, payload + 2);
-    return ours && ip[6] == IP_PROTOCOL_ICMPV6 && payload[0] == ICMPV6_PACKET_TOO_BIG &&
+    return ours && protocol == IP_PROTOCOL_ICMPV6 && payload[0] == ICMPV6_PACKET_TOO_BIG &&
            quotes_us(filter, payload + 8, payload_bytes - 8, true);
 }
 
@@ -92,11 +97,13 @@ static bool arp_is_ours(const struct netmap_filter *filter, const uint8_t *arp, 
 
 bool netmap_is_ours(const struct netmap_filter *filter, const uint8_t *frame, uint32_t len_bytes)
 {
-    const uint32_t eth_bytes = sizeof(struct wire_eth);
-    if (len_bytes < eth_bytes)
+    uint32_t eth_bytes = sizeof(struct wire_eth);
+    if (len_bytes < eth_bytes + sizeof(struct wire_vlan))
         return false;
+    if (load_be16(frame + 12) == ETH_TYPE_VLAN && (load_be16(frame + 14) & VLAN_ID_MASK) == 0)
+        eth_bytes += (uint32_t)sizeof(struct wire_vlan);
     const uint8_t *packet = frame + eth_bytes;
-    switch (frame[12] << 8 | frame[13]) {
+    switch (load_be16(packet - 2)) {
     case ETH_TYPE_IPV4:
         return ipv4_is_ours(filter, packet, len_bytes - eth_bytes);
     case ETH_TYPE_IPV6:

@@ -48,6 +48,7 @@ struct nmio_region {
 
 #define NMIO_RX_CHECKSUM_OK 1 /* the transport checksum needs no check: the sender is local, or the NIC did */
 #define NMIO_RX_CHECKSUM_MAY_BE_PARTIAL 2 /* right, or as a local sender leaves it: the pseudo-header's sum */
+#define NMIO_RX_HEADER_OK 4 /* of the stack's own: it has found the IP header's checksum right */
 
 struct nmio_rx {
     uint8_t *data; /* Ethernet header onward; may be written until released */

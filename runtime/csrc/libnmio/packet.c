@@ -127,17 +127,22 @@ static const struct nmio_port_ops packet_ops = {"packet",      packet_input, pac
                                                 packet_output, packet_wait,  packet_close};
 
 /* What isn't ours is not copied to us: TCP to the port, and ICMP saying that a packet from the port was too big; in
- * own-address mode also ARP, all ICMP and TCP to any port. Offsets are those of Ethernet frames without VLAN tag (tagged
- * ones stay with the kernel, as do those with IPv6 extension headers). Places in the program: */
+ * own-address mode also ARP, all ICMP and TCP to any port. Offsets are those of Ethernet frames without VLAN tag: the kernel
+ * has taken it off by then, and the frames stay with it unless the tag says VLAN 0, a priority. What has IPv6 extension
+ * headers is copied to us whatever is behind them, as a filter can't follow a chain, and looked at by the stack. Places in the
+ * program: */
 enum {
-    FILTER_IPV4 = 6,
-    FILTER_ICMP = 11,
-    FILTER_IPV6 = 18,
-    FILTER_ICMPV6 = 22,
-    FILTER_OWN = 29,
+    FILTER_TYPE = 5,
+    FILTER_IPV4 = 9,
+    FILTER_ICMP = 14,
+    FILTER_IPV6 = 21,
+    FILTER_ICMPV6 = 25,
+    FILTER_EXTENSION = 32,
+    FILTER_OWN = 36,
     FILTER_ACCEPT,
     FILTER_DROP
 };
+#define VLAN_ID_MASK 0xfff
 #define LOAD(size, offset) BPF_STMT(BPF_LD | (size) | BPF_ABS, (uint32_t)(offset))
 #define LOAD_BEHIND_IPV4(size, offset) BPF_STMT(BPF_LD | (size) | BPF_IND, (offset))
 #define IF_EQUAL(at, value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (yes) - (at) - 1, (no) - (at) - 1)
@@ -145,35 +150,42 @@ enum {
 static int set_filter(int fd, uint16_t tcp_port, bool own_address)
 {
     struct sock_filter code[] = {
-        [0] = LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT), /* a tag that the NIC took off is not in the frame */
-        [1] = IF_EQUAL(1, 0, 2, FILTER_DROP),
-        [2] = LOAD(BPF_H, 12),
-        [3] = IF_EQUAL(3, ETH_P_IP, FILTER_IPV4, 4),
-        [4] = IF_EQUAL(4, ETH_P_IPV6, FILTER_IPV6, 5),
-        [5] = IF_EQUAL(5, ETH_P_ARP, FILTER_OWN, FILTER_DROP),
+        [0] = LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT),
+        [1] = IF_EQUAL(1, 0, FILTER_TYPE, 2),
+        [2] = LOAD(BPF_W, SKF_AD_OFF + SKF_AD_VLAN_TAG),
+        [3] = BPF_STMT(BPF_ALU | BPF_AND | BPF_K, VLAN_ID_MASK),
+        [4] = IF_EQUAL(4, 0, FILTER_TYPE, FILTER_DROP),
+        [FILTER_TYPE] = LOAD(BPF_H, 12),
+        [6] = IF_EQUAL(6, ETH_P_IP, FILTER_IPV4, 7),
+        [7] = IF_EQUAL(7, ETH_P_IPV6, FILTER_IPV6, 8),
+        [8] = IF_EQUAL(8, ETH_P_ARP, FILTER_OWN, FILTER_DROP),
         [FILTER_IPV4] = LOAD(BPF_B, 23),
-        [7] = BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
-        [8] = IF_EQUAL(8, IPPROTO_TCP, 9, FILTER_ICMP),
-        [9] = LOAD_BEHIND_IPV4(BPF_H, 16),
-        [10] = IF_EQUAL(10, tcp_port, FILTER_ACCEPT, FILTER_OWN),
-        [FILTER_ICMP] = IF_EQUAL(11, IPPROTO_ICMP, 12, FILTER_OWN),
-        [12] = LOAD_BEHIND_IPV4(BPF_H, 14),
-        [13] = IF_EQUAL(13, ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED, 14, FILTER_OWN),
-        [14] = LOAD_BEHIND_IPV4(BPF_B, 14 + 8 + 9), /* the protocol of the packet quoted */
-        [15] = IF_EQUAL(15, IPPROTO_TCP, 16, FILTER_OWN),
-        [16] = LOAD_BEHIND_IPV4(BPF_H, 14 + 8 + 20), /* and its source port: we send no IP options */
-        [17] = IF_EQUAL(17, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [10] = BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 14),
+        [11] = IF_EQUAL(11, IPPROTO_TCP, 12, FILTER_ICMP),
+        [12] = LOAD_BEHIND_IPV4(BPF_H, 16),
+        [13] = IF_EQUAL(13, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_ICMP] = IF_EQUAL(14, IPPROTO_ICMP, 15, FILTER_OWN),
+        [15] = LOAD_BEHIND_IPV4(BPF_H, 14),
+        [16] = IF_EQUAL(16, ICMP_DEST_UNREACH << 8 | ICMP_FRAG_NEEDED, 17, FILTER_OWN),
+        [17] = LOAD_BEHIND_IPV4(BPF_B, 14 + 8 + 9), /* the protocol of the packet quoted */
+        [18] = IF_EQUAL(18, IPPROTO_TCP, 19, FILTER_OWN),
+        [19] = LOAD_BEHIND_IPV4(BPF_H, 14 + 8 + 20), /* and its source port: we send no IP options */
+        [20] = IF_EQUAL(20, tcp_port, FILTER_ACCEPT, FILTER_OWN),
         [FILTER_IPV6] = LOAD(BPF_B, 20),
-        [19] = IF_EQUAL(19, IPPROTO_TCP, 20, FILTER_ICMPV6),
-        [20] = LOAD(BPF_H, 56),
-        [21] = IF_EQUAL(21, tcp_port, FILTER_ACCEPT, FILTER_OWN),
-        [FILTER_ICMPV6] = IF_EQUAL(22, IPPROTO_ICMPV6, 23, FILTER_OWN),
-        [23] = LOAD(BPF_B, 54),
-        [24] = IF_EQUAL(24, ICMPV6_PKT_TOOBIG, 25, FILTER_OWN),
-        [25] = LOAD(BPF_B, 54 + 8 + 6),
-        [26] = IF_EQUAL(26, IPPROTO_TCP, 27, FILTER_OWN),
-        [27] = LOAD(BPF_H, 54 + 8 + 40),
-        [28] = IF_EQUAL(28, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [22] = IF_EQUAL(22, IPPROTO_TCP, 23, FILTER_ICMPV6),
+        [23] = LOAD(BPF_H, 56),
+        [24] = IF_EQUAL(24, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_ICMPV6] = IF_EQUAL(25, IPPROTO_ICMPV6, 26, FILTER_EXTENSION),
+        [26] = LOAD(BPF_B, 54),
+        [27] = IF_EQUAL(27, ICMPV6_PKT_TOOBIG, 28, FILTER_OWN),
+        [28] = LOAD(BPF_B, 54 + 8 + 6),
+        [29] = IF_EQUAL(29, IPPROTO_TCP, 30, FILTER_OWN),
+        [30] = LOAD(BPF_H, 54 + 8 + 40),
+        [31] = IF_EQUAL(31, tcp_port, FILTER_ACCEPT, FILTER_OWN),
+        [FILTER_EXTENSION] = IF_EQUAL(32, IPPROTO_HOPOPTS, FILTER_ACCEPT, 33),
+        [33] = IF_EQUAL(33, IPPROTO_ROUTING, FILTER_ACCEPT, 34),
+        [34] = IF_EQUAL(34, IPPROTO_DSTOPTS, FILTER_ACCEPT, 35),
+        [35] = IF_EQUAL(35, IPPROTO_FRAGMENT, FILTER_ACCEPT, FILTER_OWN),
         [FILTER_OWN] = BPF_STMT(BPF_RET | BPF_K, own_address ? 0xffffffff : 0),
         [FILTER_ACCEPT] = BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
         [FILTER_DROP] = BPF_STMT(BPF_RET | BPF_K, 0),

@@ -3,10 +3,13 @@
  * are left out, as if the network had lost them, for which TCP is made (RFC 9293 section 3.8.6.3).
  *
  * Only segments of the usual form are looked at: IPv4 without options, or IPv6; no TCP options but aligned timestamps, as
- * RFC 7323 appendix A has them. So what carries SACK blocks is always taken, and so is an ACK that repeats another. */
-#include "../stack_internal.h"
+ * RFC 7323 appendix A has them. So what carries SACK blocks is always taken, and so is an ACK that repeats another.
+ *
+ * A frame stands for others only once its checksums have been found right, or a damaged one would take good ones with it. So
+ * the last of a run is verified, and no other; then tcp_input need not do it again. */
+#include "checksum.h"
 #include "seq.h"
-#include "wire.h"
+#include "tcp.h"
 
 #define PLACES 8 /* flows that are remembered together */
 #define IPV4_BYTES (sizeof(struct wire_eth) + sizeof(struct wire_ipv4)) /* in front of TCP */
@@ -80,8 +83,9 @@ static uint32_t usual(const struct nmio_rx *rx, uint32_t *data_bytes)
 /* An ACK without data, the last of its flow. */
 struct place {
     const uint8_t *frame; /* NULL: none */
-    uint32_t len_bytes, tcp_offset;
+    uint64_t before; /* frames of the batch that it stands for if it is sound, a bit for each */
     uint32_t number; /* in the batch */
+    uint32_t len_bytes, tcp_offset;
 };
 
 /* Addresses, ports and sequence number; and the length of TCP's header. */
@@ -131,36 +135,105 @@ static struct place *place_of(struct place *places, const uint8_t *frame)
     return &places[(uint8_t)(be16(tcp->source_port) ^ be16(tcp->destination_port)) % PLACES];
 }
 
+/* A frame of the usual form: it is for us alone, and its checksums are right, or the port vouches for TCP's. */
+static bool is_sound(const struct stack *stack, struct nmio_rx *rx, uint32_t tcp_offset)
+{
+    const struct wire_eth *eth = (const struct wire_eth *)rx->data;
+    if (memcmp(eth->destination, stack->config.mac, ETH_ADDRESS_BYTES) != 0 || (eth->source[0] & ETH_GROUP) != 0)
+        return false;
+    struct packet packet = {
+        .ip = rx->data + sizeof(struct wire_eth), .payload = rx->data + tcp_offset, .rx_flags = (uint8_t)rx->flags};
+    const struct wire_ipv4 *v4 = (const struct wire_ipv4 *)packet.ip;
+    if (tcp_offset == IPV4_BYTES) {
+        packet.family = SSI_FAMILY_IPV4;
+        packet.payload_bytes = be16(v4->total_bytes) - (uint32_t)sizeof(*v4);
+        if (checksum_fold(checksum_sum(v4, sizeof(*v4))) != 0xffff)
+            return false;
+    } else {
+        packet.family = SSI_FAMILY_IPV6;
+        packet.payload_bytes = be16(((const struct wire_ipv6 *)packet.ip)->payload_bytes);
+    }
+    if (!tcp_checksum_good(&packet))
+        return false;
+    rx->flags |= NMIO_RX_CHECKSUM_OK | NMIO_RX_HEADER_OK;
+    return true;
+}
+
+/* The frames that a run's last one stands for. */
+static inline uint64_t end_run(const struct stack *stack, struct nmio_rx *batch, const struct place *last)
+{
+    return last->before != 0 && is_sound(stack, &batch[last->number], last->tcp_offset) ? last->before : 0;
+}
+
+/* The run up to a frame that is about to follow its last one. */
+static inline uint64_t run_before(const struct place *last)
+{
+    return last->before | UINT64_C(1) << last->number;
+}
+
 /* An ACK without data that is the first of its flow, or at odds with the last. */
 static void remember(struct place *place, const struct nmio_rx *rx, uint32_t number)
 {
     uint32_t data_bytes, offset = usual(rx, &data_bytes);
     if (offset != 0 && data_bytes == 0 && tcp_at(rx->data, offset)->flags == TCP_ACK)
-        *place = (struct place){rx->data, rx->len_bytes, offset, number};
+        *place = (struct place){rx->data, 0, number, rx->len_bytes, offset};
 }
 
-uint64_t tcp_acks_overtaken(const struct nmio_rx *batch, uint32_t count)
+/* Takes a frame without data into the run of its flow, or begins another. Returns the frames that are overtaken by that. */
+static inline uint64_t take_bare(const struct stack *stack, struct place *place, struct nmio_rx *batch,
+                                 uint32_t number)
+{
+    const struct nmio_rx *rx = &batch[number];
+    uint64_t overtaken = 0;
+    if (place->frame == NULL || !is_another(place, rx)) {
+        overtaken = end_run(stack, batch, place);
+        remember(place, rx, number);
+        return overtaken;
+    }
+    if (acknowledges_more(place, rx->data)) {
+        place->before = run_before(place);
+    } else {
+        overtaken = end_run(stack, batch, place);
+        place->before = 0;
+    }
+    place->frame = rx->data;
+    place->number = number;
+    return overtaken;
+}
+
+/* The frames that one with data stands for. */
+static inline uint64_t take_data(const struct stack *stack, struct place *place, struct nmio_rx *batch,
+                                 uint32_t number)
+{
+    struct nmio_rx *rx = &batch[number];
+    if (place->frame == NULL || !is_data_behind(place, rx) || !acknowledges_more(place, rx->data) ||
+        !is_sound(stack, rx, place->tcp_offset))
+        return 0;
+    uint64_t overtaken = run_before(place);
+    place->before = 0;
+    return overtaken;
+}
+
+uint64_t tcp_acks_overtaken(const struct stack *stack, struct nmio_rx *batch, uint32_t count)
 {
     struct place places[PLACES];
     uint64_t overtaken = 0;
     uint32_t i = 0;
     while (i < count && batch[i].len_bytes > BARE_BYTES_MAX)
-        i++; /* requests only: nothing to do */
-    for (uint32_t p = 0; i < count && p < PLACES; p++)
-        places[p].frame = NULL;
+        i++;
+    if (i == count) /* requests only: nothing to do */
+        return 0;
+    for (uint32_t p = 0; p < PLACES; p++)
+        places[p].frame = NULL, places[p].before = 0;
     for (; i < count; i++) {
         const struct nmio_rx *rx = &batch[i];
         if (rx->len_bytes < LEAST_BYTES)
             continue;
         struct place *place = place_of(places, rx->data);
-        bool bare = rx->len_bytes <= BARE_BYTES_MAX;
-        bool follows = place->frame != NULL && (bare ? is_another(place, rx) : is_data_behind(place, rx));
-        if (follows && acknowledges_more(place, rx->data))
-            overtaken |= UINT64_C(1) << place->number;
-        if (follows && bare)
-            *place = (struct place){rx->data, rx->len_bytes, place->tcp_offset, i};
-        else if (bare)
-            remember(place, rx, i);
+        overtaken |=
+            rx->len_bytes <= BARE_BYTES_MAX ? take_bare(stack, place, batch, i) : take_data(stack, place, batch, i);
     }
+    for (uint32_t p = 0; p < PLACES; p++)
+        overtaken |= end_run(stack, batch, &places[p]);
     return overtaken;
 }

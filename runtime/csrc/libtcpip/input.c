@@ -60,7 +60,7 @@ static void parse_options(struct tcp_options *options, const uint8_t *at, uint32
 }
 
 /* It is whole (RFC 9293 section 3.1), the port vouches for it, or it is as a local sender leaves it for its NIC. */
-static bool checksum_good(const struct packet *packet)
+bool tcp_checksum_good(const struct packet *packet)
 {
     if ((packet->rx_flags & NMIO_RX_CHECKSUM_OK) != 0)
         return true;
@@ -78,7 +78,7 @@ static bool parse_segment(struct stack *stack, const struct packet *packet, stru
         COUNT(stack, tcp_drop_short);
         return false;
     }
-    if (!checksum_good(packet)) {
+    if (!tcp_checksum_good(packet)) {
         COUNT(stack, tcp_drop_checksum);
         return false;
     }

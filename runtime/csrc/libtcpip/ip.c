@@ -1,5 +1,6 @@
 /* IPv4 (RFC 791) and IPv6 (RFC 8200): what comes in, and the headers of replies that belong to no connection. */
 #include "checksum.h"
+#include "extension.h"
 #include "libeth/neighbour.h"
 #include "probe.h"
 #include "stack_internal.h"
@@ -18,6 +19,27 @@ static int find_solicited_node(const struct stack *stack, const uint8_t *destina
     return -1;
 }
 
+/* Does somebody say that he is us? Of all others' addresses 255 in 256 are told by their last byte. */
+static inline bool is_own_source(const struct stack *stack, uint8_t family, const uint8_t *source, uint8_t last)
+{
+    return (stack->own_last_bytes[last / 64] >> last % 64 & 1) != 0 && stack_address_find(stack, family, source) >= 0;
+}
+
+void ip_init(struct stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config.address_count; i++) {
+        const struct stack_address *address = &stack->config.addresses[i];
+        uint8_t last = address->bytes[address->family == SSI_FAMILY_IPV4 ? 3 : 15];
+        stack->own_last_bytes[last / 64] |= UINT64_C(1) << last % 64;
+    }
+}
+
+static bool ipv4_checksum_good(const struct wire_ipv4 *ip, uint32_t header_bytes)
+{
+    uint64_t sum = checksum_sum(ip, sizeof(*ip)) + checksum_sum(ip + 1, header_bytes - sizeof(*ip));
+    return checksum_fold(sum) == 0xffff;
+}
+
 /* Fills in what the IPv4 header says; counts and returns false if the packet isn't for us. */
 static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
 {
@@ -32,8 +54,7 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_short);
         return false;
     }
-    uint64_t sum = checksum_sum(ip, sizeof(*ip)) + checksum_sum(ip + 1, header_bytes - sizeof(*ip));
-    if (checksum_fold(sum) != 0xffff) {
+    if ((packet->rx_flags & NMIO_RX_HEADER_OK) == 0 && !ipv4_checksum_good(ip, header_bytes)) {
         COUNT(stack, ip_drop_checksum);
         return false;
     }
@@ -41,13 +62,15 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_fragment);
         return false;
     }
-    if (ip->source[0] == 0 || ip->source[0] == 127 || ip->source[0] >= 224) {
-        COUNT(stack, ip_drop_source);
-        return false;
-    }
     int local = stack_address_find(stack, SSI_FAMILY_IPV4, ip->destination);
     if (local < 0) {
         COUNT(stack, ip_drop_not_ours);
+        return false;
+    }
+    /* RFC 1122 section 3.2.1.3: no host sends from there. */
+    if (ip->source[0] == 0 || ip->source[0] == 127 || ip->source[0] >= 224 ||
+        is_own_source(stack, SSI_FAMILY_IPV4, ip->source, ip->source[3])) {
+        COUNT(stack, ip_drop_source);
         return false;
     }
     if (!stack_address_is_ours(stack, (uint32_t)local)) {
@@ -63,21 +86,28 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
 }
 
 /* The ICMPv6 type, or 0 if it is something else. */
-static uint8_t icmpv6_type(const struct wire_ipv6 *ip)
+static uint8_t icmpv6_type(const struct ipv6_walk *payload)
 {
-    const struct wire_icmp *icmp = (const struct wire_icmp *)(ip + 1);
-    return ip->next_header == IP_PROTOCOL_ICMPV6 && be16(ip->payload_bytes) >= sizeof(*icmp) ? icmp->type : 0;
+    const struct wire_icmp *icmp = (const struct wire_icmp *)payload->at;
+    return payload->next == IP_PROTOCOL_ICMPV6 && payload->left_bytes >= sizeof(*icmp) ? icmp->type : 0;
+}
+
+/* RFC 4291 sections 2.5.2, 2.5.3 and 2.7: ::, ::1 and groups send nothing that is for us; neither do we. */
+static bool ipv6_source_good(const struct stack *stack, const uint8_t *source)
+{
+    return source[0] != 0xff && (load64(source) != 0 || load_be32(source + 8) != 0 || load_be32(source + 12) > 1) &&
+           !is_own_source(stack, SSI_FAMILY_IPV6, source, source[15]);
 }
 
 /* Which of our addresses it is for, or -1. To all nodes go many things, but of interest are only advertisements: they
  * may say that an address of ours is another's. Which one is nd_input's matter, as with solicitations. */
-static int ipv6_local(const struct stack *stack, const struct wire_ipv6 *ip)
+static int ipv6_local(const struct stack *stack, const struct wire_ipv6 *ip, const struct ipv6_walk *payload)
 {
     int local = stack_address_find(stack, SSI_FAMILY_IPV6, ip->destination);
-    if (local < 0 && ip->next_header == IP_PROTOCOL_ICMPV6)
+    if (local < 0 && payload->next == IP_PROTOCOL_ICMPV6)
         local = find_solicited_node(stack, ip->destination);
     bool all_nodes = local < 0 && memcmp(ip->destination, nd_all_nodes, sizeof(nd_all_nodes)) == 0;
-    if (all_nodes && stack->config.own_address && icmpv6_type(ip) == ICMPV6_NEIGHBOUR_ADVERTISEMENT)
+    if (all_nodes && stack->config.own_address && icmpv6_type(payload) == ICMPV6_NEIGHBOUR_ADVERTISEMENT)
         local = 0;
     return local;
 }
@@ -93,34 +123,45 @@ static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_version);
         return false;
     }
-    int local = ipv6_local(stack, ip);
+    struct ipv6_walk payload = {(uint8_t *)(packet->ip + sizeof(*ip)), be16(ip->payload_bytes), ip->next_header,
+                                false};
+    if (!ipv6_walk(&payload)) {
+        COUNT(stack, ip_drop_extension);
+        return false;
+    }
+    int local = ipv6_local(stack, ip, &payload);
     if (local < 0) {
         COUNT(stack, ip_drop_not_ours);
         return false;
     }
-    if (ip->source[0] == 0xff) {
+    /* Neighbour discovery is about its target, and also tells whether we may have the address. */
+    uint8_t type = icmpv6_type(&payload);
+    bool discovery = type == ICMPV6_NEIGHBOUR_SOLICITATION || type == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+    if (discovery && payload.fragment_header) { /* RFC 6980 section 5 */
+        COUNT(stack, nd_drop_malformed);
+        return false;
+    }
+    if (discovery ? ip->source[0] == 0xff : !ipv6_source_good(stack, ip->source)) {
         COUNT(stack, ip_drop_source);
         return false;
     }
-    /* Neighbour discovery is about its target, and also tells whether we may have the address. */
-    uint8_t type = icmpv6_type(ip);
-    bool discovery = type == ICMPV6_NEIGHBOUR_SOLICITATION || type == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
     if (!discovery && !stack_address_is_ours(stack, (uint32_t)local)) {
         COUNT(stack, ip_drop_unclaimed);
         return false;
     }
     packet->family = SSI_FAMILY_IPV6;
     packet->local = (uint8_t)local;
-    packet->payload = packet->ip + sizeof(*ip);
-    packet->payload_bytes = be16(ip->payload_bytes);
-    *protocol = ip->next_header;
+    packet->payload = payload.at;
+    packet->payload_bytes = payload.left_bytes;
+    *protocol = payload.next;
     return true;
 }
 
-/* No client sends them for a web page, and a chain of them is work for us: dropped on purpose. */
-static bool is_extension(uint8_t next_header)
+/* RFC 1122 section 3.3.6: a packet to one address in a frame to a group. It would make many answer, or one a stranger. */
+static bool is_in_group_frame(const struct packet *packet)
 {
-    return next_header == IPV6_HOP_BY_HOP || next_header == IPV6_ROUTING || next_header == IPV6_DESTINATION_OPTIONS;
+    bool group = packet->family == SSI_FAMILY_IPV6 && ((const struct wire_ipv6 *)packet->ip)->destination[0] == 0xff;
+    return (packet->frame[0] & ETH_GROUP) != 0 && !group;
 }
 
 void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32_t rx_flags)
@@ -136,14 +177,14 @@ void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32
     bool v4 = ((const struct wire_eth *)frame)->type == be16(ETH_TYPE_IPV4);
     if (!(v4 ? ipv4_header(stack, &packet, ip_bytes, &protocol) : ipv6_header(stack, &packet, ip_bytes, &protocol)))
         return;
-    if (protocol == IP_PROTOCOL_TCP)
+    if (is_in_group_frame(&packet))
+        COUNT(stack, ip_drop_group_frame);
+    else if (protocol == IP_PROTOCOL_TCP)
         tcp_input(stack, &packet);
     else if (protocol == (v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6))
         icmp_input(stack, &packet);
     else if (!v4 && protocol == IPV6_FRAGMENT)
         COUNT(stack, ip_drop_fragment);
-    else if (!v4 && is_extension(protocol))
-        COUNT(stack, ip_drop_extension);
     else
         COUNT(stack, ip_drop_protocol);
 }

@@ -63,6 +63,9 @@ uint64_t cookie_expires_us(uint64_t opened_us);
 enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
                                  const struct tcp_segment *segment, struct cookie *cookie);
 
+/* Has a segment come as it was sent, by its checksum or by what the port says? */
+bool tcp_checksum_good(const struct packet *packet);
+
 static inline uint32_t tcp_ts_clock(const struct stack *stack, uint32_t ts_offset)
 {
     return (uint32_t)(stack->now_us / 1000) + ts_offset; /* a tick a millisecond, RFC 7323 section 5.4 */

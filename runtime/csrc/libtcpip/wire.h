@@ -10,6 +10,8 @@
 #define ETH_TYPE_IPV4 0x0800
 #define ETH_TYPE_ARP 0x0806
 #define ETH_TYPE_IPV6 0x86dd
+#define ETH_TYPE_VLAN 0x8100 /* IEEE 802.1Q */
+#define ETH_GROUP 1 /* of an address's first byte: multicast or broadcast */
 
 #define IP_PROTOCOL_ICMP 1
 #define IP_PROTOCOL_TCP 6
@@ -42,6 +44,13 @@ struct wire_eth {
     uint8_t source[ETH_ADDRESS_BYTES];
     uint16_t type;
 } __attribute__((packed));
+
+/* Behind the addresses, where the type would be. */
+struct wire_vlan {
+    uint16_t type; /* ETH_TYPE_VLAN */
+    uint16_t control;
+} __attribute__((packed));
+#define VLAN_ID_MASK 0x0fff /* of control; 0: a priority, no VLAN (IEEE 802.1Q section 9.6) */
 
 struct wire_ipv4 {
     uint8_t version_ihl;
