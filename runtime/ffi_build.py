@@ -38,6 +38,7 @@ HEADERS = [
     "libnmio/filter.h",
     "libnmio/afxdp.h",
     "libnmio/pcap.h",
+    "libnmio/fault.h",
     "libnmio/capture.h",
     "libnmio/netmap.h",
     "stack_app.h",

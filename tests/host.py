@@ -49,7 +49,8 @@ class Image:
         for name in SECTIONS:
             self.put(name, data[name])
         self.image = ffi.new("struct image *")
-        self.error = lib.image_open(self.image, self.sections)
+        work = ffi.new("uint32_t[]", self.sections.frames_bytes // ffi.sizeof("struct ssi_frame") + 1)
+        self.error = lib.image_open(self.image, self.sections, work)
 
     @classmethod
     def read(cls, path: Path) -> Image:

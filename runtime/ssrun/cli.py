@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from . import profile
+from ._sandstorm import lib
 from .command import Service, exit_on_error, serve, serving_options, settings
 from .errors import SsrunError
-from .loader import ImageFile
+from .loader import IN_PLACE, ImageFile
 from .ports import Options
 from .server import WEB, Limits, Server
 
@@ -46,6 +47,9 @@ class Web(Service):
             }
         }
 
+    def check(self) -> None:
+        self.image.check_unchanged()
+
     def requests(self, counters: dict[str, int]) -> int:
         return counters["http_requests"]
 
@@ -61,6 +65,7 @@ def run(
     """Opens everything, serves, and closes everything. Raises SsrunError or ImageError."""
     if profile_path is not None and not profile_path.absolute().parent.is_dir():
         raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
+    lib.fault_guard(f"ssrun: {image_path}: cut short or not readable any more; {IN_PLACE}\n".encode())
     with ImageFile(image_path, verify_content=verify_content) as image:
 
         def write_profile(server: Server) -> None:

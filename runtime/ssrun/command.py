@@ -258,6 +258,10 @@ class Service(ABC):
     def requests(self, counters: dict[str, int]) -> int:
         """How many have come."""
 
+    def check(self) -> None:
+        """Raises an error if what is served is not what it was at the start."""
+        return
+
     def urls(self, opened: Opened, port: int) -> list[str]:
         """At all addresses that can be written without naming a link."""
         hosts = []
@@ -383,7 +387,9 @@ def serve(
         try:
             if server.claim_addresses():
                 output.serving(opened, server, options.port)
-                server.serve_until_stopped(lambda conflict: output.conflict(conflict, opened.interface))
+                server.serve_until_stopped(
+                    lambda conflict: output.conflict(conflict, opened.interface), service.check
+                )
         finally:
             server.stop()
             at_end(server)

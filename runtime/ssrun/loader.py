@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import mmap
 import os
+import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import lz4.frame
 
@@ -23,7 +25,12 @@ else:  # What writes an image needs none.
     elffile = lazy("elftools.elf.elffile")
 
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
+LZ4_HEADER_BYTES_MAX = 19
 CHUNK_BYTES = 1 << 20
+READ_BYTES_MAX = 1 << 30  # in one call; Linux reads somewhat less than 2 GiB
+ELF_HEADER_BYTES = 64
+MEMORY = Path("/proc/meminfo")
+IN_PLACE = "written to while it was served; put a new image in its place with mv, and start ssrun again"
 PREFIX = ".sandstorm."
 # The order of image_format.h, in which the build-id covers them.
 SECTIONS = (
@@ -83,31 +90,64 @@ def build_id(digests: list[bytes]) -> bytes:
     return hashlib.sha256(b"".join(digests)).digest()
 
 
-def _decompress(path: Path) -> int:
-    """An LZ4 frame's contents as a file in memory; its descriptor."""
-    fd = os.memfd_create("sandstorm-image")
+def free_memory_bytes() -> int:
+    """What new memory there is without swapping, as the kernel estimates."""
+    lines = MEMORY.read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+
+
+def _unpack(path: Path, source_fd: int, fd: int) -> None:
+    """Of a few bytes LZ4 can make 255 times as many: no more than the free memory holds."""
+    most = free_memory_bytes()
+    too_large = ImageError(
+        f"{path}: it unpacks to more than the {most >> 20} MB of memory that are free; serve what lz4 -d makes of it"
+    )
+    with os.fdopen(os.dup(source_fd), "rb") as packed, lz4.frame.open(packed, "rb") as source:
+        head = os.pread(source_fd, LZ4_HEADER_BYTES_MAX, 0)
+        if lz4.frame.get_frame_info(head)["content_size"] > most:
+            raise too_large
+        unpacked = 0
+        while chunk := source.read(CHUNK_BYTES):
+            unpacked += len(chunk)
+            if unpacked > most:
+                raise too_large
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+
+
+def _decompress(path: Path, source_fd: int) -> int:
+    """An LZ4 frame's contents as a file in memory, which nobody can change any more; its descriptor."""
+    fd = os.memfd_create("sandstorm-image", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        with lz4.frame.open(str(path), "rb") as source:
-            while chunk := source.read(CHUNK_BYTES):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(fd, view) :]
+        _unpack(path, source_fd, fd)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     except (RuntimeError, EOFError, OSError) as error:
         os.close(fd)
         raise ImageError(f"{path}: the LZ4 frame can't be read ({error}); copy or build the image again") from None
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
 def _open(path: Path) -> int:
+    """Non-blocking, or a pipe would hold us up before it can be refused."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        magic = os.pread(fd, 4, 0)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ImageError(f"{path}: can't be read: {error.strerror}") from None
-    if magic != LZ4_MAGIC:
-        return fd
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ImageError(f"{path}: not a regular file; name an image, as sscc build writes it")
+        if os.pread(fd, 4, 0) != LZ4_MAGIC:
+            return fd
+        unpacked = _decompress(path, fd)
+    except BaseException:
+        os.close(fd)
+        raise
     os.close(fd)
-    return _decompress(path)
+    return unpacked
 
 
 def _notes(data: bytes) -> dict[int, bytes]:
@@ -125,7 +165,10 @@ def _notes(data: bytes) -> dict[int, bytes]:
 
 
 class ImageFile:
-    """An image, mapped read-only and validated. A context manager; `image` and `sections` die with it.
+    """An image, validated. A context manager; `image` and `sections` die with it.
+
+    Its tables are read into memory of our own and checked there, so that nobody who writes to the file can change
+    what has been checked. The slots are mapped read-only: no length and no offset is read from them.
 
     Attributes:
         fd: The file, or the decompressed one in memory.
@@ -138,8 +181,10 @@ class ImageFile:
         """Opens and checks. verify_content: the slots too are hashed. Raises ImageError."""
         self.path = path
         self.fd = _open(path)
-        self._map: mmap.mmap | None = None
-        self._buffer: Any = None
+        self._tables: mmap.mmap | None = None
+        self._slots: mmap.mmap | None = None
+        self._buffers: list[Any] = []
+        self._stamp = self._file_stamp()
         try:
             self._load(verify_content)
         except BaseException:
@@ -150,19 +195,21 @@ class ImageFile:
         size_bytes = os.fstat(self.fd).st_size
         if size_bytes < 64:
             raise self._error("too short to be a packet image")
-        self._map = mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
-        self._buffer = ffi.from_buffer(self._map)
         self.table = self._sections(size_bytes)
         self.slots = self.table["slots"]
         if self.slots.offset % lib.SSI_PAGE_BYTES:
             raise self._error("its slots are not page-aligned; build the image again")
+        self._read_tables()
+        if self.slots.size_bytes > 0:
+            self._slots = mmap.mmap(self.fd, self.slots.size_bytes, access=mmap.ACCESS_READ, offset=self.slots.offset)
         notes = _notes(self.bytes_of("note"))
         self.build_id = notes.get(lib.SSI_NOTE_BUILD_ID, b"")
         if len(self.build_id) != lib.SSI_BUILD_ID_BYTES:
             raise self._error("it has no build-id; build the image again")
         self.sections = self._section_struct()
         self.image = ffi.new("struct image *")
-        error = lib.image_open(self.image, self.sections)
+        work = ffi.new("uint32_t[]", self.table["frames"].size_bytes // ffi.sizeof("struct ssi_frame") + 1)
+        error = lib.image_open(self.image, self.sections, work)
         if error != 0:
             text = ffi.new("char[200]")
             lib.image_error_text(error, text, 200)
@@ -177,17 +224,25 @@ class ImageFile:
     def _error(self, why: str) -> ImageError:
         return ImageError(f"{self.path}: {why}")
 
+    def _file_stamp(self) -> tuple[int, int]:
+        status = os.fstat(self.fd)
+        return status.st_size, status.st_mtime_ns
+
+    def check_unchanged(self) -> None:
+        """Raises ImageError if somebody has written to the file since; one that was replaced is still there."""
+        if self._file_stamp() != self._stamp:
+            raise self._error(IN_PLACE)
+
     def _sections(self, size_bytes: int) -> dict[str, Section]:
         found: dict[str, Section] = {}
-        assert self._map is not None
+        used = [Section(0, ELF_HEADER_BYTES)]
         try:
-            elf = elffile.ELFFile(cast(IO[bytes], self._map))
-            if not elf.little_endian or elf.elfclass != 64:
-                raise self._error("not a 64-bit little-endian ELF file, so no packet image")
-            for each in elf.iter_sections():
-                name = "note" if each.name == ".note.sandstorm" else each.name.removeprefix(PREFIX)
-                if each.name.startswith((PREFIX, ".note.sandstorm")) and name not in found:
-                    found[name] = Section(int(each["sh_offset"]), int(each["sh_size"]))
+            with os.fdopen(os.dup(self.fd), "rb") as file:
+                elf = elffile.ELFFile(file)
+                if not elf.little_endian or elf.elfclass != 64:
+                    raise self._error("not a 64-bit little-endian ELF file, so no packet image")
+                used.append(Section(int(elf["e_shoff"]), elf.num_sections() * int(elf["e_shentsize"])))
+                self._sections_of(elf, found, used)
         except ImageError:
             raise
         except Exception as error:  # pyelftools meets a damaged file with whatever comes first
@@ -199,24 +254,73 @@ class ImageFile:
         for name, section in found.items():
             if section.offset + section.size_bytes > size_bytes:
                 raise self._error(f"section {name} ends beyond the file: truncated; copy or build it again")
+        self._check_padding(used, size_bytes)
         return found
+
+    @staticmethod
+    def _sections_of(elf: Any, found: dict[str, Section], used: list[Section]) -> None:
+        """Ours by name, and where anything is that takes room in the file."""
+        for each in elf.iter_sections():
+            if each["sh_type"] not in ("SHT_NULL", "SHT_NOBITS"):
+                used.append(Section(int(each["sh_offset"]), int(each["sh_size"])))
+            name = "note" if each.name == ".note.sandstorm" else each.name.removeprefix(PREFIX)
+            if each.name.startswith((PREFIX, ".note.sandstorm")) and name not in found:
+                found[name] = Section(int(each["sh_offset"]), int(each["sh_size"]))
+
+    def _check_padding(self, used: list[Section], size_bytes: int) -> None:
+        """What is in no section is for alignment: zeros, and less than a page of them. No sections share bytes."""
+        at = 0
+        rest = Section(size_bytes, 1)
+        for section in sorted((each for each in [*used, rest] if each.size_bytes > 0), key=lambda each: each.offset):
+            gap = section.offset - at
+            if gap < 0:
+                raise self._error("two of its sections overlap; build the image again")
+            if gap >= lib.SSI_PAGE_BYTES or any(os.pread(self.fd, gap, at)):
+                raise self._error(f"there is something between its sections, at byte {at}; build the image again")
+            at = section.offset + section.size_bytes
+
+    def _read_tables(self) -> None:
+        """All sections but the slots into memory of our own, each at a multiple of 8."""
+        names = [name for name in self.table if name != "slots"]
+        self._places: dict[str, int] = {}
+        size_bytes = 0
+        for name in names:
+            self._places[name] = size_bytes
+            size_bytes += (self.table[name].size_bytes + 7) // 8 * 8
+        self._tables = mmap.mmap(-1, max(size_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        for name in names:
+            with self.view(name) as view:
+                self._read(view, self.table[name].offset)
+
+    def _read(self, view: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(view):
+            with view[done : done + READ_BYTES_MAX] as piece:
+                got = os.preadv(self.fd, [piece], offset + done)
+            if got == 0:
+                raise self._error("it became shorter while it was read; copy or build it again")
+            done += got
 
     def _section_struct(self) -> Any:
         sections = ffi.new("struct image_sections *")
-        base = ffi.cast("uint8_t *", self._buffer)
+        tables = ffi.from_buffer("uint8_t[]", self._tables)
+        self._buffers.append(tables)
         for name in SECTIONS:
-            if name == "json":
-                continue
-            section = self.table[name]
-            setattr(sections, name, base + section.offset)
-            setattr(sections, f"{name}_bytes", section.size_bytes)
+            if name not in ("json", "slots"):
+                setattr(sections, name, tables + self._places[name])
+                setattr(sections, f"{name}_bytes", self.table[name].size_bytes)
+        sections.slots_bytes = self.slots.size_bytes
+        if self._slots is not None:
+            slots = ffi.from_buffer("uint8_t[]", self._slots)
+            self._buffers.append(slots)
+            sections.slots = slots
         return sections
 
     def view(self, name: str) -> memoryview:
-        """A section's bytes where they lie; release it before the image is closed."""
-        assert self._map is not None
-        section = self.table[name]
-        return memoryview(self._map)[section.offset : section.offset + section.size_bytes]
+        """A table's bytes where they lie; release it before the image is closed."""
+        assert self._tables is not None
+        place = self._places[name]
+        return memoryview(self._tables)[place : place + self.table[name].size_bytes]
 
     def bytes_of(self, name: str) -> bytes:
         """A copy of a section."""
@@ -227,9 +331,22 @@ class ImageFile:
         """The build-id that the contents have."""
         digests = []
         for name in SECTIONS:
+            if name == "slots":
+                digests.append(self._slots_digest())
+                continue
             with self.view(name) as view:
                 digests.append(hashlib.sha256(view).digest())
         return build_id(digests)
+
+    def _slots_digest(self) -> bytes:
+        """Read, not looked at where they are mapped: a file that becomes shorter is told, and ends nobody."""
+        digest = hashlib.sha256()
+        buffer = bytearray(min(CHUNK_BYTES, self.slots.size_bytes))
+        for at in range(0, self.slots.size_bytes, CHUNK_BYTES):
+            with memoryview(buffer)[: min(CHUNK_BYTES, self.slots.size_bytes - at)] as piece:
+                self._read(piece, self.slots.offset + at)
+                digest.update(piece)
+        return digest.digest()
 
     @property
     def header(self) -> Any:
@@ -249,12 +366,13 @@ class ImageFile:
 
     def close(self) -> None:
         """Unmaps; the C structs must not be used any more."""
-        if self._buffer is not None:
-            ffi.release(self._buffer)
-            self._buffer = None
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        for buffer in self._buffers:
+            ffi.release(buffer)
+        self._buffers.clear()
+        for mapped in (self._tables, self._slots):
+            if mapped is not None:
+                mapped.close()
+        self._tables = self._slots = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

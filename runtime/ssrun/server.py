@@ -19,7 +19,7 @@ from .ports import Opened
 
 SECRET_BYTES = 16
 CLAIM_POLL_S = 0.01
-CONFLICT_POLL_S = 1.0
+CHECK_POLL_S = 1.0  # of conflicts and of the image
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
 CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
 
@@ -213,13 +213,15 @@ class Server:
                 conflict.frames += frames
         return list(found.values())
 
-    def serve_until_stopped(self, tell: Callable[[Conflict], None]) -> None:
+    def serve_until_stopped(self, tell: Callable[[Conflict], None], check: Callable[[], None]) -> None:
         """Returns after request_stop, or when a capture has been replayed. Raises SsrunError if a worker fails.
 
         tell: what to do with an address of ours that somebody else uses too.
+        check: raises an error if there is no going on; called once a second.
         """
         notes = ConflictNotes()
-        while not self._stopped(CONFLICT_POLL_S if self.opened.own_address else None):
+        while not self._stopped(CHECK_POLL_S):
+            check()
             for conflict in notes.due(self._conflicts(lib.STACK_ADDRESS_OURS), time.monotonic()):
                 tell(conflict)
 

@@ -65,7 +65,9 @@ void image_file_open(struct image_file *file, const char *path)
         if ((*wanted[i].data = section(base, bytes, wanted[i].name, wanted[i].bytes)) == NULL)
             refuse(path, "is no packet image");
     s.slots = section(base, bytes, ".sandstorm.slots", &s.slots_bytes);
-    if (s.slots == NULL || image_open(&file->image, &s) != 0)
+    uint32_t *work = malloc(s.frames_bytes / sizeof(struct ssi_frame) * sizeof(*work) + sizeof(*work));
+    if (s.slots == NULL || work == NULL || image_open(&file->image, &s, work) != 0)
         refuse(path, "is damaged, or of another version");
+    free(work);
     file->slots_offset = (uint64_t)(s.slots - base);
 }

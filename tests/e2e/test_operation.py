@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from host import build
 from net import (
     BACKENDS,
     CLIENT4,
@@ -171,6 +173,57 @@ def test_a_priority_and_extension_headers_hide_nothing(image: Path, backend: str
         assert "small" in client.run("curl", "-sS", f"http://{server}/").stdout
         assert running.stop() == 0
     assert running.stopped["counters"]["tcp_rx_syn"] == 3 + 5
+
+
+WAYS = [("tap",), ("packet",), ("packet", "--resident"), ("packet", "--arena", "16M"), ("afxdp",)]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("large")
+    (folder / "large").write_bytes(bytes(range(256)) * 160_000)
+    return build(folder, tmp_path_factory.mktemp("large-image") / "x.img")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+def test_an_image_that_is_written_to_ends_with_one_line(
+    image: Path, large: Path, tmp_path: Path, way: tuple[str]
+) -> None:
+    """`cp` over it, in the middle of a download: the file is cut short and written anew."""
+    path = Path(shutil.copy(large, tmp_path / "site.img"))
+    with serving(path, *way) as running:
+        get = [
+            "curl",
+            "-sS",
+            "-o",
+            "/dev/null",
+            "--limit-rate",
+            "20M",
+            "-m",
+            "10",
+            f"http://{running.hosts[0]}/large",
+        ]
+        downloading = running.client.popen(*get, stderr=subprocess.DEVNULL)
+        time.sleep(0.2)
+        shutil.copyfile(image, path)
+        _, error = running.process.communicate(timeout=10)
+        downloading.kill()
+        downloading.wait()
+    assert running.process.returncode == 1
+    assert len(error.splitlines()) == 1
+    assert error.startswith(f"ssrun: {path}: ")
+    assert "with mv" in error
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_image_that_is_replaced_is_served_on(image: Path, large: Path, tmp_path: Path, backend: str) -> None:
+    path = Path(shutil.copy(image, tmp_path / "site.img"))
+    with serving(path, backend) as running:
+        shutil.copy(large, tmp_path / "new.img")
+        (tmp_path / "new.img").rename(path)
+        time.sleep(1.5)  # it is looked at once a second
+        assert "small" in running.client.run("curl", "-sS", f"http://{running.hosts[0]}/").stdout
+        assert running.stop() == 0
 
 
 def kernel_answers(running: Running, port: str) -> bool:

@@ -255,7 +255,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct world world;
     struct image image;
-    CHECK(image_open(&image, &fuzz_image) == 0);
+    CHECK(fuzz_image_open(&image, &fuzz_image) == 0);
     world.host.on_frame = on_frame;
     world.host.context = &world;
     uint8_t how = size > 0 ? data[0] : 0;

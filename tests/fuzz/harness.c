@@ -117,6 +117,15 @@ void host_start(struct host *host, const struct image *image, uint32_t gather_ma
     tell_time(host);
 }
 
+int fuzz_image_open(struct image *image, const struct image_sections *sections)
+{
+    uint32_t *work = malloc((sections->frames_bytes / sizeof(struct ssi_frame) + 1) * sizeof(*work));
+    CHECK(work != NULL);
+    int error = image_open(image, sections, work);
+    free(work);
+    return error;
+}
+
 void host_input(struct host *host, const uint8_t *frame, uint32_t len_bytes, bool checksum_ok)
 {
     /* On the heap, exactly so long: a read beyond it is seen. */

@@ -21,6 +21,8 @@
 
 /* The image that all targets serve, made by fuzz.py: /a, also as gzip, and /big of some 50 segments. */
 extern const struct image_sections fuzz_image;
+/* image_open, with as much room as it asks for and no more. */
+int fuzz_image_open(struct image *image, const struct image_sections *sections);
 
 /* A frame or superframe that the core sent, with its payload gathered. Valid during on_frame. */
 struct sent_frame {

@@ -121,7 +121,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       copy.data[4], copy.data[5], copy.data[6], copy.data[7],
                                       copy.data[8], copy.data[9], copy.data[10]};
     memcpy(&sections.header_bytes, copy.bytes, sizeof(copy.bytes));
-    int error = image_open(&image, &sections);
+    int error = fuzz_image_open(&image, &sections);
     image_error_text(error, text, sizeof(text));
     CHECK((error == 0) == (strncmp(text, "no error", 8) == 0));
     if (error == 0)

@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static uint8_t frame[65536];
     struct host host = {0};
     struct image image;
-    CHECK(image_open(&image, &fuzz_image) == 0);
+    CHECK(fuzz_image_open(&image, &fuzz_image) == 0);
     if (size > 0) {
         host.claim = data[0] % (STACK_CLAIM_WATCH + 1);
         data++;

@@ -19,6 +19,7 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from scapy.utils import checksum, rdpcap, wrpcap
+from ssrun import network
 from ssrun._sandstorm import ffi, lib
 from ssrun.capture import Capture, CaptureOptions
 from test_ports_memory import Loop
@@ -254,7 +255,7 @@ def test_the_file_can_be_read_while_it_grows(model: ModelImage, tmp_path: Path) 
 
 def replay(image: Path, folder: Path, *options: str | Path, status: int = 0) -> Any:
     """An ARP request, a SYN and an echo request through the replay port."""
-    ether = Ether(src=CLIENT_MAC, dst="ff:ff:ff:ff:ff:ff")
+    ether = Ether(src=CLIENT_MAC, dst=network.stable_mac("pcap").hex(":"))
     ip = ether / IP(src=CLIENT_IP, dst=SERVER_IP)
     ask = ether / ARP(psrc=CLIENT_IP, hwsrc=CLIENT_MAC, pdst=SERVER_IP)
     wrpcap(str(folder / "in.pcap"), [ask, ip / TCP(sport=9, dport=80, flags="S"), ip / ICMP()])

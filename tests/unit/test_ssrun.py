@@ -13,6 +13,7 @@ from host import CLIENT_IP, CLIENT_MAC, SERVER_IP, build
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import rdpcap, wrpcap
+from ssrun import network
 
 
 def ssrun(*words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -31,7 +32,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_capture_is_replayed(image: Path, tmp_path: Path) -> None:
-    ether = Ether(src=CLIENT_MAC, dst="ff:ff:ff:ff:ff:ff")
+    ether = Ether(src=CLIENT_MAC, dst=network.stable_mac("pcap").hex(":"))
     ask = ether / ARP(psrc=CLIENT_IP, hwsrc=CLIENT_MAC, pdst=SERVER_IP)
     wrpcap(
         str(tmp_path / "in.pcap"),

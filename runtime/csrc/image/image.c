@@ -36,10 +36,11 @@ static const char *const error_texts[IMAGE_ERROR_END] = {
     [IMAGE_ERROR_MTU] = "mtu_bytes doesn't match segment_bytes",
     [IMAGE_ERROR_FAMILIES] = "families names no address family, or an unknown one",
     [IMAGE_ERROR_SECTION_SIZE] = "a section's size doesn't match its count in the header",
-    [IMAGE_ERROR_HOST] = "a host name points outside of its tables, or is not in order",
+    [IMAGE_ERROR_HOST] = "a host name points outside of its tables, or is not in order or too long",
     [IMAGE_ERROR_SITE] = "there is no site, or one points outside of its tables",
     [IMAGE_ERROR_ROUTE_TABLE] = "the route table's or the buckets' number is not a power of two",
-    [IMAGE_ERROR_ROUTE] = "a route points outside of its tables, or its site's prefix is longer than the site says",
+    [IMAGE_ERROR_ROUTE] =
+        "a route points outside of its tables, or its path is longer than the site or the format says",
     [IMAGE_ERROR_ROUTE_HASH] = "a route is not where its hash says",
     [IMAGE_ERROR_ROUTE_COUNT] = "route_count is not the number of routes in use",
     [IMAGE_ERROR_VARIANT] = "a variant points outside of its tables",
@@ -182,29 +183,37 @@ static bool check_fields(const struct image *image, const struct ssi_response *r
     return true;
 }
 
-/* Are a response's bytes those of frames that are all full but the last? */
-static bool check_stream(const struct image *image, const struct ssi_response *r)
+/* How many frames in front of each one are not full; also in front of the one behind the last. */
+static void count_short_frames(const struct image *image, uint32_t *short_before)
+{
+    const struct ssi_header *h = image->header;
+    short_before[0] = 0;
+    for (uint32_t i = 0; i < h->frame_count; i++)
+        short_before[i + 1] = short_before[i] + (image->frames[i].payload_bytes != h->segment_bytes);
+}
+
+/* Are a response's bytes those of frames that are all full but the last? Responses may share frames, so that none are walked
+ * through here. */
+static bool check_stream(const struct image *image, const struct ssi_response *r, const uint32_t *short_before)
 {
     const struct ssi_header *h = image->header;
     uint64_t count = (r->stream_bytes - 1) / h->segment_bytes + 1;
     if (r->first_frame >= h->frame_count || count > h->frame_count - r->first_frame)
         return false;
-    for (uint64_t f = 0; f < count; f++) {
-        uint64_t left = r->stream_bytes - f * h->segment_bytes;
-        if (image->frames[r->first_frame + f].payload_bytes != (left < h->segment_bytes ? left : h->segment_bytes))
-            return false;
-    }
-    return true;
+    uint64_t last = r->first_frame + count - 1;
+    return short_before[last] == short_before[r->first_frame] &&
+           image->frames[last].payload_bytes == r->stream_bytes - (count - 1) * h->segment_bytes;
 }
 
-static int check_responses(const struct image *image)
+static int check_responses(const struct image *image, uint32_t *short_before)
 {
     const struct ssi_header *h = image->header;
+    count_short_frames(image, short_before);
     for (uint32_t i = 0; i < h->response_count; i++) {
         const struct ssi_response *r = &image->responses[i];
         if (r->status < 200 || r->status > 599 || r->head_bytes == 0 || r->stream_bytes < r->head_bytes)
             return fail(IMAGE_ERROR_RESPONSE, i);
-        if (!check_stream(image, r))
+        if (!check_stream(image, r, short_before))
             return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
         if (!check_fields(image, r))
             return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
@@ -296,7 +305,8 @@ static int check_hosts(const struct image *image)
     const struct ssi_header *h = image->header;
     for (uint32_t i = 0; i < h->host_count; i++) {
         const struct ssi_host *host = &image->hosts[i];
-        if (!string_fits(h, host->name_offset, host->name_bytes) || host->site >= h->site_count)
+        if (!string_fits(h, host->name_offset, host->name_bytes) || host->name_bytes > SSI_HOST_BYTES_MAX ||
+            host->site >= h->site_count)
             return fail(IMAGE_ERROR_HOST, i);
         const struct ssi_host *before = host - 1;
         if (i > 0 && name_compare(image->strings + before->name_offset, before->name_bytes,
@@ -324,8 +334,9 @@ static bool route_fits(const struct image *image, const struct ssi_route *r)
 {
     const struct ssi_header *h = image->header;
     if (r->first_variant >= h->variant_count || r->variant_count > h->variant_count - r->first_variant ||
-        !string_fits(h, r->path_offset, r->path_bytes) || !plain_or_none_fits(image, r->options_response) ||
-        r->site >= h->site_count || (r->flags & ~(SSI_ROUTE_PREFIX | SSI_ROUTE_ALIAS)) != 0)
+        !string_fits(h, r->path_offset, r->path_bytes) || r->path_bytes > SSI_PATH_BYTES_MAX ||
+        !plain_or_none_fits(image, r->options_response) || r->site >= h->site_count ||
+        (r->flags & ~(SSI_ROUTE_PREFIX | SSI_ROUTE_ALIAS)) != 0)
         return false;
     return (r->flags & SSI_ROUTE_PREFIX) == 0 || r->path_bytes <= image->sites[r->site].prefix_bytes_max;
 }
@@ -350,7 +361,7 @@ static int check_routes(const struct image *image)
     return used == h->route_count ? 0 : fail(IMAGE_ERROR_ROUTE_COUNT, used);
 }
 
-int image_open(struct image *image, const struct image_sections *s)
+int image_open(struct image *image, const struct image_sections *s, uint32_t *work)
 {
     const void *all[] = {s->header,   s->strings,   s->hosts,  s->sites,  s->buckets, s->routes,
                          s->variants, s->responses, s->errors, s->frames, s->slots};
@@ -367,7 +378,7 @@ int image_open(struct image *image, const struct image_sections *s)
     if (error == 0)
         error = check_frames(image);
     if (error == 0)
-        error = check_responses(image);
+        error = check_responses(image, work);
     if (error == 0)
         error = check_variants(image);
     if (error == 0)
@@ -537,10 +548,10 @@ int image_route_perfect(const uint64_t *hashes, uint32_t count, uint32_t *displa
     const uint32_t tries = 1u << 24;
     if (count > route_table_len)
         return -1;
-    uint32_t *start = work;                    /* [bucket_count + 1] */
+    uint32_t *start = work; /* [bucket_count + 1] */
     uint32_t *items = start + bucket_count + 1; /* [count], by bucket */
-    uint32_t *fill = items + count;            /* [bucket_count] */
-    uint32_t *taken = fill + bucket_count;     /* [route_table_len] */
+    uint32_t *fill = items + count; /* [bucket_count] */
+    uint32_t *taken = fill + bucket_count; /* [route_table_len] */
     memset(start, 0, (bucket_count + 1) * sizeof(*start));
     memset(taken, 0, route_table_len * sizeof(*taken));
     memset(displacements, 0, bucket_count * sizeof(*displacements));

@@ -33,8 +33,10 @@ struct image {
 };
 
 /* Checks every offset, length and count, then fills *image. An image that passes can't make image_*, arena_*,
- * tcpip_* or web_* read out of bounds. Returns 0, or a negative enum image_error. */
-int image_open(struct image *image, const struct image_sections *sections);
+ * tcpip_* or web_* read out of bounds, as long as nobody else can write to its tables. The work is in proportion to
+ * the sections' sizes. work: room for as many uint32_t as frames_bytes has struct ssi_frame, and one more; not needed
+ * later. Returns 0, or a negative enum image_error. */
+int image_open(struct image *image, const struct image_sections *sections, uint32_t *work);
 
 /* What was wrong and where: "frame 12: slot 9 is beyond the last, 8". error: what image_open returned. Writes at
  * most size bytes with the final NUL into text. */

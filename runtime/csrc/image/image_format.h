@@ -133,6 +133,7 @@ struct ssi_route {
 #define SSI_ROUTE_PREFIX 1 /* part of what is looked up */
 #define SSI_ROUTE_ALIAS 2 /* what is a file under another path; of no meaning to the runtime */
 #define SSI_PREFIX_BYTES_MAX 255 /* bounds the work of a lookup */
+#define SSI_PATH_BYTES_MAX 16384 /* no request can hold a longer one */
 #define SSI_SITES_MAX 65536
 
 /* One encoding of a route. Variants of a route are in the order of preference.
