@@ -71,6 +71,9 @@ CASES: dict[str, Case] = {
         h2o="405 Allow=GET, HEAD",
         caddy=WHOLE,
     ),
+    "registered method": case(
+        of("PROPFIND", "/a.txt"), NOT_ALLOWED, "as with POST", nginx="405", h2o="405 Allow=GET, HEAD", caddy=WHOLE
+    ),
     "method in lower case": case(
         of("get", "/a.txt"),
         "501",
@@ -107,6 +110,22 @@ CASES: dict[str, Case] = {
         get(target="http://a/a.txt"), WHOLE, "RFC 9112 section 3.2.2: a server must accept it", h2o="404"
     ),
     "absolute form, other Host": case(get(target="http://b/a.txt"), WHOLE, "as above", h2o="404"),
+    "absolute form, https": case(
+        get(target="https://a/a.txt"),
+        "421",
+        "RFC 9110 section 7.4: must be refused where it did not come over a secured connection",
+        nginx=WHOLE,
+        h2o="404",
+        caddy=WHOLE,
+    ),
+    "fragment behind a query": case(
+        get(target="/a.txt?a#x"),
+        "400",
+        "RFC 9112 section 3.2: no target has one",
+        nginx=WHOLE,
+        h2o=WHOLE,
+        caddy=WHOLE,
+    ),
     "percent-encoded": case(get(target="/%61.txt"), WHOLE),
     "dot-segments": case(get(target="/sub/../a.txt"), WHOLE),
     "dot-segments encoded": case(get(target="/sub/%2e%2e/a.txt"), WHOLE),
@@ -178,6 +197,13 @@ CASES: dict[str, Case] = {
         "200 Content-Length=50; 404; 200 Content-Length=50",
     ),
     "empty line before": case("\r\n" + get(), WHOLE, "RFC 9112 section 2.2: it should be ignored", caddy="400"),
+    "empty line behind": case(
+        get("Content-Length: 2", close=False, body="ab\r\n") + NEXT,
+        f"{WHOLE}; {WHOLE}",
+        "RFC 9112 section 2.2: it should be ignored",
+        caddy=f"{WHOLE}; 400",
+    ),
+    "empty line behind, then idle": case(get("Content-Length: 2", close=False, body="ab\r\n"), WHOLE),
     "idle after an answer": case(get(close=False), WHOLE),
     "half a request": case(
         "GET /a.txt HTTP/1.1\r\nHost: a\r\n",
@@ -562,6 +588,24 @@ CASES: dict[str, Case] = {
     ),
     "space in Host": case(
         get(host="Host: a b"), "400", "RFC 9112 section 3.2: a wrong Host must be a 400", h2o=WHOLE
+    ),
+    "bad percent-encoding in Host": case(
+        get(host="Host: a%zz"),
+        "400",
+        "RFC 9112 section 3.2: a wrong Host must be a 400",
+        nginx=WHOLE,
+        h2o=WHOLE,
+        caddy=WHOLE,
+    ),
+    "IPv6 address that is none in Host": case(
+        get(host="Host: [4712::abcd::]"), "400", "as above", nginx=WHOLE, h2o=WHOLE, caddy=WHOLE
+    ),
+    "later IP literal in Host": case(get(host="Host: [v1.a]"), WHOLE),
+    "Content-Length with zeros in front": case(
+        get("Content-Length: 0000000000000000000000000000005", body="hello"),
+        WHOLE,
+        "RFC 9110 section 8.6: any number of digits",
+        h2o="400",
     ),
     "Content-Length twice, the same": case(
         get("Content-Length: 0", "Content-Length: 0"),

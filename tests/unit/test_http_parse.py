@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from typing import Any
 
@@ -52,7 +53,8 @@ def test_every_byte_everywhere_in_a_field(at: int) -> None:
 def test_every_byte_of_a_name(of: str, wanted: bytes) -> None:
     """tchar, RFC 9110 section 5.6.2, and reg-name, RFC 3986 section 3.2.2."""
     for byte in range(33, 256):
-        name, host = (b"X%c" % byte, b"a") if of == "token" else (b"X", b"a%cb" % byte)
+        # A percent sign begins an escape, so two hexadecimal digits follow.
+        name, host = (b"X%c" % byte, b"a") if of == "token" else (b"X", b"a%cbb" % byte)
         status, _ = parse(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n" + name + b": y\r\n\r\n")
         apart = byte == ord(":")  # ends a name; in a host a port follows, which is none here
         assert (status > 0) == (byte in wanted or (apart and of == "token")), (byte, status)
@@ -90,9 +92,19 @@ def test_a_request_as_curl_sends_it() -> None:
         (b"/%zz", -400),
         (b"/%00", -400),
         (b"/a#b", -400),
+        (b"/%41#b", -400),
+        (b"/a?b#c", -400),
+        (b"/%41?b#c", -400),
+        (b"http://example#a", -400),
+        (b"http://example?a#b", -400),
+        (b"http://example/a?b#c", -400),
         (b"http://example/x/y?z", b"/x/y"),
         (b"HTTP://example", b"/"),
         (b"http:///x", -400),
+        (b"https://example/x", -421),
+        (b"HTTPS://example", -421),
+        (b"https:///x", -400),
+        (b"https://a b", -400),
         (b"ftp://example/x", -400),
         (b"x", -400),
         (b"*", -400),
@@ -153,6 +165,73 @@ def test_transfer_codings(fields: bytes, status: int) -> None:
     """RFC 9112 sections 6.1 and 6.3."""
     taken, _ = parse(b"POST / HTTP/1.1\r\nHost: a\r\n" + fields + b"\r\n\r\n")
     assert min(taken, 0) == status
+
+
+@pytest.mark.parametrize("length", [b"5", b"005", b"0" * 40 + b"5", b"0" * 40, b"9" * 18])
+def test_leading_zeros_of_a_length(length: bytes) -> None:
+    """RFC 9110 section 8.6: 1*DIGIT."""
+    status, (request, _) = parse(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: " + length + b"\r\n\r\n")
+    assert status > 0
+    assert request.content_length == int(length)
+
+
+HOSTS = [
+    b"a",
+    b"a%41",
+    b"%e4",
+    b"a:80",
+    b"a:",
+    b"[::]",
+    b"[::1]:80",
+    b"[1::]",
+    b"[2001:db8::1]",
+    b"[2001:DB8::1]",
+    b"[1:2:3:4:5:6:7:8]",
+    b"[1:2:3:4:5:6:7::]",
+    b"[::2:3:4:5:6:7:8]",
+    b"[::ffff:192.0.2.1]",
+    b"[1:2:3:4:5:6:192.0.2.1]",
+    b"[v1.a]",
+    b"[VF.a:b~!$&'()*+,;=]",
+]
+NO_HOSTS = [
+    *(b"a%", b"a%4", b"a%zz", b"a%4g", b"%%41"),
+    *(b"[", b"[]", b"[:]", b"[1]", b"[:::]", b"[1:]", b"[:1]", b"[::1", b"[::1]a", b"[::1]:a"),
+    *(b"[4712::abcd::]", b"[1:2:3:4:5:6:7]", b"[1:2:3:4:5:6:7:8:9]", b"[1:2:3:4:5:6:7:8::]", b"[12345::]", b"[g::]"),
+    *(
+        b"[::1.2.3]",
+        b"[::1.2.3.4.5]",
+        b"[::256.1.1.1]",
+        b"[::01.1.1.1]",
+        b"[::1.1.1.1:1]",
+        b"[1.1.1.1]",
+        b"[1:2:3:4:5:6:7:1.1.1.1]",
+    ),
+    *(b"[::1%25eth0]", b"[v.a]", b"[v1a]", b"[v1.]", b"[vg.a]", b"[v1.%41]", b"[v1.a", b"[x1.a]"),
+]
+
+
+@pytest.mark.parametrize(("host", "fits"), [*((host, True) for host in HOSTS), *((host, False) for host in NO_HOSTS)])
+def test_hosts(host: bytes, fits: bool) -> None:
+    """RFC 3986 section 3.2.2: a name, whose percent signs are escapes', or in brackets an IPv6 address or a later one."""
+    field, _ = parse(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    target, _ = parse(b"GET http://" + host + b"/ HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (field > 0, target > 0) == (fits, fits), (field, target)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ipv6_addresses_as_the_library_has_them(seed: int) -> None:
+    """Short texts of what addresses are made of, at random: judged as Python's ipaddress does."""
+    source = random.Random(seed)
+    pieces = ["1", "abcd", "0", ":", ":", "::", "192.0.2.1", "12345", ".", "1:"]
+    for _ in range(3000):
+        address = "".join(source.choices(pieces, k=source.randrange(1, 14)))
+        try:
+            fits = bool(ipaddress.IPv6Address(address))
+        except ValueError:
+            fits = False
+        status, _ = parse(b"GET / HTTP/1.1\r\nHost: [" + address.encode() + b"]\r\n\r\n")
+        assert (status > 0) == fits, address
 
 
 def test_versions() -> None:

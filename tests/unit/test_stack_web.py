@@ -110,6 +110,20 @@ def test_methods(image: Image) -> None:
     assert one(image, b"BREW /a" + HTTP + b"\r\n")[0] == 501
 
 
+# https://www.iana.org/assignments/http-methods, but for those that are answered, and PRI, which is HTTP/2's.
+REGISTERED = """ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR
+MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT REBIND REPORT SEARCH TRACE UNBIND
+UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL"""
+
+
+def test_registered_methods_are_not_allowed_and_others_not_known(image: Image) -> None:
+    """RFC 9110 section 9.1."""
+    for method in REGISTERED.split():
+        assert one(image, method.encode() + b" /a" + HTTP + b"\r\n")[0] == 405
+        for other in (method + "S", method.lower(), method[:-1]):
+            assert one(image, other.encode() + b" /a" + HTTP + b"\r\n")[0] == 501
+
+
 def test_conditions(image: Image, model: ModelImage) -> None:
     etag = Page(A).etag(A)
     assert one(image, b"GET /a" + HTTP + b"If-None-Match: " + etag + b"\r\n\r\n")[0] == 304
@@ -313,6 +327,50 @@ def test_a_request_that_never_ends_gets_408(image: Image) -> None:
     client.note(client.host.advance(600))
     assert split(client.received)[0] == 408
     assert client.fin
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n\r\n"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_empty_lines_are_no_request(image: Image, empty: bytes, apart: bool) -> None:
+    """RFC 9112 section 2.2: in front of a request, or behind one with a body, as old clients send it."""
+    post = b"POST /a" + HTTP + b"Content-Length: 2\r\n\r\nab"
+    for before in ([post, empty], [empty]):
+        client = Client(Host(image))
+        client.connect()
+        for piece in before if apart else [b"".join(before)]:
+            client.request(piece)
+        client.drain()
+        answered = len(client.received)
+        for _ in range(15):
+            client.note(client.host.advance(600))
+        assert not client.fin
+        assert len(client.received) == answered
+        assert "tcp_timeout_request" not in client.host.counters()
+        client.request(b"GET /a" + HTTP + b"\r\n")
+        client.drain()
+        assert client.received[answered:].endswith(A)
+
+
+def test_an_empty_line_in_two_segments(image: Image) -> None:
+    client = Client(Host(image))
+    client.connect()
+    client.request(b"\r")
+    client.request(b"\n")
+    for _ in range(15):
+        client.note(client.host.advance(600))
+    assert (client.received, client.fin) == (b"", False)
+    client.request(b"\r\nGET /a" + HTTP + b"\r\n")
+    assert client.drain().endswith(A)
+
+
+def test_a_bare_cr_in_front_is_refused(image: Image) -> None:
+    assert one(image, b"\rGET /a" + HTTP + b"\r\n")[0] == 400
+
+
+def test_https_is_for_another_server(image: Image) -> None:
+    """RFC 9110 section 7.4: what is asked for as https must not be answered over an unsecured connection."""
+    client = ask(image, b"GET https://a/a" + HTTP + b"\r\n")
+    assert split(client.received)[0] == 421
 
 
 def test_date_goes_with_the_clock(image: Image) -> None:

@@ -2,12 +2,13 @@
 
 #include <string.h>
 
+#include "http_host.h"
 #include "image/image_format.h"
 
 /* What a byte may be a part of. */
 #define CLASS_DIGIT 1
 #define CLASS_TOKEN 2    /* tchar, RFC 9110 section 5.6.2 */
-#define CLASS_REG_NAME 4 /* RFC 3986 section 3.2.2, with the percent sign of its escapes */
+#define CLASS_REG_NAME 4 /* RFC 3986 section 3.2.2, but for the percent sign of its escapes */
 #define CLASS_PATH 8     /* stands for itself in a path, wherever it is: no escape, query, fragment or dot */
 #define CLASS_ALL (CLASS_TOKEN | CLASS_REG_NAME | CLASS_PATH)
 
@@ -16,7 +17,7 @@ static const uint8_t classes[256] = {
     ['"'] = CLASS_PATH,
     ['#'] = CLASS_TOKEN,
     ['$'] = CLASS_ALL,
-    ['%'] = CLASS_TOKEN | CLASS_REG_NAME,
+    ['%'] = CLASS_TOKEN,
     ['&' ... '\''] = CLASS_ALL,
     ['(' ... ')'] = CLASS_REG_NAME | CLASS_PATH,
     ['*' ... '+'] = CLASS_ALL,
@@ -152,12 +153,13 @@ static int read_line(const uint8_t *data, uint32_t len_bytes, struct http_text *
     return 0;
 }
 
-static int hex_digit(uint8_t c)
+/* What an escape stands for (RFC 3986 section 2.1) that a text begins with; -1: it is none. */
+static int escaped(const uint8_t *text, uint32_t len_bytes)
 {
-    if (is_digit(c))
-        return c - '0';
-    c |= 32;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    if (len_bytes < 3)
+        return -1;
+    int high = http_hex_digit(text[1]), low = http_hex_digit(text[2]);
+    return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
 /* A path that stands for itself, as most do, is used where it lies: nothing to decode and no dot behind a slash, up to the
@@ -182,15 +184,11 @@ static int decode_path(struct http_text target, struct http_request *request)
     for (uint32_t i = 0; i < target.len_bytes && target.data[i] != '?'; i++) {
         uint8_t c = target.data[i];
         if (c == '%') {
-            if (target.len_bytes - i < 3)
+            int byte = escaped(target.data + i, target.len_bytes - i);
+            if (byte <= 0) /* no file's name has NUL */
                 return -400;
-            int high = hex_digit(target.data[i + 1]), low = hex_digit(target.data[i + 2]);
-            if (high < 0 || low < 0 || (high | low) == 0)
-                return -400;
-            c = (uint8_t)(high << 4 | low);
+            c = (uint8_t)byte;
             i += 2;
-        } else if (c == '#') {
-            return -400;
         }
         if (len == sizeof(request->decoded))
             return -414;
@@ -231,32 +229,75 @@ static int remove_dot_segments(struct http_request *request)
     return 0;
 }
 
+/* Known, but not what they are for: https://www.iana.org/assignments/http-methods. */
+static const char *const registered_methods[] = {
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "CONNECT",
+    "COPY",
+    "DELETE",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "ORDERPATCH",
+    "PATCH",
+    "POST",
+    "PROPFIND",
+    "PROPPATCH",
+    "PUT",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "TRACE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+};
+
+static bool is_registered(struct http_text method)
+{
+    for (size_t i = 0; i < sizeof(registered_methods) / sizeof(registered_methods[0]); i++) {
+        const char *name = registered_methods[i];
+        if (method.len_bytes == strlen(name) && memcmp(method.data, name, method.len_bytes) == 0)
+            return true;
+    }
+    return false;
+}
+
 static enum http_method method_of(struct http_text method)
 {
-    static const char *const known[] = {"POST", "PUT", "DELETE", "PATCH", "CONNECT", "TRACE"};
     if (method.len_bytes == 3 && memcmp(method.data, "GET", 3) == 0)
         return HTTP_GET;
     if (method.len_bytes == 4 && memcmp(method.data, "HEAD", 4) == 0)
         return HTTP_HEAD;
     if (method.len_bytes == 7 && memcmp(method.data, "OPTIONS", 7) == 0)
         return HTTP_OPTIONS;
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        if (method.len_bytes == strlen(known[i]) && memcmp(method.data, known[i], method.len_bytes) == 0)
-            return HTTP_OTHER;
-    return HTTP_UNKNOWN;
+    return is_registered(method) ? HTTP_OTHER : HTTP_UNKNOWN;
 }
 
-/* In brackets, RFC 3986 section 3.2.2. Returns its bytes, or 0: it is none. */
-static uint32_t ip_literal_bytes(struct http_text text)
+/* A name or an IPv4 address, up to a port or the end. Returns its bytes. */
+static uint32_t reg_name_bytes(struct http_text text)
 {
-    for (uint32_t i = 1; i < text.len_bytes; i++) {
-        uint8_t c = text.data[i];
-        if (c == ']')
-            return i > 1 ? i + 1 : 0;
-        if (hex_digit(c) < 0 && c != ':' && c != '.')
-            return 0;
+    uint32_t at = count_of(text, CLASS_REG_NAME);
+    while (at < text.len_bytes && text.data[at] == '%' && escaped(text.data + at, text.len_bytes - at) >= 0) {
+        at += 3;
+        at += count_of((struct http_text){text.data + at, text.len_bytes - at}, CLASS_REG_NAME);
     }
-    return 0;
+    return at;
 }
 
 /* uri-host [ ":" port ], RFC 9110 section 7.2, which may be empty. Keeps the host: the port says nothing that the
@@ -264,8 +305,7 @@ static uint32_t ip_literal_bytes(struct http_text text)
 static int host_field(struct http_text value, struct http_text *host)
 {
     bool bracket = value.len_bytes > 0 && value.data[0] == '[';
-    uint32_t bytes =
-        bracket ? ip_literal_bytes(value) : count_of(value, CLASS_REG_NAME); /* escapes are not looked into */
+    uint32_t bytes = bracket ? http_ip_literal_bytes(value.data, value.len_bytes) : reg_name_bytes(value);
     uint32_t at = bytes;
     if (at < value.len_bytes && value.data[at] == ':')
         do
@@ -275,10 +315,24 @@ static int host_field(struct http_text value, struct http_text *host)
     return at == value.len_bytes && (bytes > 0 || !bracket) ? 0 : -400;
 }
 
-/* Takes the scheme and authority off an absolute-form target, RFC 9112 section 3.2.2. */
+/* "http://" or "https://" at the front of a target. Returns its bytes, or 0. */
+static uint32_t scheme_bytes(struct http_text target, bool *secure)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t bytes = (uint32_t)strlen(schemes[i]);
+        *secure = i > 0;
+        if (target.len_bytes > bytes && text_is((struct http_text){target.data, bytes}, schemes[i]))
+            return bytes;
+    }
+    return 0;
+}
+
+/* Takes the scheme and authority off an absolute-form target, RFC 9112 section 3.2.2. What is asked for as https was to come
+ * over a secured connection, and this is none: such a request must be refused (RFC 9110 section 7.4). */
 static int origin_form(struct http_text *target, struct http_request *request)
 {
-    static const char scheme[] = "http://";
+    bool secure;
     if (target->data[0] == '/')
         return 0;
     request->asterisk = target->len_bytes == 1 && target->data[0] == '*';
@@ -286,16 +340,24 @@ static int origin_form(struct http_text *target, struct http_request *request)
         return request->method == HTTP_OPTIONS ? 0 : -400; /* RFC 9112 section 3.2.4 */
     if (request->method == HTTP_OTHER && memchr(target->data, '/', target->len_bytes) == NULL)
         return 0; /* authority-form: CONNECT, refused by its method */
-    if (target->len_bytes <= 7 || !text_is((struct http_text){target->data, 7}, scheme))
+    uint32_t start = scheme_bytes(*target, &secure), at = start;
+    if (start == 0)
         return -400;
-    uint32_t at = 7;
     while (at < target->len_bytes && target->data[at] != '/' && target->data[at] != '?')
         at++;
-    struct http_text authority = {target->data + 7, at - 7};
+    struct http_text authority = {target->data + start, at - start};
     target->data += at;
     target->len_bytes -= at;
     int status = host_field(authority, &request->host);
-    return status == 0 && request->host.len_bytes == 0 ? -400 : status;
+    if (status != 0 || request->host.len_bytes == 0)
+        return -400;
+    return secure ? -421 : 0;
+}
+
+/* No target has a fragment, RFC 9112 section 3.2; a path is looked through anyway. at: its end. */
+static int check_query(struct http_text target, uint32_t at)
+{
+    return at < target.len_bytes && memchr(target.data + at, '#', target.len_bytes - at) != NULL ? -400 : 0;
 }
 
 static int parse_target(struct http_text target, struct http_request *request)
@@ -309,12 +371,14 @@ static int parse_target(struct http_text target, struct http_request *request)
     if (!rooted) { /* "http://host", "http://host?query", "*" */
         request->decoded[0] = '/';
         request->path = (struct http_text){request->decoded, 1};
-        return 0;
+        return check_query(target, 0);
     }
     request->path = (struct http_text){target.data, plain_path_bytes(target)};
     if (request->path.len_bytes > 0)
-        return 0;
-    status = decode_path(target, request);
+        return check_query(target, request->path.len_bytes);
+    status = check_query(target, 0);
+    if (status == 0)
+        status = decode_path(target, request);
     return status != 0 ? status : remove_dot_segments(request);
 }
 
@@ -373,13 +437,15 @@ static void expect_field(struct http_text value, struct http_request *request)
         request->expect_unknown = request->expect_unknown || !text_is(element, "100-continue");
 }
 
+#define CONTENT_LENGTH_MAX 999999999999999999
+
 static int content_length_field(struct http_text value, struct http_request *request, bool again)
 {
     uint64_t length = 0;
-    if (value.len_bytes == 0 || value.len_bytes > 18 || again)
+    if (value.len_bytes == 0 || again)
         return -400;
     for (uint32_t i = 0; i < value.len_bytes; i++) {
-        if (value.data[i] < '0' || value.data[i] > '9')
+        if (!is_digit(value.data[i]) || length > CONTENT_LENGTH_MAX / 10)
             return -400;
         length = length * 10 + (value.data[i] - '0');
     }

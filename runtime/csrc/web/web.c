@@ -409,11 +409,24 @@ static uint32_t drain(struct tcb *tcb, uint32_t len_bytes)
     return taken;
 }
 
+/* Empty lines in front of a request, which clients send behind one with a body: RFC 9112 section 2.2. Read and forgotten, so
+ * that they are no request half read. */
+static uint32_t empty_lines_bytes(const uint8_t *data, uint32_t len_bytes)
+{
+    uint32_t at = 0;
+    while (len_bytes - at >= 2 && data[at] == '\r' && data[at + 1] == '\n')
+        at += 2;
+    return at;
+}
+
 static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = drain(tcb, len_bytes);
     while (taken < len_bytes && tcpip_can_write(tcb)) {
         struct http_request request;
+        taken += empty_lines_bytes(data + taken, len_bytes - taken);
+        if (taken == len_bytes)
+            break;
         int status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, &request);
         if (status == HTTP_PARTIAL)
             break;
