@@ -109,7 +109,7 @@ class ModelImage:
         self.place(routes)
         self.sections["header"] = struct.pack(
             "<18IQQ",
-            4,
+            5,
             88,
             self.slot_bytes,
             segment_bytes,

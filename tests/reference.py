@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
-RANGES_MAX = 16  # our choice, RFC 9110 section 14.2: more are too many
+RANGES_MAX = 200  # our choice, RFC 9110 section 14.2: more are too many
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,19 @@ def satisfiable(pairs: list[tuple[int | None, int | None]], size: int) -> list[t
     return found
 
 
+def coalesced(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """RFC 9110 section 15.3.7.2: what overlaps or adjoins is one, which our choice is to have where the first of it stood."""
+    found: list[tuple[int, int]] = []
+    for one in ranges:
+        touching = [each for each in found if each[0] <= one[1] + 1 and one[0] <= each[1] + 1]
+        whole = (min(each[0] for each in [one, *touching]), max(each[1] for each in [one, *touching]))
+        if touching:
+            found = [whole if each == touching[0] else each for each in found if each not in touching[1:]]
+        else:
+            found.append(whole)
+    return found
+
+
 def ranged(request: Request, body: bytes, etag: str, modified_s: int) -> Answer | None:
     """RFC 9110 section 14.2; None: the whole."""
     size = len(body)
@@ -159,6 +172,7 @@ def ranged(request: Request, body: bytes, etag: str, modified_s: int) -> Answer 
     # Our choice: too many, or more bytes than the whole, is the whole.
     if len(ranges) > RANGES_MAX or sum(last - first + 1 for first, last in ranges) > size:
         return None
+    ranges = coalesced(ranges)
     if len(ranges) == 1:
         first, last = ranges[0]
         fields = {"Content-Range": f"bytes {first}-{last}/{size}", "Content-Length": str(last - first + 1)}

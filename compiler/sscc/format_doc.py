@@ -44,8 +44,9 @@ def tables() -> str:
 
 
 def updated(document: str) -> str:
-    """A document with its generated part made anew."""
+    """A document with its generated part made anew, and the version in its title."""
     head, _, rest = document.partition(BEGIN)
+    head = re.sub(r"(?<=format version )\d+", str(lib.SSI_VERSION), head, count=1)
     _, _, tail = rest.partition(END)
     return head + BEGIN + tables() + END + tail
 

@@ -30,7 +30,7 @@ ERROR_STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 50
 ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # Digits of the sizes that part headers have room for: in steps, so that most files of a type share one.
 PART_DIGITS = (6, 9, 12, 20)
-PARTS_MAX = int(lib.HTTP_RANGES_MAX)
+PARTS_MAX = int(lib.SSI_RANGES_MAX)
 BOUNDARY_DIGITS = 32
 # Not the locale's, which strftime would write.
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

@@ -341,8 +341,14 @@ def test_absolute_form_names_the_host() -> None:
     [
         (b"bytes=0-0", 1, [(0, 0)]),
         (b"bytes=0-0,-1", 10, [(0, 0), (9, 9)]),
-        (b"bytes=0-4,5-9", 10, [(0, 4), (5, 9)]),
-        (b"bytes=0-5,5-9", 10, -1),  # more than there is
+        (b"bytes=0-4,5-9", 10, [(0, 9)]),  # what overlaps or adjoins is one, RFC 9110 section 15.3.7.2
+        (b"bytes=5-9,0-4", 10, [(0, 9)]),
+        (b"bytes=0-4,3-6", 100, [(0, 6)]),
+        (b"bytes=0-4,6-9", 100, [(0, 4), (6, 9)]),
+        (b"bytes=8-9,0-1,20-29,2-7,3-3", 100, [(0, 9), (20, 29)]),  # where the first of them stood
+        (b"bytes=20-29,8-9,0-1,40-41,9-22", 100, [(8, 29), (0, 1), (40, 41)]),
+        (b"bytes=0-0,0-0,0-0", 100, [(0, 0)]),
+        (b"bytes=0-5,5-9", 10, -1),  # more was asked for than there is
         (b"bytes=10-", 10, []),
         (b"bytes=-0", 10, []),
         (b"bytes=0-", 0, -1),
@@ -359,6 +365,34 @@ def test_ranges(field: bytes, size: int, ranges: list[tuple[int, int]] | int) ->
     out = ffi.new("struct http_range[]", lib.HTTP_RANGES_MAX)
     count = lib.http_ranges(value[0], size, out)
     assert (count if count < 0 else [(one.first, one.last) for one in out[0:count]]) == ranges
+
+
+@pytest.mark.parametrize("count", [17, 20, 127, 200, 201])
+def test_two_hundred_ranges(count: int) -> None:
+    """zsync asks for 20, zchunk for 127."""
+    wanted = [(i * 100, i * 100 + 9) for i in range(count)]
+    for asked in (wanted, wanted[::-1]):
+        field = b"bytes=" + b",".join(b"%d-%d" % each for each in asked)
+        value = ffi.new("struct http_text *", {"data": (data := ffi.from_buffer(field)), "len_bytes": len(data)})
+        out = ffi.new("struct http_range[]", lib.HTTP_RANGES_MAX)
+        found = lib.http_ranges(value[0], 100_000, out)
+        assert found == (count if count <= 200 else -1)
+        assert [(one.first, one.last) for one in out[0 : max(found, 0)]] == asked[: max(found, 0)]
+
+
+def test_ranges_at_random_are_the_bytes_that_were_asked_for() -> None:
+    """Parts are apart, none adjoins another, and together they are the bytes of all that was asked for."""
+    source = random.Random(3)
+    for _ in range(2000):
+        asked = [sorted(source.choices(range(200), k=2)) for _ in range(source.randrange(1, 40))]
+        field = b"bytes=" + b",".join(b"%d-%d" % tuple(each) for each in asked)
+        value = ffi.new("struct http_text *", {"data": (data := ffi.from_buffer(field)), "len_bytes": len(data)})
+        out = ffi.new("struct http_range[]", lib.HTTP_RANGES_MAX)
+        found = out[0 : lib.http_ranges(value[0], 2**20, out)]
+        bytes_of = [byte for one in found for byte in range(one.first, one.last + 1)]
+        assert len(bytes_of) == len(set(bytes_of))
+        assert set(bytes_of) == {byte for first, last in asked for byte in range(first, last + 1)}
+        assert not {one.last + 1 for one in found} & {one.first for one in found}
 
 
 def test_a_list_has_four_lines_at_most() -> None:

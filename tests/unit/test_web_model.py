@@ -65,6 +65,10 @@ ranges = st.one_of(
     st.lists(st.tuples(numbers, st.integers(0, 3)), min_size=1, max_size=18).map(
         lambda pairs: "bytes=" + ", ".join(f"{first}-{first + more}" for first, more in pairs)
     ),
+    # About as many as there may be.
+    st.tuples(st.integers(198, 202), st.sampled_from([1, 3])).map(
+        lambda one: "bytes=" + ",".join(f"{place * one[1]}-{place * one[1]}" for place in range(one[0]))
+    ),
     st.lists(spec, max_size=4).map(lambda specs: "Bytes=" + " , ".join(specs)),
     st.sampled_from(["bytes", "lines=1-2", "bytes=0-0", "bytes=-1", "=1-2"]),
 )

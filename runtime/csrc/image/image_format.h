@@ -1,4 +1,4 @@
-/* The packet image, format version 4: the only description of its layout.
+/* The packet image, format version 5: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -45,7 +45,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 4
+#define SSI_VERSION 5
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -67,6 +67,7 @@
 #define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "close     " */
 #define SSI_ETAG_BYTES 34 /* of a variant's ETag, with its quotes */
 #define SSI_LENGTH_BYTES_MAX 20 /* Content-Length of any 64-bit number */
+#define SSI_RANGES_MAX 200 /* parts that a 206's Content-Length has room for */
 #define SSI_RANGE_BYTES_MAX 68 /* Content-Range of three such, "bytes 0-99/1000" (RFC 9110 section 14.4) */
 
 #define SSI_ENCODING_IDENTITY 0

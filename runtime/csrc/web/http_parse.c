@@ -5,6 +5,8 @@
 #include "http_host.h"
 #include "image/image_format.h"
 
+_Static_assert(HTTP_RANGES_MAX == SSI_RANGES_MAX, "an answer to so many has a length that its field has room for");
+
 /* What a byte may be a part of. */
 #define CLASS_DIGIT 1
 #define CLASS_TOKEN 2    /* tchar, RFC 9110 section 5.6.2 */
@@ -721,6 +723,46 @@ static int parse_range(struct http_text spec, uint64_t content_bytes, struct htt
     return 1;
 }
 
+/* What is kept of a Range field. */
+struct range_set {
+    struct http_range *ranges;
+    uint32_t count;
+    uint64_t end; /* behind the last byte of all of them */
+};
+
+/* Two that overlap or adjoin leave no gap. */
+static bool ranges_touch(struct http_range a, struct http_range b)
+{
+    return a.first <= b.last + 1 && b.first <= a.last + 1;
+}
+
+/* Adds a range, which all that it touches become one with: RFC 9110 section 15.3.7.2. No two in the set touch, so the order
+ * in which they are looked at does not matter. */
+static void add_range(struct range_set *set, struct http_range range)
+{
+    bool beyond = set->count == 0 || range.first > set->end;
+    uint32_t kept = 0, place = set->count;
+    if (range.last + 1 > set->end)
+        set->end = range.last + 1;
+    if (beyond) { /* of ranges in ascending order, as most come, none is looked at again */
+        set->ranges[set->count++] = range;
+        return;
+    }
+    for (uint32_t i = 0; i < set->count; i++) {
+        struct http_range other = set->ranges[i];
+        if (!ranges_touch(other, range)) {
+            set->ranges[kept++] = other;
+            continue;
+        }
+        range.first = other.first < range.first ? other.first : range.first;
+        range.last = other.last > range.last ? other.last : range.last;
+        if (place == set->count)
+            place = kept++;
+    }
+    set->count = place == set->count ? kept + 1 : kept;
+    set->ranges[place] = range;
+}
+
 int http_ranges(struct http_text field, uint64_t content_bytes, struct http_range *ranges)
 {
     const uint8_t *equals = memchr(field.data, '=', field.len_bytes);
@@ -731,8 +773,9 @@ int http_ranges(struct http_text field, uint64_t content_bytes, struct http_rang
         return HTTP_RANGES_IGNORED;
     struct http_text list = {equals + 1, field.len_bytes - unit.len_bytes - 1}, spec;
     uint64_t left_bytes = content_bytes;
+    uint32_t asked = 0;
     bool any = false;
-    int count = 0;
+    struct range_set set = {.ranges = ranges};
     while (next_element(&list, &spec)) {
         struct http_range range;
         int verdict = parse_range(spec, content_bytes, &range);
@@ -742,10 +785,10 @@ int http_ranges(struct http_text field, uint64_t content_bytes, struct http_rang
         if (verdict == 0)
             continue;
         uint64_t bytes = range.last - range.first + 1;
-        if (count == HTTP_RANGES_MAX || bytes > left_bytes)
+        if (asked++ == HTTP_RANGES_MAX || bytes > left_bytes)
             return HTTP_RANGES_IGNORED;
         left_bytes -= bytes;
-        ranges[count++] = range;
+        add_range(&set, range);
     }
-    return any ? count : HTTP_RANGES_IGNORED;
+    return any ? (int)set.count : HTTP_RANGES_IGNORED;
 }

@@ -61,13 +61,13 @@ bool http_etag_listed(const struct http_list *field, const uint8_t *etag, uint32
 struct http_range {
     uint64_t first, last;
 };
-#define HTTP_RANGES_MAX 16
+#define HTTP_RANGES_MAX 200
 #define HTTP_RANGES_IGNORED (-1)
 
 /* Reads a Range field (RFC 9110 section 14.2) for a body of content_bytes into ranges[HTTP_RANGES_MAX], those that can
- * be satisfied, in their order. Returns their number, 0: none can be, or HTTP_RANGES_IGNORED: the whole body is the
- * answer. That is so for another unit, a malformed field and an empty body, and for requests that cost more than they
- * save: more than HTTP_RANGES_MAX ranges, or more bytes in them than the body has. */
+ * be satisfied, in their order; what overlaps or adjoins is one, where the first of it stood. Returns their number, 0: none can
+ * be, or HTTP_RANGES_IGNORED: the whole body is the answer. That is so for another unit, a malformed field and an empty body,
+ * and for requests that cost more than they save: more than HTTP_RANGES_MAX ranges, or more bytes in them than the body has. */
 int http_ranges(struct http_text field, uint64_t content_bytes, struct http_range *ranges);
 
 #endif
