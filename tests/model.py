@@ -313,5 +313,5 @@ class ModelImage:
         """What the client must receive: the stream with its moving fields set."""
         stream = bytearray(self.streams[response])
         stream[DATE_OFFSET : DATE_OFFSET + 29] = date
-        stream[CONNECTION_OFFSET : CONNECTION_OFFSET + 10] = b"close     " if close else b"keep-alive"
+        stream[CONNECTION_OFFSET : CONNECTION_OFFSET + 10] = b"     close" if close else b"keep-alive"
         return bytes(stream)

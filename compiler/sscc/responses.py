@@ -106,7 +106,7 @@ class Multipart:
         digits = next(each for each in PART_DIGITS if each >= len(str(size_bytes)))
         if (kind, digits) not in self._parts:
             head = _Head(f"\r\n--{self.boundary}\r\nContent-Type: {kind}\r\n")
-            head.move("range", "Content-Range", "bytes 0-0/1".ljust(_range_bytes(digits)))
+            head.move("range", "Content-Range", "bytes 0-0/1".rjust(_range_bytes(digits)))
             self._parts[kind, digits] = head.response(206)
         return self._parts[kind, digits]
 
@@ -240,7 +240,7 @@ class _Head:
         self.places: dict[str, int] = {}
 
     def move(self, key: str, name: str, value: str) -> None:
-        """Adds a field that moves, value as wide as it will ever be."""
+        """Adds a field that moves, value as wide as it will ever be: blanks in front, which all who read it skip."""
         # An optional space in front of a value (RFC 9110 section 5.5) moves it to an even offset.
         self.text += f"{name}: " if (len(self.text) + len(name) + 2) % 2 == 0 else f"{name}:  "
         self.places[f"{key}_offset"] = len(self.text)
@@ -414,10 +414,10 @@ class Mould:
     def _partial(self, length_bytes: int, digits: int, date: str | None) -> Partial:
         """length_bytes: width of Content-Length; digits: of the file's size."""
         head = _begin(206)
-        head.move("length", "Content-Length", "0".ljust(length_bytes))
+        head.move("length", "Content-Length", "0".rjust(length_bytes))
         self._add_validators(head, date)
         swap = len(head.text)
-        head.move("range", "Content-Range", "bytes 0-0/1".ljust(_range_bytes(digits)))
+        head.move("range", "Content-Range", "bytes 0-0/1".rjust(_range_bytes(digits)))
         head.add(self.content_type)
         swap_bytes = len(head.text) - swap
         head.add(self.server)
@@ -662,7 +662,7 @@ def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorP
         body = pages.get(status) or _page(f"{status} {_phrase(status)}", ERROR_TEXTS[status])
         head = _begin(status)
         if status == 416:
-            head.move("range", "Content-Range", "bytes */0".ljust(len("bytes */") + PART_DIGITS[-1]))
+            head.move("range", "Content-Range", "bytes */0".rjust(len("bytes */") + PART_DIGITS[-1]))
         head.add([*_server(site), ("Content-Type", "text/html; charset=utf-8")])
         head.add([("Content-Length", str(len(body)))])
         head.add(ERROR_FIELDS.get(status, []))

@@ -360,7 +360,7 @@ class World:
                 assert got[date].endswith(b" 1994 08" + got[date][-10:]) or got[date].startswith(b"Sun, 06 Nov 1994")
                 expected[date] = got[date]
                 if place == len(paths) - 1 and not client.profile.close_first:
-                    expected[67:77] = b"close     "
+                    expected[67:77] = b"     close"
                 assert got == expected, f"bytes differ in {path}"
                 at += len(expected)
             assert len(client.received) == at, "more bytes than were asked for"

@@ -132,7 +132,7 @@ def check(data: bytes, expected: Answer, request: Request) -> bytes:
         found = []
         for part in parts:
             part_head, _, content = part.partition(b"\r\n\r\n")
-            place = re.search(rb"Content-Range: bytes (\d+)-(\d+)/\d+ *\Z", part_head)
+            place = re.search(rb"Content-Range: +bytes (\d+)-(\d+)/\d+\Z", part_head)
             assert place is not None
             found.append((int(place[1]), int(place[2]), content))
         assert found == expected.parts

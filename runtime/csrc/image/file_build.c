@@ -62,11 +62,8 @@ static void put_head(const struct file_build_head *head, const uint8_t *texts, c
         memcpy(stream + head->etag_offset, file->etag, FILE_BUILD_ETAG_BYTES);
     if (head->last_modified_offset != 0)
         date_format(file->last_modified_s, stream + head->last_modified_offset);
-    if (head->content_length_offset != 0) {
-        uint8_t *at = stream + head->content_length_offset;
-        memset(at, ' ', head->content_length_bytes);
-        decimal_put(at, file->content_bytes);
-    }
+    if (head->content_length_offset != 0)
+        decimal_put_right(stream + head->content_length_offset, head->content_length_bytes, file->content_bytes);
 }
 
 /* Cuts the head and body that lie in the stream and writes their response's row. */

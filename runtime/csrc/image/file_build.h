@@ -16,7 +16,7 @@ struct file_build_head {
     uint32_t text_offset, text_bytes; /* where the text is among all texts */
     uint32_t etag_offset; /* of FILE_BUILD_ETAG_BYTES */
     uint32_t last_modified_offset; /* of SSI_DATE_BYTES */
-    uint32_t content_length_offset, content_length_bytes; /* the file's size, filled up with spaces */
+    uint32_t content_length_offset, content_length_bytes; /* the file's size, which has as many digits at most */
 };
 
 /* What files have in common that differ in content and time alone, and whose sizes have as many digits. */

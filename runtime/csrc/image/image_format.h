@@ -61,10 +61,10 @@
 #define SSI_FAMILY_IPV4 1
 #define SSI_FAMILY_IPV6 2
 
-/* Fields that move: of fixed width, patched per response, never across a frame's end. What is shorter than its field is
- * followed by spaces, which a recipient takes off (RFC 9110 section 5.5). */
+/* Fields that move: of fixed width, patched per response, never across a frame's end. What is shorter than its field has
+ * blanks in front, which all recipients skip; not all take off what is behind a value (RFC 9110 section 5.5). */
 #define SSI_DATE_BYTES 29 /* IMF-fixdate, RFC 9110 section 5.6.7 */
-#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "close     " */
+#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "     close" */
 #define SSI_ETAG_BYTES 34 /* of a variant's ETag, with its quotes */
 #define SSI_LENGTH_BYTES_MAX 20 /* Content-Length of any 64-bit number */
 #define SSI_RANGES_MAX 200 /* parts that a 206's Content-Length has room for */

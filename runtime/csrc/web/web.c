@@ -309,13 +309,12 @@ enum outcome {
 
 /* RFC 9110 section 14.2. The conditions have been looked at when the answer was begun: a second later they might come
  * out differently. */
-static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb, const struct http_request *request,
-                                  uint32_t site, const struct ssi_variant *variant)
+__attribute__((noinline)) static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb,
+                                                            const struct http_request *request, uint32_t site,
+                                                            const struct ssi_variant *variant)
 {
     struct partial p;
     bool begun = progress_of(tcb).step > 0;
-    if (request->method != HTTP_GET || request->range.data == NULL || variant->partial_response == SSI_NONE)
-        return OUTCOME_NONE;
     p.variant = variant;
     p.close = request->close;
     if (!begun && !if_range_holds(stack, variant, request->if_range))
@@ -360,7 +359,8 @@ static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct ht
         write_of(stack, tcb, variant->not_modified_response, variant_index(stack, variant), false, request->close);
         return true;
     }
-    enum outcome outcome = answer_ranges(stack, tcb, request, site, variant);
+    bool ranged = request->method == HTTP_GET && request->range.data != NULL && variant->partial_response != SSI_NONE;
+    enum outcome outcome = ranged ? answer_ranges(stack, tcb, request, site, variant) : OUTCOME_NONE;
     if (outcome == OUTCOME_NONE)
         web_write(stack, tcb, variant->get_response, head, request->close);
     return outcome != OUTCOME_BEGUN;
