@@ -285,22 +285,22 @@ def lines(field: bytes | None) -> tuple[Any, list[Any]]:
     [
         (None, [1, 0, 0, 0]),
         (b"", [1, 0, 0, 0]),
-        (b"gzip", [1, 1000, 0, 0]),
-        (b"gzip, deflate, br, zstd", [1, 1000, 1000, 1000]),
-        (b"gzip;q=0.5, br;q=1.0", [1, 500, 1000, 0]),
-        (b"gzip ; q=0.001", [1, 1, 0, 0]),
-        (b"identity;q=0, *", [0, 1000, 1000, 1000]),
+        (b"gzip", [1, 1001, 0, 0]),
+        (b"gzip, deflate, br, zstd", [1, 1001, 1001, 1001]),
+        (b"gzip;q=0.5, br;q=1.0", [1, 501, 1001, 0]),
+        (b"gzip ; q=0.001", [1, 2, 0, 0]),  # more than what was not named
+        (b"identity;q=0, *", [0, 1001, 1001, 1001]),
         (b"*;q=0", [0, 0, 0, 0]),
-        (b"*;q=0, gzip", [0, 1000, 0, 0]),
-        (b"GZIP;Q=0.25", [1, 250, 0, 0]),
+        (b"*;q=0, gzip", [0, 1001, 0, 0]),
+        (b"GZIP;Q=0.25", [1, 251, 0, 0]),
         (b"gzip;q=2", [1, 0, 0, 0]),
-        (b"x-gzip", [1, 1000, 0, 0]),
-        (b"gzip;q=0.5\n\nbr", [1, 500, 1000, 0]),
-        (b"*;q=0\ngzip", [0, 1000, 0, 0]),
+        (b"x-gzip", [1, 1001, 0, 0]),
+        (b"gzip;q=0.5\n\nbr", [1, 501, 1001, 0]),
+        (b"*;q=0\ngzip", [0, 1001, 0, 0]),
     ],
 )
 def test_accept_encoding(field: bytes | None, weights: list[int]) -> None:
-    """Weights of identity, gzip, br and zstd in thousandths, RFC 9110 section 12.5.3."""
+    """Weights of identity, gzip, br and zstd in thousandths and one more, RFC 9110 section 12.5.3."""
     out = ffi.new("uint16_t[4]")
     made, _keep = lines(field)
     lib.http_accept_encoding(made, out)

@@ -667,10 +667,11 @@ void http_accept_encoding(const struct http_list *field, uint16_t *weights)
     }
     for (int e = 0; e < SSI_ENCODING_COUNT; e++) {
         int weight = named[e] >= 0 ? named[e] : star;
-        /* Identity is acceptable unless refused, but what was asked for by name comes first. */
+        /* Identity is acceptable unless refused, but whatever was asked for, if by the least weight, comes first. */
         if (weight < 0)
-            weight = e == SSI_ENCODING_IDENTITY ? 1 : 0;
-        weights[e] = (uint16_t)weight;
+            weights[e] = e == SSI_ENCODING_IDENTITY ? 1 : 0;
+        else
+            weights[e] = (uint16_t)(weight > 0 ? weight + 1 : 0);
     }
 }
 

@@ -50,7 +50,8 @@ struct http_request {
  * coding), -505. After a refusal request->method is set if it was read. */
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request);
 
-/* The weight of each encoding, SSI_ENCODING_*, in thousandths; 0: not acceptable. RFC 9110 section 12.5.3. */
+/* The weight of each encoding, SSI_ENCODING_*, in thousandths and one more; 1: of identity, if nothing is said of it; 0: not
+ * acceptable. RFC 9110 section 12.5.3. */
 void http_accept_encoding(const struct http_list *field, uint16_t *weights);
 
 /* Does an If-None-Match field (weak comparison, RFC 9110 section 13.1.2) or an If-Match field (strong, section 13.1.1)
