@@ -83,6 +83,7 @@ class ModelImage:
         segment_bytes: int = 1428,
         copies: int = 1,
         mtu: int = 1500,
+        merge_slashes: bool = True,
     ) -> None:
         self.segment_bytes = segment_bytes
         self.copies = copies
@@ -108,13 +109,14 @@ class ModelImage:
         self.sections["strings"] = self.strings
         self.place(routes)
         self.sections["header"] = struct.pack(
-            "<18IQQ",
+            "<5IHH12IQQ",
             5,
             88,
             self.slot_bytes,
             segment_bytes,
             mtu,
             3,
+            int(merge_slashes),
             len(self.tables["slots"]),
             len(self.tables["frames"]),
             len(self.tables["responses"]),

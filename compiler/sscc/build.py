@@ -97,6 +97,12 @@ def _part(site: Site, base: Path, scratch: Path, looker: Looker | None) -> Part:
     return Part(site, sources, table, _error_bodies(site, base))
 
 
+def _unasked(part: Part) -> list[Problem]:
+    """Paths that no request has where slashes in a row are one."""
+    text = "is never asked for, as slashes in a row are one; write one, or say 'merge_slashes: false'"
+    return [part.site.problem(f"'{key.text}' {text}") for key in part.table if b"//" in key.path]
+
+
 def survey(manifest: Manifest, base: Path, scratch: Path, looker: Looker | None = None) -> list[Part]:
     """All sites. Raises SsccError with the mistakes of each. looker: reads files that are small."""
     parts = []
@@ -105,7 +111,9 @@ def survey(manifest: Manifest, base: Path, scratch: Path, looker: Looker | None 
         folder = scratch / str(number)
         folder.mkdir()
         try:
-            parts.append(_part(site, base, folder, looker))
+            part = _part(site, base, folder, looker)
+            parts.append(part)
+            problems += _unasked(part) if manifest.merge_slashes else []
         except SsccError as error:
             problems += error.problems
     if problems:

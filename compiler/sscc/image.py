@@ -406,6 +406,7 @@ class Writer:
             mtu_bytes=self.manifest.mtu,
             families=(lib.SSI_FAMILY_IPV4 if "ipv4" in self.manifest.families else 0)
             | (lib.SSI_FAMILY_IPV6 if "ipv6" in self.manifest.families else 0),
+            flags=lib.SSI_IMAGE_MERGE_SLASHES if self.manifest.merge_slashes else 0,
             slot_count=self.framer.slot_count,
             frame_count=self.framer.frame_count,
             response_count=self.response_count,

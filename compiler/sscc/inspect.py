@@ -49,6 +49,7 @@ def summary(reader: Reader) -> dict[str, Any]:
         "tool": f"{reader.file.provenance.get('tool')} {reader.file.provenance.get('version')}",
         "mtu_bytes": header.mtu_bytes,
         "families": [name for bit, name in ((1, "ipv4"), (2, "ipv6")) if header.families & bit],
+        "merge_slashes": bool(header.flags & lib.SSI_IMAGE_MERGE_SLASHES),
         "segment_bytes": header.segment_bytes,
         "slot_bytes": header.slot_bytes,
         "sites": [[host or "*" for host in names] for names in reader.hosts],

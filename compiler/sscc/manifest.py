@@ -306,6 +306,7 @@ class Manifest(Site):
     sites: list[Site] = Field([], description="Sites by host name.")
     mtu: int = Field(1500, ge=640, le=9000, description="IP packet size to build for.")
     families: list[Literal["ipv4", "ipv6"]] = Field(["ipv4", "ipv6"], min_length=1)
+    merge_slashes: bool = Field(True, description="In a path that is asked for, slashes in a row are one.")
 
     def all_sites(self) -> list[Site]:
         """The manifest's own site, if it serves anything, and those of `sites`."""

@@ -12,18 +12,19 @@ from ssrun._sandstorm import ffi, lib
 REQUEST_BYTES_MAX = 16384
 
 
-def parse(data: bytes) -> tuple[int, Any]:
+def parse(data: bytes, *, merge_slashes: bool = False) -> tuple[int, Any]:
     """http_parse's result, the request and the buffer that its texts lie in, which is to live as long; it ends where the data
     does, so that ASan sees an overrun."""
     request = ffi.new("struct http_request *")
     buffer = ffi.new("uint8_t[]", len(data))
     ffi.memmove(buffer, data, len(data))
-    status = lib.http_parse(buffer, len(data), REQUEST_BYTES_MAX, request)
+    status = lib.http_parse(buffer, len(data), REQUEST_BYTES_MAX, merge_slashes, request)
     return status, (request, buffer)
 
 
-def path_of(target: bytes) -> bytes | int:
-    status, (request, _buffer) = parse(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+def path_of(target: bytes, *, merge_slashes: bool = False) -> bytes | int:
+    head = b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    status, (request, _buffer) = parse(head, merge_slashes=merge_slashes)
     return bytes(ffi.buffer(request.path.data, request.path.len_bytes)) if status > 0 else status
 
 
@@ -115,6 +116,29 @@ def test_a_request_as_curl_sends_it() -> None:
 )
 def test_targets(target: bytes, path: bytes | int) -> None:
     assert path_of(target) == path
+
+
+@pytest.mark.parametrize(
+    ("target", "merged", "apart"),
+    [
+        (b"//", b"/", b"//"),
+        (b"//a.txt", b"/a.txt", b"//a.txt"),
+        (b"/a//b///c", b"/a/b/c", b"/a//b///c"),
+        (b"/a/%2fb", b"/a/b", b"/a//b"),
+        (b"/a%2F%2Fb", b"/a/b", b"/a//b"),
+        (b"/a//", b"/a/", b"/a//"),
+        (b"/a?b//c", b"/a", b"/a"),
+        (b"/a//../b", b"/b", b"/a/b"),  # nginx too merges them first
+        (b"/a/.//b", b"/a/b", b"/a//b"),
+        (b"//..", -400, b"/"),
+        (b"http://x//y", b"/y", b"//y"),
+        (b"/" + b"a" * 7997 + b"//b", b"/" + b"a" * 7997 + b"/b", -414),
+    ],
+)
+def test_slashes_in_a_row(target: bytes, merged: bytes | int, apart: bytes | int) -> None:
+    """To RFC 3986 empty segments are segments; nginx, h2o and Caddy take runs of slashes for one."""
+    assert path_of(target, merge_slashes=True) == merged
+    assert path_of(target) == apart
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,13 @@ HEADER += ["response_count", "variant_count", "route_count", "route_table_len", 
 HEADER += ["host_count", "site_count", "multipart_type_response", "multipart_end_response"]
 
 
+@pytest.mark.parametrize(("flags", "known"), [(0, True), (1, True), (2, False), (0x8001, False)])
+def test_flags_of_an_image(sections: dict[str, bytes], flags: int, known: bool) -> None:
+    data = bytearray(sections["header"])
+    struct.pack_into("<H", data, 4 * HEADER.index("families") + 2, flags)
+    assert (Image(sections | {"header": bytes(data)}).error == 0) == known
+
+
 @pytest.mark.parametrize("field", HEADER)
 @pytest.mark.parametrize("value", [0, 1, 3, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_a_header_that_lies_is_refused(sections: dict[str, bytes], field: str, value: int) -> None:

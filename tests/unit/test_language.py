@@ -88,6 +88,28 @@ def mistakes(public: Path, text: str) -> list[str]:
     return [line.removeprefix(f"sscc: {source}") for line in said.splitlines()]
 
 
+def test_slashes_in_a_row_are_one(public: Path) -> None:
+    """UEFI clients ask so; unless the manifest says otherwise."""
+    text = "root: public\nredirects: [{from: /old, to: /new}]\n"
+    server = served(public, text)
+    assert server.ask("//about.html").body == b"about"
+    assert server.ask("/manual///deep//er.html").body == b"deeper"
+    assert server.location("//manual//deep") == (404, None)
+    assert server.location("//app") == (301, "/app/")
+    assert server.location("//old") == (301, "/new")
+    server = served(public, text + "merge_slashes: false\nresponses: {//about.html: {body: two}}\n")
+    assert server.ask("//about.html").body == b"two"
+    assert server.ask("/manual//intro.html").status == 404
+
+
+def test_a_path_that_is_never_asked_for(public: Path) -> None:
+    source = public.parent / "site.yaml"
+    source.write_text("version: 1\nroot: public\nresponses: {//about.html: {body: two}}\n")
+    done = sscc("check", source, status=1)
+    assert "'//about.html' is never asked for" in done.stderr
+    assert "merge_slashes: false" in done.stderr
+
+
 def test_sites_by_host(public: Path) -> None:
     server = served(
         public,

@@ -11,6 +11,7 @@ enum image_error {
     IMAGE_ERROR_SEGMENT_BYTES,
     IMAGE_ERROR_MTU,
     IMAGE_ERROR_FAMILIES,
+    IMAGE_ERROR_FLAGS,
     IMAGE_ERROR_SECTION_SIZE,
     IMAGE_ERROR_HOST,
     IMAGE_ERROR_SITE,
@@ -35,6 +36,7 @@ static const char *const error_texts[IMAGE_ERROR_END] = {
     [IMAGE_ERROR_SEGMENT_BYTES] = "segment_bytes doesn't fit the slots",
     [IMAGE_ERROR_MTU] = "mtu_bytes doesn't match segment_bytes",
     [IMAGE_ERROR_FAMILIES] = "families names no address family, or an unknown one",
+    [IMAGE_ERROR_FLAGS] = "flags has a bit that is not known",
     [IMAGE_ERROR_SECTION_SIZE] = "a section's size doesn't match its count in the header",
     [IMAGE_ERROR_HOST] = "a host name points outside of its tables, or is not in order or too long",
     [IMAGE_ERROR_SITE] = "there is no site, or one points outside of its tables",
@@ -104,6 +106,8 @@ static int check_header(const struct ssi_header *h)
         return fail(IMAGE_ERROR_MTU, h->mtu_bytes);
     if (h->families == 0 || (h->families & ~(uint32_t)(SSI_FAMILY_IPV4 | SSI_FAMILY_IPV6)) != 0)
         return fail(IMAGE_ERROR_FAMILIES, h->families);
+    if ((h->flags & ~(uint32_t)SSI_IMAGE_MERGE_SLASHES) != 0)
+        return fail(IMAGE_ERROR_FLAGS, h->flags);
     if (!is_power_of_two(h->route_table_len) || !is_power_of_two(h->bucket_count))
         return fail(IMAGE_ERROR_ROUTE_TABLE, h->route_table_len);
     return 0;

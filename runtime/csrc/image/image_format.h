@@ -60,6 +60,7 @@
 
 #define SSI_FAMILY_IPV4 1
 #define SSI_FAMILY_IPV6 2
+#define SSI_IMAGE_MERGE_SLASHES 1 /* in a path that is asked for, slashes in a row are one */
 
 /* Fields that move: of fixed width, patched per response, never across a frame's end. What is shorter than its field has
  * blanks in front, which all recipients skip; not all take off what is behind a value (RFC 9110 section 5.5). */
@@ -82,7 +83,8 @@ struct ssi_header {
     uint32_t slot_bytes; /* power of two, SSI_PAYLOAD_OFFSET + segment_bytes at least */
     uint32_t segment_bytes; /* payload of every frame of a response but its last */
     uint32_t mtu_bytes; /* IP packet size the image was built for */
-    uint32_t families; /* SSI_FAMILY_* bits */
+    uint16_t families; /* SSI_FAMILY_* bits */
+    uint16_t flags; /* SSI_IMAGE_* */
     uint32_t slot_count;
     uint32_t frame_count;
     uint32_t response_count;

@@ -11,7 +11,7 @@ _Static_assert(HTTP_RANGES_MAX == SSI_RANGES_MAX, "an answer to so many has a le
 #define CLASS_DIGIT 1
 #define CLASS_TOKEN 2    /* tchar, RFC 9110 section 5.6.2 */
 #define CLASS_REG_NAME 4 /* RFC 3986 section 3.2.2, but for the percent sign of its escapes */
-#define CLASS_PATH 8     /* stands for itself in a path, wherever it is: no escape, query, fragment or dot */
+#define CLASS_PATH 8     /* stands for itself in a path, wherever it is: no escape, query, fragment, dot or slash */
 #define CLASS_ALL (CLASS_TOKEN | CLASS_REG_NAME | CLASS_PATH)
 
 static const uint8_t classes[256] = {
@@ -26,7 +26,6 @@ static const uint8_t classes[256] = {
     [','] = CLASS_REG_NAME | CLASS_PATH,
     ['-'] = CLASS_ALL,
     ['.'] = CLASS_TOKEN | CLASS_REG_NAME,
-    ['/'] = CLASS_PATH,
     ['0' ... '9'] = CLASS_DIGIT | CLASS_ALL,
     [':'] = CLASS_PATH,
     [';'] = CLASS_REG_NAME | CLASS_PATH,
@@ -164,23 +163,24 @@ static int escaped(const uint8_t *text, uint32_t len_bytes)
     return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 
-/* A path that stands for itself, as most do, is used where it lies: nothing to decode and no dot behind a slash, up to the
- * end or a query. Returns its bytes, or 0: it has to be looked into. */
-static uint32_t plain_path_bytes(struct http_text target)
+/* A path that stands for itself, as most do, is used where it lies: nothing to decode, no dot behind a slash, and no slash
+ * where they are merged, up to the end or a query. Returns its bytes, or 0: it has to be looked into. */
+static uint32_t plain_path_bytes(struct http_text target, bool merge_slashes)
 {
-    uint32_t at = 0;
+    uint32_t at = 1; /* behind the first slash */
     for (;;) {
         at += count_of((struct http_text){target.data + at, target.len_bytes - at}, CLASS_PATH);
         if (at == target.len_bytes || target.data[at] == '?')
             return at <= HTTP_PATH_BYTES_MAX ? at : 0;
-        if (target.data[at] != '.' || target.data[at - 1] == '/')
+        bool behind_slash = target.data[at - 1] == '/';
+        if (target.data[at] == '/' ? behind_slash && merge_slashes : target.data[at] != '.' || behind_slash)
             return 0;
         at++;
     }
 }
 
-/* Percent-decoding up to the query. */
-static int decode_path(struct http_text target, struct http_request *request)
+/* Percent-decoding up to the query, and of slashes in a row the first. */
+static int decode_path(struct http_text target, bool merge_slashes, struct http_request *request)
 {
     uint32_t len = 0;
     for (uint32_t i = 0; i < target.len_bytes && target.data[i] != '?'; i++) {
@@ -192,6 +192,8 @@ static int decode_path(struct http_text target, struct http_request *request)
             c = (uint8_t)byte;
             i += 2;
         }
+        if (merge_slashes && c == '/' && len > 0 && request->decoded[len - 1] == '/')
+            continue;
         if (len == sizeof(request->decoded))
             return -414;
         request->decoded[len++] = c;
@@ -367,7 +369,7 @@ static int check_query(struct http_text target, uint32_t at)
     return at < target.len_bytes && memchr(target.data + at, '#', target.len_bytes - at) != NULL ? -400 : 0;
 }
 
-static int parse_target(struct http_text target, struct http_request *request)
+static int parse_target(struct http_text target, bool merge_slashes, struct http_request *request)
 {
     if (memchr(target.data, '\t', target.len_bytes) != NULL) /* a line holds no other control */
         return -400;
@@ -380,12 +382,12 @@ static int parse_target(struct http_text target, struct http_request *request)
         request->path = (struct http_text){request->decoded, 1};
         return check_query(target, 0);
     }
-    request->path = (struct http_text){target.data, plain_path_bytes(target)};
+    request->path = (struct http_text){target.data, plain_path_bytes(target, merge_slashes)};
     if (request->path.len_bytes > 0)
         return check_query(target, request->path.len_bytes);
     status = check_query(target, 0);
     if (status == 0)
-        status = decode_path(target, request);
+        status = decode_path(target, merge_slashes, request);
     return status != 0 ? status : remove_dot_segments(request);
 }
 
@@ -403,7 +405,7 @@ static int parse_version(struct http_text version, struct http_request *request)
     return 0;
 }
 
-static int parse_request_line(struct http_text line, struct http_request *request)
+static int parse_request_line(struct http_text line, bool merge_slashes, struct http_request *request)
 {
     struct http_text method = {line.data, count_of(line, CLASS_TOKEN)};
     if (method.len_bytes == 0 || method.len_bytes == line.len_bytes || line.data[method.len_bytes] != ' ')
@@ -417,7 +419,7 @@ static int parse_request_line(struct http_text line, struct http_request *reques
     struct http_text version = {second + 1, rest_bytes - target.len_bytes - 1};
     request->method = method_of(method);
     int status = parse_version(version, request);
-    return status != 0 ? status : parse_target(target, request);
+    return status != 0 ? status : parse_target(target, merge_slashes, request);
 }
 
 static int connection_field(struct http_text value, struct http_request *request)
@@ -563,7 +565,8 @@ static int check_head(const struct http_request *request, const struct seen *see
     return seen->other_coding ? -501 : 0;
 }
 
-int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request)
+int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, bool merge_slashes,
+               struct http_request *request)
 {
     /* All but what is large: the lists' lines and a decoded path. */
     memset(request, 0, offsetof(struct http_request, if_match));
@@ -583,7 +586,8 @@ int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, stru
         at += line.len_bytes + 2;
         int status = 0;
         if (line.len_bytes > 0)
-            status = request_line ? parse_request_line(line, request) : parse_field_line(line, request, &seen);
+            status = request_line ? parse_request_line(line, merge_slashes, request)
+                                  : parse_field_line(line, request, &seen);
         else if (!request_line)
             break;
         if (status != 0)

@@ -45,10 +45,11 @@ struct http_request {
     uint8_t decoded[HTTP_PATH_BYTES_MAX];
 };
 
-/* Parses a request's head. Returns the bytes it took, HTTP_PARTIAL, or the negative status that refuses it: -400, -414,
+/* Parses a request's head. merge_slashes: in its path, slashes in a row are one. Returns the bytes it took, HTTP_PARTIAL, or the negative status that refuses it: -400, -414,
  * -421 (https), -431 (a head of max_bytes is not whole, or more than HTTP_LIST_LINES_MAX lines of a list), -501 (a transfer
  * coding), -505. After a refusal request->method is set if it was read. */
-int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, struct http_request *request);
+int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, bool merge_slashes,
+               struct http_request *request);
 
 /* The weight of each encoding, SSI_ENCODING_*, in thousandths and one more; 1: of identity, if nothing is said of it; 0: not
  * acceptable. RFC 9110 section 12.5.3. */

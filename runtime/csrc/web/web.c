@@ -422,12 +422,13 @@ static uint32_t empty_lines_bytes(const uint8_t *data, uint32_t len_bytes)
 static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = drain(tcb, len_bytes);
+    bool merge_slashes = (stack->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
     while (taken < len_bytes && tcpip_can_write(tcb)) {
         struct http_request request;
         taken += empty_lines_bytes(data + taken, len_bytes - taken);
         if (taken == len_bytes)
             break;
-        int status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, &request);
+        int status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, merge_slashes, &request);
         if (status == HTTP_PARTIAL)
             break;
         bool begun = progress_of(tcb).step > 0;
