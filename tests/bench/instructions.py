@@ -41,20 +41,51 @@ CASES = {
 }
 
 
+@dataclass(frozen=True)
+class Head:
+    """A request's head that comes in small pieces."""
+
+    head_bytes: int
+    piece_bytes: int
+    line_bytes: int
+
+
+HEADS = {
+    "a head of 15 KB in lines, byte by byte, a byte": Head(15_000, 1, 60),
+    "a head of 15 KB in one line, byte by byte, a byte": Head(15_000, 1, 15_000),
+    "a head of 15 KB in short lines, byte by byte, a byte": Head(15_000, 1, 6),
+}
+
+
 def compiler() -> str:
     """Another one makes other code."""
     done = subprocess.run(["gcc", "-dumpfullversion"], capture_output=True, text=True, check=True)
     return f"gcc {done.stdout.strip()}"
 
 
-def collected(program: Path, image: Path, case: Case, requests: int) -> int:
-    """The instructions of so many requests."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect={COUNTED}"]
-    command += [str(program), f"connections={case.connections}", *case.options, str(image), f"{requests}:/0"]
+def counted(function: str, program: Path, *words: str) -> int:
+    """The instructions of a function and all that it calls."""
+    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--toggle-collect={function}"]
+    command += [str(program), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"Collected : (\d+)", done.stderr)
     assert found is not None, done.stderr
     return int(found[1])
+
+
+def collected(program: Path, image: Path, case: Case, requests: int) -> int:
+    """The instructions of so many requests."""
+    return counted(COUNTED, program, f"connections={case.connections}", *case.options, str(image), f"{requests}:/0")
+
+
+def of_heads(folder: Path, image: Path) -> dict[str, int]:
+    """Instructions of a byte more, as a mean of the whole head."""
+    program = build_program(folder / "heads", *SHIPPED, own=("heads.c", "arguments.c", "image_file.c"))
+    made = {}
+    for label, head in HEADS.items():
+        words = (str(head.head_bytes), str(head.piece_bytes), str(head.line_bytes), str(image))
+        made[label] = counted("take_piece", program, *words) // head.head_bytes
+    return made
 
 
 def count(program: Path, images: dict[int, Path], case: Case) -> int:
@@ -71,7 +102,8 @@ def measure() -> dict[str, int]:
         folder = Path(name)
         program = build_program(folder / "memory", *SHIPPED)
         images = {size: build_image(folder, 1, size) for size in {case.size_bytes for case in CASES.values()}}
-        return {label: count(program, images, case) for label, case in CASES.items()}
+        found = {label: count(program, images, case) for label, case in CASES.items()}
+        return found | of_heads(folder, images[100])
 
 
 def main() -> None:
@@ -82,7 +114,7 @@ def main() -> None:
     budget = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     found = measure()
     for label, instructions in found.items():
-        print(f"{label:40} {instructions:8} (budget {budget.get(label, 'none')})")
+        print(f"{label:52} {instructions:8} (budget {budget.get(label, 'none')})")
     if update:
         GOLDEN.write_text(json.dumps({"compiler": compiler(), **found}, indent=2) + "\n")
 

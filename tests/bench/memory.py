@@ -28,13 +28,24 @@ FILE_BYTES = 22_000  # the paper's image
 ROUNDS = 3
 
 
-def build_program(target: Path, *options: str) -> Path:
-    """Compiles memory.c with the core."""
+OWN = ("memory.c", "bounds.c", "arguments.c", "clients.c", "image_file.c")
+
+
+def build_program(target: Path, *options: str, own: tuple[str, ...] = OWN) -> Path:
+    """Compiles memory.c, or another program, with the core."""
     core = [path for part in ("image", "libeth", "libtcpip", "web") for path in sorted((CSRC / part).glob("*.c"))]
     core += [CSRC / "stack.c", CSRC / "libnmio" / "region.c"]
-    own = [HERE / name for name in ("memory.c", "bounds.c", "arguments.c", "clients.c", "image_file.c")]
     includes = [f"-I{CSRC}", f"-I{HERE}"]
-    command = ["gcc", *FLAGS, *options, *includes, *map(str, own + core), "-lpthread", "-o", str(target)]
+    command = [
+        "gcc",
+        *FLAGS,
+        *options,
+        *includes,
+        *map(str, [*(HERE / name for name in own), *core]),
+        "-lpthread",
+        "-o",
+        str(target),
+    ]
     subprocess.run(command, check=True)
     return target
 

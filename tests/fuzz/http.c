@@ -1,5 +1,6 @@
 /* The request parser, and the fields that it hands on: the verdict must not depend on how the bytes were cut. Requests lie
  * between two pages that nobody may touch, against the one or the other. */
+#define _GNU_SOURCE /* memmem */
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -75,6 +76,37 @@ static int parse(const uint8_t *data, size_t size, bool at_end, bool merge_slash
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* The verdict on a head of which each piece is looked at when it is there, as web.c does it. */
+static int in_pieces(const uint8_t *data, size_t size, size_t piece, bool merge_slashes)
+{
+    static struct http_request request;
+    for (size_t seen = 0; seen < size;) {
+        size_t here = seen + piece < size ? seen + piece : size;
+        uint8_t *copy = guarded_room() + HEAD_BYTES_MAX - here;
+        memcpy(copy, data, here);
+        if (seen == 0 || http_worth_parsing(copy, (uint32_t)here, HEAD_BYTES_MAX, (uint32_t)seen)) {
+            int verdict = parse(data, here, true, merge_slashes, &request);
+            if (verdict != HTTP_PARTIAL)
+                return verdict;
+        }
+        seen = here;
+    }
+    return HTTP_PARTIAL;
+}
+
+/* Only what fields say to each other may be left for when the head is whole. */
+static void check_pieces(const uint8_t *data, size_t size, bool merge_slashes, int whole)
+{
+    size_t start = 0;
+    while (start < size && (data[start] == '\r' || data[start] == '\n'))
+        start++;
+    bool ended = memmem(data + start, size - start, "\r\n\r\n", 4) != NULL;
+    for (size_t piece = 1 + size / 200; piece < size; piece += 1 + size / 3) {
+        int verdict = in_pieces(data, size, piece, merge_slashes);
+        CHECK(verdict == whole || (verdict == HTTP_PARTIAL && whole < 0 && !ended));
+    }
+}
+
 /* Slashes as they are, or merged: neither changes what a head is, but for how far up its dots lead. */
 static void check(const uint8_t *data, size_t size, bool merge_slashes)
 {
@@ -85,6 +117,7 @@ static void check(const uint8_t *data, size_t size, bool merge_slashes)
         int part = parse(data, cut, true, merge_slashes, &request);
         CHECK(part == HTTP_PARTIAL || part == whole);
     }
+    check_pieces(data, size, merge_slashes, whole);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -276,6 +276,64 @@ def test_every_prefix_is_partial() -> None:
     assert parse(data)[0] == len(data)
 
 
+def parse_in_pieces(data: bytes, sizes: list[int]) -> int:
+    """What comes of a head of which each piece is looked at when it is there, as web.c does it."""
+    buffer = ffi.new("uint8_t[]", data)
+    seen = status = 0
+    for size in sizes:
+        here = min(seen + size, len(data))
+        if seen == 0 or lib.http_worth_parsing(buffer, here, REQUEST_BYTES_MAX, seen):
+            status, _ = parse(data[:here])
+        if status != 0:
+            break
+        seen = here
+    return status
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_head_in_pieces_comes_to_the_same(seed: int) -> None:
+    """Wherever it is cut: no head is whole that was not, none is refused otherwise."""
+    source = random.Random(seed)
+    base = b"GET /a HTTP/1.1\r\nHost: a\r\nX: y\r\nContent-Length: 3\r\nX:\r\n\r\n"
+    marks = b"\r\n\r\n:\t \0\r"
+    wholes = 0
+    for _ in range(20000):
+        data = bytearray(base)
+        for _ in range(source.choice([0, 0, 1, 1, 2, 3])):
+            at = source.randrange(len(data))
+            data[at : at + source.randrange(3)] = source.choices(marks, k=source.randrange(3))
+        whole, _ = parse(bytes(data))
+        sizes = source.choices([1, 1, 2, 3, 20], k=len(data))
+        found = parse_in_pieces(bytes(data), sizes)
+        wholes += whole > 0
+        ended = b"\r\n\r\n" in data.lstrip(b"\r\n")
+        # What only fields say to each other is looked at when the head is whole.
+        assert found == whole or (found == 0 and whole < 0 and not ended), (bytes(data), whole, found)
+    assert wholes > 5000
+
+
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"GE", b"T /\r\n"),
+        (b"GET / HTTP/2.0\r", b"\n"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nno", b" colon\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a", b"\0"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r", b"X"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n", b" folded\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n\r", b"\n"),
+    ],
+)
+def test_what_is_worth_parsing(start: bytes, more: bytes) -> None:
+    """At once, not only when the head is whole: garbage, and what ends it. Nothing else is."""
+    data = start + more
+    assert parse(start)[0] == 0
+    assert parse(data)[0] != 0
+    assert lib.http_worth_parsing(ffi.new("uint8_t[]", data), len(data), REQUEST_BYTES_MAX, len(start))
+    for fewer in range(len(start) + 1, len(data)):
+        assert not lib.http_worth_parsing(ffi.new("uint8_t[]", data), fewer, REQUEST_BYTES_MAX, len(start))
+
+
 def test_a_head_that_never_ends() -> None:
     assert parse(b"GET /" + b"a" * (REQUEST_BYTES_MAX - 5))[0] == -414
     start = b"GET / HTTP/1.1\r\nHost: a\r\nX: "

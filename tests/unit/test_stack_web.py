@@ -249,6 +249,36 @@ def test_a_request_byte_by_byte(image: Image) -> None:
     assert client.host.counters()["http_requests"] == 1
 
 
+@pytest.mark.parametrize("piece_bytes", [1, 7, 700])
+def test_a_long_head_in_pieces(image: Image, piece_bytes: int) -> None:
+    """Behind an answer and an empty line, and in front of another request."""
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"x" * (number * 7 % 90)) for number in range(40))
+    request = b"GET /a" + HTTP + lines + b"\r\n"
+    stream = b"\r\n" + request + b"\r\n\r\n" + request + b"GET /t" + HTTP + b"\r\n"
+    client = ask(image, *(stream[at : at + piece_bytes] for at in range(0, len(stream), piece_bytes)))
+    assert client.received.count(b"HTTP/1.1 200") == 3
+    assert client.received.endswith(TEXT)
+    assert client.host.counters()["http_requests"] == 3
+
+
+def test_a_head_that_comes_shorter_again(image: Image) -> None:
+    """What no buffer was free for is sent again, in other pieces: what has been seen of it does not count."""
+    host = Host(image, config={"max_half_requests": 1})
+    blocker = Client(host, port=41000)
+    blocker.connect()
+    blocker.request(b"GET /t" + HTTP + b"Range: bytes=0-0,2-2,4-4\r\n\r\n")  # unread until its answer is queued
+    client = Client(host)
+    client.connect()
+    request = b"GET /a" + HTTP + b"X: y\r\n\r\n"
+    host.send(client.packet("PA", request[:30]))
+    assert host.counters()["tcp_drop_half_requests_full"] == 1
+    host.send(client.packet("PA", request[:10]))
+    blocker.drain()
+    for piece in (request[:12], request[12:31], request[31:]):
+        client.request(piece)
+    assert client.drain().endswith(A)
+
+
 @pytest.mark.parametrize("count", [2, 10, 100])
 @pytest.mark.parametrize("gather_max", [1, 44])
 def test_pipelining_keeps_the_order(image: Image, count: int, gather_max: int) -> None:

@@ -131,8 +131,9 @@ static uint32_t plain_count(const uint8_t *data)
 }
 
 /* A line up to CRLF. 1: found, 0: more bytes are needed, -1: a byte that no line may hold (RFC 9112 section 2.2: a bare
- * CR, a bare LF, NUL, a control). */
-static int read_line(const uint8_t *data, uint32_t len_bytes, struct http_text *line)
+ * CR, a bare LF, NUL, a control). Always inline: every request has it. */
+__attribute__((always_inline)) static inline int read_line(const uint8_t *data, uint32_t len_bytes,
+                                                           struct http_text *line)
 {
     uint32_t i = 0;
     while (i < len_bytes) {
@@ -542,11 +543,18 @@ static int parse_field(struct http_text name, struct http_text value, struct htt
     return status;
 }
 
-static int parse_field_line(struct http_text line, struct http_request *request, struct seen *seen)
+/* The bytes of a field's name, or 0: the line is no field. Obs-fold and a space before the colon are none, RFC 9112 section
+ * 5. */
+__attribute__((always_inline)) static inline uint32_t field_name_bytes(struct http_text line)
 {
     uint32_t colon = count_of(line, CLASS_TOKEN);
-    /* Refuses obs-fold and a space before the colon too, RFC 9112 section 5. */
-    if (colon == 0 || colon == line.len_bytes || line.data[colon] != ':')
+    return colon < line.len_bytes && line.data[colon] == ':' ? colon : 0;
+}
+
+static int parse_field_line(struct http_text line, struct http_request *request, struct seen *seen)
+{
+    uint32_t colon = field_name_bytes(line);
+    if (colon == 0)
         return -400;
     struct http_text name = {line.data, colon};
     struct http_text value = trim((struct http_text){line.data + colon + 1, line.len_bytes - colon - 1});
@@ -597,6 +605,27 @@ int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, bool
     }
     int status = check_head(request, &seen);
     return status != 0 ? status : (int)at;
+}
+
+__attribute__((noinline)) bool http_worth_parsing(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes,
+                                                  uint32_t seen_bytes)
+{
+    /* A CR at the end of what there was is no bare one before the next byte is known. */
+    uint32_t at = data[seen_bytes - 1] == '\r' ? seen_bytes - 1 : seen_bytes;
+    struct http_text line;
+    if (len_bytes >= max_bytes)
+        return true;
+    for (;;) {
+        int found = read_line(data + at, len_bytes - at, &line);
+        if (found <= 0)
+            return found < 0;
+        uint32_t end = at + line.len_bytes, start = end;
+        while (start > 0 && data[start - 1] != '\n')
+            start--;
+        if (start == 0 || start == end || field_name_bytes((struct http_text){data + start, end - start}) == 0)
+            return true;
+        at = end + 2;
+    }
 }
 
 /* A qvalue in thousandths, RFC 9110 section 12.4.2; -1: malformed. */

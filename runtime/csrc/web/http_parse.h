@@ -51,6 +51,12 @@ struct http_request {
 int http_parse(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, bool merge_slashes,
                struct http_request *request);
 
+/* Of a head that http_parse said HTTP_PARTIAL of, when there is more of it: is it worth another look? That is when it may be
+ * whole, when its first line is, and when it will be refused for a byte or a line that no head has. Only what is new is looked
+ * at, so that the work does not grow with what was there before; what refuses a head but for how its lines are formed is found
+ * when it is whole. seen_bytes: how much of it there was at the last look; not 0. */
+bool http_worth_parsing(const uint8_t *data, uint32_t len_bytes, uint32_t max_bytes, uint32_t seen_bytes);
+
 /* The weight of each encoding, SSI_ENCODING_*, in thousandths and one more; 1: of identity, if nothing is said of it; 0: not
  * acceptable. RFC 9110 section 12.5.3. */
 void http_accept_encoding(const struct http_list *field, uint16_t *weights);

@@ -18,12 +18,14 @@ static void count_status(struct stack *stack, uint32_t status)
     stack->counters[by_class[status / 100 - 2]]++;
 }
 
-/* What is left of a request: its body, and while its answer is longer than the connection's spans, how much of that
- * has been written. The request's head stays unread until the answer is whole. It is tcb->app. */
+/* How far a request has come: a head that is not whole yet, or an answer longer than the connection's spans, during which the
+ * head stays unread; and then its body. It is tcb->app. */
 struct progress {
     uint32_t body_bytes; /* to read and forget */
-    uint32_t step;       /* spans of the answer that have been written */
+    uint16_t step; /* spans of the answer that have been written */
+    uint16_t seen_bytes; /* of a head that was looked at and is not whole */
 };
+_Static_assert(TCB_REQUEST_BYTES <= UINT16_MAX, "seen_bytes counts them");
 _Static_assert(sizeof(struct progress) == sizeof(((struct tcb *)0)->app), "tcb->app is all there is");
 
 static struct progress progress_of(const struct tcb *tcb)
@@ -35,7 +37,14 @@ static struct progress progress_of(const struct tcb *tcb)
 
 static void progress_set(struct tcb *tcb, uint32_t body_bytes, uint32_t step)
 {
-    struct progress progress = {body_bytes, step};
+    struct progress progress = {.body_bytes = body_bytes, .step = (uint16_t)step};
+    memcpy(&tcb->app, &progress, sizeof(progress));
+}
+
+/* A head is not whole. */
+static void seen_set(struct tcb *tcb, uint32_t seen_bytes)
+{
+    struct progress progress = {.seen_bytes = (uint16_t)seen_bytes};
     memcpy(&tcb->app, &progress, sizeof(progress));
 }
 
@@ -404,6 +413,8 @@ static bool answer(struct stack *stack, struct tcb *tcb, const struct http_reque
 static uint32_t drain(struct tcb *tcb, uint32_t len_bytes)
 {
     struct progress progress = progress_of(tcb);
+    if (progress.body_bytes == 0)
+        return 0;
     uint32_t taken = progress.body_bytes < len_bytes ? progress.body_bytes : len_bytes;
     progress_set(tcb, progress.body_bytes - taken, progress.step);
     return taken;
@@ -419,19 +430,31 @@ static uint32_t empty_lines_bytes(const uint8_t *data, uint32_t len_bytes)
     return at;
 }
 
+/* Is there something in a head that was not there when it was looked at last? It may be shorter than it was then: what no
+ * buffer was free for comes again. */
+static bool worth_parsing(const struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+{
+    uint32_t seen_bytes = progress_of(tcb).seen_bytes;
+    return seen_bytes == 0 || seen_bytes > len_bytes ||
+           http_worth_parsing(data, len_bytes, TCB_REQUEST_BYTES, seen_bytes);
+}
+
 static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = drain(tcb, len_bytes);
     bool merge_slashes = (stack->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
     while (taken < len_bytes && tcpip_can_write(tcb)) {
         struct http_request request;
+        int status = HTTP_PARTIAL;
         taken += empty_lines_bytes(data + taken, len_bytes - taken);
-        if (taken == len_bytes)
-            break;
-        int status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, merge_slashes, &request);
-        if (status == HTTP_PARTIAL)
-            break;
+        if (worth_parsing(tcb, data + taken, len_bytes - taken))
+            status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, merge_slashes, &request);
         bool begun = progress_of(tcb).step > 0;
+        if (status == HTTP_PARTIAL) {
+            if (!begun)
+                seen_set(tcb, len_bytes - taken);
+            break;
+        }
         if (!begun) {
             PROBE(web_recv, tcb, request.path.data, request.path.len_bytes, status);
             COUNT(stack, http_requests);
