@@ -261,22 +261,19 @@ def test_a_long_head_in_pieces(image: Image, piece_bytes: int) -> None:
     assert client.host.counters()["http_requests"] == 3
 
 
-def test_a_head_that_comes_shorter_again(image: Image) -> None:
-    """What no buffer was free for is sent again, in other pieces: what has been seen of it does not count."""
+def test_a_head_that_gave_up_its_buffer_is_not_gone_on_with(image: Image) -> None:
+    """The oldest half request makes room: what has been seen of it does not count for whoever takes the place."""
     host = Host(image, config={"max_half_requests": 1})
-    blocker = Client(host, port=41000)
-    blocker.connect()
-    blocker.request(b"GET /t" + HTTP + b"Range: bytes=0-0,2-2,4-4\r\n\r\n")  # unread until its answer is queued
-    client = Client(host)
-    client.connect()
+    first, second = Client(host, port=41000), Client(host)
+    first.connect()
+    second.connect()
     request = b"GET /a" + HTTP + b"X: y\r\n\r\n"
-    host.send(client.packet("PA", request[:30]))
-    assert host.counters()["tcp_drop_half_requests_full"] == 1
-    host.send(client.packet("PA", request[:10]))
-    blocker.drain()
-    for piece in (request[:12], request[12:31], request[31:]):
-        client.request(piece)
-    assert client.drain().endswith(A)
+    first.request(request[:30])
+    second.request(request[:12])
+    assert host.counters()["tcp_evicted_half_requests"] == 1
+    for piece in (request[12:31], request[31:]):
+        second.request(piece)
+    assert second.drain().endswith(A)
 
 
 @pytest.mark.parametrize("count", [2, 10, 100])

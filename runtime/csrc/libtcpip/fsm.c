@@ -158,37 +158,27 @@ static bool is_reading(const struct stack *stack, const struct tcb *tcb)
     return tcb->span_count == 0 && (tcb->request != TCB_NONE || (tcb->app != 0 && !stack->config.app->is_writing(tcb)));
 }
 
-/* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that silence
- * has is seen when the shortest of them has passed: so the deadline only moves later, which costs nothing. */
-static void idle_restart(struct stack *stack, struct tcb *tcb)
+/* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that any other
+ * silence has is seen when the shortest of them has passed: so here nothing is set. Always inline: each request goes through
+ * it twice. */
+__attribute__((always_inline)) static inline void idle_restart(struct stack *stack, struct tcb *tcb)
 {
     bool reading = is_reading(stack, tcb);
     if (reading && tcb->request_begun)
         return;
     tcb->request_begun = reading;
     tcb->progress_us = stack->now_us;
-    tcb->idle_deadline_us = stack->now_us + (reading ? stack->config.request_ms * 1000ull : stack->idle_check_us);
-    timer_update(stack, tcb);
+    if (reading) {
+        tcb->idle_deadline_us = stack->now_us + stack->config.request_ms * 1000ull;
+        timer_update(stack, tcb);
+    }
 }
 
-/* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. */
-void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+/* Bytes that come in parts, or behind our last answer. */
+static __attribute__((noinline)) void recv_parts(struct stack *stack, struct tcb *tcb, const uint8_t *data,
+                                                 uint32_t len_bytes)
 {
-    uint32_t taken = 0;
-    if (tcb->fin_queued) {
-        /* Nothing more is answered: read and forgotten, so that the peer sees our answer and FIN, and not a reset. */
-        if (len_bytes > 0)
-            COUNT(stack, tcp_drop_after_close);
-        tcb->rcv_nxt += len_bytes;
-        tcb->unread_bytes += len_bytes;
-        return;
-    }
-    if (tcb->request == TCB_NONE && len_bytes > 0)
-        taken = stack->config.app->receive(stack, tcb, data, len_bytes);
-    if (tcb->fin_queued)
-        taken = len_bytes;
-    if (taken < len_bytes)
-        taken += request_append(stack, tcb, data + taken, len_bytes - taken);
+    uint32_t taken = len_bytes > 0 && !tcb->fin_queued ? request_append(stack, tcb, data, len_bytes) : 0;
     tcb->rcv_nxt += taken;
     if (tcb->request != TCB_NONE)
         request_join(stack, tcb, &tcb->dsack);
@@ -198,7 +188,9 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
             break;
         request_consume(stack, tcb, consumed);
     }
-    if (tcb->fin_queued) { /* the window opens: what the peer still sends must not keep it from our answer */
+    if (tcb->fin_queued) {
+        /* Nothing more is answered: read and forgotten, so that the peer comes to read our answer and FIN, and gets no
+         * reset. The window opens, or it could not send on. */
         request_release(stack, tcb);
         tcb->rcv_nxt += len_bytes - taken;
     }
@@ -206,6 +198,29 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
     if (tcb->fin_received && !tcb->fin_queued && tcpip_can_write(tcb))
         tcpip_finish(stack, tcb);
     request_sort(stack, tcb);
+}
+
+static void discard(struct stack *stack, struct tcb *tcb, uint32_t len_bytes)
+{
+    if (len_bytes > 0)
+        COUNT(stack, tcp_drop_after_close);
+    tcb->rcv_nxt += len_bytes;
+    tcb->unread_bytes += len_bytes;
+}
+
+/* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. */
+void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+{
+    uint32_t taken = 0;
+    if (tcb->fin_queued) {
+        discard(stack, tcb, len_bytes);
+        return;
+    }
+    if (tcb->request == TCB_NONE && len_bytes > 0)
+        taken = stack->config.app->receive(stack, tcb, data, len_bytes);
+    tcb->rcv_nxt += taken;
+    if (taken < len_bytes || tcb->request != TCB_NONE || tcb->fin_received)
+        recv_parts(stack, tcb, data + taken, len_bytes - taken);
     idle_restart(stack, tcb);
 }
 
@@ -529,8 +544,9 @@ static void idle_timeout(struct stack *stack, struct tcb *tcb)
 {
     enum counter counter;
     uint64_t until_us = tcb->progress_us + silence_us(stack, tcb, &counter);
+    uint64_t check_us = stack->now_us + stack->idle_check_us; /* by then it may be about something else */
     if (until_us > stack->now_us) {
-        tcb->idle_deadline_us = until_us;
+        tcb->idle_deadline_us = until_us < check_us ? until_us : check_us;
         timer_update(stack, tcb);
         return;
     }

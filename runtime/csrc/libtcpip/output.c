@@ -417,11 +417,11 @@ static uint64_t pace_bytes_s(const struct tcb *tcb)
     return (uint64_t)tcb->cwnd * percent * 10000 / tcb->srtt_us;
 }
 
-/* Most that may go now; 0: not yet, and the timer is set for when. */
+/* Most that may go at once; 0: not yet, and the timer is set for when. */
 static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
 {
     if (!stack->config.pacing || tcb->srtt_us == 0)
-        return UINT32_MAX;
+        return TCB_SEND_BYTES_MAX;
     if (tcb->pace_at_us > stack->now_us && !tcb->tlp_now) {
         tcb->paced = true;
         timer_update(stack, tcb);
@@ -434,18 +434,10 @@ static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
     return a_tick > least ? (uint32_t)a_tick : least;
 }
 
-/* What is left of the connection's turn, a segment at least; a superframe is not cut by it. */
-static uint32_t turn_allows(const struct stack *stack, const struct tcb *tcb)
-{
-    if (stack->config.gather_max > 1)
-        return UINT32_MAX;
-    return tcb->turn_bytes > tcb->snd_mss ? tcb->turn_bytes : tcb->snd_mss;
-}
-
 /* So many bytes have gone. What a late timer has cost is made good, up to a tick of it. */
 static void spend(const struct stack *stack, struct tcb *tcb, uint32_t sent_bytes)
 {
-    tcb->turn_bytes -= sent_bytes < tcb->turn_bytes ? sent_bytes : tcb->turn_bytes;
+    tcb->turn_bytes -= (int32_t)sent_bytes;
     if (!stack->config.pacing || tcb->srtt_us == 0)
         return;
     uint64_t earliest_us = stack->now_us - TIMER_TICK_US;
@@ -494,8 +486,6 @@ static bool send_lost(struct stack *stack, struct tcb *tcb)
             uint32_t allowed = pace_allows(stack, tcb);
             if (allowed == 0)
                 return true;
-            uint32_t turn = turn_allows(stack, tcb);
-            allowed = allowed < turn ? allowed : turn;
             room = room < allowed ? room : allowed;
             uint32_t sent = send_at(stack, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
             if (sent == 0)
@@ -541,8 +531,6 @@ static bool send_data(struct stack *stack, struct tcb *tcb)
         uint32_t allowed = pace_allows(stack, tcb);
         if (allowed == 0)
             return true;
-        uint32_t turn = turn_allows(stack, tcb);
-        allowed = allowed < turn ? allowed : turn;
         usable = usable < allowed ? usable : allowed;
         if (usable >= mss && usable < left)
             usable -= usable % mss;

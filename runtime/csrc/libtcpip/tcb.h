@@ -16,7 +16,8 @@
 #define TCB_RUNS 24            /* of the scoreboard in a TCB, */
 #define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
 #define TCB_HEADER_BYTES 64    /* up to the ports in an IPv6 packet */
-#define TCB_TURN_BYTES 32768 /* a connection sends in its turn; a superframe that begins within it is sent whole */
+#define TCB_TURN_BYTES 32768   /* a connection sends in its turn; what begins within it is sent whole, */
+#define TCB_SEND_BYTES_MAX 65536 /* at most so much */
 #define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
@@ -114,7 +115,7 @@ struct tcb {
     uint32_t timer_next, timer_previous, timer_bucket;
     uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
     bool paced; /* something waits for pace_at_us */
-    uint32_t turn_bytes; /* that may go before it is the turn of the next in the FIFO */
+    int32_t turn_bytes; /* that may go before it is the turn of the next in the FIFO */
 
     /* RACK, RFC 8985 section 5: of the segment sent last among those that arrived. */
     struct sending rack;
