@@ -16,7 +16,8 @@ within TOLERANCE_MS of that time. Sequence numbers count from each side's initia
 a client's data is a string (a request line gets the rest of a request). Of what the core says, only what the line names is
 judged; `<sack 5:9 20:30>` are the client's own numbers. `> *` takes any number of segments, `> none` says that there is none up to that time; what no line expects is an
 error. With TS in its SYN the client sends timestamps, milliseconds of the script's time, and echoes the last one it saw;
-`TS -50` sends one of 50 ms ago, `TS 0 -50` echoes one that is 50 ms older than the last. Also:
+`TS -50` sends one of 50 ms ago, `TS 0 -50` echoes one that is 50 ms older than the last, `noTS` leaves them out from here on.
+Also:
 
     < icmp mtu 1000 seq 1             that our segment at 1 was too big
     counter tcp_tail_probes 1         the core's counter is now this
@@ -174,6 +175,8 @@ class Runner:
             elif name == "sack":
                 edges = [self.side.server(int(edge)) for value in values for edge in value.split(":")]
                 made += [("NOP", None), ("NOP", None), ("SAck", tuple(edges))]
+            elif name == "noTS":
+                self.side.timestamps = False
             elif name == "TS":
                 self.side.timestamps = self.side.timestamps or "S" in flags
                 ago, echo_ago = (int(value) for value in (*values, "0", "0")[:2])

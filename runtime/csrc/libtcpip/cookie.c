@@ -5,7 +5,10 @@
  *   without:          | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | flow mac:6 | full mac:16 |
  *
  * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The full MAC covers the flow, the
- * slot count, everything encoded and the client's initial sequence number. The flow MAC stands for flow and slot: where it
+ * slot count, everything encoded in the sequence number and the client's initial one. What the timestamp says it does not
+ * cover, as some peers leave timestamps out after the SYN (RFC 7323 section 3.2 wants them dropped, Linux takes them): such
+ * a cookie is good all the same, and the connection goes without timestamps, scaling and SACK. A peer that says
+ * something else than it was told hurts itself alone. The flow MAC stands for flow and slot: where it
  * fits and the full one does not, the segment has overtaken the first one, and is dropped without a reset.
  *
  * One keyed hash of the flow serves all: one half of it is where timestamps start, of the other and a salt the flow MAC is
@@ -66,9 +69,9 @@ uint32_t cookie_salt(const uint8_t *secret)
 static uint32_t cookie_encode(const struct stack *stack, int generation, uint64_t flow_hash, uint64_t slot,
                               uint32_t irs, uint32_t class, const struct cookie *c)
 {
-    uint8_t flags = (uint8_t)((c->sack ? 1 : 0) | (c->timestamps ? 2 : 0));
+    uint32_t options = c->timestamps ? 2 : (uint32_t)c->wscale << 2 | (c->sack ? 1 : 0);
     /* What the full MAC covers. Of the slots' count 22 bits are years. */
-    uint64_t encoded = slot << 10 | class << 7 | (uint32_t)c->wscale << 2 | flags;
+    uint64_t encoded = slot << 10 | class << 7 | options;
     const uint64_t input[2] = {flow_hash, encoded << 32 | irs};
     uint32_t head = (uint32_t)(slot & 3) << 30 | class << 27;
     if (!c->timestamps)
@@ -102,33 +105,54 @@ uint64_t cookie_expires_us(uint64_t opened_us)
     return (opened_us / COOKIE_SLOT_US + 2) * COOKIE_SLOT_US;
 }
 
-enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
-                                 const struct tcp_segment *segment, struct cookie *cookie)
+/* A cookie as it would be made today, of one kind or the other; with the secret in use or the one before. */
+static enum cookie_verdict check_kind(const struct stack *stack, uint64_t flow_hash, uint32_t irs, uint32_t iss,
+                                      const struct cookie *c)
 {
-    uint32_t iss = segment->ack - 1;
-    uint32_t irs = segment->seq - 1;
-    uint32_t class = iss >> 27 & 7;
     uint64_t now = stack->now_us / COOKIE_SLOT_US;
     uint64_t age = (now - (iss >> 30)) & 3;
+    enum cookie_verdict verdict = COOKIE_BAD;
     if (age > 1 || age > now)
         return COOKIE_BAD;
-    uint64_t flow_hash = flow_hash_of(stack, flow);
-    struct cookie c = {
-        .mss = mss_classes[class], .timestamps = segment->options.timestamps, .ts_offset = ts_offset_of(flow_hash)};
-    uint32_t coded = iss >> 22 & COOKIE_TS_MASK;
-    if (c.timestamps)
-        coded = segment->options.ts_echo & COOKIE_TS_MASK;
-    c.wscale = (uint8_t)(coded >> 1);
-    c.sack = (coded & 1) != 0;
-    enum cookie_verdict verdict = COOKIE_BAD;
     for (int generation = 0; generation < 2; generation++) {
-        uint32_t good = cookie_encode(stack, generation, flow_hash, now - age, irs, class, &c);
-        if (good == iss) {
-            *cookie = c;
+        uint32_t good = cookie_encode(stack, generation, flow_hash, now - age, irs, iss >> 27 & 7, c);
+        if (good == iss)
             return COOKIE_GOOD;
-        }
-        if ((good ^ iss) >> mac_bits(&c) == 0)
+        if ((good ^ iss) >> mac_bits(c) == 0)
             verdict = COOKIE_EARLY;
     }
     return verdict;
+}
+
+static void decode(struct cookie *c, uint32_t coded)
+{
+    c->wscale = (uint8_t)(coded >> 1 & 15);
+    c->sack = (coded & 1) != 0;
+}
+
+enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flow *flow,
+                                 const struct tcp_segment *segment, struct cookie *cookie)
+{
+    uint32_t iss = segment->ack - 1, irs = segment->seq - 1;
+    uint64_t flow_hash = flow_hash_of(stack, flow);
+    struct cookie stamped = {.mss = mss_classes[iss >> 27 & 7],
+                             .wscale = COOKIE_NO_WSCALE,
+                             .timestamps = true,
+                             .ts_offset = ts_offset_of(flow_hash)};
+    struct cookie plain = stamped;
+    plain.timestamps = false;
+    decode(&plain, iss >> 22);
+    bool stamps = segment->options.timestamps;
+    if (stamps)
+        decode(&stamped, segment->options.ts_echo);
+    /* The usual kind first. */
+    const struct cookie *likely = stamps ? &stamped : &plain, *other = stamps ? &plain : &stamped;
+    enum cookie_verdict verdict = check_kind(stack, flow_hash, irs, iss, likely);
+    *cookie = *likely;
+    if (verdict == COOKIE_GOOD)
+        return verdict;
+    enum cookie_verdict second = check_kind(stack, flow_hash, irs, iss, other);
+    *cookie = *other;
+    cookie->timestamps = false;
+    return second == COOKIE_GOOD || verdict == COOKIE_BAD ? second : verdict;
 }

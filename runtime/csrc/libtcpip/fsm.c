@@ -320,8 +320,14 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
         window_update(stack, tcb, segment);
     if (tcb->snd_nxt == tcb->snd_una)
         tcb->retries = 0; /* a window probe was answered: the peer lives, RFC 9293 section 3.8.6.1 */
-    if (ack < tcb->snd_una)
+    if (ack < tcb->snd_una && segment->options.sack_count == 0)
         return true;
+    if (ack < tcb->snd_una) { /* overtaken, but what is SACKed is SACKed */
+        recovery_ack(stack, tcb, segment, tcb->snd_una, false);
+        recovery_rearm(stack, tcb);
+        tcpip_ready(stack, tcb);
+        return true;
+    }
     bool repeated = ack == tcb->snd_una && segment->data_bytes == 0 && tcb->snd_wnd == old_window &&
                     (segment->flags & TCP_FIN) == 0;
     recovery_ack(stack, tcb, segment, ack, repeated);

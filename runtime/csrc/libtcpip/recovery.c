@@ -181,12 +181,13 @@ static bool take_sacks(struct stack *stack, struct tcb *tcb, const struct tcp_se
                        struct delivery *delivery)
 {
     bool duplicate = false;
+    uint32_t said = segment->ack; /* by which a DSACK is told: of an ACK that came late, what it says is not */
     for (uint32_t i = 0; i < segment->options.sack_count; i++) {
         uint32_t start = segment->options.sacks[i][0], end = segment->options.sacks[i][1];
         if (!seq_lt(start, end))
             continue;
         if (seq_leq(end, (uint32_t)ack)) {
-            duplicate = duplicate || i == 0;
+            duplicate = duplicate || (i == 0 && seq_leq(end, said));
             continue;
         }
         if (seq_lt(start, (uint32_t)ack) || seq_lt((uint32_t)tcb->snd_nxt, end))
