@@ -88,6 +88,13 @@ def of_heads(folder: Path, image: Path) -> dict[str, int]:
     return made
 
 
+def of_scoreboard(folder: Path) -> dict[str, int]:
+    """Instructions of an ACK with four SACK blocks, one of them new, while the scoreboard is full."""
+    program = build_program(folder / "scoreboard", *SHIPPED, own=("scoreboard.c", "arguments.c"))
+    acks = 200
+    return {"an ACK with four SACK blocks, a full scoreboard": counted("take_ack", program, str(acks)) // acks}
+
+
 def count(program: Path, images: dict[int, Path], case: Case) -> int:
     """Instructions of one request. Where each connection makes one, all is counted, else only what comes after those."""
     if case.requests <= case.connections:
@@ -103,7 +110,7 @@ def measure() -> dict[str, int]:
         program = build_program(folder / "memory", *SHIPPED)
         images = {size: build_image(folder, 1, size) for size in {case.size_bytes for case in CASES.values()}}
         found = {label: count(program, images, case) for label, case in CASES.items()}
-        return found | of_heads(folder, images[100])
+        return found | of_heads(folder, images[100]) | of_scoreboard(folder)
 
 
 def main() -> None:

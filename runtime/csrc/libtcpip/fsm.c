@@ -220,7 +220,7 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
         taken = stack->config.app->receive(stack, tcb, data, len_bytes);
     tcb->rcv_nxt += taken;
     if (taken < len_bytes || tcb->request != TCB_NONE || tcb->fin_received)
-        recv_parts(stack, tcb, data + taken, len_bytes - taken);
+        recv_parts(stack, tcb, len_bytes > 0 ? data + taken : NULL, len_bytes - taken);
     idle_restart(stack, tcb);
 }
 
@@ -320,17 +320,12 @@ static bool ack_input(struct stack *stack, struct tcb *tcb, const struct tcp_seg
         window_update(stack, tcb, segment);
     if (tcb->snd_nxt == tcb->snd_una)
         tcb->retries = 0; /* a window probe was answered: the peer lives, RFC 9293 section 3.8.6.1 */
-    if (ack < tcb->snd_una && segment->options.sack_count == 0)
+    bool late = ack < tcb->snd_una; /* another has overtaken it, but what it SACKs is SACKed */
+    if (late && segment->options.sack_count == 0)
         return true;
-    if (ack < tcb->snd_una) { /* overtaken, but what is SACKed is SACKed */
-        recovery_ack(stack, tcb, segment, tcb->snd_una, false);
-        recovery_rearm(stack, tcb);
-        tcpip_ready(stack, tcb);
-        return true;
-    }
     bool repeated = ack == tcb->snd_una && segment->data_bytes == 0 && tcb->snd_wnd == old_window &&
                     (segment->flags & TCP_FIN) == 0;
-    recovery_ack(stack, tcb, segment, ack, repeated);
+    recovery_ack(stack, tcb, segment, late ? tcb->snd_una : ack, repeated);
     if (ack > tcb->snd_una)
         return ack_advance(stack, tcb, ack);
     recovery_rearm(stack, tcb);

@@ -116,41 +116,74 @@ static uint32_t spread_us(const struct tcp_run *run)
     return last_us - first_us;
 }
 
+/* The highest SACKed run, or 0. */
+static uint32_t highest_sacked(const struct tcb *tcb)
+{
+    uint32_t at = tcb->run_count - 1u;
+    while (at > 0 && (tcb->runs[at].flags & RUN_SACKED) == 0)
+        at--;
+    return at;
+}
+
 /* No two neighbours share a fate. A SACK is forgotten, that of the highest run, as holes low down are what recovery is
  * about; its bytes share its neighbour's fate, and at worst are sent again in vain. */
 static void merge_unlike(struct tcb *tcb)
 {
-    uint32_t at = tcb->run_count - 2u;
-    while (at > 0 && ((tcb->runs[at].flags | tcb->runs[at + 1].flags) & RUN_SACKED) == 0)
-        at--;
+    uint32_t at = highest_sacked(tcb);
+    at = at + 1u < tcb->run_count ? at : at - 1;
     uint32_t flags = (tcb->runs[at].flags | tcb->runs[at + 1].flags) & ~(uint32_t)RUN_SACKED;
     set_flags(tcb, at, flags);
     set_flags(tcb, at + 1, flags);
     merge(tcb, at);
+    if (at + 1u < tcb->run_count && tcb->runs[at + 1].flags == flags)
+        merge(tcb, at);
+    if (at > 0 && tcb->runs[at - 1].flags == flags)
+        merge(tcb, at - 1);
 }
 
-/* Merges the two neighbours of equal fate that were sent closest together. */
-static void merge_closest(struct tcb *tcb)
+/* Merges the two neighbours of equal fate that were sent closest together; in a large board all that were sent about as close,
+ * so that it is not walked for each of them. False: there are none. */
+static bool merge_closest(struct tcb *tcb)
 {
-    uint32_t best = UINT32_MAX, best_us = UINT32_MAX;
+    uint32_t best = UINT32_MAX, best_us = UINT32_MAX, count = 1;
     for (uint32_t i = 0; i + 1u < tcb->run_count; i++) {
-        uint32_t us = spread_us(&tcb->runs[i]);
-        if (tcb->runs[i].flags == tcb->runs[i + 1].flags && us <= best_us) {
+        uint32_t us = tcb->runs[i].flags == tcb->runs[i + 1].flags ? spread_us(&tcb->runs[i]) : UINT32_MAX;
+        if (us <= best_us && us != UINT32_MAX) {
             best = i;
             best_us = us;
         }
     }
-    if (best != UINT32_MAX)
+    tcb->runs_packed = best == UINT32_MAX;
+    if (tcb->runs_packed)
+        return false;
+    if (tcb->board == TCB_NONE) {
         merge(tcb, best);
-    else
-        merge_unlike(tcb);
+        return true;
+    }
+    for (uint32_t i = 1; i < tcb->run_count; i++) {
+        struct tcp_run pair[2] = {tcb->runs[count - 1], tcb->runs[i]};
+        if (pair[0].flags == pair[1].flags && spread_us(pair) <= 2 * best_us + MERGE_US)
+            absorb(&tcb->runs[count - 1], &pair[1]);
+        else
+            tcb->runs[count++] = pair[1];
+    }
+    tcb->run_count = (uint16_t)count;
+    tcb->lost_first = 0;
+    return true;
 }
 
-static void make_room(struct stack *stack, struct tcb *tcb, uint32_t count)
+/* Room for so many runs more. Where it can be had only by forgetting a SACK, one at or above the position is not worth it:
+ * false. */
+static bool make_room(struct stack *stack, struct tcb *tcb, uint32_t count, uint32_t position)
 {
-    while (tcb->run_count + count > tcb->run_capacity)
-        if (!grow(stack, tcb))
-            merge_closest(tcb);
+    while (tcb->run_count + count > tcb->run_capacity) {
+        if (grow(stack, tcb) || (!tcb->runs_packed && merge_closest(tcb)))
+            continue;
+        if (!seq_lt(position, tcb->runs[highest_sacked(tcb)].start))
+            return false;
+        merge_unlike(tcb);
+    }
+    return true;
 }
 
 /* Splits a run at a position inside of it; the position then is run at + 1's start. Indices below at are kept. */
@@ -174,14 +207,16 @@ void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now
         }
     }
     /* Nothing may be lost, so no larger board is taken for it: coarser times will do. */
-    if (tcb->run_count == tcb->run_capacity)
-        merge_closest(tcb);
+    if (tcb->run_count == tcb->run_capacity && !merge_closest(tcb))
+        merge_unlike(tcb);
+    tcb->runs_packed = false;
     tcb->runs[tcb->run_count++] = (struct tcp_run){start, end, now_us, now_us, 0};
 }
 
 void scoreboard_resent(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
 {
-    make_room(stack, tcb, 1);
+    make_room(stack, tcb, 1, (uint32_t)tcb->snd_una - 1);
+    tcb->runs_packed = false;
     for (uint32_t i = find(tcb, start); i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
         if ((run->flags & RUN_LOST) == 0)
@@ -244,7 +279,8 @@ void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uin
     uint32_t first = find(tcb, start);
     if (first == tcb->run_count || ((tcb->runs[first].flags & RUN_SACKED) != 0 && seq_leq(end, tcb->runs[first].end)))
         return; /* as most blocks: it has been said before */
-    make_room(stack, tcb, 2);
+    if (!make_room(stack, tcb, 2, start))
+        return; /* it is told again when there is room */
     first = find(tcb, start);
     if ((tcb->runs[first].flags & RUN_SACKED) == 0 && seq_lt(tcb->runs[first].start, start))
         split(tcb, first++, start);
@@ -266,7 +302,8 @@ void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uin
 
 void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end)
 {
-    make_room(stack, tcb, 2);
+    make_room(stack, tcb, 2, (uint32_t)tcb->snd_una - 1);
+    tcb->runs_packed = false;
     for (uint32_t i = find(tcb, start); i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
         if ((tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
             continue;
@@ -282,6 +319,7 @@ void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint3
 
 void scoreboard_lose_run(struct tcb *tcb, uint32_t at)
 {
+    tcb->runs_packed = false;
     set_flags(tcb, at, tcb->runs[at].flags | RUN_LOST);
 }
 
@@ -306,6 +344,7 @@ void scoreboard_unlose(struct tcb *tcb)
 {
     for (uint32_t i = 0; i < tcb->run_count; i++)
         tcb->runs[i].flags &= ~(uint32_t)RUN_LOST;
+    tcb->runs_packed = false;
     tcb->lost_bytes = 0;
 }
 

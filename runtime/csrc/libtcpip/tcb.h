@@ -86,6 +86,7 @@ struct tcb {
                          * more than the image's segments hold */
     uint16_t snd_mss; /* mss, or less where the peer's window is small */
     uint16_t run_count, run_capacity;
+    bool runs_packed; /* no two neighbours share a fate */
     uint16_t lost_first; /* no run before it is lost */
     uint32_t board; /* of the pool, or TCB_NONE */
 
