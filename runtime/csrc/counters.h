@@ -94,6 +94,9 @@
     X(tcp_retransmit_fast)                                                                                           \
     X(tcp_retransmit_timeout)                                                                                        \
     X(tcp_retransmit_spurious)                                                                                       \
+    X(tcp_ecn_opened)                                                                                                \
+    X(tcp_rx_ce)                                                                                                     \
+    X(tcp_ecn_reductions)                                                                                            \
     X(tcp_tail_probes)                                                                                               \
     X(tcp_retransmit_segments)                                                                                       \
     X(tcp_window_probes)                                                                                             \

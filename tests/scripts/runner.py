@@ -13,7 +13,7 @@ A script is text, one event a line, `#` for comments:
 
 Times are milliseconds, absolute or (with +) after the line before. `<` goes to the core, `>` is what it must say next,
 within TOLERANCE_MS of that time. Sequence numbers count from each side's initial one. `N:M` are the bytes N to M - 1;
-a client's data is a string (a request line gets the rest of a request). Of what the core says, only what the line names is
+flags are S, P, F, R, `.` for ACK, E for ECE and W for CWR; a client's data is a string (a request line gets the rest of a request). Of what the core says, only what the line names is
 judged; `<sack 5:9 20:30>` are the client's own numbers. `> *` takes any number of segments, `> none` says that there is none up to that time; what no line expects is an
 error. With TS in its SYN the client sends timestamps, milliseconds of the script's time, and echoes the last one it saw;
 `TS -50` sends one of 50 ms ago, `TS 0 -50` echoes one that is 50 ms older than the last, `noTS` leaves them out from here on.
@@ -40,7 +40,7 @@ from ssrun._sandstorm import ffi, lib
 
 TOLERANCE_MS = 6  # the timer wheel's tick is 4.096 ms
 TS_BASE = 1_000_000
-FLAGS = {"S": "S", ".": "A", "P": "P", "F": "F", "R": "R"}
+FLAGS = {"S": "S", ".": "A", "P": "P", "F": "F", "R": "R", "E": "E", "W": "C"}
 
 
 class ScriptError(AssertionError):

@@ -9,6 +9,7 @@ import pytest
 from host import WALL_TEXT, Client, Host, Image, checked
 from model import ModelImage, Page
 from scapy.layers.inet import IP, TCP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import checksum
 from ssrun._sandstorm import ffi, lib
@@ -495,3 +496,38 @@ def test_time_without_use_of_the_window_is_no_time_of_growth(image: Image) -> No
         client.note(host.advance(100), check=False)
     fetch(b"big")
     assert window() < 2 * before, (window(), before)
+
+
+@pytest.mark.parametrize("v6", [False, True])
+def test_explicit_congestion_notification(image: Image, v6: bool) -> None:
+    """RFC 3168: new data can be marked, what is sent again and bare ACKs can't; a mark on a request is told until CWR."""
+
+    def ecn(packet: Any) -> int:
+        return int(packet[IPv6].tc & 3 if v6 else packet[IP].tos & 3)
+
+    host = Host(image)
+    client = Client(host, v6=v6)
+    (syn_ack,) = host.send(client.packet("SEC", options=client.options))
+    assert "E" in syn_ack[TCP].flags
+    assert ecn(syn_ack) == 0
+    client.seq += 1
+    client.ack = syn_ack[TCP].seq + 1
+    client.ts_echo = dict(syn_ack[TCP].options)["Timestamp"][0]
+    marked = client.packet("PA", (GET % b"big")[:10])
+    if v6:
+        marked[IPv6].tc = 3
+    else:
+        marked[IP].tos = 3
+    client.seq += 10
+    (ack,) = client.note(host.send(marked))
+    assert ack[TCP].flags == "AE"
+    assert ecn(ack) == 0
+    data = client.request((GET % b"big")[10:])
+    assert {str(packet[TCP].flags) for packet in data} == {"AE"}
+    assert {ecn(packet) for packet in data} == {2}
+    again = client.note(host.advance(300))
+    assert again
+    assert all(ecn(packet) == 0 for packet in again if packet[TCP].seq < data[-1][TCP].seq + 1)
+    more = client.note(host.send(client.packet("CA")))
+    assert {str(packet[TCP].flags) for packet in more} == {"A"}
+    assert {ecn(packet) for packet in more} == {2}

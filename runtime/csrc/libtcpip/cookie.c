@@ -1,7 +1,7 @@
 /* SYN cookies (RFC 4987 section 3.6) with nothing lost by them. The initial sequence number is
  *
  *   with timestamps:  | slot:2 | mss:3 | flow mac:6 |              full mac:21              |
- *                     and the timestamp's low five bits are | window scale:4 | SACK permitted:1 |
+ *                     and the timestamp's low six bits are | ECN:1 | window scale:4 | SACK permitted:1 |
  *   without:          | slot:2 | mss:3 | window scale:4 | SACK permitted:1 | flow mac:6 | full mac:16 |
  *
  * slot counts COOKIE_SLOT_US of time; a cookie is good in its own slot and the next. The full MAC covers the flow, the
@@ -19,7 +19,7 @@
 #include "tcp.h"
 
 #define COOKIE_SLOT_US 64000000ull
-#define COOKIE_TS_MASK 31u
+#define COOKIE_TS_MASK 63u
 
 /* Largest first is not needed: the class is the largest that is not above what the peer announced. */
 static const uint16_t mss_classes[8] = {TCP_MSS_MIN, 536, 1220, 1380, 1420, 1440, 1460, 8940};
@@ -93,7 +93,7 @@ uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uin
     uint64_t flow_hash = flow_hash_of(stack, flow);
     if (c.timestamps) {
         uint32_t now = tcp_ts_clock(stack, ts_offset_of(flow_hash));
-        uint32_t coded = (now & ~COOKIE_TS_MASK) | (uint32_t)c.wscale << 1 | (c.sack ? 1 : 0);
+        uint32_t coded = (now & ~COOKIE_TS_MASK) | (options->ecn ? 32u : 0) | (uint32_t)c.wscale << 1 | (c.sack ? 1 : 0);
         /* Never ahead of the clock, or the connection's first timestamps would go backwards. */
         *ts_value = (int32_t)(coded - now) > 0 ? coded - (COOKIE_TS_MASK + 1) : coded;
     }
@@ -143,8 +143,10 @@ enum cookie_verdict cookie_check(const struct stack *stack, const struct tcp_flo
     plain.timestamps = false;
     decode(&plain, iss >> 22);
     bool stamps = segment->options.timestamps;
-    if (stamps)
+    if (stamps) {
         decode(&stamped, segment->options.ts_echo);
+        stamped.ecn = (segment->options.ts_echo & 32) != 0;
+    }
     /* The usual kind first. */
     const struct cookie *likely = stamps ? &stamped : &plain, *other = stamps ? &plain : &stamped;
     enum cookie_verdict verdict = check_kind(stack, flow_hash, irs, iss, likely);

@@ -174,12 +174,14 @@ __attribute__((always_inline)) static inline void idle_restart(struct stack *sta
     }
 }
 
-/* Bytes that come in parts, or behind our last answer. */
+/* Bytes that come in parts, or behind our last answer; the first of them have been used. */
 static __attribute__((noinline)) void recv_parts(struct stack *stack, struct tcb *tcb, const uint8_t *data,
-                                                 uint32_t len_bytes)
+                                                 uint32_t used_bytes, uint32_t len_bytes)
 {
-    uint32_t taken = len_bytes > 0 && !tcb->fin_queued ? request_append(stack, tcb, data, len_bytes) : 0;
-    tcb->rcv_nxt += taken;
+    uint32_t taken = used_bytes;
+    if (used_bytes < len_bytes && !tcb->fin_queued)
+        taken += request_append(stack, tcb, data + used_bytes, len_bytes - used_bytes);
+    tcb->rcv_nxt += taken - used_bytes;
     if (tcb->request != TCB_NONE)
         request_join(stack, tcb, &tcb->dsack);
     while (tcb->request_len > 0 && !tcb->fin_queued) {
@@ -220,7 +222,7 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
         taken = stack->config.app->receive(stack, tcb, data, len_bytes);
     tcb->rcv_nxt += taken;
     if (taken < len_bytes || tcb->request != TCB_NONE || tcb->fin_received)
-        recv_parts(stack, tcb, len_bytes > 0 ? data + taken : NULL, len_bytes - taken);
+        recv_parts(stack, tcb, data, taken, len_bytes);
     idle_restart(stack, tcb);
 }
 
@@ -465,6 +467,32 @@ static void peer_address_record(struct tcb *tcb, const struct packet *packet)
         memcpy(tcb->header, source, ETH_ADDRESS_BYTES);
 }
 
+/* RFC 3168 section 6.1.2: the peer says that a router has marked what we sent. As a loss, once for a window. */
+static void ecn_reduce(struct stack *stack, struct tcb *tcb)
+{
+    if (tcb->in_recovery || tcb->snd_una < tcb->ecn_end)
+        return;
+    COUNT(stack, tcp_ecn_reductions);
+    congestion_lost(stack, tcb);
+    tcb->cwnd = tcb->ssthresh;
+    tcb->ecn_end = tcb->snd_nxt;
+    tcb->ecn_flags |= TCP_CWR;
+}
+
+/* RFC 3168 section 6.1.3: what came to us was marked, which the peer hears until it says that it has. */
+static void ecn_input(struct stack *stack, struct tcb *tcb, const struct packet *packet,
+                      const struct tcp_segment *segment)
+{
+    if ((segment->flags & TCP_CWR) != 0)
+        tcb->ecn_flags &= (uint8_t)~TCP_ECE;
+    if (segment->data_bytes > 0 && ip_ecn(packet) == IP_ECN_CE) {
+        COUNT(stack, tcp_rx_ce);
+        tcb->ecn_flags |= TCP_ECE;
+    }
+    if ((segment->flags & TCP_ECE) != 0)
+        ecn_reduce(stack, tcb);
+}
+
 /* RFC 5961 section 3.2: only the exact next sequence number resets. */
 static void reset_input(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
 {
@@ -501,6 +529,8 @@ void tcpip_fsm(struct stack *stack, struct tcb *tcb, const struct packet *packet
     peer_address_record(tcb, packet);
     if (stamped && ack >= tcb->snd_una)
         timestamp_record(tcb, segment);
+    if (tcb->ecn)
+        ecn_input(stack, tcb, packet, segment);
     if (!ack_input(stack, tcb, segment, ack))
         return;
     if (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0)

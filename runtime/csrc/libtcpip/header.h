@@ -19,6 +19,7 @@ struct header {
     uint64_t pseudo_sum, ip_sum;
     uint32_t ip_bytes, tcp_bytes;
     uint32_t segment_bytes; /* that total_bytes and ip_checksum are for: most segments have one size */
+    uint8_t ecn_flags; /* TCP_ECE, and with the first new data TCP_CWR, RFC 3168 section 6.1.2 */
     uint32_t ack; /* from here on in network byte order */
     uint16_t window;
     uint16_t total_bytes, ip_checksum; /* of IPv4 */
@@ -37,7 +38,7 @@ struct header_fields {
 /* Header length and flags, as they lie in the header. */
 static inline uint16_t header_offset_flags(const struct header *header, uint8_t flags)
 {
-    return be16((uint16_t)(header->tcp_bytes / 4 << 12 | flags));
+    return be16((uint16_t)(header->tcp_bytes / 4 << 12 | header->ecn_flags | flags));
 }
 
 static inline void header_prepare(const struct stack *stack, const struct tcb *tcb, struct header *header)
@@ -50,6 +51,7 @@ static inline void header_prepare(const struct stack *stack, const struct tcb *t
     header->tcp_bytes = (uint32_t)sizeof(struct wire_tcp) + (tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0);
     header->segment_bytes = 0; /* no segment is without a TCP header: there is none yet */
     header->total_bytes = header->ip_checksum = 0;
+    header->ecn_flags = tcb->ect ? tcb->ecn_flags : tcb->ecn_flags & TCP_ECE;
     header->ack = be32(tcb->rcv_nxt);
     header->window = be16((uint16_t)(TCB_REQUEST_BYTES - tcb->request_len));
     memcpy(&ports, tcb->header + sizeof(struct wire_eth) + tcb->ip_bytes, sizeof(ports));

@@ -189,6 +189,9 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
     }
     tcb->timestamps = cookie->timestamps;
     tcb->sack = cookie->sack;
+    tcb->ecn = cookie->ecn;
+    if (tcb->ecn)
+        COUNT(stack, tcp_ecn_opened);
     tcb->snd_wscale = cookie->wscale == COOKIE_NO_WSCALE ? 0 : cookie->wscale;
     tcb->ts_offset = cookie->ts_offset;
     tcb->ts_recent = segment->options.ts_value;
@@ -198,15 +201,18 @@ static struct tcb *open_connection(struct stack *stack, const struct packet *pac
     tcb->opened_s = (uint32_t)(stack->now_us / 1000000);
     tcb->rcv_nxt = segment->seq;
     tcp_connection_start(stack, tcb, packet, cookie->mss, segment);
-    if (tcb->timestamps) /* the cookie's timestamp is up to 31 ms old */
+    if (tcb->timestamps) /* the cookie's timestamp is up to 63 ms old */
         recovery_rtt_guess(tcb, 1000ull * (tcp_ts_clock(stack, tcb->ts_offset) - segment->options.ts_echo + 1));
     return tcb;
 }
 
 static void syn_input(struct stack *stack, const struct packet *packet, const struct tcp_flow *flow,
-                      const struct tcp_segment *segment)
+                      struct tcp_segment *segment)
 {
+    const uint8_t setup = TCP_ECE | TCP_CWR;
     COUNT(stack, tcp_rx_syn);
+    /* Only the timestamp has room to remember it by. */
+    segment->options.ecn = segment->options.timestamps && (segment->flags & setup) == setup;
     if (stack->draining)
         COUNT(stack, tcp_drop_draining);
     else

@@ -33,6 +33,22 @@ void tcp_snd_mss_set(struct tcb *tcb)
     tcb->snd_mss = (uint16_t)(tcb->mss < bound ? tcb->mss : bound);
 }
 
+/* What the header says from here on: new data can be marked by routers; what is sent again and segments without data can't, RFC
+ * 3168 sections 6.1.4 and 6.1.5. */
+static void ect_set(struct tcb *tcb, bool ect)
+{
+    if (!tcb->ecn || tcb->ect == ect)
+        return;
+    uint8_t *ip = tcb->header + sizeof(struct wire_eth);
+    tcb->ect = ect;
+    if (tcb->flow.family == SSI_FAMILY_IPV4) {
+        ip[1] = ect ? IP_ECN_ECT0 : 0;
+        tcb->ip_sum = checksum_sum(ip, sizeof(struct wire_ipv4));
+    } else {
+        ip[1] = ect ? IP_ECN_ECT0 << 4 : 0;
+    }
+}
+
 /* What our segments say of what we have received, the peer now hears. */
 static void acknowledged(struct tcb *tcb)
 {
@@ -168,6 +184,7 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
             fields.payload_sum += moving.sum;
         }
         uint8_t *head = header_put(&header, payload, &fields);
+        header.ecn_flags &= (uint8_t)~TCP_CWR;
         describe(desc++, &like, head, (uint32_t)(payload - head) + bytes, chunk);
         sent += bytes;
     }
@@ -329,6 +346,7 @@ static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, u
         return false;
     uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
     struct header_fields fields = {.seq = (uint32_t)position, .flags = flags};
+    ect_set(tcb, false);
     send_one(stack, tcb, end, 0, chunk, &fields);
     return true;
 }
@@ -365,6 +383,7 @@ static bool send_sack(struct stack *stack, struct tcb *tcb, const uint32_t *word
     uint32_t sack_bytes = count * (uint32_t)sizeof(*words);
     uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET + sack_bytes;
     struct header header;
+    ect_set(tcb, false);
     header_prepare(stack, tcb, &header);
     header.tcp_bytes += sack_bytes;
     struct header_fields fields = {
@@ -487,6 +506,7 @@ static bool send_lost(struct stack *stack, struct tcb *tcb)
             if (allowed == 0)
                 return true;
             room = room < allowed ? room : allowed;
+            ect_set(tcb, false);
             uint32_t sent = send_at(stack, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
             if (sent == 0)
                 return false;
@@ -534,9 +554,11 @@ static bool send_data(struct stack *stack, struct tcb *tcb)
         usable = usable < allowed ? usable : allowed;
         if (usable >= mss && usable < left)
             usable -= usable % mss;
+        ect_set(tcb, true);
         uint32_t sent = send_at(stack, tcb, span, tcb->snd_nxt, usable);
         if (sent == 0)
             return false;
+        tcb->ecn_flags &= (uint8_t)~TCP_CWR;
         spend(stack, tcb, sent);
         advance(stack, tcb, tcb->snd_nxt + sent);
         tcb->tlp_now = tcb->persist_now = false;

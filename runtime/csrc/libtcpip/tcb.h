@@ -65,7 +65,9 @@ struct tcb {
     uint8_t state; /* enum tcp_state */
     uint8_t ip_bytes; /* of our header: 20 or 40 */
     uint8_t snd_wscale;
-    bool timestamps, sack;
+    bool timestamps, sack, ecn;
+    uint8_t ecn_flags; /* TCP_ECE and TCP_CWR, as they are to be sent */
+    bool ect; /* the header says ECT(0) */
     bool ack_now; /* the peer is owed an ACK */
     bool fin_queued; /* no more will be written: FIN follows snd_end */
     bool fin_received;
@@ -135,6 +137,7 @@ struct tcb {
     uint64_t dsack_round_end; /* one step a round trip */
     uint32_t irs;
     struct request_range dsack; /* what has come twice and the peer is to hear of, RFC 2883; empty: nothing */
+    uint64_t ecn_end; /* what was sent before has been answered for by a reduction */
     uint32_t unread_bytes; /* that came when nothing more was read */
     uint32_t opened_s; /* when, in the stack's time */
     uint32_t undo_cwnd, undo_ssthresh, undo_ts;

@@ -25,6 +25,7 @@ struct tcp_options {
     uint16_t mss; /* 0: not given */
     uint8_t wscale; /* COOKIE_NO_WSCALE: not given */
     bool sack_permitted;
+    bool ecn; /* it is an ECN-setup SYN, RFC 3168 section 6.1.1 */
     bool timestamps;
     uint32_t ts_value, ts_echo;
     uint32_t sack_count;
@@ -47,6 +48,7 @@ struct cookie {
     uint16_t mss;
     uint8_t wscale; /* or COOKIE_NO_WSCALE */
     bool sack;
+    bool ecn;
     bool timestamps;
     uint32_t ts_offset; /* our timestamps of the flow start from here, so that they tell nothing of our uptime */
 };
@@ -69,6 +71,12 @@ bool tcp_checksum_good(const struct packet *packet);
 static inline uint32_t tcp_ts_clock(const struct stack *stack, uint32_t ts_offset)
 {
     return (uint32_t)(stack->now_us / 1000) + ts_offset; /* a tick a millisecond, RFC 7323 section 5.4 */
+}
+
+/* The ECN field of a received packet. */
+static inline uint8_t ip_ecn(const struct packet *packet)
+{
+    return packet->family == SSI_FAMILY_IPV4 ? packet->ip[1] & 3 : packet->ip[1] >> 4 & 3;
 }
 
 /* fsm.c */

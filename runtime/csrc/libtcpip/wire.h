@@ -25,6 +25,8 @@
 #define IPV4_FRAGMENT_MASK 0x3fff /* more-fragments flag and offset, RFC 791 */
 
 #define TCP_FIN 0x01
+#define TCP_ECE 0x40 /* RFC 3168 section 6.1 */
+#define TCP_CWR 0x80
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
@@ -38,6 +40,10 @@
 #define TCP_OPTION_SACK 5
 #define TCP_OPTION_TIMESTAMPS 8 /* RFC 7323 section 3 */
 #define TCP_WINDOW_SCALE_MAX 14 /* RFC 7323 section 2.3 */
+
+/* RFC 3168 section 5: the last two bits of IPv4's TOS and IPv6's traffic class. */
+#define IP_ECN_ECT0 2
+#define IP_ECN_CE 3
 
 struct wire_eth {
     uint8_t destination[ETH_ADDRESS_BYTES];
