@@ -47,6 +47,7 @@ class Page:
     encodings: dict[int, bytes] = field(default_factory=dict)
     headers: bytes = b""
     options: bytes = b""  # header fields of its own answer to OPTIONS
+    location: bytes = b""  # where a redirect leads, which hands the request's query on
 
     def etag(self, body: bytes) -> bytes:
         return b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
@@ -156,8 +157,18 @@ class ModelImage:
         get = self.add_response(status, body, b"Content-Type: text/html\r\n" + allow, length)
         self.tables["errors"].append(struct.pack("<II", status, get))
 
+    def add_redirect(self, page: Page) -> None:
+        """The query goes behind the location."""
+        get = self.add_response(301, page.body, b"Location: " + page.location + b"\r\n", len(page.body))
+        at = self.streams[get].index(b"\r\nLocation: ") + len(b"\r\nLocation: ") + len(page.location)
+        row = struct.pack("<7IHHqQ", get, NONE, NONE, NONE, at, 0, 0, 0, 0, -1, len(page.body))
+        self.tables["variants"].append(row)
+
     def add_page(self, path: bytes, page: Page, site: int) -> Route:
         first = len(self.tables["variants"])
+        if page.location:
+            self.add_redirect(page)
+            return Route(path, first, 1, NONE, site, 0)
         bodies = page.encodings | {0: page.body}
         for encoding, body in bodies.items():
             etag = page.etag(body)

@@ -119,7 +119,7 @@ class Variant:
     not_modified: Response | None
     partial: Response | None = None
     part: Response | None = None
-    swap_offset: int = 0  # of Content-Range and Content-Type in partial
+    swap_offset: int = 0  # of Content-Range and Content-Type in partial; of a redirect, where a query goes
     swap_bytes: int = 0
     etag: bytes = b""
     encoding: int = 0
@@ -500,6 +500,15 @@ class Mould:
         return Blank(200, head, self.moving, etag_at, date_at + ETAG_DIGITS, length_at, length_bytes)
 
 
+def _query_offset(head: bytes, location: str) -> int:
+    """Where in a redirect's head the request's query goes; 0: nowhere, the location has one of its own."""
+    target, _, _ = location.partition("#")
+    if "?" in target:
+        return 0
+    field = b"\r\nLocation: "
+    return head.index(field) + len(field) + len(target)
+
+
 class Maker:
     """Makes the answers of one site."""
 
@@ -567,7 +576,8 @@ class Maker:
             ("Location", entry.location),
             *said.all_fields,
         ]
-        return Variant(_response(self.site, entry.status, fields, body), None, content_bytes=len(body))
+        get = _response(self.site, entry.status, fields, body)
+        return Variant(get, None, swap_offset=_query_offset(get.head, entry.location), content_bytes=len(body))
 
     def _fixed(self, entry: Fixed, said: Custom) -> Variant:
         body: Content | bytes | None = None

@@ -103,6 +103,7 @@
     X(tx_drop_no_space)                                                                                              \
     X(http_requests)                                                                                                 \
     X(http_bad_requests)                                                                                             \
+    X(http_queries_left_out)                                                                                         \
     X(http_status_2xx)                                                                                               \
     X(http_status_3xx)                                                                                               \
     X(http_status_4xx)                                                                                               \

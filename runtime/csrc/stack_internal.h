@@ -5,6 +5,7 @@
 #include "counters.h"
 #include "image/arena.h"
 #include "libeth/claim.h"
+#include "libtcpip/composed.h"
 #include "libtcpip/limit.h"
 #include "libtcpip/pmtu.h"
 #include "libtcpip/request.h"
@@ -53,6 +54,10 @@ struct stack {
     struct request_buffer *request_buffers;
     uint32_t request_free; /* a stack of buffers, through next */
     struct request_list request_lists[REQUEST_KINDS]; /* those in use */
+
+    uint8_t *composed; /* [][COMPOSED_BYTES] */
+    uint32_t *composed_free; /* stack of free indices */
+    uint32_t composed_free_count;
 
     uint32_t ready_first, ready_last; /* FIFO of TCBs that may have something to send */
 
@@ -124,6 +129,8 @@ enum tcpip_sent tcpip_output(struct stack *stack, struct tcb *tcb);
  * tcpip_can_write. */
 void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes);
 bool tcpip_can_write(const struct tcb *tcb);
+/* Copies [offset, offset + len_bytes) of the response that a span is of, with the fields that move as it says. */
+void tcpip_copy(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len_bytes);
 /* No more will be written; FIN goes out behind the last byte. */
 void tcpip_finish(struct stack *stack, struct tcb *tcb);
 /* Gives unread bytes to the application again; after a queued response has gone. */

@@ -171,6 +171,13 @@ CASES: dict[str, Case] = {
         nginx="301 Location=http://a/sub/",
         caddy="308 Location=/sub/",
     ),
+    "folder without its slash, with a query": case(
+        get(target="/sub?a=b"),
+        "301 Location=/sub/?a=b",
+        "a path as above; this Caddy loses the query",
+        nginx="301 Location=http://a/sub/?a=b",
+        caddy="308 Location=/sub/",
+    ),
     "file with a slash": case(get(target="/a.txt/"), "404"),
     "redirect in absolute form": case(
         get(target="http://b/sub"),

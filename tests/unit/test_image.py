@@ -127,6 +127,14 @@ def changed(sections: dict[str, bytes], name: str, at: int, form: str, value: in
     return Image(sections | {name: bytes(data)})
 
 
+@pytest.mark.parametrize(("offset", "fits"), [(0, True), (20, False), (1 << 20, False), (NONE, False)])
+def test_a_query_goes_into_the_head_of_a_redirect(sections: dict[str, bytes], offset: int, fits: bool) -> None:
+    """Not beyond it, and not into the head of a file."""
+    data = bytearray(sections["variants"])
+    struct.pack_into("<IIII", data, 8, NONE, NONE, offset, 0)  # the first, without ranges
+    assert (Image(sections | {"variants": bytes(data)}).error == 0) == fits
+
+
 @pytest.mark.parametrize(
     ("member", "form", "value"),
     [

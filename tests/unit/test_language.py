@@ -169,7 +169,7 @@ redirects:
 """,
     )
     assert server.location("/old") == (301, "/about.html")
-    assert server.location("/old?query") == (301, "/about.html")
+    assert server.location("/old?query") == (301, "/about.html?query")
     assert server.location("/sp%20ace") == (302, "/a?x=1&y=%C3%BC#z")
     assert server.location("/docs/intro.html") == (308, "/manual/intro.html")
     assert server.location("/docs/deep/er.html") == (308, "/manual/deep/er.html")
@@ -182,6 +182,49 @@ redirects:
     assert server.location("/about.html") == (301, "/about")
     answer = server.ask("/old", "HEAD")
     assert (answer.status, answer.fields["location"], answer.body) == (301, "/about.html", b"")
+
+
+def test_redirects_hand_the_query_on(public: Path) -> None:
+    """As nginx and h2o do for a folder, and as who has links with parameters expects of redirects."""
+    server = served(
+        public,
+        """
+root: public
+redirects:
+  - {from: /old, to: /about.html}
+  - {from: /own, to: "/a?x=1"}
+  - {from: /none, to: "/a?"}
+  - {from: /part, to: "/a#part", status: 302}
+  - {from: /part-own, to: "/a?x=1#part"}
+  - {from: "/docs/*", to: "/manual/:splat"}
+  - {from: "/gone/*", to: "https://example.org/x"}
+""",
+    )
+    for path, to in [
+        ("/app?utm=1", "/app/?utm=1"),
+        ("//app?utm=1", "/app/?utm=1"),
+        ("/%61pp?a=%20b&c", "/app/?a=%20b&c"),
+        ("/app?", "/app/"),
+        ("/app?a?b", "/app/?a?b"),
+        ("/old?utm=1", "/about.html?utm=1"),
+        ("http://b/old?utm=1", "/about.html?utm=1"),
+        ("/own?utm=1", "/a?x=1"),
+        ("/none?utm=1", "/a?"),
+        ("/part-own?utm=1", "/a?x=1#part"),
+        ("/docs/intro.html?a", "/manual/intro.html?a"),
+        ("/gone/x?a=b/../c//d", "https://example.org/x?a=b/../c//d"),
+        ("/app?" + "q" * 511, "/app/?" + "q" * 511),
+        ("/app?" + "q" * 512, "/app/"),  # longer ones are left out
+    ]:
+        for method in ("GET", "HEAD"):
+            answer = server.ask(path, method)
+            assert (answer.status, answer.fields["location"]) == (301, to), path
+            assert (answer.body == b"") == (method == "HEAD")
+            assert int(answer.fields["content-length"]) == len(answer.body) or method == "HEAD"
+    assert server.location("/part?utm=1") == (302, "/a?utm=1#part")
+    assert server.ask("/about.html?utm=1").body == b"about"
+    assert server.ask("/app/?utm=1").body == b"app"
+    assert server.ask("/nothing?utm=1").status == 404
 
 
 def test_rewrites_and_fallback(public: Path) -> None:

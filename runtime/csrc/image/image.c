@@ -255,6 +255,13 @@ static bool shared_fits(const struct image *image, uint32_t index, const struct 
     return (r->etag_offset == 0 || v->etag_bytes == SSI_ETAG_BYTES) && (r->last_modified_offset == 0 || dated);
 }
 
+/* Where a redirect puts a query: inside its head, and nobody else has such a place. */
+static bool query_fits(const struct ssi_variant *v, const struct ssi_response *get)
+{
+    bool redirects = get->status >= 300 && get->status <= 399;
+    return v->swap_offset == 0 || (redirects && v->swap_offset < get->head_bytes);
+}
+
 /* What ranges are answered with. A slice must lie inside the body, and what is swapped strictly inside the head: no
  * span may be empty. */
 static bool ranges_fit(const struct image *image, const struct ssi_variant *v)
@@ -262,9 +269,9 @@ static bool ranges_fit(const struct image *image, const struct ssi_variant *v)
     const struct ssi_header *h = image->header;
     if (!shared_fits(image, v->partial_response, v) || !plain_or_none_fits(image, v->part_response))
         return false;
-    if (v->partial_response == SSI_NONE)
-        return v->part_response == SSI_NONE;
     const struct ssi_response *get = &image->responses[v->get_response];
+    if (v->partial_response == SSI_NONE)
+        return v->part_response == SSI_NONE && query_fits(v, get);
     const struct ssi_response *partial = &image->responses[v->partial_response];
     if (get->stream_bytes - get->head_bytes != v->content_bytes)
         return false;

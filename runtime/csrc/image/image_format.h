@@ -144,13 +144,16 @@ struct ssi_route {
  * A range is answered with the whole of partial_response and a slice of get_response's body. Several are answered with
  *   | partial_response up to swap_offset | multipart_type_response | partial_response from behind swap_bytes on |
  *   | part_response | slice | part_response | slice | ... | multipart_end_response |
- * swap_offset and swap_bytes: where partial_response has Content-Range and Content-Type. */
+ * swap_offset and swap_bytes: where partial_response has Content-Range and Content-Type.
+ *
+ * A redirect that hands the request's query on has at swap_offset of get_response's head the place in Location where that is
+ * put; 0: it does not. */
 struct ssi_variant {
     uint32_t get_response; /* HEAD is answered with its head */
     uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect); many files have one */
     uint32_t partial_response; /* the head of a 206, or SSI_NONE: no ranges; many files have one */
     uint32_t part_response; /* what stands in front of a part, or SSI_NONE: one range at most */
-    uint32_t swap_offset; /* of partial_response, inside its head */
+    uint32_t swap_offset; /* of partial_response, inside its head; or, without one, of get_response: see below */
     uint32_t swap_bytes;
     uint32_t etag_offset; /* with its quotes, as sent */
     uint16_t etag_bytes;

@@ -256,9 +256,10 @@ static bool fin_acked(struct stack *stack, struct tcb *tcb)
     }
 }
 
-static void release_spans(struct tcb *tcb)
+static void release_spans(struct stack *stack, struct tcb *tcb)
 {
     while (tcb->span_count > 0 && tcb->spans[tcb->span_first].end <= tcb->snd_una) {
+        composed_span_release(stack, &tcb->spans[tcb->span_first]);
         tcb->span_first = (uint8_t)((tcb->span_first + 1) % TCB_SPANS);
         tcb->span_count--;
     }
@@ -271,7 +272,7 @@ static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
 {
     bool fin_sent = tcb->snd_nxt > tcb->snd_end;
     tcb->snd_una = ack;
-    release_spans(tcb);
+    release_spans(stack, tcb);
     if (tcb->snd_nxt > ack)
         recovery_arm(stack, tcb, true);
     else

@@ -196,9 +196,12 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
     return sent;
 }
 
-/* Copies [offset, offset + len) of a span's frames' stream. */
-static void copy_stream(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
+void tcpip_copy(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
 {
+    if (is_composed(span)) {
+        memcpy(dst, composed_bytes(stack, span->first_frame) + offset, len);
+        return;
+    }
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     uint32_t done = 0;
     while (done < len) {
@@ -223,7 +226,7 @@ static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span
     if (chunk == NMIO_NONE)
         return false;
     uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    copy_stream(stack, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
+    tcpip_copy(stack, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
     out->fields.payload_sum = checksum_sum(payload, out->fields.payload_bytes);
     send_one(stack, tcb, payload, out->fields.payload_bytes, chunk, &out->fields);
     COUNT(stack, tcp_tx_segments_cut);
@@ -315,6 +318,23 @@ static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, cons
     return (uint32_t)(bytes < span->end - position ? bytes : span->end - position);
 }
 
+/* A segment of a response that lies in a buffer. What may be given back while the port still reads it is never sent in place. */
+__attribute__((noinline)) static uint32_t send_composed(struct stack *stack, struct tcb *tcb,
+                                                        const struct tcp_span *span, uint64_t position,
+                                                        uint32_t max_bytes)
+{
+    uint64_t left = span->end - position;
+    uint32_t bytes = tcb->snd_mss < max_bytes ? tcb->snd_mss : max_bytes;
+    bytes = bytes < left ? bytes : (uint32_t)left;
+    struct outgoing out = {.position = position, .mss = tcb->snd_mss};
+    out.fields = (struct header_fields){
+        .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
+    if (!send_cut(stack, tcb, span, &out))
+        return 0;
+    count_payload(stack, tcb, position, bytes, 1);
+    return bytes;
+}
+
 /* Sends a superframe, a segment or a run of ready frames from a position on. Returns its payload's bytes; 0: there was no
  * space. */
 static uint32_t send_at(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
@@ -322,6 +342,8 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, const struct tcp_s
 {
     if (stack->tx->space == 0)
         return 0;
+    if (is_composed(span))
+        return send_composed(stack, tcb, span, position, max_bytes);
     uint32_t segment_bytes = stack->image->header->segment_bytes;
     uint32_t bytes = send_size(stack, tcb, span, position, max_bytes);
     uint64_t offset = stream_offset(span, position);

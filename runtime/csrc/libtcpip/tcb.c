@@ -101,6 +101,8 @@ void tcb_destroy(struct stack *stack, struct tcb *tcb)
     timer_remove(stack, tcb);
     table_remove(stack, tcb->table_hash, index);
     request_release(stack, tcb);
+    for (uint32_t i = 0; i < tcb->span_count; i++)
+        composed_span_release(stack, &tcb->spans[(tcb->span_first + i) % TCB_SPANS]);
     scoreboard_release(stack, tcb);
     tcb->state = 0;
     stack->tcb_free[stack->tcb_free_count++] = index;

@@ -294,10 +294,10 @@ static enum http_method method_of(struct http_text method)
     return is_registered(method) ? HTTP_OTHER : HTTP_UNKNOWN;
 }
 
-/* The rest of a name behind its first escape. Returns the bytes of both. Never inline, like all that few requests have: what
- * every request has would be the slower for it. */
-__attribute__((noinline)) static uint32_t escaped_name_bytes(struct http_text text, uint32_t at)
+/* A name with escapes, up to a port or the end. Returns its bytes. */
+static uint32_t escaped_name_bytes(struct http_text text)
 {
+    uint32_t at = count_of(text, CLASS_REG_NAME);
     while (at < text.len_bytes && text.data[at] == '%' && escaped(text.data + at, text.len_bytes - at) >= 0) {
         at += 3;
         at += count_of((struct http_text){text.data + at, text.len_bytes - at}, CLASS_REG_NAME);
@@ -305,19 +305,12 @@ __attribute__((noinline)) static uint32_t escaped_name_bytes(struct http_text te
     return at;
 }
 
-/* A name or an IPv4 address, up to a port or the end. Returns its bytes. */
-static uint32_t reg_name_bytes(struct http_text text)
+/* What is more than a name: an address in brackets, escapes, a port. Never inline, like all that few requests have: what all
+ * have would be the slower for it. */
+__attribute__((noinline)) static int long_host_field(struct http_text value, struct http_text *host)
 {
-    uint32_t at = count_of(text, CLASS_REG_NAME);
-    return at < text.len_bytes && text.data[at] == '%' ? escaped_name_bytes(text, at) : at;
-}
-
-/* uri-host [ ":" port ], RFC 9110 section 7.2, which may be empty. Keeps the host: the port says nothing that the
- * connection does not. */
-static int host_field(struct http_text value, struct http_text *host)
-{
-    bool bracket = value.len_bytes > 0 && value.data[0] == '[';
-    uint32_t bytes = bracket ? http_ip_literal_bytes(value.data, value.len_bytes) : reg_name_bytes(value);
+    bool bracket = value.data[0] == '[';
+    uint32_t bytes = bracket ? http_ip_literal_bytes(value.data, value.len_bytes) : escaped_name_bytes(value);
     uint32_t at = bytes;
     if (at < value.len_bytes && value.data[at] == ':')
         do
@@ -325,6 +318,14 @@ static int host_field(struct http_text value, struct http_text *host)
         while (at < value.len_bytes && is_digit(value.data[at]));
     *host = (struct http_text){value.data, bytes};
     return at == value.len_bytes && (bytes > 0 || !bracket) ? 0 : -400;
+}
+
+/* uri-host [ ":" port ], RFC 9110 section 7.2, which may be empty. Keeps the host: the port says nothing that the
+ * connection does not. */
+static int host_field(struct http_text value, struct http_text *host)
+{
+    *host = value;
+    return count_of(value, CLASS_REG_NAME) == value.len_bytes ? 0 : long_host_field(value, host);
 }
 
 /* "http://" or "https://" at the front of a target. Returns its bytes, or 0. */
@@ -364,10 +365,18 @@ __attribute__((noinline)) static int origin_form(struct http_text *target, struc
     return secure ? -421 : 0;
 }
 
-/* No target has a fragment, RFC 9112 section 3.2; a path is looked through anyway. at: its end. */
-static int check_query(struct http_text target, uint32_t at)
+/* The query, from at on or behind that. No target has a fragment, RFC 9112 section 3.2; a path is looked through anyway. */
+static int take_query(struct http_text target, uint32_t at, struct http_request *request)
 {
-    return at < target.len_bytes && memchr(target.data + at, '#', target.len_bytes - at) != NULL ? -400 : 0;
+    const uint8_t *rest = target.data + at;
+    if (at == target.len_bytes)
+        return 0;
+    if (memchr(rest, '#', target.len_bytes - at) != NULL)
+        return -400;
+    const uint8_t *mark = memchr(rest, '?', target.len_bytes - at);
+    if (mark != NULL)
+        request->query = (struct http_text){mark, target.len_bytes - (uint32_t)(mark - target.data)};
+    return 0;
 }
 
 static int parse_target(struct http_text target, bool merge_slashes, struct http_request *request)
@@ -381,12 +390,12 @@ static int parse_target(struct http_text target, bool merge_slashes, struct http
     if (!rooted) { /* "http://host", "http://host?query", "*" */
         request->decoded[0] = '/';
         request->path = (struct http_text){request->decoded, 1};
-        return check_query(target, 0);
+        return take_query(target, 0, request);
     }
     request->path = (struct http_text){target.data, plain_path_bytes(target, merge_slashes)};
     if (request->path.len_bytes > 0)
-        return check_query(target, request->path.len_bytes);
-    status = check_query(target, 0);
+        return take_query(target, request->path.len_bytes, request);
+    status = take_query(target, 0, request);
     if (status == 0)
         status = decode_path(target, merge_slashes, request);
     return status != 0 ? status : remove_dot_segments(request);

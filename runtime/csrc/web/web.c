@@ -11,6 +11,8 @@
 #define DRAIN_BYTES_MAX                                                                                              \
     65536 /* a request's body is read and forgotten up to this; a longer one ends the connection */
 
+#define QUERY_BYTES_MAX 512 /* that a redirect hands on */
+
 static void count_status(struct stack *stack, uint32_t status)
 {
     static const enum counter by_class[] = {COUNTER_http_status_2xx, COUNTER_http_status_3xx, COUNTER_http_status_4xx,
@@ -80,6 +82,50 @@ write_of(struct stack *stack, struct tcb *tcb, uint32_t response_index, uint32_t
 static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool head, bool close)
 {
     write_of(stack, tcb, response_index, 0, head, close);
+}
+
+/* May a query be put into a head? Nothing but visible ASCII: no blank or control character ends or splits a field there, and
+ * other bytes belong into a URI as escapes only (RFC 3986 section 2). */
+static bool query_fits(struct http_text query)
+{
+    if (query.len_bytes > QUERY_BYTES_MAX)
+        return false;
+    for (uint32_t i = 0; i < query.len_bytes; i++)
+        if (query.data[i] <= ' ' || query.data[i] >= 0x7f)
+            return false;
+    return true;
+}
+
+/* A redirect whose Location has the request's query: as there is no such response in the image, it is made. False: there is no
+ * query to hand on, or no room for it, and the image's is the answer. */
+__attribute__((noinline)) static bool write_with_query(struct stack *stack, struct tcb *tcb,
+                                                       const struct ssi_variant *variant,
+                                                       const struct http_request *request)
+{
+    const struct ssi_response *response = &stack->image->responses[variant->get_response];
+    struct tcp_span span = span_of(stack, variant->get_response, 0, 0, request->close);
+    uint32_t at = variant->swap_offset, query_bytes = request->query.len_bytes;
+    uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
+    if (query_bytes < 2) /* a lone question mark is none */
+        return false;
+    bool fits = query_fits(request->query) && bytes + query_bytes <= COMPOSED_BYTES;
+    uint32_t buffer = fits ? composed_acquire(stack) : NMIO_NONE;
+    if (buffer == NMIO_NONE) {
+        COUNT(stack, http_queries_left_out);
+        return false;
+    }
+    uint8_t *made = composed_bytes(stack, buffer);
+    tcpip_copy(stack, &span, 0, made, at);
+    memcpy(made + at, request->query.data, query_bytes);
+    tcpip_copy(stack, &span, at, made + at + query_bytes, (uint32_t)bytes - at);
+    span = composed_span(buffer);
+    PROBE(web_write, tcb, response->status);
+    count_status(stack, response->status);
+    stack->response_uses[variant->get_response]++;
+    tcpip_write(stack, tcb, &span, bytes + query_bytes);
+    if (request->close)
+        tcpip_finish(stack, tcb);
+    return true;
 }
 
 /* The site's answer for a status; a site without one gets a bare close. */
@@ -359,6 +405,9 @@ static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct ht
                            const struct ssi_variant *variant)
 {
     bool head = request->method == HTTP_HEAD;
+    bool hands_on = variant->partial_response == SSI_NONE && variant->swap_offset != 0;
+    if (hands_on && write_with_query(stack, tcb, variant, request))
+        return true;
     uint32_t failed = progress_of(tcb).step == 0 ? failed_condition(stack, variant, request) : 0;
     if (failed == 412) {
         write_error(stack, tcb, site, 412, head, request->close);
@@ -446,7 +495,8 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
     while (taken < len_bytes && tcpip_can_write(tcb)) {
         struct http_request request;
         int status = HTTP_PARTIAL;
-        taken += empty_lines_bytes(data + taken, len_bytes - taken);
+        if (data[taken] == '\r')
+            taken += empty_lines_bytes(data + taken, len_bytes - taken);
         if (worth_parsing(tcb, data + taken, len_bytes - taken))
             status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, merge_slashes, &request);
         bool begun = progress_of(tcb).step > 0;

@@ -1,0 +1,38 @@
+/* Responses that are made when they are asked for, since what is asked for is in them: small ones, each in a buffer of its own
+ * until all of it is acknowledged, so that it can be sent again. A bounded pool; who gets no buffer sends what the image has. */
+#ifndef SANDSTORM_COMPOSED_H
+#define SANDSTORM_COMPOSED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "image/image_format.h"
+#include "tcb.h"
+
+#define COMPOSED_BYTES 2048 /* of a buffer: head, body and all */
+
+struct stack;
+
+/* What composed_init needs a part of memory for: as many as these. */
+uint32_t composed_buffers(uint32_t max_connections);
+/* All are free. */
+void composed_init(struct stack *stack);
+/* A buffer, or NMIO_NONE. */
+uint32_t composed_acquire(struct stack *stack);
+uint8_t *composed_bytes(const struct stack *stack, uint32_t buffer);
+
+/* The span of what is in a buffer; it gives the buffer back when it goes. */
+static inline struct tcp_span composed_span(uint32_t buffer)
+{
+    return (struct tcp_span){.response = SSI_NONE, .first_frame = buffer};
+}
+
+static inline bool is_composed(const struct tcp_span *span)
+{
+    return span->response == SSI_NONE;
+}
+
+/* A span goes: nothing of it will be sent again. */
+void composed_span_release(struct stack *stack, const struct tcp_span *span);
+
+#endif
