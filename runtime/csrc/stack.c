@@ -53,6 +53,9 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     parts.paths = take(layout, PMTU_PATHS * sizeof(struct pmtu_path));
     parts.boards = take(layout, (size_t)boards_of(config) * SCOREBOARD_RUNS * sizeof(struct tcp_run));
     parts.board_free = take(layout, boards_of(config) * sizeof(uint32_t));
+    uint32_t rings = span_rings(config->max_connections);
+    parts.span_rings = take(layout, (size_t)rings * SPAN_RING_SPANS * sizeof(struct tcp_span));
+    parts.span_ring_free = take(layout, rings * sizeof(uint32_t));
     uint32_t buffers = composed_buffers(config->max_connections);
     parts.composed = take(layout, (size_t)buffers * COMPOSED_BYTES);
     parts.composed_free = take(layout, buffers * sizeof(uint32_t));
@@ -69,6 +72,8 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     stack->paths = parts.paths;
     stack->boards = parts.boards;
     stack->board_free = parts.board_free;
+    stack->span_rings = parts.span_rings;
+    stack->span_ring_free = parts.span_ring_free;
     stack->composed = parts.composed;
     stack->composed_free = parts.composed_free;
     stack->response_uses = parts.response_uses;
@@ -111,6 +116,7 @@ static void fill_pools(struct stack *stack)
         stack->tcb_free[i] = config->max_connections - 1 - i;
     request_init(stack);
     composed_init(stack);
+    span_rings_init(stack);
     stack->board_free_count = boards_of(config);
     for (uint32_t i = 0; i < stack->board_free_count; i++)
         stack->board_free[i] = i;

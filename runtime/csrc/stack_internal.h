@@ -9,6 +9,7 @@
 #include "libtcpip/limit.h"
 #include "libtcpip/pmtu.h"
 #include "libtcpip/request.h"
+#include "libtcpip/span_ring.h"
 #include "libtcpip/tcb.h"
 #include "libtcpip/timer.h"
 #include "stack.h"
@@ -54,6 +55,10 @@ struct stack {
     struct request_buffer *request_buffers;
     uint32_t request_free; /* a stack of buffers, through next */
     struct request_list request_lists[REQUEST_KINDS]; /* those in use */
+
+    struct tcp_span *span_rings; /* [][SPAN_RING_SPANS] */
+    uint32_t *span_ring_free; /* stack of free indices */
+    uint32_t span_ring_free_count;
 
     uint8_t *composed; /* [][COMPOSED_BYTES] */
     uint32_t *composed_free; /* stack of free indices */

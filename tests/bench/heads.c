@@ -57,6 +57,7 @@ int main(int argc, char **argv)
     memset(tcb, 0, sizeof(*tcb));
     stack->image = &file.image;
     stack->tcbs = tcb;
+    tcb_few_spans(tcb);
     stack->ready_first = TCB_NONE;
     stack->response_uses = calloc(file.image.header->response_count, sizeof(*stack->response_uses));
     uint32_t taken = 0;

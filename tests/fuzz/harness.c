@@ -276,5 +276,6 @@ void host_end(struct host *host)
     for (uint32_t at = host->stack->request_free; at != TCB_NONE; at = host->stack->request_buffers[at].next)
         unused++;
     CHECK(unused == host->stack->config.max_half_requests);
+    CHECK(host->stack->span_ring_free_count == span_rings(host->stack->config.max_connections));
     CHECK(host->stack->composed_free_count == composed_buffers(host->stack->config.max_connections));
 }

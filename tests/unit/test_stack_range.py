@@ -324,6 +324,46 @@ def test_multipart(image: Image, count: int, window: int, gather_max: int) -> No
     assert (counters["http_requests"], counters["http_status_2xx"]) == (1, 1)
 
 
+@pytest.mark.parametrize("gather_max", [1, 44])
+def in_twelve_round_trips(client: Client) -> None:
+    """127 parts: as many as the windows let go, not as few as a connection queues answers."""
+    client.request(get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(127))), check=False)
+    for _ in range(12):
+        client.note(client.host.send(client.packet("A")), check=False)
+    _, fields, body = split(client.received)
+    assert len(parts_of(fields, body)) == 127
+
+
+@pytest.mark.parametrize("gather_max", [1, 44])
+def test_many_parts_go_in_a_round_trip(image: Image, gather_max: int) -> None:
+    """In one connection after the other, more than there are rings of spans."""
+    host = Host(image, gather_max=gather_max)
+    for port in range(40000, 40018):
+        client = Client(host, port=port)
+        client.connect()
+        in_twelve_round_trips(client)
+
+
+def test_rings_are_given_back(image: Image) -> None:
+    """With an answer's end and with a connection's. Who finds none free gets the same, a little at a time."""
+    host = Host(image, ring=512, buffers=2048)
+    request = get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(127)))
+    clients = [Client(host, port=40000 + number) for number in range(18)]
+    for client in clients:
+        client.connect()
+        client.request(request)
+    for client in clients[::2]:
+        host.send(client.packet("R"))
+    for client in clients[1::2]:
+        client.drain()
+        _, fields, body = split(client.received)
+        assert len(parts_of(fields, body)) == 127
+    for number in range(17):
+        client = Client(host, port=50000 + number)
+        client.connect()
+        in_twelve_round_trips(client)
+
+
 def test_multipart_in_the_order_asked_for(image: Image) -> None:
     _, fields, body = one(image, get(f"bytes=19-19, {SIZE}-, -2, 0-10"))
     assert [(first, last) for first, last, _ in parts_of(fields, body)] == [(19, 19), (SIZE - 2, SIZE - 1), (0, 10)]
@@ -386,11 +426,11 @@ def test_multipart_ends_before_a_drain(image: Image) -> None:
 
     client = Client(Host(image))
     client.connect()
-    client.request(get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(9))))
+    client.request(get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(60))))
     lib.stack_drain(client.host.stack)
     client.drain()
     _, fields, body = split(client.received)
-    assert len(parts_of(fields, body)) == 9
+    assert len(parts_of(fields, body)) == 60
     assert client.fin
 
 
@@ -399,7 +439,7 @@ def test_a_multipart_request_while_no_buffer_is_free(image: Image) -> None:
     host = Host(image, config={"max_half_requests": 1})
     blocker = Client(host, port=41000)
     blocker.connect()
-    blocker.request(get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(16))))
+    blocker.request(get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(60))))
     client = Client(host)
     client.connect()
     packets = client.request(get("bytes=0-0,2-2,4-4,6-6"))

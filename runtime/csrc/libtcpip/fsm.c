@@ -132,13 +132,13 @@ static void challenge(struct stack *stack, struct tcb *tcb)
 
 bool tcpip_can_write(const struct tcb *tcb)
 {
-    return tcb->span_count < TCB_SPANS && !tcb->fin_queued;
+    return tcb->span_count <= tcb->span_mask && !tcb->fin_queued;
 }
 
 void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes)
 {
     PROBE(tcpip_write, tcb, len_bytes);
-    struct tcp_span *slot = &tcb->spans[(tcb->span_first + tcb->span_count++) % TCB_SPANS];
+    struct tcp_span *slot = tcb_span(tcb, tcb->span_count++);
     *slot = *span;
     slot->start = tcb->snd_end;
     slot->end = tcb->snd_end + len_bytes;
@@ -258,13 +258,15 @@ static bool fin_acked(struct stack *stack, struct tcb *tcb)
 
 static void release_spans(struct stack *stack, struct tcb *tcb)
 {
-    while (tcb->span_count > 0 && tcb->spans[tcb->span_first].end <= tcb->snd_una) {
-        composed_span_release(stack, &tcb->spans[tcb->span_first]);
-        tcb->span_first = (uint8_t)((tcb->span_first + 1) % TCB_SPANS);
+    while (tcb->span_count > 0 && tcb_span(tcb, 0)->end <= tcb->snd_una) {
+        composed_span_release(stack, tcb_span(tcb, 0));
+        tcb->span_first = (uint8_t)((tcb->span_first + 1) & tcb->span_mask);
         tcb->span_count--;
     }
-    if (tcb->span_count == 0)
+    if (tcb->span_count == 0) {
         tcb->span_first = 0; /* the place that is in the cache */
+        span_ring_release(stack, tcb);
+    }
 }
 
 /* New data is acknowledged. False: the connection is gone. */

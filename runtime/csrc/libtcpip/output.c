@@ -298,9 +298,9 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
 static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
 {
     uint32_t i = 0;
-    while (i + 1u < tcb->span_count && position >= tcb->spans[(tcb->span_first + i) % TCB_SPANS].end)
+    while (i + 1u < tcb->span_count && position >= tcb_span(tcb, i)->end)
         i++;
-    return &tcb->spans[(tcb->span_first + i) % TCB_SPANS];
+    return tcb_span(tcb, i);
 }
 
 /* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing

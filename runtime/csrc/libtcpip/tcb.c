@@ -68,6 +68,7 @@ struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint64_
     tcb->flow = *flow;
     uint32_t hash = tcb->table_hash = (uint32_t)flow_hash;
     tcb->request = TCB_NONE;
+    tcb_few_spans(tcb);
     scoreboard_init(tcb);
     uint32_t at = hash & stack->table_mask;
     while (stack->table[at].index != TCB_NONE)
@@ -102,7 +103,8 @@ void tcb_destroy(struct stack *stack, struct tcb *tcb)
     table_remove(stack, tcb->table_hash, index);
     request_release(stack, tcb);
     for (uint32_t i = 0; i < tcb->span_count; i++)
-        composed_span_release(stack, &tcb->spans[(tcb->span_first + i) % TCB_SPANS]);
+        composed_span_release(stack, tcb_span(tcb, i));
+    span_ring_release(stack, tcb);
     scoreboard_release(stack, tcb);
     tcb->state = 0;
     stack->tcb_free[stack->tcb_free_count++] = index;

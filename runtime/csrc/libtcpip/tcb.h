@@ -12,7 +12,7 @@
 #include "scoreboard.h"
 
 #define TCB_NONE 0xffffffff
-#define TCB_SPANS 4            /* responses queued in a connection; more wait as unread requests */
+#define TCB_SPANS 4            /* responses queued in a connection (a power of two); more wait as unread requests */
 #define TCB_RUNS 24            /* of the scoreboard in a TCB, */
 #define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
 #define TCB_HEADER_BYTES 64    /* up to the ports in an IPv6 packet */
@@ -83,7 +83,7 @@ struct tcb {
     bool persist_now; /* the persist timer lets a segment go however small */
     bool undo; /* the Eifel response is possible */
     bool reordering;
-    uint8_t span_first, span_count;
+    uint8_t span_first, span_count, span_mask; /* of the ring spans */
     uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
     uint16_t snd_mss; /* mss, or less where the peer's window is small */
@@ -91,6 +91,8 @@ struct tcb {
     bool runs_packed; /* no two neighbours share a fate */
     uint16_t lost_first; /* no run before it is lost */
     uint32_t board; /* of the pool, or TCB_NONE */
+    uint32_t span_ring; /* likewise, span_ring.h */
+    struct tcp_span *spans; /* few_spans, or the ring's */
 
     uint64_t snd_una, snd_nxt; /* oldest unacknowledged, next to send for the first time */
     uint64_t snd_end; /* end of what was written */
@@ -145,10 +147,10 @@ struct tcb {
     uint8_t reorder_persist; /* recoveries until they are forgotten */
 
     /* From here on nothing is cleared for a new connection. */
-    struct tcp_span spans[TCB_SPANS] __attribute__((aligned(64))); /* a ring */
+    struct tcp_span few_spans[TCB_SPANS] __attribute__((aligned(64)));
     struct tcp_run few_runs[TCB_RUNS];
 } __attribute__((aligned(64)));
-#define TCB_CLEARED_BYTES offsetof(struct tcb, spans)
+#define TCB_CLEARED_BYTES offsetof(struct tcb, few_spans)
 #define TCB_HOT_BYTES offsetof(struct tcb, cubic)
 
 /* Brings the part of a TCB that most segments touch into the cache. Always inline: see arena_prefetch. */
@@ -156,8 +158,23 @@ __attribute__((always_inline)) static inline void tcb_prefetch(const struct tcb 
 {
     for (uint32_t at = 0; at < TCB_HOT_BYTES; at += 64)
         __builtin_prefetch((const uint8_t *)tcb + at, 1);
-    __builtin_prefetch(tcb->spans, 1);
+    __builtin_prefetch(tcb->few_spans, 1);
     __builtin_prefetch(tcb->few_runs, 1);
+}
+
+/* The span that is number i in the queue. */
+static inline struct tcp_span *tcb_span(const struct tcb *tcb, uint32_t i)
+{
+    return &tcb->spans[(tcb->span_first + i) & tcb->span_mask];
+}
+
+/* The ring is that of the TCB, and empty. */
+static inline void tcb_few_spans(struct tcb *tcb)
+{
+    tcb->spans = tcb->few_spans;
+    tcb->span_first = 0;
+    tcb->span_mask = TCB_SPANS - 1;
+    tcb->span_ring = TCB_NONE;
 }
 
 struct stack;

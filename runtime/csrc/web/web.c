@@ -315,6 +315,8 @@ static uint64_t multipart_span(const struct stack *stack, const struct partial *
 static bool write_partial(struct stack *stack, struct tcb *tcb, const struct partial *p)
 {
     uint32_t step = progress_of(tcb).step;
+    if (p->count > 1)
+        span_ring_acquire(stack, tcb);
     if (step == 0) {
         PROBE(web_write, tcb, 206);
         count_status(stack, 206);
@@ -488,11 +490,17 @@ static bool worth_parsing(const struct tcb *tcb, const uint8_t *data, uint32_t l
            http_worth_parsing(data, len_bytes, TCB_REQUEST_BYTES, seen_bytes);
 }
 
+/* An answer of many parts goes on when half of a long ring is free: each time its request is read again. */
+static bool goes_on_later(const struct tcb *tcb)
+{
+    return tcb->span_count > SPAN_RING_SPANS / 2 && progress_of(tcb).step > 0;
+}
+
 static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = drain(tcb, len_bytes);
     bool merge_slashes = (stack->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
-    while (taken < len_bytes && tcpip_can_write(tcb)) {
+    while (taken < len_bytes && tcpip_can_write(tcb) && !goes_on_later(tcb)) {
         struct http_request request;
         int status = HTTP_PARTIAL;
         if (data[taken] == '\r')
