@@ -83,21 +83,28 @@ static void reclaim(struct afxdp_port *xdp)
     xdp->outstanding -= count;
 }
 
-static bool unsent(const struct afxdp_port *xdp)
+/* Frames in the ring that the kernel has not taken yet. */
+static uint32_t unsent(const struct afxdp_port *xdp)
 {
-    return __atomic_load_n(xdp->sending.consumer, __ATOMIC_ACQUIRE) != *xdp->sending.producer;
+    return *xdp->sending.producer - __atomic_load_n(xdp->sending.consumer, __ATOMIC_ACQUIRE);
 }
 
-/* In copy mode a call sends a few frames and says EAGAIN while there are more. */
+/* Tells the kernel that there are frames. One call is enough where it succeeds: a driver in zero-copy mode is awake then, though
+ * it may take the frames later, and on a moderated interrupt. In copy mode a call sends a few and says EAGAIN while there are
+ * more; also if its queue stands still, which is seen by no frame having gone. */
 static int kick(struct afxdp_port *xdp)
 {
     int fd = xsk_socket__fd(xdp->socket);
-    while (unsent(xdp) && xsk_ring_prod__needs_wakeup(&xdp->sending)) {
-        if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0 || errno == EAGAIN) {
-            reclaim(xdp);
-            continue;
-        }
-        return errno == EBUSY || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
+    for (uint32_t left = unsent(xdp), before; left > 0 && xsk_ring_prod__needs_wakeup(&xdp->sending);) {
+        if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0)
+            return 0;
+        if (errno != EAGAIN)
+            return errno == EBUSY || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
+        reclaim(xdp);
+        before = left;
+        left = unsent(xdp);
+        if (left == before)
+            return 0;
     }
     return 0;
 }
@@ -132,6 +139,8 @@ static int afxdp_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
     struct afxdp_port *xdp = (struct afxdp_port *)base;
     struct pollfd fds[2] = {{.fd = xsk_socket__fd(xdp->socket), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
+    if (unsent(xdp) > AFXDP_TX_RING / 2) /* with less the kernel says that there is room, and nobody would sleep */
+        fds[0].events |= POLLOUT;
     if (xdp->outstanding > 0 && (timeout_ns < 0 || timeout_ns > 1000000))
         timeout_ns = 1000000; /* completions don't wake; slots are wanted back */
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};

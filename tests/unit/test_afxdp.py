@@ -1,0 +1,45 @@
+"""The AF_XDP port's system calls, with a kernel that is played."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from net import run
+from ssrun._sandstorm import lib
+
+CSRC = Path(__file__).resolve().parents[2] / "runtime" / "csrc"
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Of each case: calls of sendto, frames left, the port's error, whether it waits for room."""
+    if not lib.nmio_filter_built():
+        pytest.skip("built without AF_XDP")
+    program = tmp_path_factory.mktemp("afxdp") / "afxdp_calls"
+    sources = [Path(__file__).with_name("afxdp_calls.c"), CSRC / "libnmio" / "region.c"]
+    run("gcc", "-O1", "-Wall", "-Wno-unused-function", f"-I{CSRC}", *sources, "-lxdp", "-lbpf", "-o", program)
+    lines = run(program).stdout.splitlines()
+    return {name: rest for name, *rest in (line.split() for line in lines)}
+
+
+def test_a_wakeup_is_asked_for_once(calls: dict[str, list[str]]) -> None:
+    """In zero-copy mode a call only raises an interrupt: what is unsent then is on its way."""
+    assert calls["wakes"] == ["1", "3", "0", "-"]
+
+
+def test_what_is_copied_is_sent_to_its_end(calls: dict[str, list[str]]) -> None:
+    """EAGAIN says that there is more to send: 32 frames a call."""
+    assert calls["copies"] == ["4", "0", "0", "-"]
+
+
+def test_a_queue_that_stands_still_is_left_alone(calls: dict[str, list[str]]) -> None:
+    """The worker sleeps for a moment, until there is room where the ring is full: POLLOUT says at half of it."""
+    assert calls["stopped"] == ["1", "3", "0", "-"]
+    assert calls["busy"] == ["1", "3", "0", "-"]
+    assert calls["stopped-full"] == ["1", "1500", "0", "POLLOUT"]
+
+
+def test_an_interface_that_is_gone_is_told(calls: dict[str, list[str]]) -> None:
+    assert calls["gone"] == ["1", "3", str(-errno.ENETDOWN), "-"]
