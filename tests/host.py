@@ -152,6 +152,7 @@ class Host:
             "mac": bytes.fromhex(SERVER_MAC.replace(":", "")),
             "tcp_port": 80,
             "own_address": own_address,
+            "reassemble": own_address,
             "address_count": 2,
             "mtu_bytes": mtu,
             "gather_max": gather_max,

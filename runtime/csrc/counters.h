@@ -21,6 +21,10 @@
     X(ip_drop_short)                                                                                                 \
     X(ip_drop_version)                                                                                               \
     X(ip_drop_checksum)                                                                                              \
+    X(ip_rx_fragments)                                                                                               \
+    X(ip_reassembled)                                                                                                \
+    X(ip_evicted_fragments)                                                                                          \
+    X(ip_drop_fragment_overlap)                                                                                      \
     X(ip_drop_fragment)                                                                                              \
     X(ip_drop_not_ours)                                                                                              \
     X(ip_drop_unclaimed)                                                                                             \

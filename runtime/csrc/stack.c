@@ -50,6 +50,7 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     parts.time_waits = take(layout, (size_t)sets * TIME_WAIT_WAYS * sizeof(struct time_wait));
     parts.requests = take(layout, (size_t)config->max_half_requests * TCB_REQUEST_BYTES);
     parts.request_buffers = take(layout, config->max_half_requests * sizeof(struct request_buffer));
+    parts.fragments = take(layout, (config->reassemble ? FRAGMENT_PACKETS : 0) * sizeof(struct fragment_packet));
     parts.paths = take(layout, PMTU_PATHS * sizeof(struct pmtu_path));
     parts.boards = take(layout, (size_t)boards_of(config) * SCOREBOARD_RUNS * sizeof(struct tcp_run));
     parts.board_free = take(layout, boards_of(config) * sizeof(uint32_t));
@@ -69,6 +70,7 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     stack->time_waits = parts.time_waits;
     stack->requests = parts.requests;
     stack->request_buffers = parts.request_buffers;
+    stack->fragments = parts.fragments;
     stack->paths = parts.paths;
     stack->boards = parts.boards;
     stack->board_free = parts.board_free;

@@ -43,6 +43,7 @@ struct stack_config {
     uint8_t mac[6];
     uint16_t tcp_port;
     bool own_address; /* we are this host on the link: answer ARP, neighbour discovery and echo */
+    bool reassemble; /* packets that come in fragments: in own-address mode, where all frames come to this stack */
     uint32_t claim;   /* STACK_CLAIM_* */
     uint32_t address_count;
     struct stack_address addresses[STACK_ADDRESSES_MAX];

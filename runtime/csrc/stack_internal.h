@@ -6,6 +6,7 @@
 #include "image/arena.h"
 #include "libeth/claim.h"
 #include "libtcpip/composed.h"
+#include "libtcpip/fragment.h"
 #include "libtcpip/limit.h"
 #include "libtcpip/pmtu.h"
 #include "libtcpip/request.h"
@@ -45,6 +46,8 @@ struct stack {
     uint32_t table_mask;
     struct time_wait *time_waits;
     uint32_t time_wait_mask; /* of sets */
+    struct fragment_packet *fragments; /* [FRAGMENT_PACKETS] */
+    bool reassembling; /* what tcpip_input takes came in fragments */
     struct pmtu_path *paths;
     uint64_t paths_until_us; /* when the last of them has expired */
     struct tcp_run *boards; /* [][SCOREBOARD_RUNS] */

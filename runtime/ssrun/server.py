@@ -109,6 +109,8 @@ class Server:
                 "mac": opened.mac,
                 "tcp_port": port,
                 "own_address": opened.own_address,
+                # Fragments may come to another worker than their connection's, which would reset it.
+                "reassemble": opened.own_address and len(opened.ports) == 1,
                 "address_count": len(opened.addresses),
                 "mtu_bytes": opened.mtu_bytes,
                 "gather_max": opened.gather_max,

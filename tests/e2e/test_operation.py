@@ -175,6 +175,24 @@ def test_a_priority_and_extension_headers_hide_nothing(image: Path, backend: str
     assert running.stopped["counters"]["tcp_rx_syn"] == 3 + 5
 
 
+@pytest.mark.parametrize("backend", ["packet", "afxdp"])
+def test_fragments_are_put_together(image: Path, backend: str) -> None:
+    """As the client's kernel makes them where the way is narrow; in shared mode they are the server's kernel's."""
+    with serving(image, backend, *OWN) as running:
+        running.client.ip("route", "replace", "10.213.0.77", "dev", "cli0", "mtu", "lock", "600")
+        running.client.ip("-6", "route", "replace", "fd57:1::77", "dev", "cli0", "mtu", "1280")
+        for host in ("10.213.0.77", "fd57:1::77"):
+            running.client.run("ping", "-c", "2", "-i", "0.2", "-W", "2", "-s", "1400", host)
+        assert running.stop() == 0
+    assert running.stopped["counters"]["ip_rx_fragments"] == 2 * 3 + 2 * 2
+    assert running.stopped["counters"]["ip_reassembled"] == 4
+    with serving(image, backend) as running:
+        running.client.ip("route", "replace", SERVER4, "dev", "cli0", "mtu", "lock", "600")
+        running.client.run("ping", "-c", "2", "-i", "0.2", "-W", "2", "-s", "1400", SERVER4)
+        assert running.stop() == 0
+    assert "ip_reassembled" not in running.stopped["counters"]
+
+
 WAYS = [("tap",), ("packet",), ("packet", "--resident"), ("packet", "--arena", "16M"), ("afxdp",)]
 
 

@@ -79,6 +79,7 @@ static struct stack_config configure(const struct host *host, uint32_t gather_ma
                                   .mac = {2, 0, 0, 0, 0, 1},
                                   .tcp_port = 80,
                                   .own_address = true,
+                                  .reassemble = true,
                                   .claim = host->claim,
                                   .address_count = 2,
                                   .mtu_bytes = 1500,

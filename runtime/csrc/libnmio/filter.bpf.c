@@ -2,8 +2,8 @@
  *
  * Shared mode: TCP to one of our addresses and the served port, and ICMP saying that a packet from that port was too big,
  * nothing else. Own-address mode: all TCP and ICMP to our addresses, ARP for them and from whoever else uses them,
- * neighbour solicitations for them and, to a group, advertisements of them. Fragments and frames of a VLAN go to the kernel:
- * a fragment has no port to judge by, and a request that needs one is rare enough to be lost. A tag of VLAN 0 is a priority
+ * neighbour solicitations for them and, to a group, advertisements of them; and fragments of all that. In shared mode these go to
+ * the kernel, as they have no port to judge by; and frames of a VLAN do. A tag of VLAN 0 is a priority
  * only. IPv6 extension headers are passed over; a chain that is too long, or not for hosts, is the kernel's.
  *
  * Two programs: filter_xdp gives what is ours to the AF_XDP socket of its queue, filter_tcx ends its way behind the packet
@@ -101,11 +101,13 @@ static __always_inline int is_icmpv6_ours(const struct filter_config *config, co
 static __always_inline int is_ipv4_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct iphdr *ip = at;
-    if ((const void *)(ip + 1) > end || ip->ihl < 5 || (ip->frag_off & bpf_htons(0x3fff)) != 0)
+    if ((const void *)(ip + 1) > end || ip->ihl < 5)
         return 0;
     __u32 destination = ip->daddr;
     if (!bpf_map_lookup_elem(&filter_ipv4, &destination))
         return 0;
+    if ((ip->frag_off & bpf_htons(0x3fff)) != 0)
+        return config->own_address && (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_ICMP);
     if (ip->protocol == IPPROTO_ICMP)
         return is_icmp_ours(config, at + ip->ihl * 4, end);
     return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
@@ -121,7 +123,7 @@ struct extension {
     __u8 more[4];
 };
 
-/* What is behind the extension headers, or NULL; *next says what it is. Of a packet that is not whole it is NULL. */
+/* What is behind the extension headers, or NULL; *next says what it is. Of a packet that is not whole it is the fragment header. */
 static __always_inline const void *ipv6_payload(const struct ipv6hdr *ip, const void *end, __u8 *next)
 {
     const void *at = ip + 1;
@@ -135,7 +137,7 @@ static __always_inline const void *ipv6_payload(const struct ipv6hdr *ip, const 
         if ((const void *)(header + 1) > end)
             return 0;
         if (*next == IPPROTO_FRAGMENT && (header->rest & bpf_htons(EXTENSION_FRAGMENT)) != 0)
-            return 0;
+            return at;
         if (*next == IPPROTO_ROUTING && (header->rest & bpf_htons(0xff)) != 0)
             return 0;
         if (*next != IPPROTO_FRAGMENT)
@@ -160,6 +162,8 @@ static __always_inline int is_ipv6_ours(const struct filter_config *config, cons
         return 0;
     struct in6_addr destination = ip->daddr;
     int ours = bpf_map_lookup_elem(&filter_ipv6, &destination) != 0;
+    if (next == IPPROTO_FRAGMENT)
+        return ours && config->own_address;
     if (next == IPPROTO_TCP)
         return ours && is_tcp_ours(config, payload, end);
     if (next != IPPROTO_ICMPV6)

@@ -17,7 +17,9 @@ static void echo_reply(struct stack *stack, const struct packet *packet, uint8_t
 {
     uint32_t ip_bytes = packet->family == SSI_FAMILY_IPV4 ? sizeof(struct wire_ipv4) : sizeof(struct wire_ipv6);
     uint32_t headers = sizeof(struct wire_eth) + ip_bytes;
-    if (ETH_BUFFER_OFFSET + headers + packet->payload_bytes > stack->region->chunk_bytes) {
+    /* We send no fragments: one that came in such may be too long to go back. */
+    if (ETH_BUFFER_OFFSET + headers + packet->payload_bytes > stack->region->chunk_bytes ||
+        ip_bytes + packet->payload_bytes > stack->config.mtu_bytes) {
         COUNT(stack, icmp_drop_short);
         return;
     }

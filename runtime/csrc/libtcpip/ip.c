@@ -40,7 +40,7 @@ static bool ipv4_checksum_good(const struct wire_ipv4 *ip, uint32_t header_bytes
     return checksum_fold(sum) == 0xffff;
 }
 
-/* Fills in what the IPv4 header says; counts and returns false if the packet isn't for us. */
+/* Fills in what the IPv4 header says; counts and returns false if the packet isn't for us, or not the whole of one. */
 static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
 {
     const struct wire_ipv4 *ip = (const struct wire_ipv4 *)packet->ip;
@@ -56,10 +56,6 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
     }
     if ((packet->rx_flags & NMIO_RX_HEADER_OK) == 0 && !ipv4_checksum_good(ip, header_bytes)) {
         COUNT(stack, ip_drop_checksum);
-        return false;
-    }
-    if ((be16(ip->fragment) & IPV4_FRAGMENT_MASK) != 0) {
-        COUNT(stack, ip_drop_fragment);
         return false;
     }
     int local = stack_address_find(stack, SSI_FAMILY_IPV4, ip->destination);
@@ -81,6 +77,10 @@ static bool ipv4_header(struct stack *stack, struct packet *packet, uint32_t len
     packet->local = (uint8_t)local;
     packet->payload = packet->ip + header_bytes;
     packet->payload_bytes = total_bytes - header_bytes;
+    if ((ip->fragment & be16(IPV4_FRAGMENT_MASK)) != 0) {
+        fragment_input(stack, packet);
+        return false;
+    }
     *protocol = ip->protocol;
     return true;
 }
@@ -184,7 +184,7 @@ void tcpip_input(struct stack *stack, uint8_t *frame, uint32_t len_bytes, uint32
     else if (protocol == (v4 ? IP_PROTOCOL_ICMP : IP_PROTOCOL_ICMPV6))
         icmp_input(stack, &packet);
     else if (!v4 && protocol == IPV6_FRAGMENT)
-        COUNT(stack, ip_drop_fragment);
+        fragment_input(stack, &packet);
     else
         COUNT(stack, ip_drop_protocol);
 }

@@ -23,6 +23,8 @@
 #define IP_TTL 64
 #define IPV4_DONT_FRAGMENT 0x4000
 #define IPV4_FRAGMENT_MASK 0x3fff /* more-fragments flag and offset, RFC 791 */
+#define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_FRAGMENT_OFFSET 0x1fff /* in units of 8 bytes */
 
 #define TCP_FIN 0x01
 #define TCP_ECE 0x40 /* RFC 3168 section 6.1 */
