@@ -52,6 +52,9 @@
     X(nd_drop_not_ours)                                                                                              \
     X(nd_drop_looped)                                                                                                \
     X(nd_drop_unclaimed)                                                                                             \
+    X(mld_rx_queries)                                                                                                \
+    X(mld_tx_reports)                                                                                                \
+    X(mld_drop_malformed)                                                                                            \
     X(tcp_rx_segments)                                                                                               \
     X(tcp_rx_acks_joined)                                                                                            \
     X(tcp_drop_short)                                                                                                \

@@ -6,6 +6,7 @@
 #include "image/arena.h"
 #include "libeth/claim.h"
 #include "libtcpip/composed.h"
+#include "libeth/mld.h"
 #include "libtcpip/fragment.h"
 #include "libtcpip/limit.h"
 #include "libtcpip/pmtu.h"
@@ -26,7 +27,8 @@ struct stack {
 
     struct claim claims[STACK_ADDRESSES_MAX];
     uint64_t own_last_bytes[4]; /* of our addresses: a bit for each value */
-    uint64_t claim_next_us; /* when claim_run has something to do; UINT64_MAX: never */
+    struct mld mld;
+    uint64_t claim_next_us; /* when claim_run or mld_run has something to do; UINT64_MAX: never */
 
     /* SYN cookies: the secret in use and the one before. */
     uint8_t secrets[2][STACK_SECRET_BYTES];

@@ -204,3 +204,34 @@ def test_every_queue_is_watched(image: Path, address: str | None) -> None:
                 assert "small" in client.run("curl", "-sS", "-m", "10", f"http://{host}/").stdout
             running.stop()
     assert running.stopped["counters"]["arp_tx_announcements"] <= 2
+
+
+BRIDGE = (
+    *("type", "bridge", "mcast_snooping", "1", "mcast_querier", "1", "mcast_mld_version", "2"),
+    *("mcast_startup_query_interval", "100", "mcast_query_interval", "200", "mcast_query_response_interval", "50"),
+)
+
+
+@needs("bridge")
+@pytest.mark.parametrize("backend", ["packet", "afxdp"])
+def test_a_snooping_switch_knows_our_group(image: Path, backend: str) -> None:
+    """Linux's bridge, which asks every two seconds: from our report on it gives the group's frames to our port."""
+    with veth_pair() as (server, client):
+        client.ip("link", "add", "br0", *BRIDGE)
+        client.ip("link", "set", "cli0", "master", "br0")
+        client.ip("link", "set", "br0", "up")
+        own = ("--iface", "srv0", "--backend", backend, "--address", "fd57:1::4d:4c44/64")
+        with ssrun(image, server, client, *own) as running:
+
+            def known() -> bool:
+                rows = json.loads(client.run("bridge", "-j", "mdb", "show").stdout)[0]["mdb"]
+                return {"port": "cli0", "grp": "ff02::1:ff4d:4c44"} in [
+                    {name: row[name] for name in ("port", "grp")} for row in rows
+                ]
+
+            assert until(known, 5)
+            time.sleep(4.5)
+            assert running.stop() == 0
+    counters = running.stopped["counters"]
+    assert counters["mld_rx_queries"] >= 1
+    assert counters["mld_tx_reports"] >= 2 + 1

@@ -159,10 +159,13 @@ static void judge(const struct sent_frame *frame, bool untrusted)
         if (!untrusted)
             judge_transport(frame, ip + 20, bytes, ip[9] == 6 ? ones_sum(ip + 12, 8, 6 + bytes) : 0);
     } else if (type == 0x86dd) {
-        uint32_t bytes = get16(ip + 4);
-        CHECK(bytes + 54 == frame->len_bytes && ip[0] >> 4 == 6 && (ip[6] == 6 || ip[6] == 58));
+        /* Reports of what we listen to have a hop-by-hop header of 8 bytes. */
+        uint32_t bytes = get16(ip + 4), before = ip[6] == 0 ? 8 : 0;
+        uint8_t next = before > 0 ? ip[40] : ip[6];
+        CHECK(bytes + 54 == frame->len_bytes && ip[0] >> 4 == 6 && (next == 6 || next == 58));
+        CHECK(before == 0 || (bytes >= 16 && ip[41] == 0 && next == 58 && ip[48] == 143));
         if (!untrusted)
-            judge_transport(frame, ip + 40, bytes, ones_sum(ip + 8, 32, ip[6] + bytes));
+            judge_transport(frame, ip + 40 + before, bytes - before, ones_sum(ip + 8, 32, next + bytes - before));
     }
 }
 

@@ -11,6 +11,7 @@ from model import ModelImage, Page
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
+    ICMPv6MLReport2,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6NDOptDstLLAddr,
@@ -59,7 +60,8 @@ def claiming(image: Image, how: int = lib.STACK_CLAIM_CHECK, **more: Any) -> Hos
 
 
 def names(packets: list[Packet]) -> list[str]:
-    return [NAMES.get(bytes(packet), packet.summary()) for packet in packets]
+    """Without those of tests/unit/test_mld.py."""
+    return [NAMES.get(bytes(packet), packet.summary()) for packet in packets if ICMPv6MLReport2 not in packet]
 
 
 def run(host: Host, milliseconds: int) -> list[tuple[int, str]]:
@@ -141,7 +143,7 @@ HARMLESS = {
 def test_the_link_is_asked_then_told(image: Image) -> None:
     """Every frame is byte for byte what scapy makes, and nothing else is sent."""
     host = claiming(image)
-    assert host.first == []
+    assert names(host.first) == []
     sent = run(host, 20_000)
     assert [name for _, name in sent if name.startswith("arp")] == ["arp probe"] * 3 + ["arp announcement"] * 2
     assert [name for _, name in sent if name.startswith("nd")] == ["nd probe"] + ["nd announcement"] * 3
@@ -151,6 +153,7 @@ def test_the_link_is_asked_then_told(image: Image) -> None:
         "arp_tx_announcements": 2,
         "nd_tx_probes": 1,
         "nd_tx_announcements": 3,
+        "mld_tx_reports": 2,
     }
     assert lib.stack_deadline_ns(host.stack) == 2**64 - 1
 
@@ -266,7 +269,7 @@ def test_what_is_no_conflict(image: Image, kind: str) -> None:
     reason, frame = HARMLESS[kind]
     host = claiming(image)
     assert host.send(frame) == []
-    assert host.counters() == {"eth_rx_frames": 1, reason: 1}
+    assert host.counters() == {"eth_rx_frames": 1, reason: 1, "mld_tx_reports": 1}
     run(host, 2_000)
     assert state(host, V4) == state(host, V6) == lib.STACK_ADDRESS_OURS
     assert conflicts(host, V4)[0] == conflicts(host, V6)[0] == 0
@@ -389,7 +392,7 @@ def test_a_stack_that_watches(image: Image) -> None:
 def test_nothing_is_claimed_unless_asked_for(image: Image, own: bool) -> None:
     """Not without the option, and never in shared mode, where ARP is the kernel's."""
     host = claiming(image, lib.STACK_CLAIM_NONE if own else lib.STACK_CLAIM_CHECK, own_address=own)
-    assert host.first == []
+    assert names(host.first) == []
     assert run(host, 10_000) == []
     assert state(host, V4) == state(host, V6) == lib.STACK_ADDRESS_OURS
     if not own:

@@ -10,6 +10,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoRequest,
+    ICMPv6MLQuery2,
+    ICMPv6MLReport2,
     ICMPv6ND_NA,
     ICMPv6ND_NS,
     ICMPv6ND_RA,
@@ -19,6 +21,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
+    RouterAlert,
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
@@ -86,6 +89,8 @@ CASES: dict[str, tuple[Packet, str]] = {
     "tcp6-hop-by-hop": (to6() / IPv6ExtHdrHopByHop() / segment(), BOTH),
     "tcp6-hop-by-hop-other-port": (to6() / IPv6ExtHdrHopByHop() / segment(22), OWN),
     "tcp6-whole-in-a-fragment-header": (to6() / IPv6ExtHdrFragment() / segment(), BOTH),
+    "mld-query": (to6("ff02::1") / IPv6ExtHdrHopByHop(options=[RouterAlert()]) / ICMPv6MLQuery2(), OWN),
+    "mld-report": (to6("ff02::16") / IPv6ExtHdrHopByHop(options=[RouterAlert()]) / ICMPv6MLReport2(), NOBODY),
     "tcp6-to-be-forwarded": (to6() / IPv6ExtHdrRouting(segleft=1, addresses=[PEER6]) / segment(), NOBODY),
     "tcp6-fragment": (to6() / IPv6ExtHdrFragment(m=1) / segment(), OWN),
     "echo6": (to6() / ICMPv6EchoRequest(), OWN),

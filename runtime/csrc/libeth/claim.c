@@ -76,6 +76,7 @@ void claim_init(struct stack *stack)
                                           .next_us = idle ? UINT64_MAX : 0,
                                           .step = idle ? CLAIM_REST : step};
     stack->claim_next_us = idle ? UINT64_MAX : 0;
+    mld_init(stack);
 }
 
 void stack_addresses_granted(struct stack *stack)
@@ -187,7 +188,8 @@ static void go_on(struct stack *stack, uint32_t index)
 
 void claim_run(struct stack *stack)
 {
-    stack->claim_next_us = UINT64_MAX;
+    mld_run(stack); /* before the first solicitation, RFC 4862 section 5.4.2: its answers go to the group */
+    stack->claim_next_us = stack->mld.next_us;
     for (uint32_t i = 0; i < stack->config.address_count; i++) {
         struct claim *claim = &stack->claims[i];
         if (claim->next_us <= stack->now_us)

@@ -150,6 +150,7 @@ static __always_inline const void *ipv6_payload(const struct ipv6hdr *ip, const 
 
 #define ND_SOLICITATION 135 /* RFC 4861 */
 #define ND_ADVERTISEMENT 136
+#define MLD_QUERY 130 /* RFC 3810 */
 
 static __always_inline int is_ipv6_ours(const struct filter_config *config, const void *at, const void *end)
 {
@@ -175,6 +176,8 @@ static __always_inline int is_ipv6_ours(const struct filter_config *config, cons
     /* A solicitation or advertisement to a multicast group: is it about one of our addresses? */
     const struct icmp6hdr *icmp = payload;
     const struct in6_addr *target = (const void *)(icmp + 1);
+    if ((const void *)(icmp + 1) <= end && destination.s6_addr[0] == 0xff && icmp->icmp6_type == MLD_QUERY)
+        return 1;
     if ((const void *)(target + 1) > end || destination.s6_addr[0] != 0xff ||
         (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
         return 0;

@@ -77,6 +77,9 @@ static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, 
     uint8_t protocol = walk.next;
     if (filter->own_address && protocol == IP_PROTOCOL_ICMPV6 && neighbour_is_ours(filter, payload, payload_bytes))
         return true;
+    if (filter->own_address && protocol == IP_PROTOCOL_ICMPV6 && destination[0] == 0xff &&
+        payload[0] == ICMPV6_MLD_QUERY)
+        return true;
     bool ours = is_our_address(filter, SSI_FAMILY_IPV6, destination);
     if (filter->own_address)
         return ours || is_solicited_node(filter, destination);

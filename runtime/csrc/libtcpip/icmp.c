@@ -73,6 +73,8 @@ void icmp_input(struct stack *stack, const struct packet *packet)
     else if (own && !v4 &&
              (icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION || icmp->type == ICMPV6_NEIGHBOUR_ADVERTISEMENT))
         nd_input(stack, packet);
+    else if (own && !v4 && icmp->type == ICMPV6_MLD_QUERY)
+        mld_input(stack, packet);
     else
         COUNT(stack, icmp_drop_type);
 }

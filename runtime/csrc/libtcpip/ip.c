@@ -99,15 +99,21 @@ static bool ipv6_source_good(const struct stack *stack, const uint8_t *source)
            !is_own_source(stack, SSI_FAMILY_IPV6, source, source[15]);
 }
 
-/* Which of our addresses it is for, or -1. To all nodes go many things, but of interest are only advertisements: they
- * may say that an address of ours is another's. Which one is nd_input's matter, as with solicitations. */
+/* What goes to all nodes and is of interest: advertisements, which may say that an address of ours is another's (which one is
+ * nd_input's matter, as with solicitations), and questions about the groups that we listen to. */
+static bool is_for_all_nodes(const struct stack *stack, const struct wire_ipv6 *ip, uint8_t type)
+{
+    return stack->config.own_address && memcmp(ip->destination, nd_all_nodes, sizeof(nd_all_nodes)) == 0 &&
+           (type == ICMPV6_NEIGHBOUR_ADVERTISEMENT || type == ICMPV6_MLD_QUERY);
+}
+
+/* Which of our addresses it is for, or -1. */
 static int ipv6_local(const struct stack *stack, const struct wire_ipv6 *ip, const struct ipv6_walk *payload)
 {
     int local = stack_address_find(stack, SSI_FAMILY_IPV6, ip->destination);
     if (local < 0 && payload->next == IP_PROTOCOL_ICMPV6)
         local = find_solicited_node(stack, ip->destination);
-    bool all_nodes = local < 0 && memcmp(ip->destination, nd_all_nodes, sizeof(nd_all_nodes)) == 0;
-    if (all_nodes && stack->config.own_address && icmpv6_type(payload) == ICMPV6_NEIGHBOUR_ADVERTISEMENT)
+    if (local < 0 && is_for_all_nodes(stack, ip, icmpv6_type(payload)))
         local = 0;
     return local;
 }
@@ -145,7 +151,7 @@ static bool ipv6_header(struct stack *stack, struct packet *packet, uint32_t len
         COUNT(stack, ip_drop_source);
         return false;
     }
-    if (!discovery && !stack_address_is_ours(stack, (uint32_t)local)) {
+    if (!discovery && type != ICMPV6_MLD_QUERY && !stack_address_is_ours(stack, (uint32_t)local)) {
         COUNT(stack, ip_drop_unclaimed);
         return false;
     }
