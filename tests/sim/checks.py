@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any
 
 from client import ACK, Client, Segment
-from network import ETHERNET, is_v6
+from network import ETHERNET, MACS, is_v6
 from ssrun._sandstorm import ffi, lib
 
 FIRST_PORT = 40_000
+CLIENT_MAC = MACS[6:]
+IP_PROTOCOL_TCP = 6
 M32 = 2**32
 NEVER_NS = 2**64 - 1
 MTU_MIN_IPV4 = 576  # RFC 1191 section 3: less is not believed
+LONG_MS = 60_000.0  # a silence after which nothing is known of the path
 TICK_MS = 1.0  # of the core's timers
 RTO_US = range(200_000, 60_000_001)
 
@@ -29,6 +33,7 @@ class Connection:
     rto_max_us: int = 0  # since snd_una moved
     since_ms: float = 0.0  # the last time that snd_una moved or anything was sent
     judged_nxt: int | None = None  # snd_nxt when cwnd was looked at last
+    sent_ms: float = math.inf  # the last time that data were sent
     waiting: bool = False  # for an ACK, or for the window to open
     probes: int = 0  # of a window, since data was sent
 
@@ -68,7 +73,7 @@ class Checks:
                 gone.discard(number)
             self.note(self.known.setdefault(number, Connection(since_ms=now_ms)), now_ms)
             if frames_sent:
-                self.check_window(number)
+                self.check_window(number, now_ms)
         assert found == open_now, "more connections are counted than there are"
         balance = lib.stack_counter(self.stack, self.opened) - lib.stack_counter(self.stack, self.closed)
         assert balance == open_now, f"{balance} connections opened and not closed, but {open_now} are there"
@@ -87,14 +92,34 @@ class Checks:
         connection.una, connection.waiting = una, waiting
         connection.rto_max_us = max(connection.rto_max_us, rto_us)
 
-    def check_window(self, number: int) -> None:
-        """In flight is no more than cwnd, and the one segment that a probe may send beyond it."""
+    def check_window(self, number: int, now_ms: float) -> None:
+        """In flight is no more than cwnd, and the one segment that a probe may send beyond it; after a long silence no more
+        than the initial window (RFC 5681 section 4.1)."""
         info, connection = self.info, self.known[number]
+        fresh = connection.judged_nxt is None or connection.judged_nxt == info.snd_una
+        if fresh and now_ms - connection.sent_ms > max(LONG_MS, 20 * info.rto_us / 1000):
+            burst = info.snd_nxt - info.snd_una
+            assert burst <= 10 * info.mss_bytes, f"{burst} bytes at once after a long silence"
+        connection.sent_ms = now_ms
         before = info.snd_una if connection.judged_nxt is None else connection.judged_nxt
         connection.judged_nxt = info.snd_nxt
         if info.snd_nxt - before <= info.mss_bytes or not self.clients[number].profile.sack:
             return  # nothing, or a probe; without SACK what is in flight is guessed from duplicate ACKs
         assert info.pipe <= max(info.cwnd, info.mss_bytes) + 2 * info.mss_bytes, (info.pipe, info.cwnd)
+
+    def is_for_client(self, frame: bytes) -> bool:
+        """It is TCP to one of the clients' ports. To another's MAC no data may go; and what goes there does not arrive."""
+        v6 = is_v6(frame)
+        at = 54 if v6 else 34
+        if frame[20 if v6 else 23] != IP_PROTOCOL_TCP:
+            return False
+        number = struct.unpack_from(">H", frame, at + 2)[0] - FIRST_PORT
+        if not 0 <= number < len(self.clients) or v6 != self.clients[number].side.v6:
+            return False
+        ours = frame[:6] == CLIENT_MAC
+        data = len(frame) - at - (frame[at + 12] >> 4) * 4
+        assert ours or data <= 0, f"data for client {number} to the MAC of a stranger"
+        return ours
 
     def judge(self, frame: bytes, now_ms: float) -> tuple[int, Segment]:
         """Whom a frame is for. It must be well-formed, and within what that client and the path are known to allow."""

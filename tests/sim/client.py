@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 RETRY_MS = 1000
+CHALLENGE_MS = 500  # no two challenge ACKs within it, RFC 5961 section 7
 M32 = 2**32
 
 
@@ -48,10 +49,10 @@ class Side:
 
     def __post_init__(self) -> None:
         if self.v6:
-            self.server = bytes.fromhex("20010db8" + "00" * 11 + "01")
-            self.client = bytes.fromhex("20010db8" + "00" * 11 + "02")
+            server, client = (bytes.fromhex("20010db8" + "00" * 11 + last) for last in ("01", "02"))
         else:
-            self.server, self.client = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
+            server, client = bytes((192, 0, 2, 1)), bytes((192, 0, 2, 2))
+        self.server, self.client = self.server or server, self.client or client
 
     def frame(self, tcp: bytes) -> bytes:
         """Ethernet and IP around a segment whose checksum is still zero."""
@@ -113,6 +114,13 @@ class Profile:
     ack_delay_ms: float = 40.0
     close_first: bool = True
     stalls: bool = False
+    shut_ms: float = 0.0  # once its buffer is full, it is not read for so long,
+    sip_bytes: int = 0  # and then so much at a time (0: all of it),
+    sips: int = 20  # so often
+    sip_ms: float = 50.0
+    think_ms: float = 0.0  # between an answer and the next request
+    leaves: str = ""  # in the middle: "reset", "silent" without a word, or "restart" likewise, and connects again
+    leaves_at: int = 0  # bytes received
 
 
 @dataclass
@@ -147,14 +155,23 @@ class Client:
     edge: int = 0  # highest right edge told, as a count
     now: float = 0.0
     resets: int = 0
+    sips_left: int = -1  # -1: its buffer has not been full yet
+    think_until: float | None = None
+    thought: bool = False
+    challenge_after: float = 0.0
+    openings: int = 1
+    asked_before: int = 0
 
     def start(self, now: float) -> None:
         self.now = now
+        self.choose_iss()
+        self.send_syn()
+
+    def choose_iss(self) -> None:
         self.iss = self.rng.randrange(M32)
         self.snd_una = self.iss
         self.snd_nxt = self.iss + 1
         self.state = "syn-sent"
-        self.send_syn()
 
     # What goes out
 
@@ -195,10 +212,14 @@ class Client:
         self.edge = max(self.edge, self.rcv_nxt + told)
         return told >> scale
 
+    def expected(self) -> int:
+        """The next sequence number of the server's."""
+        return (self.irs + 1 + self.rcv_nxt + (self.fin_at is not None and self.fin_at <= self.rcv_nxt)) % M32
+
     def emit(self, flags: int, payload: bytes = b"", seq: int | None = None) -> None:
         syn = bool(flags & SYN)
         options = self.options(syn)
-        ack = (self.irs + 1 + self.rcv_nxt + (self.fin_at is not None and self.fin_at <= self.rcv_nxt)) % M32
+        ack = self.expected()
         window = min(self.profile.buffer, 65535) if syn else self.window()
         if syn:
             self.edge = max(self.edge, window)
@@ -233,7 +254,7 @@ class Client:
     # What is due
 
     def deadline(self) -> float | None:
-        times = [t for t in (self.retry_at, self.ack_at) if t is not None]
+        times = [t for t in (self.retry_at, self.ack_at, self.think_until) if t is not None]
         if self.stalled_until > self.now:
             times.append(self.stalled_until)
         return min(times) if times else None
@@ -251,6 +272,21 @@ class Client:
             self.consumed = len(self.received)
             self.emit(ACK)
             self.stalled_until = now + self.rng.choice([0.0, 5.0, 300.0])
+        if self.sips_left >= 0 and self.stalled_until <= now and self.consumed < len(self.received):
+            self.sip()
+        if self.think_until is not None and self.think_until <= now:
+            self.think_until = None
+            self.proceed()
+
+    def sip(self) -> None:
+        """The reader of a buffer that was full comes back. It tells each bit of room, wise or not."""
+        p = self.profile
+        all_of_it = p.sip_bytes == 0 or self.sips_left == 0
+        self.consumed = len(self.received) if all_of_it else min(self.consumed + p.sip_bytes, len(self.received))
+        self.emit(ACK)
+        if not all_of_it:
+            self.sips_left -= 1
+            self.stalled_until = self.now + p.sip_ms
 
     # What comes in
 
@@ -261,27 +297,49 @@ class Client:
             segment = segment or self.side.parse(frame)
         except (BadFrameError, struct.error, IndexError):
             return
+        if self.state == "left" and self.profile.leaves == "reset" and segment.flags & (ACK | RST) == ACK:
+            self.emit(RST, seq=segment.ack)
+        if self.state in ("closed", "reset", "left"):
+            return
         if segment.flags & RST:
-            if self.done:
-                return  # TIME-WAIT, RFC 1337
-            self.resets += 1
-            self.state = "reset"
-            self.retry_at = self.ack_at = None
+            self.take_reset(segment)
             return
         if self.state == "syn-sent":
             self.take_syn_ack(segment)
             return
-        if self.state in ("closed", "reset"):
-            return
         if segment.flags & SYN:
-            self.emit(ACK)
+            self.challenge()
             return
         self.take_ack(segment)
         self.take_data(segment)
         self.proceed()
 
+    def challenge(self) -> None:
+        if self.now >= self.challenge_after:
+            self.challenge_after = self.now + CHALLENGE_MS
+            self.emit(ACK)
+
+    def take_reset(self, segment: Segment) -> None:
+        """RFC 5961 section 3.2: it must be exact. In SYN-SENT it must acknowledge the SYN; TIME-WAIT: RFC 1337."""
+        if self.state == "syn-sent":
+            if not segment.flags & ACK or segment.ack != (self.iss + 1) % M32:
+                return
+        elif self.done:
+            return
+        elif segment.seq != self.expected():
+            if (segment.seq - self.expected()) % M32 < self.profile.buffer:
+                self.challenge()
+            return
+        self.resets += 1
+        self.state = "reset"
+        self.retry_at = self.ack_at = self.think_until = None
+
     def take_syn_ack(self, segment: Segment) -> None:
-        if segment.flags & (SYN | ACK) != SYN | ACK or segment.ack != (self.iss + 1) % M32:
+        if segment.flags & ACK and segment.ack != (self.iss + 1) % M32:
+            # RFC 9293 section 3.10.7.3: it is not about our SYN.
+            self.emit(RST, seq=segment.ack)
+            return
+        if segment.flags & (SYN | ACK) != SYN | ACK:
             return
         assert (8 in segment.options) == self.profile.timestamps
         assert (4 in segment.options) == self.profile.sack
@@ -313,6 +371,8 @@ class Client:
         if segment.flags & FIN:
             assert self.fin_at in (None, end)
             self.fin_at = end
+        if not in_order and not segment.payload and not segment.flags & FIN:
+            return  # an ACK that has overtaken data: nothing that would be out of order
         if end <= self.rcv_nxt:
             if segment.payload or segment.flags & FIN or start < self.rcv_nxt:
                 self.emit(ACK)
@@ -338,18 +398,56 @@ class Client:
         new = payload[self.rcv_nxt - start :]
         self.received += new
         self.rcv_nxt += len(new)
-        if not self.profile.stalls:
+        if self.profile.shut_ms > 0:
+            self.read_slowly()
+        elif not self.profile.stalls:
             self.consumed = len(self.received)
         elif self.stalled_until <= self.now:
             self.stalled_until = self.now + self.rng.choice([1.0, 50.0, 700.0])
 
+    def read_slowly(self) -> None:
+        """Nothing is read until the buffer is full, and then nothing for a long time; behind the sips all at once."""
+        full = len(self.received) - self.consumed >= min(self.profile.buffer // 2, self.expect_bytes[-1])
+        if self.sips_left < 0 and full:
+            self.sips_left = self.profile.sips
+            self.stalled_until = self.now + self.profile.shut_ms
+        elif self.sips_left == 0 and self.stalled_until <= self.now:
+            self.consumed = len(self.received)
+
+    def leave(self) -> None:
+        """In the middle of it all."""
+        if self.profile.leaves == "reset":
+            self.emit(RST | ACK)
+        if self.profile.leaves == "restart":
+            self.restart()
+            return
+        self.state = "left"
+        self.retry_at = self.ack_at = self.think_until = None
+
+    def restart(self) -> None:
+        """Its host has booted and knows nothing of the connection, but takes the same port again."""
+        self.profile = replace(self.profile, leaves="")
+        self.asked_before, self.openings = self.sent_requests, self.openings + 1
+        self.sent_requests = self.rcv_nxt = self.consumed = self.edge = self.ts_recent = self.pending_acks = 0
+        self.received, self.early, self.latest, self.unacked = bytearray(), {}, -1, b""
+        self.fin_sent, self.fin_at, self.ack_at, self.stalled_until = False, None, None, 0.0
+        self.choose_iss()
+        self.retry_at = self.now + RETRY_MS  # the first SYN
+
     def proceed(self) -> None:
         """Sends the next request when the answers so far are complete, and closes behind the last."""
-        if self.snd_una != self.snd_nxt or self.state != "established":
+        if self.profile.leaves and self.state == "established" and len(self.received) >= self.profile.leaves_at:
+            self.leave()
+        if self.snd_una != self.snd_nxt or self.state != "established" or self.think_until is not None:
             return
         due = self.expect_bytes[self.sent_requests - 1] if self.sent_requests else 0
         if self.sent_requests < len(self.requests):
             if len(self.received) >= due:
+                if self.sent_requests and self.profile.think_ms and not self.thought:
+                    self.thought = True
+                    self.think_until = self.now + self.profile.think_ms
+                    return
+                self.thought = False
                 self.unacked = self.requests[self.sent_requests]
                 self.sent_requests += 1
                 self.snd_nxt += len(self.unacked)
@@ -363,5 +461,7 @@ class Client:
 
     @property
     def done(self) -> bool:
-        """Both directions are closed and acknowledged."""
-        return self.fin_sent and self.snd_una == self.snd_nxt and self.fin_at == self.rcv_nxt
+        """Both directions are closed and acknowledged, or it went away."""
+        return self.state == "left" or (
+            self.fin_sent and self.snd_una == self.snd_nxt and self.fin_at == self.rcv_nxt
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from world import run_seed
 
-SEEDS = 160
+SEEDS = 480
 GROUP = 20
 FOUND = (466, 644, 682, 916, 940, 6293, 8240)  # beyond those, but they found something once
 

@@ -6,8 +6,12 @@
 Invariants, at every step: each frame has good checksums and is for its client; no segment exceeds the client's MSS, or
 the path's MTU once that was told, or goes beyond the window that the client told; nothing below snd_una is sent but
 window probes; what is in flight stays within cwnd; the TCB pool is balanced; who waits for an ACK or a window is never
-silent for longer than its RTO (checks.py). At the end every byte is right, every connection has ended, and every TCB,
-buffer and slot is free.
+silent for longer than its RTO (checks.py). At the end every byte is right, every connection has ended, no request was
+answered twice, and every TCB, buffer and slot is free.
+
+In half of the runs there are strangers (enemy.py) or clients that take their time: a blind enemy, who must cost no more than
+the link's time for what he provokes; somebody on the path who repeats what clients said, while clients close, reset, boot or
+vanish; an hour without a word, readers that stop for minutes, windows of ten bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import argparse
 import heapq
 import itertools
+import math
 import os
 import random
 import struct
@@ -33,12 +38,20 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sim")]
 from capture import Capture
 from checks import FIRST_PORT, NEVER_NS, Checks
 from client import Client, Profile, Side, ones_sum
+from enemy import Attacker, Blind, Repeat, Repeater
 from host import WALL_S, Host, Image
 from model import DATE_OFFSET, ModelImage, Page
 from network import Direction, Network, PathMtu, is_v6, quoted_segment
 from ssrun._sandstorm import ffi, lib
 
 LIMIT_MS = 900_000.0
+HOUR_MS = 3_600_000.0
+FAST_BYTES_MS = 1_000.0  # on less an endless queue grows faster than the RTO learns
+ENDLESS_BYTES = 1 << 30  # a queue that nothing fills
+COOKIE_SLOT_NS = 64_000_000_000
+TICK_MS = 4.096  # of the core's timer wheel
+CONTROL_BYTES = 110  # a frame without data is no longer
+BLIND_KINDS = ("noise", "paws", "icmp", "syn", "stray", "lucky", "reset")
 STEPS_MAX = 200_000
 START_NS = 1_000_000_000_000
 PLACES = 8  # for connections
@@ -133,6 +146,17 @@ class Plan:
     gather_max: int = 1
     congestion: int = lib.CONGESTION_CUBIC
     mtu: PathMtu = field(default_factory=PathMtu)
+    blind: Blind | None = None
+    repeat: Repeat | None = None
+    silence_ms: float = 300_000.0  # the server's limit
+    limit_ms: float = LIMIT_MS
+
+    @property
+    def calm(self) -> bool:
+        """Nothing is lost, late or overtaken: what a run takes depends on nothing but what is sent."""
+        n = self.network
+        mischief = n.jitter_ms or n.loss or n.duplicate or n.corrupt or n.reorder
+        return not mischief and n.queue_bytes >= ENDLESS_BYTES and self.mtu.from_ms == math.inf
 
 
 def network_of(rng: random.Random) -> Network:
@@ -193,7 +217,53 @@ def plan_of(seed: int) -> Plan:
         choice = list(SIZES)[: 5 if small else 7]
         paths.append([rng.choice(choice) for _ in range(rng.choice([1, 1, 2, 5]))])
     gather_max, congestion = rng.choice([1, 1, 8, 44]), rng.randrange(lib.CONGESTION_COUNT)
-    return Plan(network, profiles, paths, gather_max, congestion, mtu_of(rng, network.delay_ms))
+    plan = Plan(network, profiles, paths, gather_max, congestion, mtu_of(rng, network.delay_ms))
+    return with_strangers(plan, random.Random(f"strangers 220 of {seed}"))
+
+
+def with_strangers(plan: Plan, rng: random.Random) -> Plan:
+    """In half of the runs: an enemy, or a client that takes its time. Drawn apart from all else, and so that the seeds that
+    found something before there were strangers (test_sim.py) are what they were."""
+    what = rng.choice(["", "", "", "", "blind", "blind", "repeat", "patience"])
+    if what and rng.random() < 0.6:
+        plan.network = Network(
+            plan.network.delay_ms, rate_bytes_ms=plan.network.rate_bytes_ms, queue_bytes=ENDLESS_BYTES
+        )
+        plan.mtu = PathMtu()
+    if what == "blind":
+        kinds = rng.choice([*((kind,) for kind in BLIND_KINDS), BLIND_KINDS, BLIND_KINDS])
+        plan.blind = Blind(kinds, rng.choice([100, 400, 2000]), rng.choice([-0.1, 0.0, 0.3]))
+    elif what == "repeat":
+        plan.repeat = Repeat(rng.choice([0.1, 1.0]))
+        for profile in plan.profiles:
+            profile.leaves = rng.choice(["", "", "reset", "silent", "restart" if profile.timestamps else ""])
+            profile.leaves_at = rng.choice([0, 1, 5_000, 100_000])
+        if plan.calm:
+            plan.silence_ms = 15_000.0  # so that there are connections that the server gives up
+    elif what == "patience":
+        plan.silence_ms, plan.limit_ms = 2 * HOUR_MS, 5 * HOUR_MS
+        for place, profile in enumerate(plan.profiles):
+            plan.paths[place] = be_patient(profile, plan.paths[place], rng)
+    return plan
+
+
+def be_patient(profile: Profile, paths: list[str], rng: random.Random) -> list[str]:
+    """An hour between two requests, a reader that stops for minutes and then takes little, or a very small buffer."""
+    how = rng.choice(["idle", "slow", "small"])
+    if how == "idle":
+        profile.think_ms = HOUR_MS
+        return [*paths, rng.choice(["/20k", "/150k"])][-2:]
+    if how == "slow":
+        profile.stalls = False
+        profile.shut_ms = rng.choice([1_000.0, 60_000.0, 400_000.0])
+        profile.sip_bytes = rng.choice([0, 10, 1000])
+        profile.sip_ms = rng.choice([1.0, 50.0, 5_000.0])
+        profile.buffer = rng.choice([5_000, 20_000, 65_535])
+        profile.wscale = rng.choice([-1, 0, 2])
+        return [rng.choice(["/20k", "/150k"])]
+    profile.wscale = rng.choice([-1, 0])
+    profile.buffer = rng.choice([10, 50, 200])
+    return ["/1k"]
 
 
 class World:
@@ -201,6 +271,7 @@ class World:
 
     def __init__(self, plan: Plan, seed: int, capture: Capture | None = None) -> None:
         self.plan = plan
+        self.seed = seed
         self.rng = random.Random(seed ^ 0x5EED)
         self.capture = capture
         self.now = 0.0
@@ -208,10 +279,11 @@ class World:
         # When, a number for the order, to whom (a client's number), the frame, and what is known of it if it is intact:
         # to a client its Segment, to the server what an ICMP message quotes.
         self.events: list[tuple[float, int, int, bytes, Any]] = []
+        silence_ms = int(plan.silence_ms)
         settings = {
-            "keep_alive_ms": 300_000,
-            "request_ms": 300_000,
-            "send_ms": 300_000,
+            "keep_alive_ms": silence_ms,
+            "request_ms": silence_ms,
+            "send_ms": silence_ms,
             "congestion": plan.congestion,
         }
         self.host = RawHost(image(), gather_max=plan.gather_max, max_connections=PLACES, config=settings)
@@ -220,6 +292,12 @@ class World:
         self.clients = [self.make_client(number) for number in range(len(plan.profiles))]
         self.checks = Checks(self.host.stack, PLACES, self.clients)
         self.deadline_ns = NEVER_NS  # the core's
+        strangers = random.Random(seed ^ 0xE4E4)
+        self.repeater = Repeater(plan.repeat, strangers) if plan.repeat else None
+        self.attacker = Attacker(plan.blind, self.clients, strangers) if plan.blind else None
+        self.attacks: list[float] = []  # when, the last first
+        self.alone_ms = 0.0  # what the run takes without a blind enemy
+        self.answered_bytes = self.answers = 0  # to him, but to the clients
 
     def make_client(self, number: int) -> Client:
         profile, paths = self.plan.profiles[number], self.plan.paths[number]
@@ -254,12 +332,16 @@ class World:
             if client.out:
                 for frame in client.out:
                     self.post(self.up, TO_SERVER, frame, None, f"from client {number}")
+                    if self.repeater is not None:
+                        self.repeater.saw(number, frame, self.now)
                 client.out.clear()
 
     def see(self, frames: list[bytes]) -> None:
         """The core has run: looks at it, judges what it said, and puts that on the wire."""
         self.checks.look(self.now, any(len(frame) > 200 for frame in frames))
         for frame in frames:
+            if not self.checks.is_for_client(frame):
+                continue
             number, segment = self.checks.judge(frame, self.now)
             if self.plan.mtu.too_big(frame, self.now):
                 self.refuse(number, frame)
@@ -286,6 +368,10 @@ class World:
             due.append(self.events[0][0])
         if self.deadline_ns != NEVER_NS:
             due.append(max(self.now, (self.deadline_ns - START_NS) / 1e6))
+        if self.repeater is not None and self.repeater.due:
+            due.append(self.repeater.due[0][0])
+        if self.attacks:
+            due.append(self.attacks[-1])
         return min(due) if due else None
 
     def step(self, now: float) -> None:
@@ -304,6 +390,7 @@ class World:
         for client in self.clients:
             client.tick(self.now)
         self.to_server()
+        ran = self.strangers() or ran
         if not ran and self.host.now_ns >= self.deadline_ns:
             ran = True
             self.see(self.host.output())
@@ -315,6 +402,29 @@ class World:
         if quoted is not None:
             self.checks.refused(*quoted, is_v6(frame))
         self.see(self.host.give(frame))
+
+    def strangers(self) -> bool:
+        """What they say reaches the server at once; true if they said anything."""
+        frames: list[bytes] = []
+        if self.repeater is not None:
+            for number, client in enumerate(self.clients):
+                if client.done:
+                    self.repeater.is_over(number, self.now)
+            frames += self.repeater.take(self.now)
+        while self.attacker is not None and self.attacks and self.attacks[-1] <= self.now:
+            self.attacks.pop()
+            self.attacker.slot = self.host.now_ns // COOKIE_SLOT_NS
+            frames += next(self.attacker_frames)
+        for frame in frames:
+            if self.capture is not None:
+                self.capture.write(self.now, frame, "from a stranger, arrives at once")
+            answers = self.host.give(frame)
+            for answer in answers:
+                if self.checks.is_for_client(answer) and len(answer) < CONTROL_BYTES:
+                    self.answers += 1
+                    self.answered_bytes += len(answer)
+            self.see(answers)
+        return bool(frames)
 
     def set_clock(self) -> None:
         self.host.now_ns = START_NS + int(self.now * 1e6)
@@ -329,20 +439,43 @@ class World:
 
     def run(self) -> float:
         """To the end; the virtual milliseconds it took."""
+        if self.attacker is not None:
+            self.plan_attacks()
         self.start(self.clients)
         for _ in range(STEPS_MAX):
             if all(client.done for client in self.clients):
                 break
             now = self.next_time()
             assert now is not None, f"nothing is due, but not done: {[c.state for c in self.clients]}"
-            assert now < LIMIT_MS, f"no end: {[(c.rcv_nxt, c.expect_bytes) for c in self.clients]}"
+            assert now < self.plan.limit_ms, f"no end: {[(c.rcv_nxt, c.expect_bytes) for c in self.clients]}"
             self.step(now + 1e-6)
             assert all(client.state != "reset" for client in self.clients), "reset"
         assert all(client.done for client in self.clients), "too many steps"
         took = self.now
         self.check_bytes()
+        self.check_time(took)
         self.check_end()
         return took
+
+    def plan_attacks(self) -> None:
+        """A blind enemy needs an idea of when; and what he does to a run is seen beside the run without him."""
+        assert self.attacker is not None
+        self.alone_ms = World(replace(self.plan, blind=None), self.seed).run()
+        plan, rng = self.attacker.plan, self.attacker.rng
+        span = self.alone_ms * (plan.end - plan.begin)
+        begin = max(0.0, self.alone_ms * plan.begin)
+        self.attacks = sorted((begin + rng.random() * span for _ in range(plan.packets)), reverse=True)
+        self.attacker_frames = self.attacker.frames()
+
+    def check_time(self, took: float) -> None:
+        """A blind enemy costs no more than the link's time for what the server sent to a client because of him, and for what
+        that may answer: on a calm wire whatever a transfer waits for is behind each of those frames at most once. Timers may
+        be a tick late, before and behind."""
+        if self.attacker is None or not self.plan.calm:
+            return
+        link_ms = (self.answered_bytes + self.answers * CONTROL_BYTES) / self.plan.network.rate_bytes_ms
+        allowed = self.alone_ms + link_ms + 2 * TICK_MS
+        assert took <= allowed, f"took {took:.1f} ms instead of {self.alone_ms:.1f}; {allowed:.1f} are explained"
 
     def run_until(self, end_ms: float) -> None:
         """What happens before a time."""
@@ -352,6 +485,8 @@ class World:
 
     def check_bytes(self) -> None:
         for client, paths in zip(self.clients, self.plan.paths, strict=True):
+            if client.state == "left":
+                continue
             at = 0
             for place, path in enumerate(paths):
                 expected = bytearray(self.stream(path))
@@ -378,7 +513,14 @@ class World:
         assert region.free_count == region.buffer_count, "a buffer is lost"
         assert not any(self.host.in_flight), "a chunk is in flight"
         counters = self.host.counters()
-        assert counters["tcp_opened"] == counters["tcp_closed"]
+        opened = counters.get("tcp_opened", 0)
+        assert opened == counters.get("tcp_closed", 0)
+        assert opened <= sum(client.openings for client in self.clients), "a connection that no client has opened"
+        asked = sum(client.asked_before + client.sent_requests for client in self.clients)
+        assert counters.get("http_requests", 0) <= asked, "a request was answered twice"
+        assert "http_bad_requests" not in counters, "a request that nobody has sent"
+        if self.plan.calm and self.repeater is None and self.plan.network.rate_bytes_ms >= FAST_BYTES_MS:
+            assert "tcp_retransmit_timeout" not in counters, "a timeout, though nothing was lost"
         assert "arena_stalls" not in counters
 
 
