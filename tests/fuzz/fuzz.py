@@ -1,6 +1,6 @@
 """Builds the fuzz targets and runs them: fuzz.py [--seconds N] [--target NAME] [--input FILE] [--keep].
 
-A target is packet, connection, http or image. The corpora beside this file hold what is known to matter, under names that
+A target is packet, connection, enemy, http or image. The corpora beside this file hold what is known to matter, under names that
 say what it is, and under a hash a few that runs have found. New finds go to .cache/fuzz; --keep chooses among them. A
 crash leaves its input there, and the command that runs it again.
 """
@@ -20,7 +20,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CSRC = ROOT / "runtime" / "csrc"
 OUT = ROOT / ".cache" / "fuzz"
-TARGETS = {"packet": 4096, "connection": 1201, "http": 1024, "image": 512}  # and the longest input, bytes
+TARGETS = {
+    "packet": 4096,
+    "connection": 1201,
+    "enemy": 513,
+    "http": 1024,
+    "image": 512,
+}  # and the longest input, bytes
 LIBRARY = ("harness", "client")
 HASH = re.compile("[0-9a-f]{40}")  # how libFuzzer names what it finds
 KEPT = 10  # of those in a corpus
