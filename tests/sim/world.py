@@ -46,7 +46,7 @@ from ssrun._sandstorm import ffi, lib
 
 LIMIT_MS = 900_000.0
 HOUR_MS = 3_600_000.0
-FAST_BYTES_MS = 1_000.0  # on less an endless queue grows faster than the RTO learns
+FAST_BYTES_MS = 100_000.0  # on less a queue without end can grow faster than the RTO learns
 ENDLESS_BYTES = 1 << 30  # a queue that nothing fills
 COOKIE_SLOT_NS = 64_000_000_000
 TICK_MS = 4.096  # of the core's timer wheel
@@ -471,7 +471,10 @@ class World:
         """A blind enemy costs no more than the link's time for what the server sent to a client because of him, and for what
         that may answer: on a calm wire whatever a transfer waits for is behind each of those frames at most once. Timers may
         be a tick late, before and behind."""
-        if self.attacker is None or not self.plan.calm:
+        stalls = any(
+            client.profile.stalls for client in self.clients
+        )  # by chance, and another chance at another time
+        if self.attacker is None or not self.plan.calm or stalls:
             return
         link_ms = (self.answered_bytes + self.answers * CONTROL_BYTES) / self.plan.network.rate_bytes_ms
         allowed = self.alone_ms + link_ms + 2 * TICK_MS
