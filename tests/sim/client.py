@@ -1,7 +1,7 @@
 """A small TCP client for the simulation, from the RFCs: slow, plain, and of no code with the core.
 
 It keeps what RFC 9293 asks of a receiver, RFC 7323's timestamps and RFC 2018's SACK, and as a sender no more than a
-request needs: one segment in flight at a time, sent again after a second.
+request needs: its segments all at once, and what of them has not been SACKed again after a second.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class Profile:
     sips: int = 20  # so often
     sip_ms: float = 50.0
     think_ms: float = 0.0  # between an answer and the next request
+    piece_bytes: int = 1400  # of a request, in one segment
     leaves: str = ""  # in the middle: "reset", "silent" without a word, or "restart" likewise, and connects again
     leaves_at: int = 0  # bytes received
 
@@ -143,6 +144,7 @@ class Client:
     latest: int = -1
     out: list[bytes] = field(default_factory=list)
     unacked: bytes = b""
+    held: list[tuple[int, int]] = field(default_factory=list)  # of it, as the server's SACK blocks say: from snd_una
     sent_requests: int = 0
     fin_sent: bool = False
     fin_at: int | None = None
@@ -245,10 +247,16 @@ class Client:
         self.retry_at = self.now + RETRY_MS
 
     def send_unacked(self) -> None:
-        flags = ACK | PSH if self.unacked else ACK
-        if self.fin_sent:
-            flags |= FIN
-        self.emit(flags, self.unacked, seq=self.snd_una)
+        """All that is not acknowledged, but for what the server says it holds."""
+        size = self.profile.piece_bytes
+        for at in range(0, max(len(self.unacked), 1), size):
+            part = self.unacked[at : at + size]
+            last = at + size >= len(self.unacked)
+            if not last and any(start <= at and at + size <= end for start, end in self.held):
+                continue
+            flags = ACK | PSH if part and last else ACK
+            self.emit(flags | FIN if self.fin_sent and last else flags, part, seq=self.snd_una + at)
+        self.held.clear()  # what is said once more is believed once more: it may be given up, RFC 2018 section 8
         self.retry_at = self.now + RETRY_MS
 
     # What is due
@@ -356,10 +364,32 @@ class Client:
 
     def take_ack(self, segment: Segment) -> None:
         acked = (segment.ack - self.snd_una) % M32
+        if 5 in segment.options and acked <= self.snd_nxt - self.snd_una:
+            self.take_blocks(segment, acked)
         if 0 < acked <= self.snd_nxt - self.snd_una:
+            self.held = [(start - acked, end - acked) for start, end in self.held if end > acked]
             self.unacked = self.unacked[acked:]
             self.snd_una += acked
             self.retry_at = None if self.snd_una == self.snd_nxt else self.now + RETRY_MS
+
+    def take_blocks(self, segment: Segment, acked: int) -> None:
+        """SACK blocks must be of what was sent and is not acknowledged, apart from each other; the first may tell of what came
+        twice (RFC 2883)."""
+        assert self.profile.sack, "SACK blocks for a client that knows nothing of them"
+        blocks = []
+        for place, (start, end) in enumerate(struct.iter_unpack(">II", segment.options[5])):
+            first, behind = ((edge - self.snd_una + M32 // 2) % M32 - M32 // 2 for edge in (start, end))
+            assert first < behind <= self.snd_nxt - self.snd_una, (
+                f"a SACK block of what was not sent: {first}:{behind}"
+            )
+            if place > 0 or first > acked:
+                assert first > acked, f"a SACK block {first}:{behind} at or below the ACK, {acked}"
+                blocks.append((first, behind))
+        if len(blocks) > 1 and any(f <= blocks[0][0] and blocks[0][1] <= b for f, b in blocks[1:]):
+            del blocks[0]  # it tells of what came twice
+        ordered = sorted(blocks)
+        assert all(a[1] < b[0] for a, b in zip(ordered, ordered[1:], strict=False)), f"SACK blocks overlap: {blocks}"
+        self.held = [*blocks, *self.held]
 
     def take_data(self, segment: Segment) -> None:
         start = (segment.seq - self.irs - 1) % M32
@@ -429,7 +459,7 @@ class Client:
         self.profile = replace(self.profile, leaves="")
         self.asked_before, self.openings = self.sent_requests, self.openings + 1
         self.sent_requests = self.rcv_nxt = self.consumed = self.edge = self.ts_recent = self.pending_acks = 0
-        self.received, self.early, self.latest, self.unacked = bytearray(), {}, -1, b""
+        self.received, self.early, self.latest, self.unacked, self.held = bytearray(), {}, -1, b"", []
         self.fin_sent, self.fin_at, self.ack_at, self.stalled_until = False, None, None, 0.0
         self.choose_iss()
         self.retry_at = self.now + RETRY_MS  # the first SYN

@@ -46,6 +46,7 @@ from ssrun._sandstorm import ffi, lib
 
 LIMIT_MS = 900_000.0
 HOUR_MS = 3_600_000.0
+APART = 1658  # chosen so that the seeds which found something before there were strangers (test_sim.py) have none
 FAST_BYTES_MS = 100_000.0  # on less a queue without end can grow faster than the RTO learns
 ENDLESS_BYTES = 1 << 30  # a queue that nothing fills
 COOKIE_SLOT_NS = 64_000_000_000
@@ -148,6 +149,7 @@ class Plan:
     mtu: PathMtu = field(default_factory=PathMtu)
     blind: Blind | None = None
     repeat: Repeat | None = None
+    request_bytes: int = 0  # of cookies: several segments of a request
     silence_ms: float = 300_000.0  # the server's limit
     limit_ms: float = LIMIT_MS
 
@@ -218,12 +220,16 @@ def plan_of(seed: int) -> Plan:
         paths.append([rng.choice(choice) for _ in range(rng.choice([1, 1, 2, 5]))])
     gather_max, congestion = rng.choice([1, 1, 8, 44]), rng.randrange(lib.CONGESTION_COUNT)
     plan = Plan(network, profiles, paths, gather_max, congestion, mtu_of(rng, network.delay_ms))
-    return with_strangers(plan, random.Random(f"strangers 220 of {seed}"))
+    apart = random.Random(f"{APART} of {seed}")  # so that older seeds stay what they are
+    plan.request_bytes = apart.choice([0, 0, 0, 3000, 6000])
+    if plan.request_bytes:
+        for profile in plan.profiles:
+            profile.piece_bytes = apart.choice([100, 536, 1400, 1400])
+    return with_strangers(plan, apart)
 
 
 def with_strangers(plan: Plan, rng: random.Random) -> Plan:
-    """In half of the runs: an enemy, or a client that takes its time. Drawn apart from all else, and so that the seeds that
-    found something before there were strangers (test_sim.py) are what they were."""
+    """In half of the runs: an enemy, or a client that takes its time."""
     what = rng.choice(["", "", "", "", "blind", "blind", "repeat", "patience"])
     if what and rng.random() < 0.6:
         plan.network = Network(
@@ -304,7 +310,9 @@ class World:
         requests, expect, total = [], [], 0
         for place, path in enumerate(paths):
             last = place == len(paths) - 1
-            requests.append(request_of(path, close=last and not profile.close_first))
+            requests.append(
+                request_of(path, close=last and not profile.close_first, more_bytes=self.plan.request_bytes)
+            )
             total += len(self.stream(path))
             expect.append(total)
         side = Side(profile.v6, FIRST_PORT + number)
@@ -527,8 +535,11 @@ class World:
         assert "arena_stalls" not in counters
 
 
-def request_of(path: str, *, close: bool = False) -> bytes:
-    return b"GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path.encode(), b"Connection: close\r\n" if close else b"")
+def request_of(path: str, *, close: bool = False, more_bytes: int = 0) -> bytes:
+    more = b"Connection: close\r\n" if close else b""
+    if more_bytes:
+        more += b"Cookie: %s\r\n" % (b"c" * more_bytes)
+    return b"GET %s HTTP/1.1\r\nHost: a\r\n%s\r\n" % (path.encode(), more)
 
 
 def capture_of(seed: int) -> Path:
