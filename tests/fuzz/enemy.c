@@ -223,7 +223,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct world world;
     struct image image;
-    CHECK(image_open(&image, &fuzz_image) == 0);
+    CHECK(fuzz_image_open(&image, &fuzz_image) == 0);
     uint32_t alone = download(&world, &image, data, size > 0);
     CHECK(download(&world, &image, data, size) <= alone);
     return 0;
