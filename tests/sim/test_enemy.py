@@ -87,3 +87,19 @@ def test_a_blind_syn_does_not_end_time_wait() -> None:
     line.at(1000.0)
     (again,) = line.say(victim, seq, end, ACK | FIN)
     assert (again.flags, again.seq, again.ack) == (last.flags, last.seq, last.ack) == (ACK, end, seq + 1)
+
+
+def test_the_connection_before_does_not_come_back() -> None:
+    """A port is used twice within a minute. The first connection's cookie is good still, but its segments are late."""
+    line, client = Line(), Side(False, VICTIM)
+    ack = line.connect(client, 1000)
+    request = request_of("/1", close=True)
+    assert line.say(client, 1001, ack, RST) == []
+    line.at(1000.0)
+    second = line.connect(client, 500_000)
+    end = line.say(client, 500_001, second, ACK | PSH, request)[-1]
+    assert end.flags & FIN
+    line.say(client, 500_001 + len(request), end.seq + len(end.payload) + 1, ACK | FIN)
+    line.at(2000.0)
+    assert all(not answer.payload for answer in line.say(client, 1001, ack, ACK | PSH, request))
+    assert lib.stack_connections(line.host.stack) == 0
