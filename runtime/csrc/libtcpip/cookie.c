@@ -93,7 +93,8 @@ uint32_t cookie_make(const struct stack *stack, const struct tcp_flow *flow, uin
     uint64_t flow_hash = flow_hash_of(stack, flow);
     if (c.timestamps) {
         uint32_t now = tcp_ts_clock(stack, ts_offset_of(flow_hash));
-        uint32_t coded = (now & ~COOKIE_TS_MASK) | (options->ecn ? 32u : 0) | (uint32_t)c.wscale << 1 | (c.sack ? 1 : 0);
+        uint32_t coded =
+            (now & ~COOKIE_TS_MASK) | (options->ecn ? 32u : 0) | (uint32_t)c.wscale << 1 | (c.sack ? 1 : 0);
         /* Never ahead of the clock, or the connection's first timestamps would go backwards. */
         *ts_value = (int32_t)(coded - now) > 0 ? coded - (COOKIE_TS_MASK + 1) : coded;
     }

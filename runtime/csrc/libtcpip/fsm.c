@@ -155,7 +155,8 @@ void tcpip_finish(struct stack *stack, struct tcb *tcb)
 /* Is a request half read, its body included? What the application keeps of a connection is nothing between requests. */
 static bool is_reading(const struct stack *stack, const struct tcb *tcb)
 {
-    return tcb->span_count == 0 && (tcb->request != TCB_NONE || (tcb->app != 0 && !stack->config.app->is_writing(tcb)));
+    return tcb->span_count == 0 &&
+           (tcb->request != TCB_NONE || (tcb->app != 0 && !stack->config.app->is_writing(tcb)));
 }
 
 /* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that any other

@@ -158,12 +158,12 @@ static void ended_input(struct stack *stack, const struct packet *packet, const 
 }
 
 /* Does a segment without SYN belong to the connection that has ended? It does if its good cookie is that one's, as no other
- * begins with the same sequence number; one that has overtaken the first of another lies elsewhere. */
+ * begins with the same sequence number, or an earlier one's; one that has overtaken the first of another lies elsewhere. */
 static bool is_late(const struct tcp_segment *segment, const struct time_wait *wait, enum cookie_verdict verdict)
 {
     uint32_t there = segment->seq - wait->irs, had = wait->rcv_nxt - wait->irs;
     if (verdict == COOKIE_GOOD)
-        return there == 1;
+        return there == 1 || !begins_another(segment, wait);
     return verdict == COOKIE_BAD || there <= had + TCB_REQUEST_BYTES;
 }
 

@@ -139,8 +139,8 @@ static void take_touched(struct request_buffer *buffer, struct request_range *ra
             continue;
         }
         uint32_t start = later(added.start, held->start), end = earlier(added.end, held->end);
-        if (seq_lt(start, end) && duplicate->start == duplicate->end)
-            *duplicate = (struct request_range){start, end};
+        if (seq_lt(start, end) && (duplicate->start == duplicate->end || seq_lt(start, duplicate->start)))
+            *duplicate = (struct request_range){start, end}; /* the lowest of several, as FreeBSD has it */
         *range = (struct request_range){earlier(range->start, held->start), later(range->end, held->end)};
     }
     buffer->range_count = kept;
@@ -162,10 +162,10 @@ bool request_hold(struct stack *stack, struct tcb *tcb, struct request_range ran
     struct request_buffer *buffer = &stack->request_buffers[tcb->request];
     uint32_t edge = tcb->rcv_nxt + TCB_REQUEST_BYTES - tcb->request_len;
     range.end = earlier(range.end, edge);
-    if (!seq_lt(range.start, range.end) ||
-        (buffer->range_count == REQUEST_RANGES && !touches_one(buffer, &range)))
+    if (!seq_lt(range.start, range.end) || (buffer->range_count == REQUEST_RANGES && !touches_one(buffer, &range)))
         return false;
-    memcpy(request_bytes(stack, tcb) + tcb->request_len + (range.start - tcb->rcv_nxt), data, range.end - range.start);
+    memcpy(request_bytes(stack, tcb) + tcb->request_len + (range.start - tcb->rcv_nxt), data,
+           range.end - range.start);
     take_touched(buffer, &range, duplicate);
     memmove(&buffer->ranges[1], &buffer->ranges[0], buffer->range_count * sizeof(range));
     buffer->ranges[0] = range;
