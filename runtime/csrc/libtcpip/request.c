@@ -183,7 +183,7 @@ void request_join(struct stack *stack, struct tcb *tcb, struct request_range *du
             continue;
         }
         uint32_t end = earlier(held.end, tcb->rcv_nxt);
-        if (seq_lt(held.start, end) && duplicate->start == duplicate->end)
+        if (seq_lt(held.start, end) && (duplicate->start == duplicate->end || seq_lt(held.start, duplicate->start)))
             *duplicate = (struct request_range){held.start, end};
         if (seq_lt(tcb->rcv_nxt, held.end)) {
             tcb->request_len += held.end - tcb->rcv_nxt;
