@@ -66,6 +66,28 @@ def tcp_segments_in(space: Namespace) -> int:
     return int(dict(zip(*lines, strict=True))["InSegs"])
 
 
+def received_ect(space: Namespace) -> int:
+    """Packets that routers could have marked, by the kernel's count."""
+    lines = [
+        line.split()
+        for line in space.run("cat", "/proc/net/netstat").stdout.splitlines()
+        if line.startswith("IpExt:")
+    ]
+    v6 = dict(line.split() for line in space.run("cat", "/proc/net/snmp6").stdout.splitlines())
+    return int(dict(zip(*lines, strict=True))["InECT0Pkts"]) + int(v6["Ip6InECT0Pkts"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_kernel_that_asks_for_ecn_gets_it(image: Path, backend: str) -> None:
+    with serving(image, backend) as running:
+        for ecn, expected in (("0", False), ("1", True)):
+            running.client.run("sysctl", "-q", "-w", f"net.ipv4.tcp_ecn={ecn}")
+            for host in running.hosts:
+                before = received_ect(running.client)
+                assert "small" in running.client.run("curl", "-sS", f"http://{host}/").stdout
+                assert (received_ect(running.client) > before) == expected
+
+
 def test_the_kernel_is_spared_what_a_packet_socket_has_had(image: Path) -> None:
     with serving(image, "packet") as running:
         if not running.event["tcx"]:
