@@ -152,7 +152,8 @@ def test_who_takes_nothing_is_reset_after_the_send_timeout(image: Image) -> None
     said = []
     for _ in range(60):
         said += host.advance(100)
-        host.send(client.packet("A", window=0))  # alive, but it takes nothing
+        host.send(client.packet("PA", b"G", window=0))  # alive, but it takes nothing; what it says is no progress
+        client.seq += 1
     assert said[-1][TCP].flags == "RA"
     assert host.counters()["tcp_timeout_send"] == 1
 

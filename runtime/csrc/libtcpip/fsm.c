@@ -215,6 +215,7 @@ static void discard(struct stack *stack, struct tcb *tcb, uint32_t len_bytes)
 void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = 0;
+    bool sending = tcb->snd_una < tcb->snd_end;
     if (tcb->fin_queued) {
         discard(stack, tcb, len_bytes);
         return;
@@ -224,7 +225,8 @@ void tcpip_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint3
     tcb->rcv_nxt += taken;
     if (taken < len_bytes || tcb->request != TCB_NONE || tcb->fin_received)
         recv_parts(stack, tcb, data, taken, len_bytes);
-    idle_restart(stack, tcb);
+    if (!sending) /* else progress is what the peer takes, not what it sends */
+        idle_restart(stack, tcb);
 }
 
 static void enter_time_wait(struct stack *stack, struct tcb *tcb)
@@ -284,10 +286,9 @@ static bool ack_advance(struct stack *stack, struct tcb *tcb, uint64_t ack)
     if (fin_sent && ack > tcb->snd_end && !fin_acked(stack, tcb))
         return false;
     /* Unread requests go on, and behind the last of them our FIN if the peer's has come. */
-    if ((tcb->request_len > 0 || tcb->fin_received) && tcpip_can_write(tcb))
+    if ((tcb->request != TCB_NONE || tcb->fin_received) && tcpip_can_write(tcb))
         tcpip_recv(stack, tcb, NULL, 0);
-    else
-        idle_restart(stack, tcb);
+    idle_restart(stack, tcb);
     return true;
 }
 
@@ -372,7 +373,7 @@ static void out_of_order_input(struct stack *stack, struct tcb *tcb, const struc
         COUNT(stack, tcp_rx_out_of_order);
     else
         COUNT(stack, tcp_drop_out_of_order);
-    if (held && !tcb->request_begun)
+    if (held && tcb->snd_una == tcb->snd_end)
         idle_restart(stack, tcb);
     acknowledge_at_once(stack, tcb);
 }
