@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import starmap
@@ -17,6 +16,7 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Self, cast
 
 import lz4.frame
+from ssrun import output
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
@@ -479,25 +479,12 @@ class Writer:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside path that takes its place when all went well, and is gone when not."""
+    """As ssrun.output.replacing. SsccError if that can't be."""
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise SsccError(Problem(f"can't be written: {error.strerror}", str(path))) from None
-    try:
-        with os.fdopen(fd, "w+b") as file:
+        with output.replacing(path) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
-        os.replace(name, path)
     except OSError as error:
         raise SsccError(Problem(f"can't be written: {error.strerror}", str(path))) from None
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
 
 
 def compress(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ._sandstorm import lib
 from .errors import SsrunError
 from .loader import ENCODING_NAMES, ImageFile, frame_count
+from .output import replacing
 
 VERSION = 1
 
@@ -51,14 +51,7 @@ def document(file: ImageFile, stacks: list[Any]) -> dict[str, Any]:
 def write(path: Path, made: dict[str, Any]) -> None:
     """Beside its name, and renamed. SsrunError if it can't be."""
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(fd, "w", encoding="utf-8") as file:
-                json.dump(made, file, indent=1)
-                file.write("\n")
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            file.write(json.dumps(made, indent=1).encode() + b"\n")
     except OSError as error:
         raise SsrunError(f"{path}: the profile can't be written: {error.strerror}") from None

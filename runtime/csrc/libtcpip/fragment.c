@@ -95,7 +95,7 @@ static enum overlap overlap_of(const struct fragment_packet *entry, const struct
     uint32_t first = piece->offset / FRAGMENT_UNIT_BYTES, old = 0;
     uint32_t count = (piece->bytes + FRAGMENT_UNIT_BYTES - 1) / FRAGMENT_UNIT_BYTES;
     for (uint32_t unit = first; unit < first + count; unit++)
-        old += entry->units[unit / 64] >> unit % 64 & 1;
+        old += (uint32_t)(entry->units[unit / 64] >> unit % 64 & 1);
     if (old == 0)
         return OVERLAP_NONE;
     bool same = memcmp(entry->frame + headers_bytes(entry) + piece->offset, piece->data, piece->bytes) == 0;
