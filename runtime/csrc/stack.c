@@ -287,6 +287,7 @@ void stack_drain(struct stack *stack)
         if (tcb->state != 0 && !tcb->fin_queued && !stack->config.app->is_writing(tcb)) {
             tcpip_finish(stack, tcb);
             request_release(stack, tcb);
+            tcb->progress_us = stack->now_us; /* the peer has its time to close */
         }
     }
 }

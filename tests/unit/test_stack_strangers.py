@@ -10,6 +10,7 @@ from host import CLIENT_MAC, Client, Host, Image
 from model import ModelImage, Page
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
+from ssrun._sandstorm import lib
 
 STRANGER_MAC = "02:00:00:00:00:66"
 BODIES = {"/a": b"hello", "/big": bytes(range(251)) * 400}
@@ -213,3 +214,15 @@ def test_requests_in_any_order_of_their_segments(image: Image, seed: int) -> Non
     assert client.received.count(b"\r\n\r\nhello") == len(stream) // len(GET)
     assert client.received.count(b"HTTP/1.1 200 ") == len(stream) // len(GET)
     assert host.counters()["http_requests"] == len(stream) // len(GET)
+
+
+def test_who_has_been_idle_gets_time_to_close(image: Image) -> None:
+    """The FIN of draining begins a time of its own."""
+    host, client = connected(image, host=Host(image, config={"keep_alive_ms": 6500, "send_ms": 6000}))
+    client.request(GET)
+    client.drain()
+    host.advance(6200)
+    lib.stack_drain(host.stack)
+    said = host.advance(0) + host.advance(1000)
+    assert "F" in said[0][TCP].flags
+    assert not any("R" in packet[TCP].flags for packet in said)
