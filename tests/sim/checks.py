@@ -36,6 +36,7 @@ class Connection:
     sent_ms: float = math.inf  # the last time that data were sent
     waiting: bool = False  # for an ACK, or for the window to open
     probes: int = 0  # of a window, since data was sent
+    cwnd_max: int = 0  # since what was in flight was judged last
 
 
 def position(seq: int, base: int) -> int:
@@ -91,6 +92,7 @@ class Checks:
             connection.since_ms, connection.rto_max_us = now_ms, 0
         connection.una, connection.waiting = una, waiting
         connection.rto_max_us = max(connection.rto_max_us, rto_us)
+        connection.cwnd_max = max(connection.cwnd_max, info.cwnd)
 
     def check_window(self, number: int, now_ms: float) -> None:
         """In flight is no more than cwnd, and the one segment that a probe may send beyond it; after a long silence no more
@@ -103,9 +105,10 @@ class Checks:
         connection.sent_ms = now_ms
         before = info.snd_una if connection.judged_nxt is None else connection.judged_nxt
         connection.judged_nxt = info.snd_nxt
+        allowed, connection.cwnd_max = connection.cwnd_max, info.cwnd  # it may have shrunk after all had been sent
         if info.snd_nxt - before <= info.mss_bytes or not self.clients[number].profile.sack:
             return  # nothing, or a probe; without SACK what is in flight is guessed from duplicate ACKs
-        assert info.pipe <= max(info.cwnd, info.mss_bytes) + 2 * info.mss_bytes, (info.pipe, info.cwnd)
+        assert info.pipe <= max(allowed, info.mss_bytes) + 2 * info.mss_bytes, (info.pipe, allowed)
 
     def is_for_client(self, frame: bytes) -> bool:
         """It is TCP to one of the clients' ports. To another's MAC no data may go; and what goes there does not arrive."""
