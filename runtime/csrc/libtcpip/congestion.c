@@ -189,8 +189,7 @@ static void restart_after_idle(const struct stack *stack, struct tcb *tcb)
 
 void congestion_flight_begins(struct stack *stack, struct tcb *tcb)
 {
-    if (tcb->ssthresh != UINT32_MAX)
-        cubic_unused(stack, tcb);
+    cubic_unused(stack, tcb);
     if (stack->now_us - tcb->last_sent_us > tcb->rto_us && !tcb->in_recovery)
         restart_after_idle(stack, tcb);
 }

@@ -440,8 +440,7 @@ static bool sequence_acceptable(struct stack *stack, struct tcb *tcb, const stru
  * to the peer; Linux doesn't either. */
 static bool is_overtaken(const struct tcb *tcb, const struct tcp_segment *segment)
 {
-    return segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0 && segment->seq == tcb->rcv_nxt &&
-           seq_leq(segment->ack, (uint32_t)tcb->snd_una);
+    return tcp_is_bare(segment) && segment->seq == tcb->rcv_nxt && seq_leq(segment->ack, (uint32_t)tcb->snd_una);
 }
 
 /* PAWS, RFC 7323 section 5.3 R1. */

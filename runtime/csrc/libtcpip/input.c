@@ -133,7 +133,7 @@ static void time_wait_input(struct stack *stack, const struct packet *packet, co
                             struct time_wait *wait)
 {
     uint32_t now_ms = (uint32_t)(stack->now_us / 1000);
-    bool bare = segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0;
+    bool bare = tcp_is_bare(segment);
     if ((segment->flags & TCP_ACK) != 0)
         time_wait_restart(stack, wait);
     if (bare && (segment->seq == wait->rcv_nxt || seq_lt(now_ms, wait->quiet_until_ms)))
@@ -147,13 +147,12 @@ static void time_wait_input(struct stack *stack, const struct packet *packet, co
 static void ended_input(struct stack *stack, const struct packet *packet, const struct tcp_segment *segment,
                         struct time_wait *wait)
 {
-    bool bare = segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0;
     COUNT(stack, tcp_rx_late);
     if (wait->ended == ENDED_BY_US)
         time_wait_input(stack, packet, segment, wait);
     else if (wait->ended == ENDED_BY_RESET)
         tcp_reply_rst(stack, packet, segment);
-    else if (!bare)
+    else if (!tcp_is_bare(segment))
         tcp_reply_time_wait(stack, packet, wait);
 }
 

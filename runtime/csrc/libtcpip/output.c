@@ -81,13 +81,14 @@ static void enqueue(struct nmio_tx *tx, uint32_t count)
     tx->space -= count;
 }
 
-/* Headers in front of payload in a chunk, and there_bytes of payload that lie there too: all of a segment's, none of a
+/* Headers in front of payload in a chunk, with room for option_bytes behind the timestamps, and there_bytes of payload that lie there too: all of a segment's, none of a
  * superframe's. */
 static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8_t *payload, uint32_t there_bytes,
-                                     uint32_t chunk, const struct header_fields *fields)
+                                     uint32_t option_bytes, uint32_t chunk, const struct header_fields *fields)
 {
     struct header header;
     header_prepare(stack, tcb, &header);
+    header.tcp_bytes += option_bytes;
     uint8_t *head = header_put(&header, payload, fields);
     acknowledged(tcb);
     struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
@@ -228,7 +229,7 @@ static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span
     uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
     tcpip_copy(stack, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
     out->fields.payload_sum = checksum_sum(payload, out->fields.payload_bytes);
-    send_one(stack, tcb, payload, out->fields.payload_bytes, chunk, &out->fields);
+    send_one(stack, tcb, payload, out->fields.payload_bytes, 0, chunk, &out->fields);
     COUNT(stack, tcp_tx_segments_cut);
     return true;
 }
@@ -286,7 +287,7 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
     }
     out->fields.partial = true;
     uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    struct nmio_tx_desc *desc = send_one(stack, tcb, end, 0, chunk, &out->fields);
+    struct nmio_tx_desc *desc = send_one(stack, tcb, end, 0, 0, chunk, &out->fields);
     desc->first_piece = first_piece;
     desc->piece_count = (uint16_t)pieces;
     desc->gso_bytes = (uint16_t)(out->fields.payload_bytes > out->mss ? out->mss : 0);
@@ -360,17 +361,27 @@ static uint32_t send_at(struct stack *stack, struct tcb *tcb, const struct tcp_s
     return bytes;
 }
 
-/* A segment without payload. False: there was no space. */
-static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, uint8_t flags)
+/* A segment without payload, with so many words of options behind the timestamps. False: there was no space. */
+static bool send_with_options(struct stack *stack, struct tcb *tcb, struct header_fields fields,
+                              const uint32_t *words, uint32_t count)
 {
     uint32_t chunk = eth_buffer(stack);
     if (chunk == NMIO_NONE)
         return false;
-    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    struct header_fields fields = {.seq = (uint32_t)position, .flags = flags};
+    uint32_t option_bytes = count * (uint32_t)sizeof(*words);
+    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET + option_bytes;
     ect_set(tcb, false);
-    send_one(stack, tcb, end, 0, chunk, &fields);
+    fields.payload_sum = checksum_sum(words, option_bytes); /* of what the headers do not fill in */
+    send_one(stack, tcb, end, 0, option_bytes, chunk, &fields);
+    memcpy(end - option_bytes, words, option_bytes);
     return true;
+}
+
+/* A segment without payload. False: there was no space. */
+static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, uint8_t flags)
+{
+    const uint32_t none = 0;
+    return send_with_options(stack, tcb, (struct header_fields){.seq = (uint32_t)position, .flags = flags}, &none, 0);
 }
 
 /* What RFC 2018 section 4 and RFC 2883 section 4 want the peer to hear: what has come twice, then what came ahead, the latest
@@ -396,35 +407,13 @@ static uint32_t sack_option(const struct stack *stack, struct tcb *tcb, uint32_t
     return count > 0 ? 1 + 2 * count : 0;
 }
 
-/* An ACK with SACK blocks, behind the timestamps. */
-static bool send_sack(struct stack *stack, struct tcb *tcb, const uint32_t *words, uint32_t count)
-{
-    uint32_t chunk = eth_buffer(stack);
-    if (chunk == NMIO_NONE)
-        return false;
-    uint32_t sack_bytes = count * (uint32_t)sizeof(*words);
-    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET + sack_bytes;
-    struct header header;
-    ect_set(tcb, false);
-    header_prepare(stack, tcb, &header);
-    header.tcp_bytes += sack_bytes;
-    struct header_fields fields = {
-        .seq = (uint32_t)tcb->snd_nxt, .flags = TCP_ACK, .payload_sum = checksum_sum(words, sack_bytes)};
-    uint8_t *head = header_put(&header, end, &fields);
-    memcpy(end - sack_bytes, words, sack_bytes);
-    acknowledged(tcb);
-    struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
-    describe(&stack->tx->desc[stack->tx->count], &like, head, (uint32_t)(end - head), chunk);
-    enqueue(stack->tx, 1);
-    return true;
-}
-
 void tcp_send_ack(struct stack *stack, struct tcb *tcb)
 {
     uint32_t words[1 + 2 * SACK_BLOCKS_MAX];
     uint32_t count = sack_option(stack, tcb, words);
     tcb->dsack.end = tcb->dsack.start;
-    if (count > 0 ? send_sack(stack, tcb, words, count) : send_bare(stack, tcb, tcb->snd_nxt, TCP_ACK))
+    struct header_fields fields = {.seq = (uint32_t)tcb->snd_nxt, .flags = TCP_ACK};
+    if (send_with_options(stack, tcb, fields, words, count))
         COUNT(stack, tcp_tx_acks);
 }
 

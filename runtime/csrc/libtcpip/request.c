@@ -127,6 +127,14 @@ static uint32_t later(uint32_t a, uint32_t b)
     return seq_lt(a, b) ? b : a;
 }
 
+/* [start, end) has come twice, if it is not empty: of several the lowest is told, as FreeBSD has it. */
+static void note_duplicate(struct request_range *duplicate, uint32_t start, uint32_t end)
+{
+    bool none_yet = duplicate->start == duplicate->end;
+    if (seq_lt(start, end) && (none_yet || seq_lt(start, duplicate->start)))
+        *duplicate = (struct request_range){start, end};
+}
+
 /* Takes the ranges that a new one touches out of the buffer, and makes it cover them. */
 static void take_touched(struct request_buffer *buffer, struct request_range *range, struct request_range *duplicate)
 {
@@ -138,9 +146,7 @@ static void take_touched(struct request_buffer *buffer, struct request_range *ra
             buffer->ranges[kept++] = *held;
             continue;
         }
-        uint32_t start = later(added.start, held->start), end = earlier(added.end, held->end);
-        if (seq_lt(start, end) && (duplicate->start == duplicate->end || seq_lt(start, duplicate->start)))
-            *duplicate = (struct request_range){start, end}; /* the lowest of several, as FreeBSD has it */
+        note_duplicate(duplicate, later(added.start, held->start), earlier(added.end, held->end));
         *range = (struct request_range){earlier(range->start, held->start), later(range->end, held->end)};
     }
     buffer->range_count = kept;
@@ -182,9 +188,7 @@ void request_join(struct stack *stack, struct tcb *tcb, struct request_range *du
             i++;
             continue;
         }
-        uint32_t end = earlier(held.end, tcb->rcv_nxt);
-        if (seq_lt(held.start, end) && (duplicate->start == duplicate->end || seq_lt(held.start, duplicate->start)))
-            *duplicate = (struct request_range){held.start, end};
+        note_duplicate(duplicate, held.start, earlier(held.end, tcb->rcv_nxt));
         if (seq_lt(tcb->rcv_nxt, held.end)) {
             tcb->request_len += held.end - tcb->rcv_nxt;
             tcb->rcv_nxt = held.end;

@@ -303,7 +303,6 @@ void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uin
 void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end)
 {
     make_room(stack, tcb, 2, (uint32_t)tcb->snd_una - 1);
-    tcb->runs_packed = false;
     for (uint32_t i = find(tcb, start); i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
         if ((tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
             continue;

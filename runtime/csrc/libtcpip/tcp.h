@@ -42,6 +42,12 @@ struct tcp_segment {
     struct tcp_options options;
 };
 
+/* Nothing but an ACK, or a reset. */
+static inline bool tcp_is_bare(const struct tcp_segment *segment)
+{
+    return segment->data_bytes == 0 && (segment->flags & (TCP_SYN | TCP_FIN)) == 0;
+}
+
 /* cookie.c: all that a connection needs, kept in the SYN-ACK's sequence number and timestamp. */
 #define COOKIE_NO_WSCALE 15
 struct cookie {
