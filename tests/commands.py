@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,9 @@ def sscc_here(*words: str | Path, status: int = 0) -> Result:
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == status, done.output
     return done
+
+
+def in_lines(said: str) -> str:
+    """What a command told on stderr, one line for each problem: `place: message; help`."""
+    shown = re.sub(r"^(  +\d* \| .*|sscc: \d+ (error|warning)s?.*)\n", "", said, flags=re.MULTILINE)
+    return re.sub(r"^(.*?): error: ", r"\1: ", shown.replace("\n  help: ", "; "), flags=re.MULTILINE)

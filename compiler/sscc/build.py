@@ -15,7 +15,7 @@ from typing import Any
 from . import content, image, imports, listing, responses, routing, tree, variants
 from . import profile as profiles
 from .cache import Cache, Memory
-from .errors import ChangedError, Problem, SsccError
+from .errors import ChangedError, Problem, Report, SsccError
 from .looking import Looker
 from .manifest import Manifest, Site, load, of_folder
 
@@ -62,17 +62,14 @@ def read_source(source: Path) -> tuple[Manifest, Path, bytes]:
     return load(source), source.parent, source.read_bytes()
 
 
-def _error_bodies(site: Site, base: Path) -> dict[int, bytes]:
+def _error_bodies(site: Site, base: Path, report: Report) -> dict[int, bytes]:
     bodies = {}
-    problems = []
     for status, name in site.error_pages.items():
         try:
             bodies[int(status)] = (base / name).read_bytes()
         except OSError as error:
             text = f"{base / name}: error page {status} can't be read: {error.strerror}"
-            problems.append(site.problem(text, "error_pages", status))
-    if problems:
-        raise SsccError(*problems)
+            report.add(site.problem(text, "error_pages", status))
     return bodies
 
 
@@ -87,14 +84,14 @@ def _forgetting(memory: Memory | None) -> Iterator[None]:
         raise
 
 
-def _part(site: Site, base: Path, scratch: Path, looker: Looker | None) -> Part:
+def _part(site: Site, base: Path, scratch: Path, report: Report, looker: Looker | None) -> Part:
     """A site's files, and the contents of small ones if there is a looker."""
-    rules, lines, imported = imports.read(site, base)
+    rules, lines, imported = imports.read(site, base, report)
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
-    sources = tree.find(site, base, imported, looker)
+    sources = tree.find(site, base, report, imported, looker)
     sources = sorted([*sources, *listing.pages(site, sources, scratch)], key=lambda each: each.route)
-    table = routing.table(site, base, sources, [*routing.lines_of(site), *lines])
-    return Part(site, sources, table, _error_bodies(site, base))
+    table = routing.table(site, base, sources, [*routing.lines_of(site), *lines], report)
+    return Part(site, sources, table, _error_bodies(site, base, report))
 
 
 def _unasked(part: Part) -> list[Problem]:
@@ -103,21 +100,20 @@ def _unasked(part: Part) -> list[Problem]:
     return [part.site.problem(f"'{key.text}' {text}") for key in part.table if b"//" in key.path]
 
 
-def survey(manifest: Manifest, base: Path, scratch: Path, looker: Looker | None = None) -> list[Part]:
-    """All sites. Raises SsccError with the mistakes of each. looker: reads files that are small."""
+def survey(manifest: Manifest, base: Path, scratch: Path, report: Report, looker: Looker | None = None) -> list[Part]:
+    """All sites. Raises SsccError with the mistakes of all, those that are reported already too.
+
+    report: takes warnings. looker: reads files that are small.
+    """
     parts = []
-    problems: list[Problem] = []
     for number, site in enumerate(manifest.all_sites()):
         folder = scratch / str(number)
         folder.mkdir()
-        try:
-            part = _part(site, base, folder, looker)
+        with report.gathering():
+            part = _part(site, base, folder, report, looker)
             parts.append(part)
-            problems += _unasked(part) if manifest.merge_slashes else []
-        except SsccError as error:
-            problems += error.problems
-    if problems:
-        raise SsccError(*problems)
+            report.add(*(_unasked(part) if manifest.merge_slashes else []))
+    report.finish()
     return parts
 
 
@@ -151,11 +147,17 @@ def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], Non
     return advance
 
 
-def plan(source: Path, scratch: Path, progress: Progress, cache: Cache | None = None) -> Plan:
-    """Reads everything and makes all heads. Variants made on the way lie in scratch; with a cache, its own."""
+def plan(
+    source: Path, scratch: Path, progress: Progress, cache: Cache | None = None, report: Report | None = None
+) -> Plan:
+    """Reads everything and makes all heads. Variants made on the way lie in scratch; with a cache, its own.
+
+    report: takes warnings. Raises SsccError with every mistake.
+    """
+    report = report or Report()
     manifest, base, text = read_source(source)
     looker = Looker(KEPT_BYTES, functools.partial(progress, "Reading"))
-    parts = survey(manifest, base, scratch, looker)
+    parts = survey(manifest, base, scratch, report, looker)
     memory = cache.memory(base.resolve()) if cache is not None else None
     with _forgetting(memory):
         wanted = [(part.site, part.sources) for part in parts]
@@ -169,11 +171,11 @@ def plan(source: Path, scratch: Path, progress: Progress, cache: Cache | None = 
     return Plan(manifest, parts, routes, errors, multipart, _provenance(text), work, memory)
 
 
-def check(source: Path) -> None:
-    """Everything that can be wrong but for the contents of files. Raises SsccError."""
+def check(source: Path, report: Report) -> None:
+    """Everything that can be wrong but for the contents of files. Raises SsccError. report: takes warnings."""
     manifest, base, _ = read_source(source)
     with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        survey(manifest, base, Path(scratch))
+        survey(manifest, base, Path(scratch), report)
 
 
 def _by_profile(made: Plan, path: Path) -> None:
@@ -204,15 +206,23 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
 
 
 def build(
-    source: Path, target: Path, progress: Progress, cache: Cache | None = None, profile: Path | None = None
+    source: Path,
+    target: Path,
+    progress: Progress,
+    cache: Cache | None = None,
+    profile: Path | None = None,
+    report: Report | None = None,
 ) -> image.Summary:
-    """Builds target, whole or not at all. profile: of a run, to build by. Raises SsccError."""
+    """Builds target, whole or not at all. Raises SsccError.
+
+    profile: of a run, to build by. report: takes warnings.
+    """
     if not target.parent.is_dir():
         raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
     if target.is_dir():
         raise SsccError(Problem("is a folder; name the image file to write", str(target)))
     with cache.scratch() if cache is not None else tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        made = plan(source, Path(scratch), progress, cache)
+        made = plan(source, Path(scratch), progress, cache, report)
         if profile is not None:
             _by_profile(made, profile)
         with _forgetting(made.memory):

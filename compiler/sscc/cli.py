@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,16 +21,17 @@ from ssrun.lazy import lazy
 from . import build as building
 from . import image
 from .cache import Cache, default_folder
-from .errors import SsccError
+from .errors import Report, SsccError
 from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
 
 if TYPE_CHECKING:
-    from . import diff, explain, inspect, pcap, terminal, verify
+    from . import diagnostics, diff, explain, inspect, pcap, terminal, verify
     from . import extract as extracting
 else:  # What `build` and `check` get along without, rich above all.
-    diff, explain, inspect, pcap, terminal, verify, extracting = (
-        lazy(f"sscc.{name}") for name in ("diff", "explain", "inspect", "pcap", "terminal", "verify", "extract")
+    diagnostics, diff, explain, inspect, pcap, terminal, verify, extracting = (
+        lazy(f"sscc.{name}")
+        for name in ("diagnostics", "diff", "explain", "inspect", "pcap", "terminal", "verify", "extract")
     )
 
 PATH = click.Path(path_type=Path)
@@ -50,12 +52,16 @@ class _Bytes(click.ParamType[int]):
 
 
 BYTES = _Bytes()
+STRICT = click.option("--strict", is_flag=True, help="Warnings are errors.")
 
 
 def fail(error: SsccError, status: int = 1) -> NoReturn:
-    """A line for each problem, and the exit status."""
-    for problem in error.problems:
-        click.echo(f"sscc: {problem}", err=True)
+    """A message for each problem, or one JSON document where that is wanted; and the exit status."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        click.echo(json.dumps({"problems": [problem.document() for problem in error.problems]}, indent=1))
+    else:
+        diagnostics.show(error.problems)
     sys.exit(status)
 
 
@@ -74,6 +80,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             fail(SsccError(str(error) or "out of memory"))
 
     return wrapped
+
+
+@contextlib.contextmanager
+def reporting(report: Report) -> Iterator[None]:
+    """Tells what was found beside an error that ends the command; what comes of it is told by others."""
+    try:
+        yield
+    except SsccError as error:
+        told = set(report.problems)
+        report.add(*(problem for problem in error.problems if problem not in told))
+        raise SsccError(*report.sorted()) from None
 
 
 class Bar:
@@ -152,6 +169,7 @@ def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the build cache.")
 @click.option("--cache-size", type=BYTES, default="10GB", show_default=True, help="The build cache's size at most.")
 @click.option("--profile", type=PATH, help="What `ssrun --profile` wrote: copies and order by what was asked for.")
+@STRICT
 @command
 def build(
     source: Path,
@@ -162,24 +180,36 @@ def build(
     no_cache: bool,
     cache_size: int,
     profile: Path | None,
+    strict: bool,
 ) -> None:
     """Builds an image from SOURCE, a manifest (.yaml) or a folder."""
     gc.disable()  # looking through what lives to the end anyway takes a tenth of the time
     cache = None if no_cache else _cache(cache_folder, cache_size)
-    with Bar() as progress:
-        summary = building.build(source, output, progress, cache, profile)
+    report = Report(strict=strict)
+    with reporting(report), Bar() as progress:
+        summary = building.build(source, output, progress, cache, profile, report)
     if as_json:
-        click.echo(json.dumps(vars(summary)))
-    elif not quiet:
+        click.echo(json.dumps(vars(summary) | {"problems": [problem.document() for problem in report.sorted()]}))
+        return
+    diagnostics.show(report.sorted())
+    if not quiet:
         _show(summary, output)
 
 
 @main.command()
 @click.argument("source", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print what is wrong as JSON.")
+@STRICT
 @command
-def check(source: Path) -> None:
+def check(source: Path, as_json: bool, strict: bool) -> None:
     """Checks SOURCE, a manifest or a folder, and the files it names, without building."""
-    building.check(source)
+    report = Report(strict=strict)
+    with reporting(report):
+        building.check(source, report)
+    if as_json:
+        click.echo(json.dumps({"problems": [problem.document() for problem in report.sorted()]}, indent=1))
+        return
+    diagnostics.show(report.sorted())
     click.echo(f"{source}: good")
 
 

@@ -2,33 +2,125 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake and where it is. line and column count from 1; 0: the whole file, the whole line."""
+    """One mistake and where it is.
+
+    Attributes:
+        line, column: They count from 1; 0: the whole file, the whole line.
+        length: How many characters from there on are meant; 0: it can't be told.
+        help: What to do about it, or what was meant.
+        severity: A warning ends nothing, unless --strict says so.
+    """
 
     message: str
     file: str = ""
     line: int = 0
     column: int = 0
+    length: int = 0
+    help: str = ""
+    severity: Severity = "error"
 
-    def __str__(self) -> str:
-        """`file:line:column: message`, as editors and compilers have it."""
-        place = self.file
+    @property
+    def place(self) -> str:
+        """`file:line:column`, as editors and compilers have it; empty: nowhere."""
+        place = printable(self.file)
         if self.line:
             place += f":{self.line}:{self.column}" if self.column else f":{self.line}"
-        return f"{place}: {self.message}" if place else self.message
+        return place
+
+    @property
+    def text(self) -> str:
+        """What is wrong and what to do, without the place, in one line."""
+        return printable(f"{self.message}; {self.help}" if self.help else self.message)
+
+    def __str__(self) -> str:
+        """All of it in one line."""
+        return f"{self.place}: {self.text}" if self.file else self.text
+
+    def document(self) -> dict[str, Any]:
+        """For --json."""
+        where = {"file": printable(self.file) or None, "line": self.line or None, "column": self.column or None}
+        return {"severity": self.severity, "message": printable(self.message), "help": printable(self.help), **where}
+
+
+def printable(text: str) -> str:
+    """A name as it can be shown: what would break a line or move a terminal's cursor is written as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    """Of a byte that is no UTF-8 (a surrogate, PEP 383), `\\xHH`; else as Python writes it."""
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 class SsccError(Exception):
-    """Ends a command with status 1, a line for each problem."""
+    """Ends a command with status 1 and a message for each problem."""
 
     def __init__(self, *problems: Problem | str) -> None:
         """Problems in the order in which they are told."""
         self.problems = [Problem(problem) if isinstance(problem, str) else problem for problem in problems]
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Report:
+    """What is found wrong while a site is looked through: one for all phases, so that all of it is told at once.
+
+    Attributes:
+        problems: They, in the order in which they were found.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        """strict: warnings are errors."""
+        self.strict = strict
+        self.problems: list[Problem] = []
+
+    def add(self, *problems: Problem) -> None:
+        """Of each severity."""
+        self.problems += problems
+
+    def warn(self, problem: Problem) -> None:
+        """As a warning, whatever it says of itself."""
+        self.problems.append(replace(problem, severity="warning"))
+
+    @contextlib.contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Takes what is raised inside, and goes on behind it."""
+        try:
+            yield
+        except ChangedError:
+            raise
+        except SsccError as error:
+            self.add(*error.problems)
+
+    @property
+    def failed(self) -> bool:
+        """Is there anything that ends the command?"""
+        return any(self.strict or problem.severity == "error" for problem in self.problems)
+
+    def sorted(self) -> list[Problem]:
+        """By their places, the files in the order in which they were first named; each once."""
+        files = list(dict.fromkeys(problem.file for problem in self.problems))
+        unique = dict.fromkeys(self.problems)
+        return sorted(unique, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
+
+    def finish(self) -> None:
+        """Raises SsccError with everything if there is an error among it."""
+        if self.failed:
+            raise SsccError(*self.sorted())
 
 
 def unreadable(file: object, error: OSError) -> SsccError:

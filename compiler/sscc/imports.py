@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 from wcmatch import glob
 
-from .errors import Problem, SsccError, unreadable
+from .errors import Problem, Report, SsccError, unreadable
 from .manifest import OWN_FIELDS, Rule, Site
 from .routing import Line, names_in, pieces
 
@@ -50,10 +50,10 @@ def _path_of(pattern: str, site: Site) -> str | None:
 class _Redirects:
     """Reads one file of redirects."""
 
-    def __init__(self, path: Path, site: Site) -> None:
+    def __init__(self, path: Path, site: Site, report: Report) -> None:
         self.path = path
         self.site = site
-        self.problems: list[Problem] = []
+        self.report = report
 
     def read(self) -> list[Line]:
         made = []
@@ -64,7 +64,7 @@ class _Redirects:
         return made
 
     def _wrong(self, number: int, message: str) -> None:
-        self.problems.append(Problem(message, str(self.path), number))
+        self.report.add(Problem(message, str(self.path), number))
 
     def _line(self, number: int, words: list[str]) -> Line | None:
         source, *rest = words
@@ -119,10 +119,10 @@ def _globs(pattern: str) -> list[str]:
 class _Headers:
     """Reads one file of header fields."""
 
-    def __init__(self, path: Path, site: Site) -> None:
+    def __init__(self, path: Path, site: Site, report: Report) -> None:
         self.path = path
         self.site = site
-        self.problems: list[Problem] = []
+        self.report = report
         self.rules: list[Rule] = []
         self.pattern: str | None = None
         self.fields: dict[str, Any] = {}
@@ -141,7 +141,7 @@ class _Headers:
         return self.rules
 
     def _wrong(self, number: int, message: str) -> None:
-        self.problems.append(Problem(message, str(self.path), number))
+        self.report.add(Problem(message, str(self.path), number))
 
     def _field(self, number: int, text: str) -> None:
         name, colon, value = (part.strip() for part in text.partition(":"))
@@ -176,27 +176,20 @@ class _Headers:
                 self._wrong(self.at, wrong["msg"].removeprefix("Value error, "))
 
 
-def read(site: Site, base: Path) -> tuple[list[Rule], list[Line], frozenset[Path]]:
-    """The rules and redirects of a site's imports, and the files, which aren't served. Raises SsccError."""
+def read(site: Site, base: Path, report: Report) -> tuple[list[Rule], list[Line], frozenset[Path]]:
+    """The rules and redirects of a site's imports, and the files themselves. report: takes what is wrong."""
     rules: list[Rule] = []
     lines: list[Line] = []
-    problems: list[Problem] = []
     files = set()
     for number, name in enumerate(site.imports):
         path = base / name
         files.add(path.resolve())
-        reader: _Redirects | _Headers
-        if path.name == "_redirects":
-            reader = _Redirects(path, site)
-            lines += reader.read()
-        elif path.name == "_headers":
-            reader = _Headers(path, site)
-            rules += reader.read()
-        else:
-            text = f"{name}: only files named _headers and _redirects can be imported"
-            problems.append(site.problem(text, "imports", number))
-            continue
-        problems += reader.problems
-    if problems:
-        raise SsccError(*problems)
+        with report.gathering():
+            if path.name == "_redirects":
+                lines += _Redirects(path, site, report).read()
+            elif path.name == "_headers":
+                rules += _Headers(path, site, report).read()
+            else:
+                text = f"{name}: only files named _headers and _redirects can be imported"
+                report.add(site.problem(text, "imports", number))
     return rules, lines, frozenset(files)

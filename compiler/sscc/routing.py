@@ -21,7 +21,7 @@ from ssrun._sandstorm import lib
 
 from . import content
 from .content import Source
-from .errors import Problem, SsccError
+from .errors import Problem, Report
 from .manifest import Fixed as FixedModel
 from .manifest import Site
 
@@ -153,17 +153,17 @@ def _filled(pattern: str, values: dict[str, bytes]) -> bytes:
 class Router:
     """Makes the table of one site."""
 
-    def __init__(self, site: Site, base: Path, sources: list[Source]) -> None:
-        """base: what paths of the manifest are relative to."""
+    def __init__(self, site: Site, base: Path, sources: list[Source], report: Report) -> None:
+        """base: what paths of the manifest are relative to. report: takes what is wrong."""
         self.site = site
         self.base = base
         self.sources = sources
-        self.problems: list[Problem] = []
+        self.report = report
         self.table: Table = {Key(source.route): File(source.route) for source in sources}
         self.implied: set[Key] = set()  # what nobody asked for by name, and gives way
 
     def made(self, lines: list[Line]) -> Table:
-        """The whole. The first line that speaks of a path counts. Raises SsccError with every mistake."""
+        """The whole. The first line that speaks of a path counts."""
         self._folders()
         self._clean_urls()
         self._responses()
@@ -173,8 +173,6 @@ class Router:
             for key, entry in self._expanded(line, existing):
                 self._put(line, key, entry, taken)
         self._check_prefixes()
-        if self.problems:
-            raise SsccError(*self.problems)
         return self.table
 
     def _folders(self) -> None:
@@ -202,7 +200,7 @@ class Router:
         for path, model in self.site.responses.items():
             key = key_of(path)
             if key in self.table and key not in self.implied:
-                self.problems.append(self._response_problem(path, f"there is a file for {path} already; exclude it"))
+                self.report.add(self._response_problem(path, f"there is a file for {path} already; exclude it"))
             self.table[key] = self._fixed(path, model)
             self.implied.discard(key)
 
@@ -224,11 +222,11 @@ class Router:
             size_bytes = file.stat().st_size
             if size_bytes > BODY_BYTES_MAX:
                 text = f"{file} is larger than {BODY_BYTES_MAX >> 20} MiB; serve it from a root"
-                self.problems.append(self._response_problem(path, text))
+                self.report.add(self._response_problem(path, text))
                 return b""
             return file.read_bytes()
         except OSError as error:
-            self.problems.append(self._response_problem(path, f"{file} can't be read: {error.strerror}"))
+            self.report.add(self._response_problem(path, f"{file} can't be read: {error.strerror}"))
             return b""
 
     def _put(self, line: Line, key: Key, entry: Entry, taken: set[Key]) -> None:
@@ -238,7 +236,7 @@ class Router:
         if has and not line.force:
             if not line.shadowed and not names_in(line.source):
                 text = f"there is a file or a response for {key.text} already; exclude it, or say 'force: true'"
-                self.problems.append(line.wrong(text))
+                self.report.add(line.wrong(text))
             return
         taken.add(key)
         self.implied.discard(key)
@@ -249,23 +247,23 @@ class Router:
         source, target = names_in(line.source), names_in(line.target)
         unknown = [name for name in target if name not in source]
         if unknown:
-            self.problems.append(line.wrong(f"':{unknown[0]}' is not in '{line.source}'"))
+            self.report.add(line.wrong(f"':{unknown[0]}' is not in '{line.source}'"))
         elif target and not line.target.startswith("/"):
             text = (
                 f"where '{line.target}' leads depends on the request, and answers are made before it; list the paths"
             )
-            self.problems.append(line.wrong(text))
+            self.report.add(line.wrong(text))
         elif target and set(source) - set(target):
             missing = sorted(set(source) - set(target))[0]
             text = f"':{missing}' is not in '{line.target}', so the paths meant can't be told; use all names, or none"
-            self.problems.append(line.wrong(text))
+            self.report.add(line.wrong(text))
         elif target:
             yield from self._for_each_target(line, existing)
         elif source and source != [SPLAT]:
             text = (
                 f"'{line.target}' has no names, so which paths '{line.source}' means can't be told; write '/path/*'"
             )
-            self.problems.append(line.wrong(text))
+            self.report.add(line.wrong(text))
         else:
             yield from self._as_it_is(line, existing)
 
@@ -282,7 +280,7 @@ class Router:
                 if made != key:
                     yield made, self._entry(line, entry, location_of(key.path) + quote(rest, safe=TARGET_SAFE))
         if not found:
-            self.problems.append(line.wrong(f"nothing in this site is like '{line.target}'"))
+            self.report.add(line.wrong(f"nothing in this site is like '{line.target}'"))
 
     def _as_it_is(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         key = key_of(line.source)
@@ -291,11 +289,11 @@ class Router:
             wanted = Key(_bytes(line.target))
             entry = existing.get(wanted)
             if not isinstance(entry, File | Fixed):
-                self.problems.append(line.wrong(self._missing(line.target, existing)))
+                self.report.add(line.wrong(self._missing(line.target, existing)))
                 return
         location = quote(line.target, safe=TARGET_SAFE)
         if location == location_of(key.path) and not key.prefix:
-            self.problems.append(line.wrong(f"'{line.source}' redirects to itself"))
+            self.report.add(line.wrong(f"'{line.source}' redirects to itself"))
             return
         made = self._entry(line, entry, location)
         yield key, made
@@ -326,9 +324,9 @@ class Router:
         for key in self.table:
             if key.prefix and len(key.path) > lib.SSI_PREFIX_BYTES_MAX:
                 text = f"'{key.text}' is longer than {lib.SSI_PREFIX_BYTES_MAX} bytes, which a tree's path may have"
-                self.problems.append(self.site.problem(text))
+                self.report.add(self.site.problem(text))
 
 
-def table(site: Site, base: Path, sources: list[Source], lines: list[Line]) -> Table:
-    """All paths of a site, with what answers for each. Raises SsccError with every mistake."""
-    return Router(site, base, sources).made(lines)
+def table(site: Site, base: Path, sources: list[Source], lines: list[Line], report: Report) -> Table:
+    """All paths of a site, with what answers for each. report: takes what is wrong."""
+    return Router(site, base, sources, report).made(lines)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .content import EVERYTHING, Content, Source, literal, matches, stamp
-from .errors import Problem, SsccError
+from .errors import Problem, Report
 from .looking import Looker
 from .manifest import Root, Site
 
@@ -46,11 +46,11 @@ class _Tree:
     Paths are strings: to make a Path of each would take longer than all else.
     """
 
-    def __init__(self, folder: Path, problems: list[Problem]) -> None:
-        """problems: takes what is wrong."""
+    def __init__(self, folder: Path, report: Report) -> None:
+        """report: takes what is wrong."""
         self.top = folder.resolve()
         self.start = "" if folder == Path() else os.path.join(folder, "")
-        self.problems = problems
+        self.report = report
         self.found: list[_Entry] = []
 
     def files(self) -> list[_Entry]:
@@ -65,7 +65,7 @@ class _Tree:
         try:
             entries = sorted(os.scandir(folder or os.curdir), key=_name)
         except OSError as error:
-            self.problems.append(Problem(f"can't be read: {error.strerror}", str(Path(folder))))
+            self.report.add(Problem(f"can't be read: {error.strerror}", str(Path(folder))))
             return
         for entry in entries:
             name = entry.name
@@ -80,7 +80,7 @@ class _Tree:
                 continue
             real = Path(path).resolve()
             if real in seen:
-                self.problems.append(Problem("a symbolic link back to a folder above it; exclude it", path))
+                self.report.add(Problem("a symbolic link back to a folder above it; exclude it", path))
                 continue
             self._look(before + name + "/", seen | {real})
 
@@ -89,10 +89,10 @@ class _Tree:
         try:
             real = Path(link).resolve(strict=True)
         except (OSError, RuntimeError):
-            self.problems.append(Problem("a symbolic link to nothing, or to itself; remove it", link))
+            self.report.add(Problem("a symbolic link to nothing, or to itself; remove it", link))
             return False
         if not real.is_relative_to(self.top):
-            self.problems.append(Problem("a symbolic link that leaves the root; copy the file, or exclude it", link))
+            self.report.add(Problem("a symbolic link that leaves the root; copy the file, or exclude it", link))
             return False
         return True
 
@@ -122,11 +122,11 @@ class _Wish:
 class _Finder:
     """Finds the files of one site."""
 
-    def __init__(self, site: Site, base: Path) -> None:
-        """base: what the manifest's paths start from."""
+    def __init__(self, site: Site, base: Path, report: Report) -> None:
+        """base: what the manifest's paths start from. report: takes what is wrong."""
         self.site = site
         self.base = base
-        self.problems: list[Problem] = []
+        self.report = report
         # No answer may say that a file was changed after it was sent, RFC 9110 section 8.8.2.1.
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
         self.latest_s = int(epoch) if epoch.isdigit() else int(time.time())
@@ -135,7 +135,7 @@ class _Finder:
         before = os.path.relpath(folder, self.base)
         before = "" if before == os.curdir else before + "/"
         wish, at = _Wish(root, skip), root.at
-        for file in _Tree(folder, self.problems).files():
+        for file in _Tree(folder, self.report).files():
             relative, path, _, is_plain = file
             # What is no file could wait when it is opened, or do something.
             if wish.takes(file) and (is_plain or self._stat(path) is not None):
@@ -150,13 +150,13 @@ class _Finder:
                 is_only = number == 0 and self.site.root is not None
                 place = ("root",) if is_only else ("roots", number - (self.site.root is not None))
                 text = f"{folder}: no such folder; roots are relative to the manifest"
-                self.problems.append(self.site.problem(text, *place))
+                self.report.add(self.site.problem(text, *place))
                 continue
             for file in self._of_root(root, folder, skip):
                 other = found.setdefault(file.route, file)
                 if other is not file:
                     text = f"two files for {os.fsdecode(file.route)}: {other.name} and {file.name}; exclude one"
-                    self.problems.append(Problem(text))
+                    self.report.add(Problem(text))
         return sorted(found.values(), key=_route)
 
     def _stat(self, path: str) -> os.stat_result | None:
@@ -164,10 +164,10 @@ class _Finder:
         try:
             info = os.stat(path)
         except OSError as error:
-            self.problems.append(Problem(f"can't be read: {error.strerror}", path))
+            self.report.add(Problem(f"can't be read: {error.strerror}", path))
             return None
         if not stat.S_ISREG(info.st_mode):
-            self.problems.append(Problem("neither a file nor a folder (a device, socket or pipe); exclude it", path))
+            self.report.add(Problem("neither a file nor a folder (a device, socket or pipe); exclude it", path))
             return None
         return info
 
@@ -179,7 +179,7 @@ class _Finder:
             return None
         # What everybody may read need not be asked for. Where an ACL says otherwise, reading it does.
         if info.st_mode & READABLE != READABLE and not os.access(path, os.R_OK):
-            self.problems.append(Problem("can't be read: permission denied; grant it, or exclude the file", path))
+            self.report.add(Problem("can't be read: permission denied; grant it, or exclude the file", path))
             return None
         mtime_s = min(info.st_mtime_ns // NS, self.latest_s)
         return Source(*file, info.st_size, mtime_s, stamp=stamp(info))
@@ -198,18 +198,19 @@ class _Finder:
             yield Source(path, name, route, size_bytes, min(mtime_ns // NS, latest_s), content, {}, None, at, settled)
 
 
-def find(site: Site, base: Path, skip: frozenset[Path] = frozenset(), looker: Looker | None = None) -> list[Source]:
-    """Every file that a site names but those to skip, sorted by route. Raises SsccError with every mistake.
+def find(
+    site: Site, base: Path, report: Report, skip: frozenset[Path] = frozenset(), looker: Looker | None = None
+) -> list[Source]:
+    """Every file that a site names but those to skip, sorted by route.
 
-    base: what the manifest's paths start from. looker: reads what is small; without it nothing is read.
+    base: what the manifest's paths start from. report: takes what is wrong. looker: reads what is small; without it
+    nothing is read.
     """
-    finder = _Finder(site, base)
+    finder = _Finder(site, base, report)
     named = finder.named(skip)
     # Where something is wrong already, nothing needs to be read to tell what else is.
-    made = map(finder.by_itself, named) if looker is None or finder.problems else finder.looked_at(named, looker)
+    made = map(finder.by_itself, named) if looker is None or report.failed else finder.looked_at(named, looker)
     sources = [source for source in made if source is not None]
-    if finder.problems:
-        raise SsccError(*finder.problems)
-    if not sources and site.all_roots():
-        raise SsccError(site.problem("no file to serve: check 'root' and the include and exclude globs"))
+    if not sources and site.all_roots() and not report.failed:
+        report.add(site.problem("no file to serve: check 'root' and the include and exclude globs"))
     return sources

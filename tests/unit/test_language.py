@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from commands import in_lines
 from commands import sscc_here as sscc
 from host import Client, Host, Image
 
@@ -85,7 +86,7 @@ def mistakes(public: Path, text: str) -> list[str]:
     said = sscc("check", source, status=1).stderr
     assert sscc("build", source, "-o", public.parent / "x.img", status=1).stderr == said
     assert not (public.parent / "x.img").exists()
-    return [line.removeprefix(f"sscc: {source}") for line in said.splitlines()]
+    return [line.removeprefix(str(source)) for line in in_lines(said).splitlines()]
 
 
 def test_slashes_in_a_row_are_one(public: Path) -> None:
@@ -482,7 +483,7 @@ def test_imports_beside_a_manifest(public: Path) -> None:
 )
 def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) -> None:
     (public / name).write_text(text)
-    assert f"{name}{expected}" in sscc("check", public, status=1).stderr
+    assert f"{name}{expected}" in in_lines(sscc("check", public, status=1).stderr)
 
 
 @pytest.mark.parametrize(

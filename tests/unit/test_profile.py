@@ -106,7 +106,7 @@ def test_what_is_no_profile(source: Path, text: str | None, expected: str) -> No
     if text is not None:
         path.write_text(text)
     done = sscc("build", source, "-o", source.parent / "x.img", "--no-cache", "--profile", path, status=1)
-    assert f"p.json: {expected}" in done.output
+    assert f"p.json: error: {expected}" in done.output
     assert not (source.parent / "x.img").exists()
 
 
