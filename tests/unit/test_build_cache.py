@@ -172,8 +172,8 @@ def test_a_digest_that_is_wrong_after_all_is_forgotten(settled: Path, cache: Pat
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     (problem,) = json.loads(done.stdout)["problems"]
-        assert problem["file"].endswith("noise0.js")
-        assert "changed while it was read; build again" in problem["message"]
+    assert problem["file"].endswith("noise0.js")
+    assert "changed while it was read; build again" in problem["message"]
     assert not (tmp_path / "again.img").exists()
     assert not list(tmp_path.glob(".again.img*"))
     assert build(source, tmp_path / "again.img", "--cache", cache)["files_hashed"] == TEXTS + NOISES
