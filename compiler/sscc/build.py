@@ -17,7 +17,8 @@ from . import profile as profiles
 from .cache import Cache, Memory
 from .errors import ChangedError, Problem, Report, SsccError
 from .looking import Looker
-from .manifest import Manifest, Site, load, of_folder
+from .manifest import Manifest, Site
+from .manifest_file import load, of_folder
 
 KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
 

@@ -17,11 +17,12 @@ import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.filesize import decimal
 from ssrun.lazy import lazy
+from ssrun.streams import prepare_streams
 
 from . import build as building
 from . import image
 from .cache import Cache, default_folder
-from .errors import Report, SsccError
+from .errors import Problem, Report, SsccError
 from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
 
@@ -65,19 +66,21 @@ def fail(error: SsccError, status: int = 1) -> NoReturn:
     sys.exit(status)
 
 
-def command(function: Callable[..., None]) -> Callable[..., None]:
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turns our errors, and those of the system that nobody caught, into lines."""
 
     @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> None:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            function(*args, **kwargs)
+            return function(*args, **kwargs)
         except SsccError as error:
             fail(error)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except (OSError, MemoryError) as error:
-            fail(SsccError(str(error) or "out of memory"))
+        except OSError as error:
+            fail(SsccError(Problem(error.strerror or str(error), str(error.filename or ""))))
+        except MemoryError:
+            fail(SsccError("out of memory"))
 
     return wrapped
 
@@ -126,7 +129,16 @@ class Bar:
         self.progress.update(self.tasks[phase], completed=done)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """What goes wrong outside of a command, as in writing its help, is told as what goes wrong in one."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click has it."""
+        prepare_streams()
+        return command(super().main)(*args, **kwargs)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sandstorm")
 def main() -> None:
     """Compiles sites into packet images, and looks into them."""
@@ -214,6 +226,7 @@ def check(source: Path, as_json: bool, strict: bool) -> None:
 
 
 @main.command()
+@command
 def schema() -> None:
     """Prints the JSON Schema of manifests, for editors."""
     document = Manifest.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}

@@ -17,6 +17,7 @@ from wcmatch import glob
 
 from .errors import Problem, Report, SsccError, unreadable
 from .manifest import OWN_FIELDS, Rule, Site
+from .manifest_file import phrase
 from .routing import Line, names_in, pieces
 
 STATUS = re.compile(r"(\d{3})(!?)\Z")
@@ -173,7 +174,10 @@ class _Headers:
                 self.rules.append(Rule(match=each, headers=self.fields, mime=kinds[-1] if kinds else None))
         except ValidationError as error:
             for wrong in error.errors():
-                self._wrong(self.at, wrong["msg"].removeprefix("Value error, "))
+                message, help_ = phrase(wrong)
+                self.report.add(
+                    Problem(message.removeprefix("headers").lstrip(".: "), str(self.path), self.at, help=help_)
+                )
 
 
 def read(site: Site, base: Path, report: Report) -> tuple[list[Rule], list[Line], frozenset[Path]]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
-from ssrun.lazy import lazy
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from .errors import Problem, SsccError, unreadable
+from . import places
+from .errors import Problem
 
 if TYPE_CHECKING:
-    from ruamel import yaml
     from ruamel.yaml.nodes import Node
-else:  # A folder without a manifest needs none.
-    yaml = lazy("ruamel.yaml")
 
 # Fields that follow from the content or the connection; a manifest that set them could only be wrong.
 OWN_FIELDS = frozenset(
@@ -39,12 +34,11 @@ MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.+)?\Z")
 IMPORTS = ("_headers", "_redirects")
 COPIES_MAX = 64
 Encoding = Literal["br", "gzip", "zstd"]
-ErrorStatus = Literal[400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505]
 
 
 def _mount(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError(f"must begin with a slash: write '/{path}'")
+        raise ValueError(f"a path begins with a slash; write '/{path}'")
     return path.rstrip("/") + "/"
 
 
@@ -54,22 +48,24 @@ def _media_type(value: str) -> str:
     return value
 
 
-def _headers(headers: dict[str, str | None]) -> dict[str, str | None]:
-    for name, value in headers.items():
-        if not TOKEN.match(name):
-            raise ValueError(f"{name!r} is no header field name (letters, digits and - only)")
-        if name.lower() in OWN_FIELDS:
-            raise ValueError(f"{name} is set by sscc itself; leave it out")
-        if value is not None and not FIELD_VALUE.match(value):
-            raise ValueError(f"the value of {name} must be printable ASCII, without line breaks")
-    return headers
+def _field_name(name: str) -> str:
+    if not TOKEN.match(name):
+        raise ValueError(f"{name!r} is no header field name; letters, digits and - only")
+    if name.lower() in OWN_FIELDS:
+        raise ValueError(f"{name} is set by sscc itself; leave it out")
+    return name
 
 
-def _extensions(types: dict[str, str]) -> dict[str, str]:
-    for extension in types:
-        if not extension.startswith("."):
-            raise ValueError(f"an extension begins with a dot: write '.{extension}'")
-    return types
+def _field_value(value: str) -> str:
+    if not FIELD_VALUE.match(value):
+        raise ValueError("a field's value is printable ASCII; write it without line breaks")
+    return value
+
+
+def _extension(name: str) -> str:
+    if not name.startswith("."):
+        raise ValueError(f"an extension begins with a dot; write '.{name}'")
+    return name
 
 
 def _host(name: str) -> str:
@@ -84,7 +80,9 @@ def _host(name: str) -> str:
             raise ValueError(f"{name!r} is no host name") from None
     labels = host.removeprefix("*.").split(".")
     if ":" in host:
-        raise ValueError(f"{name!r}: leave the port out; an IPv6 address is written in brackets")
+        raise ValueError(
+            f"{name!r}: no scheme, port or path belongs to a host; an IPv6 address is written in brackets"
+        )
     if len(host) > 253 or not all(HOST_LABEL.match(label) for label in labels):
         raise ValueError(f"{name!r} is no host name; write 'example.org', '*.example.org', or '*' for any")
     return host
@@ -92,23 +90,21 @@ def _host(name: str) -> str:
 
 def _path(path: str) -> str:
     if not path.startswith("/"):
-        raise ValueError(f"a path begins with a slash: write '/{path}'")
+        raise ValueError(f"a path begins with a slash; write '/{path}'")
     if "?" in path or "#" in path:
-        raise ValueError("a path has no query and no fragment; requests are looked up without them")
+        raise ValueError(
+            "a path has no query and no fragment; leave them out, as requests are looked up without them"
+        )
     if "*" in path.removesuffix("/*"):
-        raise ValueError("an asterisk is the whole last segment of a path: '/app/*'")
+        raise ValueError("an asterisk is the whole last segment of a path; write such as '/app/*'")
     return path
-
-
-def _paths(values: dict[str, Any]) -> dict[str, Any]:
-    for path in values:
-        _path(path)
-    return values
 
 
 def _target(target: str) -> str:
     if not target.startswith(("/", "http://", "https://")):
-        raise ValueError("a target is a path from '/' on, or an address from 'http://' or 'https://' on")
+        raise ValueError(
+            f"'{target}' is no target; write a path from '/' on, or an address from 'http://' or 'https://' on"
+        )
     if not FIELD_VALUE.match(target.encode("ascii", "ignore").decode()) or " " in target:
         raise ValueError("a target has no spaces or line breaks; write them as %20")
     return target
@@ -122,40 +118,52 @@ def _cache(value: str) -> str:
         return "max-age=31536000, immutable"  # RFC 8246
     if (match := DURATION.match(value)) is not None:
         return f"max-age={int(match[1]) * SECONDS[match[2] or '']}"
-    raise ValueError("write a time such as '10m', '1h' or '30d', or 'immutable', 'no-cache' or 'no-store'")
+    raise ValueError(
+        f"{value!r} is no time; write one such as '10m', '1h' or '30d', or 'immutable', 'no-cache', 'no-store'"
+    )
 
 
 def _origin(origin: str) -> str:
     if origin != "*" and not ORIGIN.match(origin):
-        raise ValueError("an origin is '*' or such as 'https://app.example.org'; one, as answers are made beforehand")
+        raise ValueError(f"{origin!r} is no origin; write '*', or one such as 'https://app.example.org'")
     return origin
 
 
-def _tokens(names: list[str]) -> list[str]:
-    for name in names:
-        if not TOKEN.match(name):
-            raise ValueError(f"{name!r} is no header field name")
-    return names
+def _token(name: str) -> str:
+    if not TOKEN.match(name):
+        raise ValueError(f"{name!r} is no header field name; letters, digits and - only")
+    return name
 
 
 def _fixed_status(status: int) -> int:
     if not 200 <= status <= 599 or status in (205, 206, 304):
-        raise ValueError("a final status from 200 to 599 that an answer can have by itself: not 205, 206 or 304")
+        raise ValueError(f"{status} is none that an answer has by itself; one of 200 to 599, but not 205, 206 or 304")
     return status
 
 
-def _whole_number(value: Any) -> Any:
-    """YAML reads 300 as a number."""
+def _number(value: Any) -> Any:
+    """A number as it was written; what is none, for a message."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _text(value: Any) -> Any:
+    """For those who make a manifest in Python."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+RedirectStatus = Annotated[Literal[301, 302, 303, 307, 308], BeforeValidator(_number)]
+ErrorStatus = Annotated[
+    Literal[400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505], BeforeValidator(_number)
+]
 MediaType = Annotated[str, AfterValidator(_media_type)]
-Headers = Annotated[dict[str, str | None], AfterValidator(_headers)]
+FieldName = Annotated[str, AfterValidator(_field_name)]
+FieldValue = Annotated[str, BeforeValidator(_text), AfterValidator(_field_value)]
+Headers = dict[FieldName, FieldValue | None]
 HostName = Annotated[str, AfterValidator(_host)]
 UrlPath = Annotated[str, AfterValidator(_path)]
 Target = Annotated[str, AfterValidator(_target)]
-Cache = Annotated[str, BeforeValidator(_whole_number), AfterValidator(_cache)]
-FieldNames = Annotated[list[str], AfterValidator(_tokens)]
+Cache = Annotated[str, BeforeValidator(_text), AfterValidator(_cache)]
+FieldNames = list[Annotated[str, AfterValidator(_token)]]
 
 
 class Model(BaseModel):
@@ -209,7 +217,7 @@ class Redirect(Model):
 
     source: UrlPath = Field(alias="from", description="'/old', '/old/*' for all below it, '/blog/:year/:name'.")
     to: Target = Field(description="A path or an address; with :names and :splat (the asterisk's) of `from`.")
-    status: Literal[301, 302, 303, 307, 308] = Field(301)
+    status: RedirectStatus = Field(301)
     force: bool = Field(False, description="Even where there is a file.")
 
 
@@ -236,7 +244,7 @@ class Site(Model):
     clean_urls: bool = Field(False, description="Serve /about.html as /about too.")
     listing: bool = Field(False, description="Make a page of the names in a folder that has no index.")
     rules: list[Rule] = Field([], description="What differs for some paths.")
-    mime: Annotated[dict[str, MediaType], AfterValidator(_extensions)] = Field(
+    mime: dict[Annotated[str, AfterValidator(_extension)], MediaType] = Field(
         {}, description="Media types by extension: {'.foo': 'application/x-foo'}."
     )
     encodings: Encodings = Field(Encodings(), description="Content codings.")
@@ -245,13 +253,13 @@ class Site(Model):
     cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
     cors: Cors | None = Field(None, description="What pages of other origins may do.")
     redirects: list[Redirect] = Field([], description="Paths that have moved.")
-    rewrites: Annotated[dict[str, UrlPath], AfterValidator(_paths)] = Field(
+    rewrites: dict[UrlPath, UrlPath] = Field(
         {}, description="Paths that are answered as another one is: {'/app/*': '/app/index.html'}."
     )
     fallback: UrlPath | None = Field(
         None, description="What answers for all paths that nothing else does: '/index.html'."
     )
-    responses: Annotated[dict[str, Fixed], AfterValidator(_paths)] = Field(
+    responses: dict[UrlPath, Fixed] = Field(
         {}, description="Answers without a file: {'/generate_204': {status: 204}}."
     )
     imports: list[str] = Field(
@@ -278,12 +286,16 @@ class Site(Model):
         """Its hosts as the image has them: the empty one stands for all that no other site has."""
         return ["" if host == "*" else host for host in self.hosts] or [""]
 
-    def problem(self, message: str, *place: int | str) -> Problem:
+    def problem(self, message: str, *steps: int | str, help: str = "") -> Problem:  # noqa: A002, as Problem has it
         """A mistake in what is said at this place of the site."""
         if self._node is None:
-            return Problem(message, self._name)
-        mark = _node_at(self._node, place).start_mark
-        return Problem(message, self._name, mark.line + 1, mark.column + 1)
+            return Problem(message, self._name, help=help)
+        return Problem(message, self._name, *places.place_of(places.node_at(self._node, steps)), help=help)
+
+    def spelt(self, *steps: int | str) -> str | None:
+        """A text as somebody wrote it, before it was made what the image has; None: it can't be told."""
+        value = None if self._node is None else places.node_at(self._node, steps).value
+        return value if isinstance(value, str) else None
 
     def found_at(self, name: str, node: Node | None) -> Self:
         """The same, knowing the YAML that it came from."""
@@ -302,7 +314,7 @@ INHERITED = (
 class Manifest(Site):
     """One site, or several by host name; what is said beside `sites` holds for all of them."""
 
-    version: Literal[1] = Field(description="Of this language; 1.")
+    version: Annotated[Literal[1], BeforeValidator(_number)] = Field(description="Of this language; 1.")
     sites: list[Site] = Field([], description="Sites by host name.")
     mtu: int = Field(1500, ge=640, le=9000, description="IP packet size to build for.")
     families: list[Literal["ipv4", "ipv6"]] = Field(["ipv4", "ipv6"], min_length=1)
@@ -313,142 +325,6 @@ class Manifest(Site):
         made: list[Site] = [self] if self.serves else []
         for number, site in enumerate(self.sites):
             said = {name: getattr(self, name) for name in INHERITED if name not in site.model_fields_set}
-            node = None if self._node is None else _node_at(self._node, ("sites", number))
+            node = None if self._node is None else places.node_at(self._node, ("sites", number))
             made.append(site.model_copy(update=said).found_at(self._name, node))
         return made
-
-
-def of_folder(folder: Path) -> Manifest:
-    """The manifest of a folder that has none: what such folders hold for other servers is used."""
-    pages: ErrorPages = {404: "404.html"} if (folder / "404.html").is_file() else {}
-    imports = [name for name in IMPORTS if (folder / name).is_file()]
-    return Manifest(version=1, root=".", error_pages=pages, imports=imports).found_at(str(folder), None)
-
-
-def _node_at(node: Node, place: tuple[int | str, ...]) -> Node:
-    """The node that a validation error speaks of: the key's for an unknown key, else the deepest there is."""
-    for position, step in enumerate(place):
-        child: Node | None = None
-        if isinstance(node, yaml.nodes.MappingNode):
-            for key, value in node.value:
-                if str(key.value) == str(step):
-                    child = key if position == len(place) - 1 and not value.value else value
-        elif isinstance(node, yaml.nodes.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            child = node.value[step]
-        if child is None:
-            return node
-        node = child
-    return node
-
-
-def _key_node(node: Node, place: tuple[int | str, ...]) -> Node:
-    parent = _node_at(node, place[:-1])
-    if isinstance(parent, yaml.nodes.MappingNode):
-        for key, _ in parent.value:
-            if str(key.value) == str(place[-1]):
-                found: Node = key
-                return found
-    return parent
-
-
-MODELS: dict[str, type[Model]] = {
-    "cors": Cors,
-    "encodings": Encodings,
-    "redirects": Redirect,
-    "responses": Fixed,
-    "roots": Root,
-    "rules": Rule,
-    "sites": Site,
-}
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """Keys of the model that a place is in."""
-    model: type[Model] = Manifest
-    for step in place:
-        model = MODELS.get(str(step), model)
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _message(error: Any) -> str:
-    place = tuple(error["loc"])
-    key = ".".join(str(step) for step in place)
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(place[-1]), _known_keys(place[:-1]), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(_known_keys(place[:-1]))}"
-        return f"unknown key {place[-1]!r}; {hint}"
-    if error["type"] == "missing":
-        value = " (write 'version: 1')" if key == "version" else ""
-        return f"{key} is missing{value}"
-    text = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "literal_error" and isinstance(error["input"], str):
-        near = difflib.get_close_matches(error["input"], re.findall(r"'([^']*)'", text), 1)
-        text += f"; did you mean {near[0]!r}?" if near else ""
-    return f"{key}: {text[0].lower()}{text[1:]}"
-
-
-def _located(error: Any, node: Node, name: str) -> Problem:
-    place = tuple(error["loc"])
-    unknown = error["type"] == "extra_forbidden"
-    mark = (_key_node(node, place) if unknown else _node_at(node, place)).start_mark
-    return Problem(_message(error), name, mark.line + 1, mark.column + 1)
-
-
-def load(path: Path) -> Manifest:
-    """Reads a manifest. Raises SsccError with every mistake that it has."""
-    name = str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SsccError(Problem(f"not UTF-8 text (byte {error.start}); save it as UTF-8", name)) from None
-    except OSError as error:
-        raise unreadable(name, error) from None
-    try:
-        node = yaml.YAML(typ="safe", pure=True).compose(text)
-        data = yaml.YAML(typ="safe", pure=True).load(text)
-    except yaml.error.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        message = (error.problem or str(error)).splitlines()[0]
-        raise SsccError(Problem(message, name, line, column)) from None
-    except (yaml.error.YAMLError, ValueError, RecursionError) as error:
-        raise SsccError(Problem(f"not YAML: {str(error).splitlines()[0]}", name)) from None
-    if not isinstance(data, dict):
-        raise SsccError(Problem("a manifest is a mapping; begin with 'version: 1' and 'root: ./public'", name, 1, 1))
-    try:
-        manifest = Manifest.model_validate(data)
-    except ValidationError as error:
-        raise SsccError(*(_located(each, node, name) for each in error.errors())) from None
-    manifest = manifest.found_at(name, node)
-    problems = _contradictions(manifest)
-    if problems:
-        raise SsccError(*problems)
-    return manifest
-
-
-def _contradictions(manifest: Manifest) -> list[Problem]:
-    """Mistakes that no key shows by itself."""
-    problems = []
-    sites = manifest.all_sites()
-    if not sites:
-        problems.append(manifest.problem("nothing to serve: write 'root: ./public' or a list of 'roots'"))
-    owners: dict[str, Site] = {}
-    for site in sites:
-        if not site.serves:
-            problems.append(site.problem("this site serves nothing; give it a root, redirects or responses"))
-        for name in site.names:
-            if owners.setdefault(name, site) is not site:
-                text = f"{name} is" if name else "requests for any other host are"
-                problems.append(site.problem(f"{text} another site's already; give this one other hosts", "hosts"))
-        for path, fixed in site.responses.items():
-            if fixed.body is not None and fixed.file is not None:
-                problems.append(site.problem(f"{path}: body and file; keep one", "responses", path))
-            if fixed.status == 204 and (fixed.body is not None or fixed.file is not None):
-                problems.append(site.problem(f"{path}: a 204 has no body; take it out", "responses", path))
-        for cors, place in [
-            (site.cors, ("cors",)),
-            *((rule.cors, ("rules", number, "cors")) for number, rule in enumerate(site.rules)),
-        ]:
-            if cors is not None and cors.credentials and cors.origin == "*":
-                problems.append(site.problem("credentials need one origin by name, not '*'", *place))
-    return problems

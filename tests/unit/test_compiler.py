@@ -233,7 +233,7 @@ server: false
     ("text", "expected"),
     [
         ("version: 1\nroot: site\ncopis: 15\n", ":3:1: unknown key 'copis'; did you mean 'copies'?"),
-        ("root: site\n", "version is missing (write 'version: 1')"),
+        ("root: site\n", "'version' is missing; write 'version: 1'"),
         ("version: 2\nroot: site\n", ":1:10: version"),
         ("version: 1\nroot: [site\n", ":"),
         ("version: 1\nroot: site\nroot: site\n", ":3:1: "),
