@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.filesize import decimal
+from ssrun.errors import SsrunError
 from ssrun.lazy import lazy
+from ssrun.loader import ImageError
 from ssrun.streams import prepare_streams
 
 from . import build as building
@@ -27,12 +29,12 @@ from .manifest import Manifest
 from .reader import Reader, ReadRoute, open_image
 
 if TYPE_CHECKING:
-    from . import diagnostics, diff, explain, inspect, pcap, terminal, verify
+    from . import diagnostics, diff, explain, inspect, pcap, serving, terminal, verify
     from . import extract as extracting
 else:  # What `build` and `check` get along without, rich above all.
-    diagnostics, diff, explain, inspect, pcap, terminal, verify, extracting = (
+    diagnostics, diff, explain, inspect, pcap, serving, terminal, verify, extracting = (
         lazy(f"sscc.{name}")
-        for name in ("diagnostics", "diff", "explain", "inspect", "pcap", "terminal", "verify", "extract")
+        for name in ("diagnostics", "diff", "explain", "inspect", "pcap", "serving", "terminal", "verify", "extract")
     )
 
 PATH = click.Path(path_type=Path)
@@ -52,7 +54,17 @@ class _Bytes(click.ParamType[int]):
             self.fail(f"{value!r} is no size; write one such as 10GB or 512MiB", param, ctx)
 
 
+class _Address(click.ParamType[Any]):
+    """As ssrun has it, which takes long to import."""
+
+    name = "ADDR/LEN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return serving.address(value, param, ctx)
+
+
 BYTES = _Bytes()
+ADDRESS = _Address()
 STRICT = click.option("--strict", is_flag=True, help="Warnings are errors.")
 
 
@@ -206,6 +218,26 @@ def build(
     diagnostics.show(report.sorted())
     if not quiet:
         _show(summary, output)
+
+
+@main.command()
+@click.argument("source", type=PATH)
+@click.option("--iface", default="tap:sscc0", show_default=True, metavar="tap:NAME", help="The TAP device to make.")
+@click.option("--address", "addresses", type=ADDRESS, multiple=True, help="To serve at (repeatable).")
+@click.option("--host-address", "host_addresses", type=ADDRESS, multiple=True, help="This host's on the device.")
+@click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True, help="TCP port to serve.")
+@click.option("--no-watch", is_flag=True, help="Don't build again when files change.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line, as ssrun's.")
+@STRICT
+@command
+def serve(source: Path, iface: str, no_watch: bool, as_json: bool, strict: bool, **values: Any) -> None:
+    """Builds SOURCE into memory and serves it to this host, and again whenever its files change."""
+    if not iface.startswith("tap:"):
+        raise click.UsageError(f"sscc serve makes a device of its own: write --iface tap:{iface}")
+    try:
+        serving.serve(source, serving.options(iface, **values), watch=not no_watch, strict=strict, as_json=as_json)
+    except (SsrunError, ImageError) as error:
+        fail(SsccError(str(error)))
 
 
 @main.command()

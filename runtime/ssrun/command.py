@@ -241,6 +241,7 @@ class Service(ABC):
     name: str  # of the command
     frames: FrameSource
     app: App
+    asked_to_stop = False  # by a signal
 
     @abstractmethod
     def url(self, host: str, port: int) -> str:
@@ -381,8 +382,13 @@ def serve(
         capture = _capture(options.capture, opened, output, stack)
         server = Server(service.app, service.frames.image, opened, options.port, limits, stack)
         stack.callback(server.stop)
+
+        def stop(*_: object) -> None:
+            service.asked_to_stop = True
+            server.request_stop()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.request_stop())
+            signal.signal(number, stop)
         server.start()
         try:
             if server.claim_addresses():

@@ -169,7 +169,9 @@ def set_up_tap(name: str, mtu_bytes: int, queue_frames: int, host_addresses: Ite
             route.link("set", index=index, mtu=mtu_bytes, txqlen=queue_frames)
             for address in host_addresses:
                 flags = {"flags": IFA_F_NODAD} if address.version == 6 else {}
-                route.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
+                route.addr(
+                    "replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
+                )
             route.link("set", index=index, state="up")
     except NetlinkError as error:
         raise SsrunError(f"tap:{name} can't be set up: {error.args[-1]}; choose other addresses") from None

@@ -42,6 +42,7 @@ class Options:
     arena_bytes: int | None = None  # None: the whole image and spares
     resident: bool = False  # all of the image in memory from the start
     capture: CaptureOptions | None = None
+    kept_tap: bool = False  # a KeptTap has made the device
 
 
 @dataclass
@@ -145,7 +146,8 @@ class Opener:
     def _superframe(self) -> int:
         return max(1, min(self.options.superframe, int(lib.NMIO_GATHER_MAX)))
 
-    def _tap_addresses(self, name: str) -> tuple[list[Interface4or6], list[Interface4or6]]:
+    def tap_addresses(self, name: str) -> tuple[list[Interface4or6], list[Interface4or6]]:
+        """Ours and the kernel's on a TAP of that name: those asked for, and what they leave open."""
         ours, theirs = list(self.options.addresses), list(self.options.host_addresses)
         if not ours:
             given = list(theirs)
@@ -168,9 +170,9 @@ class Opener:
             raise SsrunError(f"tap:{name} is served by the tap backend only; leave --backend out")
         if not 0 < len(name.encode()) < 16 or "/" in name or any(c.isspace() for c in name):
             raise SsrunError(f"{name!r} is no interface name: 1 to 15 characters, no slash or space")
-        if (Path("/sys/class/net") / name).exists():
+        if (Path("/sys/class/net") / name).exists() and not self.options.kept_tap:
             raise SsrunError(f"an interface {name} exists already; choose another name")
-        ours, theirs = self._tap_addresses(name)
+        ours, theirs = self.tap_addresses(name)
         kernels = {address.ip for address in theirs} | network.host_ips()
         for address in ours:
             if address.ip in kernels:
@@ -189,10 +191,11 @@ class Opener:
             claim=lib.STACK_CLAIM_ANNOUNCE,
         )
         hints = {errno.ENOENT: "load the tun module", errno.EBUSY: "the name is in use"}
+        multi_queue = workers > 1 or self.options.kept_tap
         for _ in range(workers):
             region, tx = self._memory()
             port = ffi.new("struct nmio_port **")
-            error = lib.tap_open(port, name.encode(), workers > 1, region, tx, opened.gather_max)
+            error = lib.tap_open(port, name.encode(), multi_queue, region, tx, opened.gather_max)
             if error:
                 raise _fail(f"tap:{name} can't be made", error, hints)
             opened.ports.append(self._keep(port))

@@ -1,0 +1,250 @@
+"""`sscc serve`: builds a site into memory, serves it on a TAP device, and does so again when its files change."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import watchfiles
+from ssrun import command
+from ssrun.cli import Web
+from ssrun.kept_tap import KeptTap
+from ssrun.loader import ImageFile
+from ssrun.network import Interface4or6
+from ssrun.ports import Opener, Options
+from ssrun.server import Limits
+
+from .build import read_source
+from .errors import Problem, SsccError
+
+MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
+DEBOUNCE_MS = 300  # changes that come together are one
+CHANGES_SHOWN = 3
+PREFIX = "sscc-serve-"
+
+
+class RebuiltError(Exception):
+    """There is a newer image: not an error, but the way out of serving the older one."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a site is made of.
+
+    Attributes:
+        folders: Everything below them.
+        files: Single files elsewhere.
+    """
+
+    folders: list[Path]
+    files: list[Path]
+
+    @classmethod
+    def of(cls, source: Path) -> Watched:
+        """What a manifest names. Of one that can't be read, itself: what is wrong with it will be mended there."""
+        if source.is_dir():
+            return cls([source.resolve()], [])
+        files, folders = [source.absolute()], []
+        with contextlib.suppress(SsccError):
+            manifest, base, _ = read_source(source)
+            for site in manifest.all_sites():
+                folders += [(base / root.path).resolve() for root in site.all_roots()]
+                named = [*site.error_pages.values(), *site.imports]
+                named += [fixed.file for fixed in site.responses.values() if fixed.file is not None]
+                files += [(base / name).absolute() for name in named]
+        return cls([folder for folder in folders if folder.is_dir()], files)
+
+
+class Site(Web):
+    """An image that gives way to a newer one."""
+
+    name = "sscc"
+
+    def __init__(self, image: ImageFile, source: Path, builder: Builder) -> None:
+        """source: what the image is of, for people."""
+        super().__init__(image)
+        self.source = source
+        self.builder = builder
+
+    def headline(self) -> str:
+        header = self.image.header
+        return f"{self.source}: {header.route_count} routes in {header.frame_count} frames"
+
+    def check(self) -> None:
+        if self.builder.failure is not None:
+            raise self.builder.failure
+        if self.builder.is_new.is_set():
+            raise RebuiltError
+
+
+@dataclass
+class Builder:
+    """Builds, at first and whenever something changes.
+
+    Attributes:
+        target: The newest image.
+        is_new: Set when there is one that nobody has taken.
+        failure: Why files can't be watched any more.
+    """
+
+    source: Path
+    target: Path
+    strict: bool
+    is_new: threading.Event = field(default_factory=threading.Event)
+    failure: SsccError | None = None
+    served: bytes = b""  # build-id of the image that was taken last
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def build(self) -> bool:
+        """Is there an image now? What is wrong has been told. In a process of its own, which shares no lock with the
+        threads that serve."""
+        words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(self.target), "--quiet"]
+        words += ["--strict"] if self.strict else []
+        return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+    def take(self) -> ImageFile:
+        """Opens the newest image, whose name is free for the next one then."""
+        with self.lock:
+            self.is_new.clear()
+            image = ImageFile(self.target, verify_content=False)
+            self.target.unlink()
+            self.served = image.build_id
+            return image
+
+    def _rebuild(self, names: list[str]) -> None:
+        more = f" and {len(names) - CHANGES_SHOWN} more" if len(names) > CHANGES_SHOWN else ""
+        click.echo(f"{', '.join(names[:CHANGES_SHOWN])}{more}: changed; building", err=True)
+        with self.lock:
+            if not self.build():
+                click.echo("sscc: the site is served as it was; mend it, and it is built again", err=True)
+                return
+            with ImageFile(self.target, verify_content=False) as image:
+                same = image.build_id == self.served
+            if same:
+                self.target.unlink()
+            else:
+                self.is_new.set()
+
+    def watch(self) -> None:
+        """Until told to stop."""
+        try:
+            while not self.stop.is_set():
+                self._watch_once(Watched.of(self.source))
+        except (OSError, RuntimeError) as error:
+            text = f"files can't be watched: {error}; serve without with --no-watch"
+            self.failure = SsccError(Problem(text, str(self.source)))
+
+    def _watch_once(self, watched: Watched) -> None:
+        """Until something has changed, as then other files may be what the site is made of."""
+        names = {str(path) for path in watched.files}
+        parents = {path.parent for path in watched.files}
+        folders = [str(folder) for folder in watched.folders]
+
+        def wanted(_: watchfiles.Change, path: str) -> bool:
+            return path in names or any(Path(path).is_relative_to(folder) for folder in folders)
+
+        # A file that an editor replaces is another file then, which is seen from its folder.
+        changes = self._changes(folders, {str(parent) for parent in parents if parent.is_dir()}, wanted)
+        if changes:
+            self._rebuild(sorted(os.path.relpath(path) for path in changes))
+
+    def _changes(self, folders: list[str], shallow: set[str], wanted: watchfiles.DefaultFilter | object) -> set[str]:
+        found: set[str] = set()
+        done = threading.Event()
+
+        def look(paths: list[str], *, recursive: bool) -> None:
+            watcher = watchfiles.watch(
+                *paths,
+                watch_filter=wanted,  # type: ignore[arg-type]
+                stop_event=done,
+                debounce=DEBOUNCE_MS,
+                recursive=recursive,
+                raise_interrupt=False,
+            )
+            for changes in watcher:
+                found.update(path for _, path in changes)
+                done.set()
+
+        threads = [
+            threading.Thread(target=look, args=(paths,), kwargs={"recursive": recursive}, daemon=True)
+            for paths, recursive in ((folders, True), (sorted(shallow), False))
+            if paths
+        ]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if self.stop.wait(0.05):
+                done.set()
+            for thread in threads:
+                thread.join(0.05)
+        return found
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[Path]:
+    """A folder for images, in memory where there is such a thing. What others left that were killed is removed."""
+    above = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
+    for left in above.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=above) as folder, _locked(Path(folder)):
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for as long as this process lives. Raises OSError if another does."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(fd)
+
+
+def address(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
+    """As ssrun takes it on its command line."""
+    return command.Address().convert(value, param, ctx)
+
+
+def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[Any], port: int) -> Options:
+    """As ssrun has them."""
+    return Options(iface, addresses=list(addresses), host_addresses=list(host_addresses), port=port, kept_tap=True)
+
+
+def serve(source: Path, wanted: Options, *, watch: bool, strict: bool, as_json: bool) -> None:
+    """Until told to stop. Raises SsccError, SsrunError or ImageError."""
+    with contextlib.ExitStack() as stack:
+        builder = Builder(source, stack.enter_context(_memory()) / "site.img", strict)
+        if not builder.build():
+            sys.exit(1)
+        name = wanted.iface.removeprefix("tap:")
+        stack.callback(KeptTap(name).close)
+        if watch:
+            thread = threading.Thread(target=builder.watch, daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(builder.stop.set)
+        while True:
+            with builder.take() as image:
+                # The same ones again for the next image, though they are in use now.
+                ours, theirs = Opener(wanted, image, stack).tap_addresses(name)
+                wanted = replace(wanted, addresses=ours, host_addresses=theirs)
+                site = Site(image, source, builder)
+                with contextlib.suppress(RebuiltError):
+                    command.serve(site, wanted, Limits(), as_json)
+                    return
+                if site.asked_to_stop:
+                    return
