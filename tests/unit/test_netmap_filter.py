@@ -31,6 +31,7 @@ OUR4, OUR6 = "192.0.2.10", "2001:db8::10"
 NODE6 = "ff02::1:ff00:10"  # solicited-node multicast of OUR6
 PEER4, PEER6 = "192.0.2.20", "2001:db8::20"
 PORT = 8080
+CLIENT, SERVER = "02:00:00:00:00:01", "02:00:00:00:00:02"
 NOBODY, OWN, BOTH = "nobody", "own", "both"
 
 
@@ -49,11 +50,11 @@ def is_ours(frame: bytes, own_address: bool) -> bool:
 
 
 def to4(dst: str = OUR4, **fields: Any) -> Packet:
-    return Ether() / IP(src=PEER4, dst=dst, **fields)
+    return Ether(src=CLIENT, dst=SERVER) / IP(src=PEER4, dst=dst, **fields)
 
 
 def to6(dst: str = OUR6, **fields: Any) -> Packet:
-    return Ether() / IPv6(src=PEER6, dst=dst, **fields)
+    return Ether(src=CLIENT, dst=SERVER) / IPv6(src=PEER6, dst=dst, **fields)
 
 
 def segment(dport: int = PORT) -> Packet:
@@ -73,9 +74,12 @@ CASES: dict[str, tuple[Packet, str]] = {
     "tcp4-later-fragment": (to4(frag=8) / segment(), OWN),
     "tcp4-last-fragment-far-on": (to4(frag=256) / segment(), OWN),
     "tcp4-dont-fragment": (to4(flags="DF") / segment(), BOTH),
-    "tcp4-tagged": (Ether() / Dot1Q(vlan=3) / IP(src=PEER4, dst=OUR4) / segment(), NOBODY),
-    "tcp4-priority": (Ether() / Dot1Q(vlan=0, prio=5) / IP(src=PEER4, dst=OUR4) / segment(), BOTH),
-    "tcp6-priority": (Ether() / Dot1Q(vlan=0) / IPv6(src=PEER6, dst=OUR6) / segment(), BOTH),
+    "tcp4-tagged": (Ether(src=CLIENT, dst=SERVER) / Dot1Q(vlan=3) / IP(src=PEER4, dst=OUR4) / segment(), NOBODY),
+    "tcp4-priority": (
+        Ether(src=CLIENT, dst=SERVER) / Dot1Q(vlan=0, prio=5) / IP(src=PEER4, dst=OUR4) / segment(),
+        BOTH,
+    ),
+    "tcp6-priority": (Ether(src=CLIENT, dst=SERVER) / Dot1Q(vlan=0) / IPv6(src=PEER6, dst=OUR6) / segment(), BOTH),
     "udp4": (to4() / UDP(sport=40000, dport=PORT), OWN),
     "echo4": (to4() / ICMP(), OWN),
     "broadcast4": (to4("255.255.255.255") / UDP(), NOBODY),
@@ -102,11 +106,11 @@ CASES: dict[str, tuple[Packet, str]] = {
     "advertisement-to-all": (to6("ff02::1") / ICMPv6ND_NA(tgt=OUR6), OWN),
     "advertisement-of-another": (to6("ff02::1") / ICMPv6ND_NA(tgt=PEER6), NOBODY),
     "router": (to6("ff02::1") / ICMPv6ND_RA(), NOBODY),
-    "arp-for-us": (Ether() / ARP(op=1, psrc=PEER4, pdst=OUR4), OWN),
-    "arp-from-our-address": (Ether() / ARP(op=1, psrc=OUR4, pdst=PEER4), OWN),
-    "arp-probe": (Ether() / ARP(op=1, psrc="0.0.0.0", pdst=OUR4), OWN),
-    "arp-for-another": (Ether() / ARP(op=1, psrc=PEER4, pdst="192.0.2.11"), NOBODY),
-    "lldp": (Ether(type=0x88CC) / Raw(bytes(60)), NOBODY),
+    "arp-for-us": (Ether(src=CLIENT, dst=SERVER) / ARP(op=1, psrc=PEER4, pdst=OUR4), OWN),
+    "arp-from-our-address": (Ether(src=CLIENT, dst=SERVER) / ARP(op=1, psrc=OUR4, pdst=PEER4), OWN),
+    "arp-probe": (Ether(src=CLIENT, dst=SERVER) / ARP(op=1, psrc="0.0.0.0", pdst=OUR4), OWN),
+    "arp-for-another": (Ether(src=CLIENT, dst=SERVER) / ARP(op=1, psrc=PEER4, pdst="192.0.2.11"), NOBODY),
+    "lldp": (Ether(src=CLIENT, dst=SERVER, type=0x88CC) / Raw(bytes(60)), NOBODY),
 }
 
 
