@@ -7,7 +7,7 @@ import functools
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from .errors import ChangedError, Problem, Report, SsccError
 from .looking import Looker
 from .manifest import Manifest, Site
 from .manifest_file import load, of_folder
+from .walk import Choice
 
 KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
 
@@ -85,11 +86,11 @@ def _forgetting(memory: Memory | None) -> Iterator[None]:
         raise
 
 
-def _part(site: Site, base: Path, scratch: Path, report: Report, looker: Looker | None) -> Part:
+def _part(site: Site, base: Path, scratch: Path, report: Report, looker: Looker | None, choice: Choice) -> Part:
     """A site's files, and the contents of small ones if there is a looker."""
     rules, lines, imported = imports.read(site, base, report)
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
-    sources = tree.find(site, base, report, imported, looker)
+    sources = tree.find(site, base, report, imported, looker, choice)
     sources = sorted([*sources, *listing.pages(site, sources, scratch)], key=lambda each: each.route)
     table = routing.table(site, base, sources, [*routing.lines_of(site), *lines], report)
     return Part(site, sources, table, _error_bodies(site, base, report))
@@ -101,17 +102,19 @@ def _unasked(part: Part) -> list[Problem]:
     return [part.site.problem(f"'{key.text}' {text}") for key in part.table if b"//" in key.path]
 
 
-def survey(manifest: Manifest, base: Path, scratch: Path, report: Report, looker: Looker | None = None) -> list[Part]:
+def survey(
+    manifest: Manifest, base: Path, scratch: Path, report: Report, choice: Choice, looker: Looker | None = None
+) -> list[Part]:
     """All sites. Raises SsccError with the mistakes of all, those that are reported already too.
 
-    report: takes warnings. looker: reads files that are small.
+    report: takes warnings. choice: what is said of all roots. looker: reads files that are small.
     """
     parts = []
     for number, site in enumerate(manifest.all_sites()):
         folder = scratch / str(number)
         folder.mkdir()
         with report.gathering():
-            part = _part(site, base, folder, report, looker)
+            part = _part(site, base, folder, report, looker, choice)
             parts.append(part)
             report.add(*(_unasked(part) if manifest.merge_slashes else []))
     report.finish()
@@ -148,17 +151,34 @@ def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], Non
     return advance
 
 
+def own_images(target: Path) -> tuple[Path, ...]:
+    """An image and its other form, plain or compressed: a build that takes in the last one grows each time."""
+    other = target.with_suffix("") if target.suffix == ".lz4" else target.with_name(f"{target.name}.lz4")
+    return target, other
+
+
+def _own(source: Path, choice: Choice | None) -> Choice:
+    """What is said of all roots; and that a manifest is not served from where it lies."""
+    choice = choice or Choice()
+    return choice if source.is_dir() else replace(choice, own_files=(*choice.own_files, source))
+
+
 def plan(
-    source: Path, scratch: Path, progress: Progress, cache: Cache | None = None, report: Report | None = None
+    source: Path,
+    scratch: Path,
+    progress: Progress,
+    cache: Cache | None = None,
+    report: Report | None = None,
+    choice: Choice | None = None,
 ) -> Plan:
     """Reads everything and makes all heads. Variants made on the way lie in scratch; with a cache, its own.
 
-    report: takes warnings. Raises SsccError with every mistake.
+    report: takes warnings. choice: what is said of all roots. Raises SsccError with every mistake.
     """
     report = report or Report()
     manifest, base, text = read_source(source)
     looker = Looker(KEPT_BYTES, functools.partial(progress, "Reading"))
-    parts = survey(manifest, base, scratch, report, looker)
+    parts = survey(manifest, base, scratch, report, _own(source, choice), looker)
     memory = cache.memory(base.resolve()) if cache is not None else None
     with _forgetting(memory):
         wanted = [(part.site, part.sources) for part in parts]
@@ -172,11 +192,11 @@ def plan(
     return Plan(manifest, parts, routes, errors, multipart, _provenance(text), work, memory)
 
 
-def check(source: Path, report: Report) -> None:
+def check(source: Path, report: Report, choice: Choice | None = None) -> None:
     """Everything that can be wrong but for the contents of files. Raises SsccError. report: takes warnings."""
     manifest, base, _ = read_source(source)
     with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        survey(manifest, base, Path(scratch), report)
+        survey(manifest, base, Path(scratch), report, _own(source, choice))
 
 
 def _by_profile(made: Plan, path: Path) -> None:
@@ -213,17 +233,19 @@ def build(
     cache: Cache | None = None,
     profile: Path | None = None,
     report: Report | None = None,
+    choice: Choice | None = None,
 ) -> image.Summary:
     """Builds target, whole or not at all. Raises SsccError.
 
-    profile: of a run, to build by. report: takes warnings.
+    profile: of a run, to build by. report: takes warnings. choice: what is said of all roots.
     """
+    choice = replace(choice or Choice(), own_files=own_images(target))
     if not target.parent.is_dir():
         raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
     if target.is_dir():
         raise SsccError(Problem("is a folder; name the image file to write", str(target)))
     with cache.scratch() if cache is not None else tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        made = plan(source, Path(scratch), progress, cache, report)
+        made = plan(source, Path(scratch), progress, cache, report, choice)
         if profile is not None:
             _by_profile(made, profile)
         with _forgetting(made.memory):

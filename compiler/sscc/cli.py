@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
@@ -25,8 +25,9 @@ from . import build as building
 from . import image
 from .cache import Cache, default_folder
 from .errors import Problem, Report, SsccError
-from .manifest import Manifest
+from .manifest import Manifest, Symlinks
 from .reader import Reader, ReadRoute, open_image
+from .walk import Choice
 
 if TYPE_CHECKING:
     from . import diagnostics, diff, explain, inspect, pcap, serving, terminal, verify
@@ -66,6 +67,8 @@ class _Address(click.ParamType[Any]):
 BYTES = _Bytes()
 ADDRESS = _Address()
 STRICT = click.option("--strict", is_flag=True, help="Warnings are errors.")
+EXCLUDE = click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders like this.")
+SYMLINKS = click.option("--symlinks", type=click.Choice(get_args(Symlinks)), help="As a root's `symlinks`, for all.")
 
 
 def fail(error: SsccError, status: int = 1) -> NoReturn:
@@ -193,6 +196,8 @@ def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
 @click.option("--no-cache", is_flag=True, help="Neither use nor fill the build cache.")
 @click.option("--cache-size", type=BYTES, default="10GB", show_default=True, help="The build cache's size at most.")
 @click.option("--profile", type=PATH, help="What `ssrun --profile` wrote: copies and order by what was asked for.")
+@EXCLUDE
+@SYMLINKS
 @STRICT
 @command
 def build(
@@ -204,6 +209,8 @@ def build(
     no_cache: bool,
     cache_size: int,
     profile: Path | None,
+    exclude: tuple[str, ...],
+    symlinks: Symlinks | None,
     strict: bool,
 ) -> None:
     """Builds an image from SOURCE, a manifest (.yaml) or a folder."""
@@ -211,11 +218,11 @@ def build(
     cache = None if no_cache else _cache(cache_folder, cache_size)
     report = Report(strict=strict)
     with reporting(report), Bar() as progress:
-        summary = building.build(source, output, progress, cache, profile, report)
+        summary = building.build(source, output, progress, cache, profile, report, Choice(exclude, symlinks))
     if as_json:
         click.echo(json.dumps(vars(summary) | {"problems": [problem.document() for problem in report.sorted()]}))
         return
-    diagnostics.show(report.sorted())
+    diagnostics.show(each for each in report.sorted() if not (quiet and each.severity == "note"))
     if not quiet:
         _show(summary, output)
 
@@ -243,13 +250,15 @@ def serve(source: Path, iface: str, no_watch: bool, as_json: bool, strict: bool,
 @main.command()
 @click.argument("source", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print what is wrong as JSON.")
+@EXCLUDE
+@SYMLINKS
 @STRICT
 @command
-def check(source: Path, as_json: bool, strict: bool) -> None:
+def check(source: Path, as_json: bool, exclude: tuple[str, ...], symlinks: Symlinks | None, strict: bool) -> None:
     """Checks SOURCE, a manifest or a folder, and the files it names, without building."""
     report = Report(strict=strict)
     with reporting(report):
-        building.check(source, report)
+        building.check(source, report, Choice(exclude, symlinks))
     if as_json:
         click.echo(json.dumps({"problems": [problem.document() for problem in report.sorted()]}, indent=1))
         return
@@ -303,15 +312,19 @@ def inspect_command(image_file: Path, route: str | None, as_json: bool, as_tree:
 @main.command(name="verify")
 @click.argument("image_file", metavar="IMAGE", type=PATH)
 @click.option("--manifest", type=PATH, help="Compare with this manifest or folder too.")
+@EXCLUDE
+@SYMLINKS
 @command
-def verify_command(image_file: Path, manifest: Path | None) -> None:
+def verify_command(
+    image_file: Path, manifest: Path | None, exclude: tuple[str, ...], symlinks: Symlinks | None
+) -> None:
     """Checks IMAGE against itself: its build-id, every frame, every checksum."""
     with open_image(image_file) as file:
         reader = Reader(file)
         problems = verify.image(reader)
         if manifest is not None:
             with Bar() as progress:
-                problems += verify.source(reader, manifest, progress)
+                problems += verify.source(reader, manifest, progress, Choice(exclude, symlinks))
         if problems:
             raise SsccError(*(f"{image_file}: {problem}" for problem in problems))
         header = file.header

@@ -14,7 +14,7 @@ from .errors import Problem, printable
 
 SOURCE_BYTES_MAX = 1 << 20  # of a file whose lines are shown
 LINE_CHARACTERS_MAX = 160
-COLOURS = {"error": "red", "warning": "yellow"}
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 class Lines:

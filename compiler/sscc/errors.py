@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Problem:
         line, column: They count from 1; 0: the whole file, the whole line.
         length: How many characters from there on are meant; 0: it can't be told.
         help: What to do about it, or what was meant.
-        severity: A warning ends nothing, unless --strict says so.
+        severity: A warning ends nothing, unless --strict says so; a note never does.
     """
 
     message: str
@@ -96,6 +96,10 @@ class Report:
         """As a warning, whatever it says of itself."""
         self.problems.append(replace(problem, severity="warning"))
 
+    def note(self, problem: Problem) -> None:
+        """As something to know, which is no mistake."""
+        self.problems.append(replace(problem, severity="note"))
+
     @contextlib.contextmanager
     def gathering(self) -> Iterator[None]:
         """Takes what is raised inside, and goes on behind it."""
@@ -109,7 +113,8 @@ class Report:
     @property
     def failed(self) -> bool:
         """Is there anything that ends the command?"""
-        return any(self.strict or problem.severity == "error" for problem in self.problems)
+        ending = ("error", "warning") if self.strict else ("error",)
+        return any(problem.severity in ending for problem in self.problems)
 
     def sorted(self) -> list[Problem]:
         """By their places, the files in the order in which they were first named; each once."""

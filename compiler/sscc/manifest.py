@@ -32,7 +32,9 @@ SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 3153
 MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.+)?\Z")
 
 IMPORTS = ("_headers", "_redirects")
+VERSION_CONTROL = (".git", ".svn", ".hg", ".bzr", ".jj")  # what their folders are named
 COPIES_MAX = 64
+Symlinks = Literal["follow-inside", "skip-outside", "skip", "refuse"]
 Encoding = Literal["br", "gzip", "zstd"]
 
 
@@ -178,7 +180,16 @@ class Root(Model):
     path: str = Field(description="The folder, relative to the manifest.")
     at: Annotated[str, AfterValidator(_mount)] = Field("/", description="The path that its files appear under.")
     include: list[str] = Field(["**"], description="Files to take, as globs relative to the folder.")
-    exclude: list[str] = Field(["**/.git/**", "**/.svn/**", "**/.hg/**"], description="Files to leave out, as globs.")
+    exclude: list[str] = Field([], description="Files and folders to leave out, as globs relative to the folder.")
+    include_hidden: bool = Field(
+        False,
+        description="Serve what begins with a dot too; without it only .well-known is served, of all such names.",
+    )
+    symlinks: Symlinks = Field(
+        "follow-inside",
+        description="Symbolic links that lead out of the folder, or nowhere, are errors, or left out (skip-outside); "
+        "or all are left out (skip), or errors (refuse).",
+    )
 
 
 class Encodings(Model):

@@ -10,22 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .content import EVERYTHING, Content, Source, literal, matches, stamp
+from .content import Content, Source, stamp
 from .errors import Problem, Report
 from .looking import Looker
 from .manifest import Root, Site
+from .walk import Choice, Skipped, Tree
 
 READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 NS = 1_000_000_000
-
-
-class _Entry(NamedTuple):
-    """A file below a root."""
-
-    relative: str
-    path: str
-    entry: os.DirEntry[str]
-    is_plain: bool  # a file, and no link to one, nor anything else
 
 
 class _Named(NamedTuple):
@@ -36,112 +28,32 @@ class _Named(NamedTuple):
     route: bytes
 
 
-_name = operator.attrgetter("name")
 _route = operator.attrgetter("route")
-
-
-class _Tree:
-    """All files below a folder, in order; links are followed inside of it only.
-
-    Paths are strings: to make a Path of each would take longer than all else.
-    """
-
-    def __init__(self, folder: Path, report: Report) -> None:
-        """report: takes what is wrong."""
-        self.top = folder.resolve()
-        self.start = "" if folder == Path() else os.path.join(folder, "")
-        self.report = report
-        self.found: list[_Entry] = []
-
-    def files(self) -> list[_Entry]:
-        """All of them."""
-        self._look("", frozenset({self.top}))
-        return self.found
-
-    def _look(self, before: str, seen: frozenset[Path]) -> None:
-        """Into a folder. before: what stands before its names; seen: it and all above."""
-        folder = self.start + before
-        found = self.found
-        try:
-            entries = sorted(os.scandir(folder or os.curdir), key=_name)
-        except OSError as error:
-            self.report.add(Problem(f"can't be read: {error.strerror}", str(Path(folder))))
-            return
-        for entry in entries:
-            name = entry.name
-            if entry.is_file(follow_symlinks=False):  # as most are
-                found.append(_Entry(before + name, folder + name, entry, True))
-                continue
-            path = folder + name
-            if entry.is_symlink() and not self._stays(path):
-                continue
-            if not entry.is_dir():
-                found.append(_Entry(before + name, path, entry, False))
-                continue
-            real = Path(path).resolve()
-            if real in seen:
-                self.report.add(Problem("a symbolic link back to a folder above it; exclude it", path))
-                continue
-            self._look(before + name + "/", seen | {real})
-
-    def _stays(self, link: str) -> bool:
-        """Does a symbolic link lead to something inside?"""
-        try:
-            real = Path(link).resolve(strict=True)
-        except (OSError, RuntimeError):
-            self.report.add(Problem("a symbolic link to nothing, or to itself; remove it", link))
-            return False
-        if not real.is_relative_to(self.top):
-            self.report.add(Problem("a symbolic link that leaves the root; copy the file, or exclude it", link))
-            return False
-        return True
-
-
-class _Wish:
-    """What a root's globs take, and what is to be skipped whatever they say."""
-
-    def __init__(self, root: Root, skip: frozenset[Path]) -> None:
-        """skip: files by their resolved paths."""
-        self.include = None if EVERYTHING in root.include else root.include
-        self.exclude = [(literal(pattern), pattern) for pattern in root.exclude]
-        self.skip = skip
-        self.skip_names = {path.name for path in skip}
-
-    def takes(self, file: _Entry) -> bool:
-        """Is a file wanted?"""
-        relative, path, entry, _ = file
-        # Only what is named so, or is a link, needs to be followed to its end.
-        could_be = self.skip and (entry.name in self.skip_names or entry.is_symlink())
-        if could_be and Path(path).resolve() in self.skip:
-            return False
-        if self.include is not None and not any(matches(relative, pattern) for pattern in self.include):
-            return False
-        return not any(text in relative and matches(relative, pattern) for text, pattern in self.exclude)
 
 
 class _Finder:
     """Finds the files of one site."""
 
-    def __init__(self, site: Site, base: Path, report: Report) -> None:
+    def __init__(self, site: Site, base: Path, report: Report, choice: Choice) -> None:
         """base: what the manifest's paths start from. report: takes what is wrong."""
         self.site = site
         self.base = base
         self.report = report
+        self.choice = choice
         # No answer may say that a file was changed after it was sent, RFC 9110 section 8.8.2.1.
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
         self.latest_s = int(epoch) if epoch.isdigit() else int(time.time())
 
-    def _of_root(self, root: Root, folder: Path, skip: frozenset[Path]) -> Iterator[_Named]:
+    def _of_root(self, root: Root, folder: Path, skipped: Skipped) -> Iterator[_Named]:
         before = os.path.relpath(folder, self.base)
         before = "" if before == os.curdir else before + "/"
-        wish, at = _Wish(root, skip), root.at
-        for file in _Tree(folder, self.report).files():
-            relative, path, _, is_plain = file
+        at = root.at
+        for relative, path, _, is_plain in Tree(folder, root, skipped, self.report).files():
             # What is no file could wait when it is opened, or do something.
-            if wish.takes(file) and (is_plain or self._stat(path) is not None):
+            if is_plain or self._stat(path) is not None:
                 yield _Named(path, before + relative, os.fsencode(at + relative))
 
-    def named(self, skip: frozenset[Path]) -> list[_Named]:
+    def named(self, skipped: Skipped) -> list[_Named]:
         """Those that are wanted, sorted by route."""
         found: dict[bytes, _Named] = {}
         for number, root in enumerate(self.site.all_roots()):
@@ -152,7 +64,7 @@ class _Finder:
                 text = f"{folder}: no such folder; roots are relative to the manifest"
                 self.report.add(self.site.problem(text, *place))
                 continue
-            for file in self._of_root(root, folder, skip):
+            for file in self._of_root(self.choice.of(root), folder, skipped):
                 other = found.setdefault(file.route, file)
                 if other is not file:
                     text = f"two files for {os.fsdecode(file.route)}: {other.name} and {file.name}; exclude one"
@@ -199,15 +111,21 @@ class _Finder:
 
 
 def find(
-    site: Site, base: Path, report: Report, skip: frozenset[Path] = frozenset(), looker: Looker | None = None
+    site: Site,
+    base: Path,
+    report: Report,
+    skip: frozenset[Path] = frozenset(),
+    looker: Looker | None = None,
+    choice: Choice | None = None,
 ) -> list[Source]:
     """Every file that a site names but those to skip, sorted by route.
 
     base: what the manifest's paths start from. report: takes what is wrong. looker: reads what is small; without it
-    nothing is read.
+    nothing is read. choice: what is said of all roots.
     """
-    finder = _Finder(site, base, report)
-    named = finder.named(skip)
+    choice = choice or Choice()
+    finder = _Finder(site, base, report, choice)
+    named = finder.named(Skipped(skip, choice.own_files))
     # Where something is wrong already, nothing needs to be read to tell what else is.
     made = map(finder.by_itself, named) if looker is None or report.failed else finder.looked_at(named, looker)
     sources = [source for source in made if source is not None]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import ENCODING_NAMES
 
-from .build import Progress, plan
+from .build import Progress, own_images, plan
 from .content import Content
 from .reader import Reader, ReadRoute
 from .responses import MOVING, ErrorPage, Response, Variant
+from .walk import Choice
 
 CHECKS = {
     1: "the IP header's checksum is wrong",
@@ -105,11 +107,12 @@ def _errors(reader: Reader, planned: list[ErrorPage]) -> list[str]:
     return problems + [f"an answer for status {status}, which is no longer made" for _, status in built]
 
 
-def source(reader: Reader, manifest: Path, progress: Progress) -> list[str]:
-    """Checks an image against what a build would put into it now; what differs."""
+def source(reader: Reader, manifest: Path, progress: Progress, choice: Choice | None = None) -> list[str]:
+    """Checks an image against what a build would put into it now; what differs. choice: what the build was told."""
     problems = []
+    choice = replace(choice or Choice(), own_files=own_images(Path(reader.file.path)))
     with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        made = plan(manifest, Path(scratch), progress)
+        made = plan(manifest, Path(scratch), progress, choice=choice)
         names = [sorted(part.site.names) for part in made.parts]
         if names != reader.hosts:
             problems.append("the sites have other hosts now")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,14 @@ KINDS = {
     stat.S_IFBLK: "a device",
     stat.S_IFSOCK: "a socket",
 }
+LEFT_OVER = re.compile(
+    r"\.sandstorm-[0-9a-f]{16}-[0-9a-f]{16}\Z"
+)  # what is being written: the target's name, digested
+
+
+def is_left_over(name: str) -> bool:
+    """Is a file named as those that are not whole yet?"""
+    return LEFT_OVER.match(name) is not None
 
 
 def _is_pipe(path: Path) -> bool:

@@ -275,7 +275,7 @@ def test_wrong_sources(site: Path, tmp_path: Path) -> None:
     assert "back to a folder above" in sscc("build", site, "-o", target, status=1).stderr
     (site / "loop").unlink()
     (site / "self").symlink_to("self")
-    assert "symbolic link to nothing" in sscc("build", site, "-o", target, status=1).stderr
+    assert "self -> self (leads to itself)" in sscc("build", site, "-o", target, status=1).stderr
     (site / "self").unlink()
     (site / "out").symlink_to("/etc/hostname")
     assert "leaves the root" in sscc("build", site, "-o", target, status=1).stderr
@@ -459,13 +459,13 @@ def test_provenance_is_json_as_json_writes_it(image: Path, tmp_path: Path) -> No
 
 def test_names_in_messages_are_as_they_were_given(site: Path, tmp_path: Path) -> None:
     """Below the current folder without `./`."""
-    (site / "nowhere").symlink_to("gone")
-    (site / "sub" / "up").symlink_to("..")
+    for name in "ab":
+        os.mkfifo(site / "sub" / name)
     for folder, source, before in ((site, ".", ""), (tmp_path, "site", "site/"), (tmp_path, "./site/", "site/")):
         command = [sys.executable, "-m", "sscc.cli", "check", source]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert in_lines(done.stderr).splitlines() == [
-            f"{before}nowhere: a symbolic link to nothing, or to itself; remove it",
-            f"{before}sub/up: a symbolic link back to a folder above it; exclude it",
+            f"{before}sub/a: neither a file nor a folder (a device, socket or pipe); exclude it",
+            f"{before}sub/b: neither a file nor a folder (a device, socket or pipe); exclude it",
         ]
