@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
+import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,8 +21,10 @@ from .errors import ChangedError, Problem, Report, SsccError
 from .looking import Looker
 from .manifest import Manifest, Site
 from .manifest_file import load, of_folder
+from .scratch import scratch
 from .walk import Choice
 
+FILES_MIN, FILES_PER_PROCESS = 32, 4  # that are open at once
 KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
 
 Progress = Callable[[str, int, int], None]  # phase, how much of it is done, and is to be done
@@ -153,6 +157,8 @@ def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], Non
 
 def own_images(target: Path) -> tuple[Path, ...]:
     """An image and its other form, plain or compressed: a build that takes in the last one grows each time."""
+    if target == image.STDOUT:
+        return (Path("/proc/self/fd/1"),)
     other = target.with_suffix("") if target.suffix == ".lz4" else target.with_name(f"{target.name}.lz4")
     return target, other
 
@@ -165,24 +171,25 @@ def _own(source: Path, choice: Choice | None) -> Choice:
 
 def plan(
     source: Path,
-    scratch: Path,
+    folder: Path,
     progress: Progress,
     cache: Cache | None = None,
     report: Report | None = None,
     choice: Choice | None = None,
 ) -> Plan:
-    """Reads everything and makes all heads. Variants made on the way lie in scratch; with a cache, its own.
+    """Reads everything and makes all heads. Variants made on the way lie in folder; with a cache, its own.
 
     report: takes warnings. choice: what is said of all roots. Raises SsccError with every mistake.
     """
     report = report or Report()
+    _check_open_files()
     manifest, base, text = read_source(source)
     looker = Looker(KEPT_BYTES, functools.partial(progress, "Reading"))
-    parts = survey(manifest, base, scratch, report, _own(source, choice), looker)
+    parts = survey(manifest, base, folder, report, _own(source, choice), looker)
     memory = cache.memory(base.resolve()) if cache is not None else None
     with _forgetting(memory):
         wanted = [(part.site, part.sources) for part in parts]
-        work = variants.prepare(wanted, scratch, progress, cache, memory)
+        work = variants.prepare(wanted, folder, progress, cache, memory)
     multipart = responses.multipart([each for part in parts for each in part.sources])
     routes, errors = [], []
     for number, part in enumerate(parts):
@@ -195,8 +202,8 @@ def plan(
 def check(source: Path, report: Report, choice: Choice | None = None) -> None:
     """Everything that can be wrong but for the contents of files. Raises SsccError. report: takes warnings."""
     manifest, base, _ = read_source(source)
-    with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        survey(manifest, base, Path(scratch), report, _own(source, choice))
+    with scratch() as folder:
+        survey(manifest, base, folder, report, _own(source, choice))
 
 
 def _by_profile(made: Plan, path: Path) -> None:
@@ -226,6 +233,43 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
     return summary
 
 
+def _check_target(target: Path) -> None:
+    """Before much is done for nothing."""
+    if target == image.STDOUT:
+        image.check_stdout()
+    elif not target.parent.is_dir():
+        raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
+    elif target.is_dir():
+        raise SsccError(Problem("is a folder; name the image file to write", str(target)))
+
+
+def _plan_with(
+    cache: Cache, stack: contextlib.ExitStack, report: Report, planned: Callable[..., Plan]
+) -> Plan | None:
+    """A plan whose variants lie in the cache's scratch folder; None, and a warning, where that takes no more."""
+    try:
+        return planned(stack.enter_context(cache.scratch()), cache=cache, report=report)
+    except OSError as error:
+        if error.filename is not None and not Path(error.filename).is_relative_to(cache.folder):
+            raise
+        stack.close()
+        text = f"the cache can't be written: {error.strerror}; built without it"
+        report.warn(Problem(text, str(cache.folder), help="make room, or name another with --cache"))
+        return None
+
+
+def _check_open_files() -> None:
+    """With too few, processes that share the work can't be made, or wait for each other for ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = FILES_MIN + FILES_PER_PROCESS * len(os.sched_getaffinity(0))
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        if hard != resource.RLIM_INFINITY and hard < needed:
+            raise SsccError(
+                Problem(f"only {hard} files may be open at once", help=f"allow {needed}: ulimit -n {needed}")
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
 def build(
     source: Path,
     target: Path,
@@ -240,12 +284,14 @@ def build(
     profile: of a run, to build by. report: takes warnings. choice: what is said of all roots.
     """
     choice = replace(choice or Choice(), own_files=own_images(target))
-    if not target.parent.is_dir():
-        raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
-    if target.is_dir():
-        raise SsccError(Problem("is a folder; name the image file to write", str(target)))
-    with cache.scratch() if cache is not None else tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        made = plan(source, Path(scratch), progress, cache, report, choice)
+    _check_target(target)
+    report = report or Report()
+    with contextlib.ExitStack() as stack:
+        made = None
+        if cache is not None:
+            made = _plan_with(cache, stack, report, functools.partial(plan, source, progress=progress, choice=choice))
+        if made is None:
+            made = plan(source, stack.enter_context(scratch()), progress, None, report, choice)
         if profile is not None:
             _by_profile(made, profile)
         with _forgetting(made.memory):

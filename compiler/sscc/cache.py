@@ -27,6 +27,7 @@ from pathlib import Path
 
 from .content import Content, Stamp, stamp
 from .errors import Problem, SsccError
+from .scratch import scratch
 
 LAYOUT = "1"
 MAGIC = b"SSCACHE1"
@@ -176,9 +177,9 @@ class Cache:
             raise SsccError(Problem(why, str(folder))) from None
         return cls(folder, max_bytes)
 
-    def scratch(self) -> tempfile.TemporaryDirectory[str]:
+    def scratch(self) -> contextlib.AbstractContextManager[Path]:
         """A folder for one build on the same file system, so that entries can be linked."""
-        return tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=self.folder)
+        return scratch(self.folder, SCRATCH_PREFIX)
 
     def memory(self, tree: Path) -> Memory:
         """Of the tree at an absolute path."""

@@ -24,6 +24,7 @@ from ssrun.streams import prepare_streams
 from . import build as building
 from . import image
 from .cache import Cache, default_folder
+from .ending import ended_by_signals
 from .errors import Problem, Report, SsccError
 from .manifest import Manifest, Symlinks
 from .reader import Reader, ReadRoute, open_image
@@ -64,8 +65,19 @@ class _Address(click.ParamType[Any]):
         return serving.address(value, param, ctx)
 
 
+class _Output(click.ParamType[Path]):
+    """A file to write, or `-` for stdout. A file of that name is `./-`."""
+
+    name = "file"
+
+    def convert(self, value: Any, *_: object) -> Path:
+        path = Path(value)
+        return Path.cwd() / path if path == image.STDOUT and value != str(image.STDOUT) else path
+
+
 BYTES = _Bytes()
 ADDRESS = _Address()
+OUTPUT = _Output()
 STRICT = click.option("--strict", is_flag=True, help="Warnings are errors.")
 EXCLUDE = click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders like this.")
 SYMLINKS = click.option("--symlinks", type=click.Choice(get_args(Symlinks)), help="As a root's `symlinks`, for all.")
@@ -75,7 +87,8 @@ def fail(error: SsccError, status: int = 1) -> NoReturn:
     """A message for each problem, or one JSON document where that is wanted; and the exit status."""
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("as_json"):
-        click.echo(json.dumps({"problems": [problem.document() for problem in error.problems]}, indent=1))
+        document = json.dumps({"problems": [problem.document() for problem in error.problems]}, indent=1)
+        click.echo(document, err=context.params.get("output") == image.STDOUT)
     else:
         diagnostics.show(error.problems)
     sys.exit(status)
@@ -87,7 +100,8 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with ended_by_signals():
+                return function(*args, **kwargs)
         except SsccError as error:
             fail(error)
         except BrokenPipeError:
@@ -162,7 +176,8 @@ def main() -> None:
 def _show(summary: image.Summary, target: Path) -> None:
     copies = summary.slots / max(summary.frames, 1)
     cached = f", {summary.variants_reused:,} from the cache" if summary.variants_reused else ""
-    click.echo(f"{target}")
+    to_stderr = target == image.STDOUT
+    click.echo("stdout" if to_stderr else f"{target}", err=to_stderr)
     for name, value in (
         ("files", f"{summary.files:,} ({summary.files_hashed:,} hashed)"),
         ("routes", f"{summary.routes:,}"),
@@ -174,7 +189,7 @@ def _show(summary: image.Summary, target: Path) -> None:
         ("image", decimal(summary.image_bytes)),
         ("build-id", summary.build_id[:16]),
     ):
-        click.echo(f" {name:8}  {value}")
+        click.echo(f" {name:8}  {value}", err=to_stderr)
 
 
 def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
@@ -189,7 +204,9 @@ def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
 
 @main.command()
 @click.argument("source", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="The image; with .lz4 at its end it is compressed.")
+@click.option(
+    "-o", "--output", type=OUTPUT, required=True, help="The image, compressed if it ends in .lz4; -: stdout."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing if all goes well.")
 @click.option("--cache", "cache_folder", type=PATH, help="Folder of the build cache.  [default: ~/.cache/sandstorm]")
@@ -220,7 +237,8 @@ def build(
     with reporting(report), Bar() as progress:
         summary = building.build(source, output, progress, cache, profile, report, Choice(exclude, symlinks))
     if as_json:
-        click.echo(json.dumps(vars(summary) | {"problems": [problem.document() for problem in report.sorted()]}))
+        document = vars(summary) | {"problems": [problem.document() for problem in report.sorted()]}
+        click.echo(json.dumps(document), err=output == image.STDOUT)
         return
     diagnostics.show(each for each in report.sorted() if not (quiet and each.severity == "note"))
     if not quiet:
@@ -372,16 +390,18 @@ def diff_command(old_file: Path, new_file: Path, as_json: bool) -> None:
 @main.command(name="pcap")
 @click.argument("image_file", metavar="IMAGE", type=PATH)
 @click.argument("route", required=False)
-@click.option("-o", "--output", type=PATH, required=True, help="The capture to write.")
+@click.option("-o", "--output", type=OUTPUT, required=True, help="The capture to write; -: stdout.")
 @command
 def pcap_command(image_file: Path, route: str | None, output: Path) -> None:
     """Writes IMAGE's frames, or those of one ROUTE, as a capture for Wireshark."""
+    if output == image.STDOUT:
+        image.check_stdout()
     with open_image(image_file) as file:
         reader = Reader(file)
         only = _find(reader, route) if route is not None else None
         with image.replacing(output) as target:
             count = pcap.write(reader, target, only)
-    click.echo(f"{output}: {count} frames")
+    click.echo(f"{'stdout' if output == image.STDOUT else output}: {count} frames", err=output == image.STDOUT)
 
 
 @main.command(name="extract")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -42,6 +43,10 @@ SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 ROUTE_PREFIX, ROUTE_ALIAS = int(lib.SSI_ROUTE_PREFIX), int(lib.SSI_ROUTE_ALIAS)
+STDOUT = Path("-")
+STDOUT_FILENO = 1
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_ADVICE = "make room, or write it elsewhere; what was there before is as it was"
 HASH_SEEDS = 64  # tried before giving up; one is nearly always enough
 
 
@@ -479,12 +484,28 @@ class Writer:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """As ssrun.output.replacing. SsccError if that can't be."""
+    """As ssrun.output.replacing; STDOUT gets the bytes at the end. SsccError if that can't be."""
+    is_stdout = path == STDOUT
     try:
-        with output.replacing(path) as file:
+        with output.to_descriptor(STDOUT_FILENO) if is_stdout else output.replacing(path) as file:
             yield file
     except OSError as error:
-        raise SsccError(Problem(f"can't be written: {error.strerror}", str(path))) from None
+        advice = FULL_ADVICE if error.errno in FULL else ""
+        where = "stdout" if is_stdout else str(path)
+        raise SsccError(Problem(f"can't be written: {error.strerror}", where, help=advice)) from None
+
+
+def check_stdout() -> None:
+    """SsccError if that is nothing for an image or a capture."""
+    try:
+        is_terminal = os.isatty(STDOUT_FILENO)
+        os.fstat(STDOUT_FILENO)
+    except OSError as error:
+        raise SsccError(Problem(f"can't be written: {error.strerror}", "stdout")) from None
+    if is_terminal:
+        raise SsccError(
+            Problem("is a terminal", "stdout", help="send it to a file or a pipe, or name a file with -o")
+        )
 
 
 def compress(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> None:

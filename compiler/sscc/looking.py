@@ -19,6 +19,7 @@ from typing import NamedTuple, NoReturn
 
 from .cache import is_settled
 from .content import Stamp, stamp
+from .ending import SIGNALS, as_a_child
 
 SMALL_BYTES = 128 << 10  # a file up to this is read
 EXTENT_BYTES = 4 << 20  # of what is kept, that one process fills by itself
@@ -112,22 +113,21 @@ class _Looking:
     def _fork(self) -> int:
         """A process that takes from the queue; its id."""
         # An interrupt must not be raised in the new process before it can't get out of here.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             process = os.fork()
             if process == 0:
                 self._serve()
         finally:  # also where there can be no more processes
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return process
 
     def _serve(self) -> NoReturn:
         """What the new process does: takes from the queue until it is empty, and ends."""
         status = 1
         try:
-            if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-                signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            as_a_child()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for chunk in iter(self.chunks.take, None):
                 self._look(chunk)
             status = 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from ssrun.lazy import lazy
 
 from .cache import HEADER, Cache, Memory, header, is_settled
 from .content import Content, Source, Stamp, is_compressible, stamp, type_of
+from .ending import as_a_child
 from .errors import ChangedError, Problem, SsccError, unreadable
 from .manifest import Site
 
@@ -296,7 +296,7 @@ def _begin(scratch: Path, cache: Cache | None, counter: Any) -> None:
         with counter.get_lock():
             counter.value += size_bytes
 
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a word
+    as_a_child()
     _HERE.append(Worker(scratch, cache, advance))
 
 
@@ -326,20 +326,24 @@ def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callab
     told = 0
     results: list[Done] = []
     processes = min(len(os.sched_getaffinity(0)), len(batches))
-    with futures.ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter)) as pool:
-        try:
-            pending: set[futures.Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
-            while pending:
-                finished, pending = futures.wait(pending, POLL_S, futures.FIRST_COMPLETED)
-                for future in finished:
-                    results += future.result()
-                now = counter.value
-                progress(now - told)
-                told = now
-        except futures.process.BrokenProcessPool:
-            raise SsccError("a process that read files was ended, most likely for lack of memory") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = futures.ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter))
+    try:
+        pending: set[futures.Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
+        while pending:
+            finished, pending = futures.wait(pending, POLL_S, futures.FIRST_COMPLETED)
+            for future in finished:
+                results += future.result()
+            now = counter.value
+            progress(now - told)
+            told = now
+    except futures.process.BrokenProcessPool:
+        raise SsccError("a process that read files was ended, most likely for lack of memory") from None
+    except BaseException:  # nobody waits for what they do
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
     return results
 
 

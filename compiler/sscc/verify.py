@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from .build import Progress, own_images, plan
 from .content import Content
 from .reader import Reader, ReadRoute
 from .responses import MOVING, ErrorPage, Response, Variant
+from .scratch import scratch
 from .walk import Choice
 
 CHECKS = {
@@ -111,8 +111,8 @@ def source(reader: Reader, manifest: Path, progress: Progress, choice: Choice | 
     """Checks an image against what a build would put into it now; what differs. choice: what the build was told."""
     problems = []
     choice = replace(choice or Choice(), own_files=own_images(Path(reader.file.path)))
-    with tempfile.TemporaryDirectory(prefix="sscc-") as scratch:
-        made = plan(manifest, Path(scratch), progress, choice=choice)
+    with scratch() as folder:
+        made = plan(manifest, folder, progress, choice=choice)
         names = [sorted(part.site.names) for part in made.parts]
         if names != reader.hosts:
             problems.append("the sites have other hosts now")

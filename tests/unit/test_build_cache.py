@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sscc import build as building
 from sscc.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 from sscc.errors import SsccError
 
@@ -292,3 +293,31 @@ def test_what_ended_builds_have_left_goes_too(tmp_path: Path) -> None:
     os.utime(old, (1, 1))
     cache.trim()
     assert (old.exists(), new.exists()) == (False, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("pages", [1, 4, 30])
+def test_a_full_cache_is_gone_on_without(settled: Path, tmp_path: Path, pages: int) -> None:
+    """Wherever it comes to its end: a disk that holds some pages, in a namespace of its own."""
+    plain = build(settled / "site.yaml", tmp_path / "plain.img", "--no-cache")
+    (tmp_path / "cache").mkdir()
+    words = command(settled / "site.yaml", tmp_path / "x.img", "--cache", tmp_path / "cache")
+    mounting = f'mount -t tmpfs -o size={pages * 4096} none {tmp_path}/cache && exec "$0" "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mounting, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["build_id"] == plain["build_id"]
+    said = "".join(problem["message"] for problem in summary["problems"]) + done.stderr
+    assert "No space left on device" in said
+    assert "cache" in said
+
+
+def test_an_error_of_another_disk_is_no_error_of_the_cache(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(28, "No space left on device", "/elsewhere")
+
+    monkeypatch.setattr("sscc.variants.prepare", failing)
+    with pytest.raises(OSError, match="elsewhere"):
+        building.build(tree / "site.yaml", tree / "x.img", lambda *_: None, Cache.open(tree / "cache", 1 << 30))

@@ -1,0 +1,55 @@
+"""Signals that end a command: they are raised where it is, so that it cleans up, and end it with the usual status."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STATUS = 128  # as shells have it, plus the signal's number
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class Ended(BaseException):
+    """A signal that ends the command has come."""
+
+    def __init__(self, number: int) -> None:
+        """number: the signal's."""
+        super().__init__(number)
+        self.number = number
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    # The same once more, to all processes of a terminal or service, must not stop the cleaning up.
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise Ended(number)
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SystemExit when a signal comes that nobody has asked to ignore (as nohup does)."""
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    try:
+        for each, handler in before.items():
+            if handler in usual:
+                signal.signal(each, _end)
+        yield
+    except Ended as ended:
+        sys.exit(STATUS + ended.number)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def as_a_child() -> None:
+    """In a process that was just made: signals end it without a word, and it ends with whoever made it."""
+    for each in SIGNALS:
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
