@@ -176,10 +176,12 @@ def plan(
     cache: Cache | None = None,
     report: Report | None = None,
     choice: Choice | None = None,
+    boundary: str = "",
 ) -> Plan:
     """Reads everything and makes all heads. Variants made on the way lie in folder; with a cache, its own.
 
-    report: takes warnings. choice: what is said of all roots. Raises SsccError with every mistake.
+    report: takes warnings. choice: what is said of all roots. boundary: of several ranges, instead of the contents'.
+    Raises SsccError with every mistake.
     """
     report = report or Report()
     _check_open_files()
@@ -190,7 +192,8 @@ def plan(
     with _forgetting(memory):
         wanted = [(part.site, part.sources) for part in parts]
         work = variants.prepare(wanted, folder, progress, cache, memory)
-    multipart = responses.multipart([each for part in parts for each in part.sources])
+    all_sources = [each for part in parts for each in part.sources]
+    multipart = responses.Multipart(boundary) if boundary else responses.multipart(all_sources)
     routes, errors = [], []
     for number, part in enumerate(parts):
         maker = responses.Maker(part.site, part.sources, multipart)

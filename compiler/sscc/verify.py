@@ -9,6 +9,7 @@ from typing import Any
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import ENCODING_NAMES
 
+from .answers import boundary
 from .build import Progress, own_images, plan
 from .content import Content
 from .reader import Reader, ReadRoute
@@ -112,7 +113,8 @@ def source(reader: Reader, manifest: Path, progress: Progress, choice: Choice | 
     problems = []
     choice = replace(choice or Choice(), own_files=own_images(Path(reader.file.path)))
     with scratch() as folder:
-        made = plan(manifest, folder, progress, choice=choice)
+        # It follows from all contents: of one that has changed, all answers would seem to have.
+        made = plan(manifest, folder, progress, choice=choice, boundary=boundary(reader).decode("latin-1"))
         names = [sorted(part.site.names) for part in made.parts]
         if names != reader.hosts:
             problems.append("the sites have other hosts now")

@@ -241,3 +241,12 @@ def test_a_glob_like_nothing_is_told_with_what_would_be(site: Path, tmp_path: Pa
     write(site / "sub" / "a.map")
     assert said in (told := in_lines(sscc("check", root(tmp_path, line)).stderr))
     assert bool(told) == bool(said)
+
+
+def test_verify_names_what_has_changed_and_nothing_else(site: Path, tmp_path: Path) -> None:
+    """Not what shares a boundary of several ranges with it."""
+    built(site, tmp_path / "x.img")
+    write(site / "sub" / "page.html", "other")
+    told = in_lines(sscc("verify", tmp_path / "x.img", "--manifest", site, status=1).stderr)
+    assert "/sub/page.html: differs" in told
+    assert told.count("\n") == 1
