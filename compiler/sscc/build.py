@@ -191,7 +191,8 @@ def plan(
     memory = cache.memory(base.resolve()) if cache is not None else None
     with _forgetting(memory):
         wanted = [(part.site, part.sources) for part in parts]
-        work = variants.prepare(wanted, folder, progress, cache, memory)
+        work = variants.prepare(wanted, folder, progress, report, cache, memory)
+    report.finish()
     all_sources = [each for part in parts for each in part.sources]
     multipart = responses.Multipart(boundary) if boundary else responses.multipart(all_sources)
     routes, errors = [], []

@@ -18,7 +18,7 @@ from ssrun.lazy import lazy
 from .cache import HEADER, Cache, Memory, header, is_settled
 from .content import Content, Source, Stamp, is_compressible, stamp, type_of
 from .ending import as_a_child
-from .errors import ChangedError, Problem, SsccError, unreadable
+from .errors import ChangedError, Problem, Report, SsccError, unreadable
 from .manifest import Site
 
 if TYPE_CHECKING:
@@ -63,14 +63,15 @@ class Job:
     size_bytes: int
     sha256: str | None  # where it is known
     siblings: dict[str, Sibling]  # by content coding
-    make: Sequence[str]  # content codings
+    make: Sequence[str]  # content codings, where no sibling has them
     min_gain_percent: int
 
     @property
     def work_bytes(self) -> int:
         """What is read for it."""
         unknown = sum(each.size_bytes for each in self.siblings.values() if each.inner is None)
-        return unknown + self.size_bytes * (len(self.make) + (self.sha256 is None))
+        make = sum(coding not in self.siblings for coding in self.make)
+        return unknown + self.size_bytes * (make + (self.sha256 is None))
 
     def pays(self, size_bytes: int) -> bool:
         """Is a variant of that size worth having?"""
@@ -102,6 +103,7 @@ class Done:
     stamp: Stamp | None = None  # of the file, if it was hashed and can be trusted
     insides: list[tuple[str, str, str]] = field(default_factory=list)  # coding, digest, digest of what is inside
     work: Work = field(default_factory=Work)
+    stale: list[Problem] = field(default_factory=list)  # siblings that are left out
 
 
 def _read(fd: int, wanted: int) -> bytes:
@@ -187,6 +189,14 @@ def _decompressor(coding: str) -> Callable[[bytes], bytes]:
     return process
 
 
+class StaleError(SsccError):
+    """A precompressed file is not that of the file beside it."""
+
+    def __init__(self, message: str, path: str) -> None:
+        """path: of the precompressed file."""
+        super().__init__(Problem(f"{message}, and is not used", path, help="make it again, or remove it"))
+
+
 @dataclass
 class Worker:
     """Does jobs, in this process or in one of its own."""
@@ -199,8 +209,13 @@ class Worker:
         """Raises SsccError."""
         done = self._hash(job)
         for coding, sibling in job.siblings.items():
-            done.variants[coding] = self._sibling(job, sibling, coding, done)
+            try:
+                done.variants[coding] = self._sibling(job, sibling, coding, done)
+            except StaleError as error:
+                done.stale += error.problems
         for coding in job.make:
+            if coding in done.variants:
+                continue
             target = self.scratch / f"{job.number}{SUFFIXES[coding]}"
             variant = self._variant(job, done, coding, target)
             if variant is not None:
@@ -217,15 +232,13 @@ class Worker:
         return Done(job.number, content, stamp=reading.stamp, work=Work(hashed=1))
 
     def _sibling(self, job: Job, sibling: Sibling, coding: str, done: Done) -> Content:
-        """A variant that somebody else made must hold the same bytes."""
+        """A variant that somebody else made. StaleError if it does not hold the same bytes."""
         outer, inner = sibling.sha256, sibling.inner
         if outer is None or inner is None:
             outer, inner = self._decode(sibling, coding)
             done.insides.append((coding, outer, inner))
         if inner != done.content.sha256:
-            raise SsccError(
-                Problem(f"does not hold what {os.path.basename(job.path)} holds; make it again", sibling.path)
-            )
+            raise StaleError(f"does not hold what {os.path.basename(job.path)} holds", sibling.path)
         return Content(sibling.path, sibling.size_bytes, outer)
 
     def _decode(self, sibling: Sibling, coding: str) -> tuple[str, str]:
@@ -237,8 +250,7 @@ class Worker:
             for chunk in reading:
                 inner.update(decompress(chunk))
         except (zlib.error, brotli.error, zstandard.ZstdError):
-            why = f"is no {coding} stream; remove it or make it again"
-            raise SsccError(Problem(why, sibling.path)) from None
+            raise StaleError(f"is no {coding} stream", sibling.path) from None
         return reading.sha256, inner.hexdigest()
 
     def _variant(self, job: Job, done: Done, coding: str, target: Path) -> Content | None:
@@ -363,6 +375,7 @@ class _Tasks:
     """What there is to do for all sources of all sites."""
 
     memory: Memory | None
+    report: Report
     sources: list[Source] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     work: Work = field(default_factory=Work)
@@ -393,7 +406,7 @@ class _Tasks:
             siblings = _siblings(source, by_route, self.memory) if beside else {}
             worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
             worth = worth and is_compressible(type_of(site, source))
-            make = [coding for coding in encodings.make if worth and coding not in siblings]
+            make = encodings.make if worth else []
             sha256 = self._digest(source)
             if siblings or make or source.content is None:
                 gain = encodings.min_gain_percent
@@ -404,6 +417,8 @@ class _Tasks:
         """Puts what came of a job where it belongs."""
         source = self.sources[done.number]
         source.content, source.variants = source.content or done.content, done.variants
+        for problem in done.stale:
+            self.report.warn(problem)
         if self.memory is not None and source.stamp is not None:
             if done.stamp is not None:
                 self.memory.note(source.name, done.stamp, done.content.sha256)
@@ -416,14 +431,15 @@ def prepare(
     sites: list[tuple[Site, list[Source]]],
     scratch: Path,
     progress: Progress,
+    report: Report,
     cache: Cache | None = None,
     memory: Memory | None = None,
 ) -> Work:
     """Sets the content and the variants of all sources of all sites. Raises SsccError.
 
-    scratch: a folder for variants that are made; with a cache, its own.
+    scratch: a folder for variants that are made; with a cache, its own. report: takes warnings.
     """
-    tasks = _Tasks(memory)
+    tasks = _Tasks(memory, report)
     for site, sources in sites:
         tasks.add(site, sources)
     total = sum(job.work_bytes for job in tasks.jobs)

@@ -188,10 +188,29 @@ def test_variants(site: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_precompressed_file_is_told(site: Path, tmp_path: Path) -> None:
     (site / "style.css.gz").write_bytes(gzip.compress(b"other"))
-    assert "does not hold what style.css holds" in sscc("build", site, "-o", tmp_path / "x.img", status=1).stderr
-    (site / "style.css.gz").write_bytes(b"no gzip")
-    assert "is no gzip stream" in sscc("build", site, "-o", tmp_path / "x.img", status=1).stderr
-    assert not (tmp_path / "x.img").exists()
+    for data, expected in (
+        (gzip.compress(b"other"), "does not hold what style.css holds"),
+        (b"no", "is no gzip stream"),
+    ):
+        (site / "style.css.gz").write_bytes(data)
+        done = sscc("build", "--strict", site, "-o", tmp_path / "x.img", status=1)
+        assert f"style.css.gz: warning: {expected}, and is not used" in done.stderr
+        assert not (tmp_path / "x.img").exists()
+        for cache in (("--no-cache",), ("--cache", tmp_path / "cache"), ("--cache", tmp_path / "cache")):
+            done = sscc("build", site, *cache, "-o", tmp_path / "y.img")
+            assert f"style.css.gz: warning: {expected}, and is not used" in done.stderr
+            routes = {route["path"]: route for route in inspect(tmp_path / "y.img")["routes_list"]}
+            assert [each["encoding"] for each in routes["/style.css"]["variants"]] == ["identity"]
+            assert "/style.css.gz" in routes, "a file as any other"
+    made = manifest(
+        tmp_path, "version: 1\nroot: site\nencodings: {make: [gzip], min_bytes: 1, min_gain_percent: 0}\n"
+    )
+    (site / "style.css").write_text("a {}\n" * 100)
+    sscc("build", made, "--no-cache", "-o", tmp_path / "y.img")
+    routes = {route["path"]: route for route in inspect(tmp_path / "y.img")["routes_list"]}
+    assert [each["encoding"] for each in routes["/style.css"]["variants"]] == ["gzip", "identity"], (
+        "it is made instead"
+    )
 
 
 def test_the_manifest_s_say(site: Path, tmp_path: Path) -> None:
