@@ -111,7 +111,7 @@ class ModelImage:
         self.place(routes)
         self.sections["header"] = struct.pack(
             "<5IHH12IQQ",
-            5,
+            6,
             88,
             self.slot_bytes,
             segment_bytes,

@@ -15,6 +15,7 @@ from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
 from .content import ETAG_DIGITS, Content, Source, matches, type_of
+from .errors import SsccError
 from .manifest import Cors, Rule, Site
 from .routing import Entry, File, Fixed, Key, Moved, Table
 
@@ -26,6 +27,9 @@ NO_ETAG = f'"{"0" * ETAG_DIGITS}"'  # stands where ETag will be where it moves
 LAST_MODIFIED_MAX_S = int(lib.SSI_LAST_MODIFIED_MAX_S)
 KEEP_ALIVE = "keep-alive"
 ENCODINGS = {name: number for number, name in ENCODING_NAMES.items()}
+MOVED_BYTES_MAX = (
+    2048  # of a redirect that a path is put into: half of COMPOSED_BYTES, runtime/csrc/libtcpip/composed.h
+)
 ERROR_STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)
 ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # Digits of the sizes that part headers have room for: in steps, so that most files of a type share one.
@@ -120,7 +124,7 @@ class Variant:
     partial: Response | None = None
     part: Response | None = None
     swap_offset: int = 0  # of Content-Range and Content-Type in partial; of a redirect, where a query goes
-    swap_bytes: int = 0
+    swap_bytes: int = 0  # likewise; of a redirect, where a path goes
     etag: bytes = b""
     encoding: int = 0
     last_modified_s: int = -1
@@ -500,13 +504,15 @@ class Mould:
         return Blank(200, head, self.moving, etag_at, date_at + ETAG_DIGITS, length_at, length_bytes)
 
 
-def _query_offset(head: bytes, location: str) -> int:
-    """Where in a redirect's head the request's query goes; 0: nowhere, the location has one of its own."""
-    target, _, _ = location.partition("#")
-    if "?" in target:
-        return 0
+def _places(head: bytes, entry: Moved) -> tuple[int, int]:
+    """Where in a redirect's head the request's query goes, and the path behind a tree's.
+
+    0: nowhere, as the location has a query of its own, or no splat.
+    """
+    target, _, _ = entry.location.partition("#")
     field = b"\r\nLocation: "
-    return head.index(field) + len(field) + len(target)
+    start = head.index(field) + len(field)
+    return 0 if "?" in target else start + len(target), start + entry.splat_offset if entry.splat_offset else 0
 
 
 class Maker:
@@ -569,7 +575,9 @@ class Maker:
 
     def _moved(self, entry: Moved, said: Custom) -> Variant:
         target = html.escape(entry.location)
-        body = _page("Moved", f'It is at <a href="{target}">{target}</a>.')
+        # Where a path is handed on, only Location can say where to.
+        text = "It is at another address." if entry.splat_offset else f'It is at <a href="{target}">{target}</a>.'
+        body = _page("Moved", text)
         fields = [
             ("Content-Type", "text/html; charset=utf-8"),
             ("Content-Length", str(len(body))),
@@ -577,7 +585,12 @@ class Maker:
             *said.all_fields,
         ]
         get = _response(self.site, entry.status, fields, body)
-        return Variant(get, None, swap_offset=_query_offset(get.head, entry.location), content_bytes=len(body))
+        query, path = _places(get.head, entry)
+        if path and get.stream_bytes > MOVED_BYTES_MAX:
+            over = get.stream_bytes - MOVED_BYTES_MAX
+            text = f"header fields leave no room for paths in redirects; take {over} bytes of them away"
+            raise SsccError(self.site.problem(text, "redirects"))
+        return Variant(get, None, swap_offset=query, swap_bytes=path, content_bytes=len(body))
 
     def _fixed(self, entry: Fixed, said: Custom) -> Variant:
         body: Content | bytes | None = None

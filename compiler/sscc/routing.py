@@ -1,8 +1,8 @@
 """What each path of a site is answered with: files, folders, and what the manifest says beside them.
 
 Answers are made before the first request, so a pattern (`/blog/:year/*`) is expanded here to the paths that it stands
-for: those for which its target exists. Only a whole tree with one answer (`/app/*` to one page) is left for the
-runtime, as a prefix.
+for: those for which its target exists. Only whole trees are left for the runtime, as prefixes: one with one answer
+(`/app/*` to one page), and one that has moved as it is (`/old/*` to `https://example.org/:splat`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ PATH_SAFE = "/~!$&'()*+,;=:@"  # pchar and slash, RFC 3986 section 3.3
 TARGET_SAFE = PATH_SAFE + "%?#[]"  # what a target that somebody wrote may hold already
 PLACEHOLDER = re.compile(r":([A-Za-z]\w*)")
 SPLAT = "splat"
+# What may stand in front of a splat that only a request says: behind a part of a host it would name another host.
+BEFORE_SPLAT = re.compile(r"(?:https?://[^/?#\s]+)?/(?:[^/?#][^?#]*/)?\Z")
 BODY_BYTES_MAX = 16 << 20  # of a fixed response, which is held in memory; larger ones are files
 
 
@@ -53,10 +55,11 @@ class File:
 
 @dataclass(frozen=True)
 class Moved:
-    """A redirect. location: as it is sent."""
+    """A redirect. location: as it is sent. splat_offset: where in it the path behind a tree's goes; 0: nowhere."""
 
     status: int
     location: str
+    splat_offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,39 @@ def _filled(pattern: str, values: dict[str, bytes]) -> bytes:
     if pattern.endswith("/*"):
         pattern = pattern[:-1] + f":{SPLAT}"
     return b"".join(_bytes(text) + (values[name] if name else b"") for text, name in pieces(pattern))
+
+
+def _hands_on(line: Line) -> bool:
+    """Does a line redirect a whole tree to another one, path by path?"""
+    return 300 <= line.status <= 399 and names_in(line.source) == [SPLAT] == names_in(line.target)
+
+
+def _leads_into_itself(line: Line) -> bool:
+    """Is the tree that a line leads to part of its own? Only paths that are there can be redirected into it then."""
+    before, _ = next(pieces(line.target))
+    return _bytes(before).startswith(key_of(line.source).path)
+
+
+def _names_problem(line: Line) -> str | None:
+    """What is wrong with the names of a line."""
+    source, target = names_in(line.source), names_in(line.target)
+    path = re.split("[?#]", line.target)[0]
+    unknown = [name for name in target if name not in source]
+    missing = sorted(set(source) - set(target))
+    text = None
+    if unknown:
+        text = f"':{unknown[0]}' is not in '{line.source}'"
+    elif target != names_in(path):
+        text = f"names stand in the path of '{line.target}'; a request's query is handed on by itself"
+    elif target and _hands_on(line) and BEFORE_SPLAT.match(next(pieces(path))[0]) is None:
+        text = f"':splat' stands behind a slash of the path: '/:splat'; or '{line.target}' could lead to any host"
+    elif target and not _hands_on(line) and not path.startswith("/"):
+        text = f"where '{line.target}' leads depends on the request; only a tree can go there: '/old/*' to ':splat'"
+    elif target and missing:
+        text = f"':{missing[0]}' is not in '{line.target}', so the paths meant can't be told; use all names, or none"
+    elif not target and source not in ([], [SPLAT]):
+        text = f"'{line.target}' has no names, so which paths '{line.source}' means can't be told; write '/path/*'"
+    return text
 
 
 class Router:
@@ -244,28 +280,29 @@ class Router:
 
     def _expanded(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         """Every path that a line speaks of."""
-        source, target = names_in(line.source), names_in(line.target)
-        unknown = [name for name in target if name not in source]
-        if unknown:
-            self.report.add(line.wrong(f"':{unknown[0]}' is not in '{line.source}'"))
-        elif target and not line.target.startswith("/"):
-            text = (
-                f"where '{line.target}' leads depends on the request, and answers are made before it; list the paths"
-            )
-            self.report.add(line.wrong(text))
-        elif target and set(source) - set(target):
-            missing = sorted(set(source) - set(target))[0]
-            text = f"':{missing}' is not in '{line.target}', so the paths meant can't be told; use all names, or none"
-            self.report.add(line.wrong(text))
-        elif target:
+        message = _names_problem(line)
+        if message is not None:
+            self.report.add(line.wrong(message))
+        elif _hands_on(line) and not _leads_into_itself(line):
+            yield from self._moved_tree(line)
+        elif names_in(line.target):
             yield from self._for_each_target(line, existing)
-        elif source and source != [SPLAT]:
-            text = (
-                f"'{line.target}' has no names, so which paths '{line.source}' means can't be told; write '/path/*'"
-            )
-            self.report.add(line.wrong(text))
         else:
             yield from self._as_it_is(line, existing)
+
+    def _moved_tree(self, line: Line) -> Iterator[tuple[Key, Entry]]:
+        """A tree that is elsewhere as it was here: whether there is such a path, its new place knows."""
+        (before, _), (after, _) = pieces(line.target)
+        start = quote(before, safe=TARGET_SAFE)
+        made = Moved(line.status, start + quote(after, safe=TARGET_SAFE), len(start))
+        yield from self._with_folder(key_of(line.source), made)
+
+    def _with_folder(self, key: Key, entry: Entry) -> Iterator[tuple[Key, Entry]]:
+        """What stands for all below a folder stands for the folder too."""
+        yield key, entry
+        bare = Key(key.path[:-1])
+        if key.prefix and bare.path and bare not in self.table:
+            yield bare, entry
 
     def _for_each_target(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         path = line.target.partition("?")[0].partition("#")[0]
@@ -295,12 +332,7 @@ class Router:
         if location == location_of(key.path) and not key.prefix:
             self.report.add(line.wrong(f"'{line.source}' redirects to itself"))
             return
-        made = self._entry(line, entry, location)
-        yield key, made
-        # What stands for all below a folder stands for the folder too.
-        bare = Key(key.path[:-1])
-        if key.prefix and bare.path and bare not in self.table:
-            yield bare, made
+        yield from self._with_folder(key, self._entry(line, entry, location))
 
     @staticmethod
     def _entry(line: Line, entry: Entry | None, location: str) -> Entry:

@@ -111,6 +111,7 @@
     X(http_requests)                                                                                                 \
     X(http_bad_requests)                                                                                             \
     X(http_queries_left_out)                                                                                         \
+    X(http_redirects_refused)                                                                                        \
     X(http_status_2xx)                                                                                               \
     X(http_status_3xx)                                                                                               \
     X(http_status_4xx)                                                                                               \

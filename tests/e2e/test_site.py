@@ -95,6 +95,44 @@ def test_awkward_sizes(sizes: Path, tmp_path: Path, backend: str) -> None:
     assert running.stopped["counters"].get("arena_stalls") is None
 
 
+MOVED = """
+version: 1
+sites:
+  - hosts: [www.example.org]
+    redirects: [{from: "/*", to: "http://example.org/:splat", status: 308}]
+  - hosts: [example.org]
+    root: ROOT
+    redirects: [{from: "/old/*", to: "/:splat"}]
+"""
+
+
+def test_curl_follows_a_host_that_has_moved(tmp_path: Path) -> None:
+    """Path and query arrive as they were sent, and a long one in all its segments; curl is who reads Location."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "a b.txt").write_text("here")
+    (tmp_path / "moved.yaml").write_text(MOVED.replace("ROOT", str(tmp_path / "root")))
+    image = build(tmp_path / "moved.yaml", tmp_path / "moved.img")
+    with serving(image, "tap") as running:
+        names = [
+            "--resolve",
+            f"www.example.org:80:{running.hosts[0]}",
+            "--resolve",
+            f"example.org:80:{running.hosts[0]}",
+        ]
+        curl = ["curl", "-gsS", "--path-as-is", *names]
+        shown = running.client.run(*curl, "-L", "-w", " %{url_effective}", "http://www.example.org/old/a%20b.txt?x=1")
+        assert shown.stdout == "here http://example.org/a%20b.txt?x=1"
+        long = "a" * 1700 + "?" + "q" * 1500
+        for path in ("/%2f/evil.example?x", "//evil.example/%0d%0aSet-Cookie:x", "/\\evil.example", f"/{long}"):
+            for method in ("-i", "-I"):
+                options = ["-w", " %{redirect_url}", method, f"http://www.example.org{path}"]
+                shown = running.client.run(*curl, *options)
+                expected = path.replace("/%2f/", "/").replace("//", "/").replace("\\", "%5C")
+                expected = expected.replace("%0d%0a", "%0D%0A") if "//" in path else expected
+                assert shown.stdout.endswith(f" http://example.org{expected}")
+                assert "\nSet-Cookie" not in shown.stdout
+
+
 @needs("tcpdump", "tshark")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("superframe", ["44", "1"])

@@ -136,6 +136,24 @@ def test_a_query_goes_into_the_head_of_a_redirect(sections: dict[str, bytes], of
 
 
 @pytest.mark.parametrize(
+    ("query", "path", "fits"),
+    [(70, 70, True), (0, 70, True), (71, 70, True), (69, 70, False), (0, 1 << 20, False), (0, NONE, False)],
+)
+def test_a_path_goes_into_the_head_of_a_redirect(query: int, path: int, fits: bool) -> None:
+    """Not beyond it, and in front of the query."""
+    sections = ModelImage({"/": Page(b"moved", location=b"https://new.example/")}).sections
+    data = bytearray(sections["variants"])
+    struct.pack_into("<II", data, 16, query, path)
+    assert (Image(sections | {"variants": bytes(data)}).error == 0) == fits
+
+
+def test_no_path_goes_into_the_head_of_a_file(sections: dict[str, bytes]) -> None:
+    data = bytearray(sections["variants"])
+    struct.pack_into("<IIII", data, 8, NONE, NONE, 0, 20)  # the first, without ranges
+    assert Image(sections | {"variants": bytes(data)}).error != 0
+
+
+@pytest.mark.parametrize(
     ("member", "form", "value"),
     [
         (8, "<I", 1 << 30),  # partial_response

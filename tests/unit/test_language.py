@@ -174,7 +174,8 @@ redirects:
     assert server.location("/sp%20ace") == (302, "/a?x=1&y=%C3%BC#z")
     assert server.location("/docs/intro.html") == (308, "/manual/intro.html")
     assert server.location("/docs/deep/er.html") == (308, "/manual/deep/er.html")
-    assert server.location("/docs/none") == (404, None)
+    assert server.location("/docs/none/?a=b") == (308, "/manual/none/?a=b")
+    assert server.location("/docs") == (308, "/manual/")
     assert server.location("/blog/2024/old%20post.html") == (307, "/2024/old%20post.html?from=blog")
     assert server.location("/blog/x/intro.html") == (404, None)
     for path in ("/gone", "/gone/", "/gone/a/b"):
@@ -183,6 +184,37 @@ redirects:
     assert server.location("/about.html") == (301, "/about")
     answer = server.ask("/old", "HEAD")
     assert (answer.status, answer.fields["location"], answer.body) == (301, "/about.html", b"")
+
+
+def test_trees_that_have_moved(public: Path) -> None:
+    """What a server on port 80 is most often for: https, one name, another host."""
+    server = served(
+        public,
+        """
+sites:
+  - hosts: [example.org]
+    root: public
+    redirects:
+      - {from: "/docs/*", to: "/manual/:splat"}
+      - {from: "/*", to: "/manual/:splat", status: 302}
+  - hosts: [www.example.org]
+    redirects: [{from: "/*", to: "http://example.org/:splat"}]
+  - hosts: [secure.example.org]
+    redirects: [{from: "/*", to: "https://secure.example.org/:splat", status: 308}]
+    responses: {"/.well-known/*": {status: 404}}
+""",
+    )
+    assert server.location("/a/b?c", host="www.example.org") == (301, "http://example.org/a/b?c")
+    assert server.location("/", host="www.example.org") == (301, "http://example.org/")
+    assert server.location("/a%2fb?c", host="secure.example.org") == (308, "https://secure.example.org/a%2fb?c")
+    assert server.location("/.well-known/x", host="secure.example.org") == (404, None)
+    assert server.location("/docs/new?x", host="example.org") == (301, "/manual/new?x")
+    # What is below its own tree leads there for what is there, or it would go on for ever.
+    assert server.location("/intro.html", host="example.org") == (302, "/manual/intro.html")
+    assert server.location("/none.html", host="example.org") == (404, None)
+    assert server.location("/manual/none.html", host="example.org") == (404, None)
+    page = server.ask("/a/b", host="www.example.org").body
+    assert b"href" not in page  # a link that leads elsewhere than Location is none
 
 
 def test_redirects_hand_the_query_on(public: Path) -> None:
@@ -470,7 +502,8 @@ def test_imports_beside_a_manifest(public: Path) -> None:
         ("_redirects", "/a id=:id /b/:id\n", ":1: 'id=:id' depends on the request"),
         ("_redirects", "/a /b 999\n", ":1: status 999"),
         ("_redirects", "/a /b.html 200\n", ":1: nothing is served at '/b.html'"),
-        ("_redirects", "/blog/* https://b.example/:splat\n", ":1: where 'https://b.example/:splat' leads"),
+        ("_redirects", "/blog/:x https://b.example/:x\n", ":1: where 'https://b.example/:x' leads"),
+        ("_redirects", "/blog/* https://b.example:splat\n", ":1: ':splat' stands behind a slash"),
         ("_redirects", "/*/x /b\n", ":1: an asterisk is the whole last segment"),
         ("_headers", "X: y\n", ":1: 'X: y' is no path"),
         ("_headers", "  X: y\n/a\n", ":1: a field before any path"),
@@ -507,8 +540,16 @@ def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) 
         ("root: public\nredirects: [{from: '/a/:x', to: '/b/:y'}]\n", "':y' is not in '/a/:x'"),
         ("root: public\nredirects: [{from: '/a/:x/:y', to: '/b/:y'}]\n", "':x' is not in '/b/:y'"),
         ("root: public\nredirects: [{from: '/a/:x', to: '/b'}]\n", "write '/path/*'"),
-        ("root: public\nredirects: [{from: '/a/*', to: '/none/:splat'}]\n", "nothing in this site is like"),
-        ("root: public\nredirects: [{from: '/a/*', to: 'http://b/:splat'}]\n", "list the paths"),
+        ("root: public\nredirects: [{from: '/*', to: '/none/:splat'}]\n", "nothing in this site is like"),
+        ("root: public\nrewrites: {'/a/*': '/none/:splat'}\n", "nothing in this site is like"),
+        ("root: public\nredirects: [{from: '/a/:x', to: 'http://b/:x'}]\n", "only a tree can go there"),
+        ("root: public\nredirects: [{from: '/a/*', to: '/b?x=:splat'}]\n", "names stand in the path of"),
+        ("root: public\nredirects: [{from: '/a/*', to: '/b:splat'}]\n", "':splat' stands behind a slash"),
+        ("root: public\nredirects: [{from: '/a/*', to: 'http://b:splat'}]\n", "':splat' stands behind a slash"),
+        ("root: public\nredirects: [{from: '/a/*', to: 'http://:splat'}]\n", "':splat' stands behind a slash"),
+        ("root: public\nredirects: [{from: '/a/*', to: 'http:///:splat'}]\n", "':splat' stands behind a slash"),
+        ("root: public\nredirects: [{from: '/a/*', to: '//:splat'}]\n", "':splat' stands behind a slash"),
+        ("root: public\nredirects: [{from: '/a/*', to: 'http://b.:splat/x'}]\n", "':splat' stands behind a slash"),
         (f"root: public\nredirects: [{{from: '/{'a' * 255}/*', to: /b}}]\n", "longer than 255 bytes"),
         (
             "root: public\nrewrites: {/a: /abuot.html}\n",
@@ -531,6 +572,20 @@ def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) 
 def test_mistakes(public: Path, text: str, expected: str) -> None:
     said = mistakes(public, text)
     assert any(expected in line for line in said), said
+
+
+def test_fields_that_leave_no_room_for_a_path(public: Path) -> None:
+    redirects = "redirects: [{from: '/old/*', to: '/new/:splat'}]\n"
+    said = sscc(
+        "build", _manifest(public, f"headers: {{X: {'x' * 2048}}}\n{redirects}"), "-o", public / "x", status=1
+    )
+    assert "no room for paths" in said.stderr
+
+
+def _manifest(public: Path, text: str) -> Path:
+    source = public.parent / "site.yaml"
+    source.write_text(f"version: 1\n{text}")
+    return source
 
 
 def test_all_mistakes_of_all_sites_at_once(public: Path) -> None:

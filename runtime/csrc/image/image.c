@@ -255,11 +255,14 @@ static bool shared_fits(const struct image *image, uint32_t index, const struct 
     return (r->etag_offset == 0 || v->etag_bytes == SSI_ETAG_BYTES) && (r->last_modified_offset == 0 || dated);
 }
 
-/* Where a redirect puts a query: inside its head, and nobody else has such a place. */
-static bool query_fits(const struct ssi_variant *v, const struct ssi_response *get)
+/* Where a redirect puts what is asked for, the path in front of the query: inside its head, and nobody else has such places. */
+static bool places_fit(const struct ssi_variant *v, const struct ssi_response *get)
 {
+    uint32_t query = v->swap_offset, path = v->swap_bytes;
+    if (query == 0 && path == 0)
+        return true;
     bool redirects = get->status >= 300 && get->status <= 399;
-    return v->swap_offset == 0 || (redirects && v->swap_offset < get->head_bytes);
+    return redirects && query < get->head_bytes && path < get->head_bytes && (query == 0 || path <= query);
 }
 
 /* What ranges are answered with. A slice must lie inside the body, and what is swapped strictly inside the head: no
@@ -271,7 +274,7 @@ static bool ranges_fit(const struct image *image, const struct ssi_variant *v)
         return false;
     const struct ssi_response *get = &image->responses[v->get_response];
     if (v->partial_response == SSI_NONE)
-        return v->part_response == SSI_NONE && query_fits(v, get);
+        return v->part_response == SSI_NONE && places_fit(v, get);
     const struct ssi_response *partial = &image->responses[v->partial_response];
     if (get->stream_bytes - get->head_bytes != v->content_bytes)
         return false;

@@ -1,4 +1,4 @@
-/* The packet image, format version 5: the only description of its layout.
+/* The packet image, format version 6: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -45,7 +45,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 5
+#define SSI_VERSION 6
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -146,14 +146,14 @@ struct ssi_route {
  *   | part_response | slice | part_response | slice | ... | multipart_end_response |
  * swap_offset and swap_bytes: where partial_response has Content-Range and Content-Type.
  *
- * A redirect that hands the request's query on has at swap_offset of get_response's head the place in Location where that is
- * put; 0: it does not. */
+ * A redirect that hands on what is asked for has places in the Location of get_response's head: at swap_offset for the request's
+ * query, and at swap_bytes, not behind that, for what of its path is behind the route's; 0: it has no such place. */
 struct ssi_variant {
     uint32_t get_response; /* HEAD is answered with its head */
     uint32_t not_modified_response; /* 304, or SSI_NONE: no conditional requests (a redirect); many files have one */
     uint32_t partial_response; /* the head of a 206, or SSI_NONE: no ranges; many files have one */
     uint32_t part_response; /* what stands in front of a part, or SSI_NONE: one range at most */
-    uint32_t swap_offset; /* of partial_response, inside its head; or, without one, of get_response: see below */
+    uint32_t swap_offset; /* of partial_response, inside its head; or, without one, of get_response: see above */
     uint32_t swap_bytes;
     uint32_t etag_offset; /* with its quotes, as sent */
     uint16_t etag_bytes;

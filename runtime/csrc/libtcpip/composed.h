@@ -9,7 +9,7 @@
 #include "image/image_format.h"
 #include "tcb.h"
 
-#define COMPOSED_BYTES 2048 /* of a buffer: head, body and all */
+#define COMPOSED_BYTES 4096 /* of a buffer: head, body and all */
 
 struct stack;
 

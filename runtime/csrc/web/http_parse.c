@@ -395,6 +395,7 @@ static int parse_target(struct http_text target, bool merge_slashes, struct http
     request->path = (struct http_text){target.data, plain_path_bytes(target, merge_slashes)};
     if (request->path.len_bytes > 0)
         return take_query(target, request->path.len_bytes, request);
+    request->undecoded = target;
     status = take_query(target, 0, request);
     if (status == 0)
         status = decode_path(target, merge_slashes, request);

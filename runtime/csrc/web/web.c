@@ -5,13 +5,14 @@
 #include "ahead.h"
 #include "http_parse.h"
 #include "image/date.h"
+#include "location.h"
 #include "probe.h"
 #include "stack_internal.h"
 
 #define DRAIN_BYTES_MAX                                                                                              \
     65536 /* a request's body is read and forgotten up to this; a longer one ends the connection */
 
-#define QUERY_BYTES_MAX 512 /* that a redirect hands on */
+#define QUERY_BYTES_MAX 512 /* that a redirect hands on which can do without */
 
 static void count_status(struct stack *stack, uint32_t status)
 {
@@ -84,50 +85,6 @@ static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_in
     write_of(stack, tcb, response_index, 0, head, close);
 }
 
-/* May a query be put into a head? Nothing but visible ASCII: no blank or control character ends or splits a field there, and
- * other bytes belong into a URI as escapes only (RFC 3986 section 2). */
-static bool query_fits(struct http_text query)
-{
-    if (query.len_bytes > QUERY_BYTES_MAX)
-        return false;
-    for (uint32_t i = 0; i < query.len_bytes; i++)
-        if (query.data[i] <= ' ' || query.data[i] >= 0x7f)
-            return false;
-    return true;
-}
-
-/* A redirect whose Location has the request's query: as there is no such response in the image, it is made. False: there is no
- * query to hand on, or no room for it, and the image's is the answer. */
-__attribute__((noinline)) static bool write_with_query(struct stack *stack, struct tcb *tcb,
-                                                       const struct ssi_variant *variant,
-                                                       const struct http_request *request)
-{
-    const struct ssi_response *response = &stack->image->responses[variant->get_response];
-    struct tcp_span span = span_of(stack, variant->get_response, 0, 0, request->close);
-    uint32_t at = variant->swap_offset, query_bytes = request->query.len_bytes;
-    uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
-    if (query_bytes < 2) /* a lone question mark is none */
-        return false;
-    bool fits = query_fits(request->query) && bytes + query_bytes <= COMPOSED_BYTES;
-    uint32_t buffer = fits ? composed_acquire(stack) : NMIO_NONE;
-    if (buffer == NMIO_NONE) {
-        COUNT(stack, http_queries_left_out);
-        return false;
-    }
-    uint8_t *made = composed_bytes(stack, buffer);
-    tcpip_copy(stack, &span, 0, made, at);
-    memcpy(made + at, request->query.data, query_bytes);
-    tcpip_copy(stack, &span, at, made + at + query_bytes, (uint32_t)bytes - at);
-    span = composed_span(buffer);
-    PROBE(web_write, tcb, response->status);
-    count_status(stack, response->status);
-    stack->response_uses[variant->get_response]++;
-    tcpip_write(stack, tcb, &span, bytes + query_bytes);
-    if (request->close)
-        tcpip_finish(stack, tcb);
-    return true;
-}
-
 /* The site's answer for a status; a site without one gets a bare close. */
 static void write_error(struct stack *stack, struct tcb *tcb, uint32_t site, uint32_t status, bool head, bool close)
 {
@@ -136,6 +93,91 @@ static void write_error(struct stack *stack, struct tcb *tcb, uint32_t site, uin
         web_write(stack, tcb, error->get_response, head, close);
     else
         tcpip_finish(stack, tcb);
+}
+
+/* Where a redirect's head has room for what is asked for; 0: nowhere. */
+struct places {
+    uint32_t path, query;
+};
+
+/* Copies bytes [from, to) of a response to where the text ends. */
+static void put_response(struct stack *stack, const struct tcp_span *span, uint32_t from, uint32_t to,
+                         struct location_text *text)
+{
+    uint8_t *at = location_take(text, to - from);
+    if (at != NULL)
+        tcpip_copy(stack, span, from, at, to - from);
+}
+
+/* A redirect with what of the request goes into its Location. prefix_bytes: of the path, which are not handed on. */
+static void put_redirect(struct stack *stack, const struct tcp_span *span, const struct places *places,
+                         const struct http_request *request, uint32_t prefix_bytes, struct location_text *text)
+{
+    const struct ssi_response *response = &stack->image->responses[span->response];
+    uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
+    uint32_t done = 0;
+    text->full = bytes > text->room_bytes;
+    if (places->path != 0 && !text->full) {
+        put_response(stack, span, 0, places->path, text);
+        location_put_path(text, request, prefix_bytes);
+        done = places->path;
+    }
+    if (places->query != 0 && !text->full) {
+        put_response(stack, span, done, places->query, text);
+        location_put_query(text, request->query);
+        done = places->query;
+    }
+    if (!text->full)
+        put_response(stack, span, done, (uint32_t)bytes, text);
+}
+
+/* Writes it. Returns 0, or the status that says why not. */
+static uint32_t write_redirect(struct stack *stack, struct tcb *tcb, const struct ssi_variant *variant,
+                               const struct places *places, const struct http_request *request, uint32_t prefix_bytes)
+{
+    struct tcp_span span = span_of(stack, variant->get_response, 0, 0, request->close);
+    uint32_t buffer = composed_acquire(stack), status = stack->image->responses[variant->get_response].status;
+    if (buffer == NMIO_NONE)
+        return 503;
+    struct location_text text = {.data = composed_bytes(stack, buffer), .room_bytes = COMPOSED_BYTES};
+    put_redirect(stack, &span, places, request, prefix_bytes, &text);
+    span = composed_span(buffer);
+    if (text.full) {
+        composed_span_release(stack, &span);
+        return 414;
+    }
+    PROBE(web_write, tcb, status);
+    count_status(stack, status);
+    stack->response_uses[variant->get_response]++;
+    tcpip_write(stack, tcb, &span, text.len_bytes);
+    if (request->close)
+        tcpip_finish(stack, tcb);
+    return 0;
+}
+
+/* A redirect whose Location has the request's query, or what of its path is behind the route's prefix: as there is no such
+ * response in the image, it is made. Where that can't be, it does without the query; to do without the path would be to redirect
+ * elsewhere, which is refused. False: the image's is the answer. */
+__attribute__((noinline)) static bool write_handing_on(struct stack *stack, struct tcb *tcb, uint32_t site,
+                                                       const struct ssi_route *route,
+                                                       const struct ssi_variant *variant,
+                                                       const struct http_request *request)
+{
+    bool queried = request->query.len_bytes >= 2; /* a lone question mark is none */
+    struct places places = {.path = variant->swap_bytes, .query = queried ? variant->swap_offset : 0};
+    if (places.path == 0 && places.query == 0)
+        return false;
+    bool fits = places.path != 0 || request->query.len_bytes <= QUERY_BYTES_MAX;
+    uint32_t status = fits ? write_redirect(stack, tcb, variant, &places, request, route->path_bytes) : 414;
+    if (status != 0 && places.path == 0) {
+        COUNT(stack, http_queries_left_out);
+        return false;
+    }
+    if (status != 0) {
+        COUNT(stack, http_redirects_refused);
+        write_error(stack, tcb, site, status, request->method == HTTP_HEAD, request->close);
+    }
+    return true;
 }
 
 /* The acceptable variant of the greatest weight; among equals the first, as the image has them in order of
@@ -404,11 +446,11 @@ static uint32_t status_of_method(const struct http_request *request)
 
 /* Of a file: the whole, a part, or why not. False: more of the answer is to be written when a span is free. */
 static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct http_request *request, uint32_t site,
-                           const struct ssi_variant *variant)
+                           const struct ssi_route *route, const struct ssi_variant *variant)
 {
     bool head = request->method == HTTP_HEAD;
-    bool hands_on = variant->partial_response == SSI_NONE && variant->swap_offset != 0;
-    if (hands_on && write_with_query(stack, tcb, variant, request))
+    bool hands_on = variant->partial_response == SSI_NONE && (variant->swap_offset | variant->swap_bytes) != 0;
+    if (hands_on && write_handing_on(stack, tcb, site, route, variant, request))
         return true;
     uint32_t failed = progress_of(tcb).step == 0 ? failed_condition(stack, variant, request) : 0;
     if (failed == 412) {
@@ -455,7 +497,7 @@ static bool answer(struct stack *stack, struct tcb *tcb, const struct http_reque
     if (route != NULL)
         variant = choose_variant(stack, route, &request->accept_encoding);
     if (variant != NULL)
-        return answer_variant(stack, tcb, request, site, variant);
+        return answer_variant(stack, tcb, request, site, route, variant);
     write_error(stack, tcb, site, route == NULL ? 404 : 406, head, request->close);
     return true;
 }
