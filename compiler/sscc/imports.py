@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from wcmatch import glob
 
 from .errors import Problem, Report, SsccError, unreadable
-from .manifest import OWN_FIELDS, Rule, Site
+from .manifest import FIELD_VALUE, NEVER_SENT, OWN_FIELDS, TOKEN, Rule, Site, host_name
 from .manifest_file import phrase
 from .routing import Line, names_in, pieces
 
@@ -24,81 +24,127 @@ STATUS = re.compile(r"(\d{3})(!?)\Z")
 REDIRECTS = (301, 302, 303, 307, 308)
 ERRORS = (401, 403, 404, 410, 451, 500, 503)
 STATUS_DEFAULT = 301
-HOST = re.compile(r"(?:https?:)?//([^/]*)(/.*)?\Z")
+ADDRESS = re.compile(r"(?:https?:)?//([^/]*)(/.*)?\Z")
+FROM = ("/", "http://", "https://")
+# What Netlify decides by who asks, and what it does while it hands a request on.
+CONDITIONS = ("country", "language", "role", "cookie")
+SIGNED = "signed"
+FUNCTIONS = "/.netlify/"
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; comments and empty ones left out."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise SsccError(Problem(f"not UTF-8 text (byte {error.start}); save it as UTF-8", str(path))) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line
-
-
-def _path_of(pattern: str, site: Site) -> str | None:
-    """The path of a pattern that may name a host; None: it is for a host that is not this site's."""
-    match = HOST.match(pattern)
-    if match is None:
-        return pattern
-    return (match[2] or "/") if match[1].lower() in site.hosts else None
-
-
-class _Redirects:
-    """Reads one file of redirects."""
+class _File:
+    """One file of lines."""
 
     def __init__(self, path: Path, site: Site, report: Report) -> None:
         self.path = path
         self.site = site
         self.report = report
 
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Those that say something, with their numbers. A byte-order mark is none of the text."""
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise SsccError(
+                Problem(f"not UTF-8 text (byte {error.start}); save it as UTF-8", str(self.path))
+            ) from None
+        except OSError as error:
+            raise unreadable(self.path, error) from None
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield number, line
+
+    def problem(self, at: tuple[int, str], word: str, message: str, what_to_do: str = "") -> Problem:
+        """At a word of a line. at: its number and text."""
+        number, text = at
+        column = text.find(word) + 1
+        return Problem(message, str(self.path), number, column, len(word) if column else 0, what_to_do)
+
+    def add(self, at: tuple[int, str], word: str, message: str, what_to_do: str = "") -> None:
+        """The same, reported."""
+        self.report.add(self.problem(at, word, message, what_to_do))
+
+    def path_of(self, at: tuple[int, str], pattern: str) -> str | None:
+        """The path of a pattern that may name a host; None: that is not this site's, which is reported."""
+        match = ADDRESS.match(pattern)
+        if match is None:
+            return pattern
+        try:
+            host = host_name(match[1].removesuffix(":80"))
+        except ValueError:
+            host = ""
+        if [host] == self.site.hosts:
+            return match[2] or "/"
+        if host in self.site.hosts:
+            message = f"'{match[1]}' is one of several hosts of this site, and a line here is for all of them"
+        elif self.site.hosts:
+            message = f"'{match[1]}' is not the host of this site ({', '.join(self.site.hosts)})"
+        else:
+            message = f"'{match[1]}' is one host, and this site is for any"
+        what_to_do = "take it out, or give that host a site of its own in a manifest: 'sites: [{hosts: [...], ...}]'"
+        self.add(at, pattern, message, what_to_do)
+        return None
+
+
+class _Redirects(_File):
+    """One file of redirects."""
+
     def read(self) -> list[Line]:
-        made = []
-        for number, text in _lines(self.path):
-            line = self._line(number, text.split(" #")[0].split())
-            if line is not None:
-                made.append(line)
-        return made
+        """Its lines, but for those that are wrong."""
+        made = (self._line((number, text)) for number, text in self.lines())
+        return [line for line in made if line is not None]
 
-    def _wrong(self, number: int, message: str) -> None:
-        self.report.add(Problem(message, str(self.path), number))
-
-    def _line(self, number: int, words: list[str]) -> Line | None:
-        source, *rest = words
+    def _line(self, at: tuple[int, str]) -> Line | None:
+        source, *rest = re.split(r"\s#", at[1])[0].split()
         target, status, force, more = "", STATUS_DEFAULT, False, []
         for word in rest:
             match = STATUS.match(word)
             if match is not None and target:
                 status, force = int(match[1]), bool(match[2])
-            elif not target and word.startswith(("/", "http://", "https://")):
+            elif not target and word.startswith(FROM):
                 target = word
             else:
                 more.append(word)
-        message = self._mistake(source, target, status, more)
-        path = _path_of(source, self.site)
-        if message is not None:
-            self._wrong(number, message)
-        if message is not None or path is None:
+        mistake = self._mistake(source, target, status, more)
+        if mistake is not None:
+            self.add(at, *mistake)
             return None
-        return Line(path, target, status, force, True, lambda message: Problem(message, str(self.path), number))
+        path = self.path_of(at, source)
+        if path is None:
+            return None
+        return Line(path, target, status, force, True, lambda message: self.problem(at, source, message))
+
+    @classmethod
+    def _mistake(cls, source: str, target: str, status: int, more: list[str]) -> tuple[str, str, str] | None:
+        """The word that is wrong, what is wrong with it, and what to do."""
+        mistake = None
+        if not source.startswith(FROM):
+            mistake = source, f"'{source}' is no path", "a line is '/from /to 301'"
+        elif more:
+            mistake = more[0], *cls._unknown(more[0])
+        elif not target:
+            mistake = source, "there is no target in this line", "a line is '/from /to 301'"
+        elif status not in (200, *REDIRECTS, *ERRORS):
+            mistake = str(status), f"{status} is no status of a line", "200, 301, 302, 303, 307, 308, 404 and 410 are"
+        elif status not in REDIRECTS and not target.startswith("/"):
+            mistake = target, "requests are not handed on to other hosts", "redirect there: with 301 or 302"
+        elif target.startswith(FUNCTIONS):
+            mistake = target, "functions are run by Netlify alone", "take the line out"
+        elif "*" in source.removesuffix("/*"):
+            mistake = source, "an asterisk is the whole last segment of a path", "write '/old/*'"
+        return mistake
 
     @staticmethod
-    def _mistake(source: str, target: str, status: int, more: list[str]) -> str | None:
-        if not source.startswith(("/", "http://", "https://")):
-            return f"'{source}' is no path; a line is '/from /to 301'"
-        if not target:
-            return "a line is '/from /to 301'; there is no target in this one"
-        if more:
-            return f"'{more[0]}' depends on the request, and answers are made before it; take the line out"
-        if status not in (200, *REDIRECTS, *ERRORS):
-            return f"status {status} is none that a line here can have: 200, 301, 302, 303, 307, 308, 404 and 410"
-        if "*" in source.removesuffix("/*"):
-            return "an asterisk is the whole last segment of a path: '/old/*'"
-        return None
+    def _unknown(word: str) -> tuple[str, str]:
+        """What to say of a word that is neither path nor status."""
+        name, equals, _ = word.partition("=")
+        if name.lower() == SIGNED:
+            return f"'{word}' is for requests that are handed on to other hosts, which none are", "take the line out"
+        if equals and name.lower() in CONDITIONS:
+            return f"'{word}' depends on who asks, and answers are made before anybody does", "take the line out"
+        if equals:
+            return f"'{word}' depends on the request's query, and answers are made before it", "take the line out"
+        return f"'{word}' is neither a path nor a status", "a line is '/from /to 301'"
 
 
 def _escaped(pattern: str) -> str:
@@ -117,57 +163,86 @@ def _globs(pattern: str) -> list[str]:
     return [f"{before}*{after}", f"{before}*/**{after}" if not after else f"{before}*/**/*{after}"]
 
 
-class _Headers:
-    """Reads one file of header fields."""
+class _Headers(_File):
+    """One file of header fields."""
 
     def __init__(self, path: Path, site: Site, report: Report) -> None:
-        self.path = path
-        self.site = site
-        self.report = report
+        super().__init__(path, site, report)
         self.rules: list[Rule] = []
         self.pattern: str | None = None
         self.fields: dict[str, Any] = {}
-        self.at = 0
+        self.at = (0, "")
+        self.is_empty = True
 
     def read(self) -> list[Rule]:
-        for number, text in _lines(self.path):
+        """A rule for each path and its fields."""
+        for number, text in self.lines():
             if text[0] in " \t":
-                self._field(number, text.strip())
+                self._field((number, text), text.strip())
             else:
                 self._end()
-                self.pattern, self.fields, self.at = text.strip(), {}, number
-                if not self.pattern.startswith(("/", "http://", "https://")):
-                    self._wrong(number, f"'{self.pattern}' is no path; fields are indented below their path")
+                self._begin((number, text), text.strip())
         self._end()
         return self.rules
 
-    def _wrong(self, number: int, message: str) -> None:
-        self.report.add(Problem(message, str(self.path), number))
+    def _begin(self, at: tuple[int, str], pattern: str) -> None:
+        self.at, self.pattern, self.fields, self.is_empty = at, pattern, {}, True
+        if not pattern.startswith(FROM):
+            self.add(at, pattern, f"'{pattern}' is no path", "fields are indented below their path")
 
-    def _field(self, number: int, text: str) -> None:
-        name, colon, value = (part.strip() for part in text.partition(":"))
+    def _field(self, at: tuple[int, str], text: str) -> None:
+        self.is_empty = False
+        name, value = (part.strip() for part in text.partition(":")[::2])
+        taken_away = text[1:].strip() if text.startswith("!") else None
+        mistake = self._mistake(text, name, value) if taken_away is None else None
         if self.pattern is None:
-            self._wrong(number, "a field before any path; write the path that it is for above it")
-        elif text.startswith("!"):
-            self.fields[text[1:].strip()] = None
-        elif not colon or not value:
-            self._wrong(number, f"'{text}' is no field; write 'Name: value'")
-        elif any(f":{each}" in value for each in [*names_in(self.pattern), "splat"]):
-            self._wrong(number, f"the value of {name} depends on the request, and answers are made before it")
-        elif name.lower() in OWN_FIELDS and name.lower() != "content-type":
-            self._wrong(number, f"{name} is set by sscc itself; leave it out")
+            self.add(at, text, "a field before any path", "write the path that it is for above it")
+        elif taken_away is not None and TOKEN.match(taken_away) is None:
+            self.add(at, text, f"'{taken_away}' is no name of a field", "write '! Name'")
+        elif mistake is not None:
+            self.add(at, text, *mistake)
+        elif taken_away is not None:
+            self.fields[taken_away] = None
         else:
             before = self.fields.get(name)
             self.fields[name] = f"{before}, {value}" if before else value
 
+    def _mistake(self, text: str, name: str, value: str) -> tuple[str, str] | None:
+        """What is wrong with a field, and what to do."""
+        mistake = None
+        if not value:
+            mistake = f"'{text}' is no field", "write 'Name: value'"
+        elif TOKEN.match(name) is None:
+            mistake = f"'{name}' is no header field name", "it has letters, digits and - only"
+        elif FIELD_VALUE.match(value) is None:
+            mistake = f"the value of {name} is no printable ASCII", "write it in ASCII, in one line"
+        elif name.lower() in NEVER_SENT:
+            what_to_do = "take the line out, and what it was to protect out of the folder"
+            mistake = f"{name} {NEVER_SENT[name.lower()]}", what_to_do
+        elif any(f":{each}" in value for each in [*names_in(self.pattern or ""), "splat"]):
+            mistake = (
+                f"the value of {name} depends on the request, and answers are made before it",
+                "take the line out",
+            )
+        elif name.lower() in OWN_FIELDS and name.lower() != "content-type":
+            mistake = f"{name} is set by sscc itself", "leave it out"
+        return mistake
+
     def _end(self) -> None:
         """A path and its fields are a rule."""
-        path = None if self.pattern is None else _path_of(self.pattern, self.site)
-        if path is None or not self.fields:
+        if self.pattern is None:
             return
+        path = self.path_of(self.at, self.pattern)
+        if path is None:
+            return
+        if self.is_empty:
+            self.report.warn(self.problem(self.at, self.pattern, f"there is no field for '{self.pattern}'"))
         if path.count("*") > 1:
-            self._wrong(self.at, f"'{path}' has more than one asterisk; write a block for each path")
-            return
+            self.add(self.at, self.pattern, f"'{path}' has more than one asterisk", "write a block for each path")
+        elif self.fields:
+            self._add_rules(path)
+
+    def _add_rules(self, path: str) -> None:
         kinds = [self.fields.pop(name) for name in list(self.fields) if name.lower() == "content-type"]
         try:
             for each in _globs(path):
@@ -175,9 +250,8 @@ class _Headers:
         except ValidationError as error:
             for wrong in error.errors():
                 message, help_ = phrase(wrong)
-                self.report.add(
-                    Problem(message.removeprefix("headers").lstrip(".: "), str(self.path), self.at, help=help_)
-                )
+                message = message.removeprefix("headers").lstrip(".: ")
+                self.add(self.at, self.pattern or "", f"{message}; {help_}" if help_ else message)
 
 
 def read(site: Site, base: Path, report: Report) -> tuple[list[Rule], list[Line], frozenset[Path]]:

@@ -21,6 +21,13 @@ OWN_FIELDS = frozenset(
         *("last-modified", "location", "server", "te", "trailer", "transfer-encoding", "upgrade", "vary"),
     )
 )
+# What belongs into requests, if anywhere: a secret that is sent to every client.
+NEVER_SENT = {
+    "basic-auth": "is Netlify's way to ask for a password; here it would protect nothing and be sent to everybody",
+    "authorization": "is what a client sends; here it would be sent to every client",
+    "proxy-authorization": "is what a client sends; here it would be sent to every client",
+    "cookie": "is what a client sends; here it would be sent to every client",
+}
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")  # RFC 9110 section 5.6.2
 FIELD_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?\Z")  # RFC 9110 section 5.5
 HOST_LABEL = re.compile(
@@ -55,6 +62,8 @@ def _field_name(name: str) -> str:
         raise ValueError(f"{name!r} is no header field name; letters, digits and - only")
     if name.lower() in OWN_FIELDS:
         raise ValueError(f"{name} is set by sscc itself; leave it out")
+    if name.lower() in NEVER_SENT:
+        raise ValueError(f"{name} {NEVER_SENT[name.lower()]}; take it out")
     return name
 
 
@@ -70,7 +79,7 @@ def _extension(name: str) -> str:
     return name
 
 
-def _host(name: str) -> str:
+def host_name(name: str) -> str:
     """A host name as the image has it: "*" stands for any."""
     host = name.strip().lower().rstrip(".")
     if host == "*" or (host.startswith("[") and host.endswith("]")):
@@ -161,7 +170,7 @@ MediaType = Annotated[str, AfterValidator(_media_type)]
 FieldName = Annotated[str, AfterValidator(_field_name)]
 FieldValue = Annotated[str, BeforeValidator(_text), AfterValidator(_field_value)]
 Headers = dict[FieldName, FieldValue | None]
-HostName = Annotated[str, AfterValidator(_host)]
+HostName = Annotated[str, AfterValidator(host_name)]
 UrlPath = Annotated[str, AfterValidator(_path)]
 Target = Annotated[str, AfterValidator(_target)]
 Cache = Annotated[str, BeforeValidator(_text), AfterValidator(_cache)]

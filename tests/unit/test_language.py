@@ -441,8 +441,6 @@ HEADERS = """
   Link: <b>
 /manual/:page
   Content-Type: text/x-manual
-https://:project.example/*
-  X-Other: never
 """
 REDIRECTS = """
 # a comment
@@ -477,7 +475,6 @@ def test_a_folder_as_netlify_and_cloudflare_have_it(public: Path) -> None:
     assert (fields["cache-control"], fields["x-robots-tag"]) == ("no-cache", "nosnippet")
     assert server.ask("/manual/intro.html").fields["content-type"] == "text/x-manual; charset=utf-8"
     assert server.ask("/manual/deep/er.html").fields["content-type"] == "text/html; charset=utf-8"
-    assert "x-other" not in server.ask("/").fields
 
 
 def test_a_folder_with_its_404_page(public: Path) -> None:
@@ -487,31 +484,107 @@ def test_a_folder_with_its_404_page(public: Path) -> None:
 
 
 def test_imports_beside_a_manifest(public: Path) -> None:
-    (public / "_redirects").write_text("https://b.example/x /about.html\nhttps://c.example/y /about.html\n")
-    server = served(public, "root: public\nhosts: [b.example]\nimports: [public/_redirects]\n")
+    (public / "_redirects").write_text(
+        "https://b.example/x /about.html\nhttp://B.example./old/* https://c.example/:splat 302!\n"
+    )
+    (public / "_headers").write_text("https://b.example/about.html\n  X-A: b\n")
+    server = served(public, "root: public\nhosts: [b.example]\nimports: [public/_redirects, public/_headers]\n")
     assert server.location("/x", host="b.example") == (301, "/about.html")
-    assert server.ask("/y", host="b.example").status == 404
+    assert server.location("/old/a?b", host="b.example") == (302, "https://c.example/a?b")
+    assert server.ask("/about.html", host="b.example").fields["x-a"] == "b"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ("[]", "'c.example' is one host, and this site is for any"),
+        ("[b.example]", "'c.example' is not the host of this site (b.example)"),
+        ("['*.example']", "'c.example' is not the host of this site (*.example)"),
+        (
+            "[b.example, c.example]",
+            "'c.example' is one of several hosts of this site, and a line here is for all of them",
+        ),
+    ],
+)
+def test_lines_for_a_host_that_is_not_the_site_s(public: Path, hosts: str, expected: str) -> None:
+    """They were dropped without a word, or counted for other hosts too."""
+    (public / "_redirects").write_text("/a /about.html\nhttp://c.example/y  /about.html\n")
+    (public / "_headers").write_text("/*\n  X-A: a\nhttps://c.example/*\n  X-B: b\n")
+    imports = "imports: [public/_redirects, public/_headers]"
+    text = f"sites: [{{hosts: [z.example], root: public/app}}, {{hosts: {hosts}, root: public, {imports}}}]\n"
+    said = sscc("check", _manifest(public, text), status=1).stderr
+    assert said.count(expected) == 2
+    assert said.count("give that host a site of its own") == 2
+    assert f"{public.name}/_redirects:2:1: " in said
+    assert f"{public.name}/_headers:3:1: " in said
+
+
+def test_a_host_in_a_folder_without_a_manifest(public: Path) -> None:
+    """Cloudflare's own example is one."""
+    (public / "_headers").write_text("https://:project.pages.dev/*\n  X-Robots-Tag: noindex\n")
+    said = in_lines(sscc("check", public, status=1).stderr)
+    assert "_headers:1:1: ':project.pages.dev' is one host, and this site is for any; take it out, or" in said
+
+
+def test_a_byte_order_mark_is_no_text(public: Path) -> None:
+    """What Windows' editors put in front; and their ends of lines."""
+    (public / "_redirects").write_bytes(b"\xef\xbb\xbf/a /about.html\r\n/b /app/ 302\r\n")
+    (public / "_headers").write_bytes(b"\xef\xbb\xbf/about.html\r\n  X-A: a\r\n")
+    server = Server(public, public.parent / "x.img")
+    assert server.location("/a") == (301, "/about.html")
+    assert server.location("/b") == (302, "/app/")
+    assert server.ask("/about.html").fields["x-a"] == "a"
+
+
+def test_a_block_without_fields(public: Path) -> None:
+    (public / "_headers").write_text("/a\n/b\n  X-A: a\n")
+    said = sscc("check", public).stderr
+    assert "_headers:1:1: warning: there is no field for '/a'" in said
+    assert "'/b'" not in said
+
+
+@pytest.mark.parametrize("name", ["Basic-Auth", "basic-auth", "Authorization", "Cookie"])
+@pytest.mark.parametrize("text", ["headers: {NAME: 'a:b'}", "rules: [{match: '**', headers: {NAME: 'a:b'}}]"])
+def test_secrets_are_not_sent_to_everybody(public: Path, name: str, text: str) -> None:
+    said = sscc("check", _manifest(public, f"root: public\n{text.replace('NAME', name)}\n"), status=1).stderr
+    assert f"{name} is ".lower() in said.lower()
+    assert "every" in said
 
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("_redirects", "\n/a\n", ":2: a line is '/from /to 301'"),
-        ("_redirects", "a /b\n", ":1: 'a' is no path"),
-        ("_redirects", "/a /b 302 Country=au\n", ":1: 'Country=au' depends on the request"),
-        ("_redirects", "/a id=:id /b/:id\n", ":1: 'id=:id' depends on the request"),
-        ("_redirects", "/a /b 999\n", ":1: status 999"),
-        ("_redirects", "/a /b.html 200\n", ":1: nothing is served at '/b.html'"),
-        ("_redirects", "/blog/:x https://b.example/:x\n", ":1: where 'https://b.example/:x' leads"),
-        ("_redirects", "/blog/* https://b.example:splat\n", ":1: ':splat' stands behind a slash"),
-        ("_redirects", "/*/x /b\n", ":1: an asterisk is the whole last segment"),
-        ("_headers", "X: y\n", ":1: 'X: y' is no path"),
-        ("_headers", "  X: y\n/a\n", ":1: a field before any path"),
-        ("_headers", "/a\n  X\n", ":2: 'X' is no field"),
-        ("_headers", "/a\n  ETag: x\n", ":2: ETag is set by sscc itself"),
-        ("_headers", "/a/*\n  X: :splat\n", ":2: the value of X depends"),
-        ("_headers", "/a/*/b/*\n  X: y\n", ":1: '/a/*/b/*' has more than one asterisk"),
-        ("_headers", "/a\n  X Y: z\n", ":1: 'X Y' is no header field name"),
+        ("_redirects", "\n/a\n", ":2:1: there is no target in this line; a line is '/from /to 301'"),
+        ("_redirects", "a /b\n", ":1:1: 'a' is no path"),
+        ("_redirects", "/a /b 302 Country=au\n", ":1:11: 'Country=au' depends on who asks"),
+        ("_redirects", "/a /b 302 Language=de,en\n", ":1:11: 'Language=de,en' depends on who asks"),
+        ("_redirects", "/a /b 200 Role=admin\n", ":1:11: 'Role=admin' depends on who asks"),
+        ("_redirects", "/a /b 200 Cookie=is_staff\n", ":1:11: 'Cookie=is_staff' depends on who asks"),
+        ("_redirects", "/a /b 200! signed=SECRET\n", ":1:12: 'signed=SECRET' is for requests that are handed on"),
+        ("_redirects", "/a id=:id /b/:id\n", ":1:4: 'id=:id' depends on the request's query"),
+        ("_redirects", "/a /b 999\n", ":1:7: 999 is no status"),
+        ("_redirects", "/a /b 30\n", ":1:7: '30' is neither a path nor a status"),
+        ("_redirects", "/a /b.html 200\n", ":1:1: nothing is served at '/b.html'"),
+        ("_redirects", "/a/* https://b.example/:splat 200\n", ":1:6: requests are not handed on to other hosts"),
+        ("_redirects", "/a https://b.example/ 404\n", ":1:4: requests are not handed on to other hosts"),
+        ("_redirects", "/a/* /.netlify/functions/:splat 200\n", ":1:6: functions are run by Netlify alone"),
+        ("_redirects", "/blog/:x https://b.example/:x\n", ":1:1: where 'https://b.example/:x' leads"),
+        ("_redirects", "/blog/* https://b.example:splat\n", ":1:1: ':splat' stands behind a slash"),
+        ("_redirects", "/*/x /b\n", ":1:1: an asterisk is the whole last segment"),
+        ("_headers", "X: y\n", ":1:1: 'X: y' is no path"),
+        ("_headers", "  X: y\n/a\n", ":1:3: a field before any path"),
+        ("_headers", "/a\n  X\n", ":2:3: 'X' is no field"),
+        ("_headers", "/a\n  ETag: x\n", ":2:3: ETag is set by sscc itself"),
+        ("_headers", "/a/*\n  X: :splat\n", ":2:3: the value of X depends"),
+        ("_headers", "/a/*/b/*\n  X: y\n", ":1:1: '/a/*/b/*' has more than one asterisk"),
+        ("_headers", "/a\n  X Y: z\n", ":2:3: 'X Y' is no header field name"),
+        ("_headers", "/a\n  X: \u20ac\n", ":2:3: the value of X is no printable ASCII"),
+        ("_headers", "/a\n  ! X: y\n", ":2:3: 'X: y' is no name of a field"),
+        (
+            "_headers",
+            "/a\n  X: y\n  Basic-Auth: me:secret\n",
+            ":3:3: Basic-Auth is Netlify's way to ask for a password",
+        ),
     ],
 )
 def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) -> None:
