@@ -250,8 +250,7 @@ class _Headers(_File):
         except ValidationError as error:
             for wrong in error.errors():
                 message, help_ = phrase(wrong)
-                message = message.removeprefix("headers").lstrip(".: ")
-                self.add(self.at, self.pattern or "", f"{message}; {help_}" if help_ else message)
+                self.add(self.at, self.pattern or "", message.removeprefix("headers").lstrip(".: "), help_)
 
 
 def read(site: Site, base: Path, report: Report) -> tuple[list[Rule], list[Line], frozenset[Path]]:

@@ -9,6 +9,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +18,11 @@ import click
 from ._sandstorm import lib
 from .capture import RING_BYTES, SNAP_BYTES, Capture, CaptureOptions
 from .errors import SsrunError
+from .events import Events
 from .loader import FrameSource, ImageError
 from .network import Interface4or6
 from .ports import BACKENDS, Opened, Opener, Options, parse_address
-from .server import CONGESTION, App, Conflict, Limits, Server
+from .server import CONGESTION, STOP, App, Conflict, Limits, Server
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -378,17 +380,20 @@ def serve(
     """
     output = Output(service, as_json)
     with ExitStack() as stack:
-        opened = Opener(options, service.frames, stack).open()
-        capture = _capture(options.capture, opened, output, stack)
-        server = Server(service.app, service.frames.image, opened, options.port, limits, stack)
-        stack.callback(server.stop)
+        events = Events()
+        stack.callback(events.close)
 
         def stop(*_: object) -> None:
             service.asked_to_stop = True
-            server.request_stop()
+            events.put(STOP)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+            stack.callback(signal.signal, number, signal.signal(number, stop))
+        opened = Opener(options, service.frames, stack).open()
+        capture = _capture(options.capture, opened, output, stack)
+        server = Server(service.app, service.frames.image, opened, options.port, limits, events, stack)
+        stack.callback(server.stop)
+        _reset_this_host(opened, events, stack)
         server.start()
         try:
             if server.claim_addresses():
@@ -401,6 +406,14 @@ def serve(
             at_end(server)
             captured = _captured(capture, output)
             output.stopped(server.counters() | captured)
+
+
+def _reset_this_host(opened: Opened, events: Events, stack: ExitStack) -> None:
+    """Where the held sockets listen, what this host itself sends arrives there."""
+    if opened.reservation is not None:
+        for sock in opened.reservation.listening():
+            events.watch(sock, partial(opened.reservation.reset, sock))
+            stack.callback(events.forget, sock)
 
 
 def _capture(options: CaptureOptions | None, opened: Opened, output: Output, stack: ExitStack) -> Capture | None:

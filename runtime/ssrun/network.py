@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import hashlib
 import ipaddress
 import socket
 import struct
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +21,6 @@ Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 IFA_F_NODAD = 0x02
 IFF_UP, IFF_LOOPBACK = 1, 8
-SO_ATTACH_FILTER = 26
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
 PACKET_MR_ALLMULTI = 2
@@ -176,61 +173,6 @@ def set_up_tap(name: str, mtu_bytes: int, queue_frames: int, host_addresses: Ite
     except NetlinkError as error:
         raise SsrunError(f"tap:{name} can't be set up: {error.args[-1]}; choose other addresses") from None
     return look_up(name)
-
-
-def _drop_all() -> bytes:
-    """A classic BPF program, "return 0", as SO_ATTACH_FILTER takes it; the buffer must live through the call."""
-    return struct.pack("HBBI", 0x06, 0, 0, 0)
-
-
-class PortReservation:
-    """Keeps the kernel from answering the served port with RST while we serve it on an interface.
-
-    Listening sockets of the kernel's own hold the port; a filter in front drops whatever comes to them. So
-    nothing else can take the port, and nothing is left when this process is gone, however it ends.
-    """
-
-    def __init__(self, interface: str, port: int) -> None:
-        """Raises SsrunError if another server has the port."""
-        self.sockets: list[socket.socket] = []
-        with ExitStack() as stack:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                sock = self._listen(family, interface, port)
-                if sock is not None:
-                    self.sockets.append(stack.enter_context(sock))
-            stack.pop_all()
-
-    @staticmethod
-    def _listen(family: socket.AddressFamily, interface: str, port: int) -> socket.socket | None:
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        except OSError as error:
-            if error.errno == errno.EAFNOSUPPORT:
-                return None
-            raise
-        try:
-            program = ctypes.create_string_buffer(_drop_all())
-            sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind(("", port))
-            sock.listen(1)
-        except OSError as error:
-            sock.close()
-            if error.errno == errno.EADDRINUSE:
-                raise SsrunError(
-                    f"port {port} is taken by another server on this host; stop it, or choose with --port"
-                ) from None
-            if error.errno == errno.EADDRNOTAVAIL and family == socket.AF_INET6:
-                return None
-            raise SsrunError(f"port {port} can't be reserved: {error.strerror}") from None
-        return sock
-
-    def close(self) -> None:
-        """Gives the port back."""
-        for sock in self.sockets:
-            sock.close()
 
 
 def join_all_multicast(name: str) -> socket.socket:

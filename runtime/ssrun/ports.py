@@ -17,6 +17,7 @@ from .errors import SsrunError
 from .loader import FrameSource
 from .netmap import NAME_BYTES_MAX, Netmap
 from .network import Interface4or6
+from .reservation import PortReservation
 
 RING = 2048  # descriptors, and so spare slots
 BUFFERS = 4096  # for small frames
@@ -58,6 +59,7 @@ class Opened:
     ports: list[Any] = field(default_factory=list)  # struct nmio_port *
     gather_max: int = 1
     claim: int = lib.STACK_CLAIM_NONE
+    reservation: PortReservation | None = None  # in shared mode
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -277,9 +279,22 @@ class Opener:
             opened.claim = lib.STACK_CLAIM_CHECK if check else lib.STACK_CLAIM_ANNOUNCE
             self.stack.callback(network.join_all_multicast(interface.name).close)
         else:
-            self.stack.callback(network.PortReservation(interface.name, self.options.port).close)
+            ips = [address.ip for address in opened.addresses]
+            opened.reservation = PortReservation(interface, self.options.port, ips)
+            self.stack.callback(opened.reservation.close)
         self._choose(interface, opened)
+        if opened.reservation is not None:
+            self._refuse_this_host(opened, opened.reservation)
         return opened
+
+    @staticmethod
+    def _refuse_this_host(opened: Opened, reservation: PortReservation) -> None:
+        if opened.details.get("tcx", True):  # or XDP, or netmap: the kernel does not get what is ours
+            reservation.stop_listening()
+        opened.notes.append(
+            "this host itself is refused, as what it sends to its own addresses does not pass the interface; "
+            "--iface tap:NAME serves it"
+        )
 
     def _choose(self, interface: network.Interface, opened: Opened) -> None:
         backend = self.options.backend

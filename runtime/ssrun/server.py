@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 
 from ._sandstorm import ffi, lib
 from .errors import SsrunError
+from .events import Events
 from .network import Interface4or6
 from .ports import Opened
 
@@ -47,6 +47,20 @@ class Limits:
     congestion: str = "cubic"
     pacing: bool = False
     tx_memcpy: bool = False
+
+
+class Stop:
+    """We have been asked to end."""
+
+
+STOP = Stop()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker has ended by itself: 0, or -errno of its port."""
+
+    reason: int
 
 
 @dataclass
@@ -84,12 +98,15 @@ def counter_names() -> list[str]:
 class Server:
     """Workers, a thread each."""
 
-    def __init__(self, app: App, image: Any, opened: Opened, port: int, limits: Limits, stack: ExitStack) -> None:
-        """Lays out all memory; nothing is allocated later. image: struct image *, whose frames app answers with."""
+    def __init__(
+        self, app: App, image: Any, opened: Opened, port: int, limits: Limits, events: Events, stack: ExitStack
+    ) -> None:
+        """Lays out all memory; nothing is allocated later. image: struct image *, whose frames app answers with.
+        events: gets an Ended of each worker, and has STOP when we are to stop."""
         self.opened = opened
+        self.events = events
         self.workers: list[Any] = []
         self.threads: list[threading.Thread] = []
-        self.ended: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
             config.claim = self._claim(opened, first=not self.workers)
@@ -166,26 +183,21 @@ class Server:
     def _run(self, worker: Any, cpu: int | None) -> None:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})  # of this thread
-        self.ended.put(lib.worker_run(worker))
-
-    def request_stop(self) -> None:
-        """Asks serve_until_stopped to return; from a signal handler."""
-        self.ended.put(None)
+        self.events.put(Ended(lib.worker_run(worker)))
 
     def _stopped(self, timeout_s: float | None) -> bool:
-        """Waits for request_stop, or for a capture to end; False in vain. Raises SsrunError if a worker fails."""
-        try:
-            reason = self.ended.get(timeout=timeout_s)
-        except queue.Empty:
+        """Waits for STOP, or for a capture to end; False in vain. Raises SsrunError if a worker fails."""
+        event = self.events.wait(timeout_s)
+        if event is None:
             return False
-        if reason is None or (reason == -errno.ENODATA and self.opened.backend == "pcap"):
+        if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True
         raise SsrunError(
-            f"{self.opened.interface}: {os.strerror(-reason)}; the interface went away or down? Start ssrun again"
+            f"{self.opened.interface}: {os.strerror(-event.reason)}; did the interface go away? Start ssrun again"
         )
 
     def claim_addresses(self) -> bool:
-        """Waits until our addresses are ours; False after request_stop. Raises SsrunError if another host has one."""
+        """Waits until our addresses are ours; False after STOP. Raises SsrunError if another host has one."""
         stack = lib.worker_stack(self.workers[0])
         states = [lib.STACK_ADDRESS_TENTATIVE]
         while lib.STACK_ADDRESS_TENTATIVE in states:
@@ -216,7 +228,7 @@ class Server:
         return list(found.values())
 
     def serve_until_stopped(self, tell: Callable[[Conflict], None], check: Callable[[], None]) -> None:
-        """Returns after request_stop, or when a capture has been replayed. Raises SsrunError if a worker fails.
+        """Returns after STOP, or when a capture has been replayed. Raises SsrunError if a worker fails.
 
         tell: what to do with an address of ours that somebody else uses too.
         check: raises an error if there is no going on; called once a second.
