@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from . import profile
+from . import console, profile
 from ._sandstorm import lib
 from .command import Service, exit_on_error, serve, serving_options, settings
 from .errors import SsrunError
@@ -65,7 +66,8 @@ def run(
     """Opens everything, serves, and closes everything. Raises SsrunError or ImageError."""
     if profile_path is not None and not profile_path.absolute().parent.is_dir():
         raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
-    lib.fault_guard(f"ssrun: {image_path}: cut short or not readable any more; {IN_PLACE}\n".encode())
+    line = console.printable(f"ssrun: {image_path}: cut short or not readable any more; {IN_PLACE}")
+    lib.fault_guard(line.encode(sys.stderr.encoding, "backslashreplace") + b"\n")
     with ImageFile(image_path, verify_content=verify_content) as image:
 
         def write_profile(server: Server) -> None:
@@ -75,7 +77,7 @@ def run(
         serve(Web(image), options, limits, as_json, write_profile)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=console.Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image", type=click.Path(path_type=Path))
 @serving_options(port=80, keep_alive_s=65.0)
 @click.option(

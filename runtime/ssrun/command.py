@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import sys
@@ -15,29 +16,35 @@ from typing import Any, TypeVar
 
 import click
 
+from . import console
 from ._sandstorm import lib
 from .capture import RING_BYTES, SNAP_BYTES, Capture, CaptureOptions
 from .errors import SsrunError
 from .events import Events
 from .loader import FrameSource, ImageError
 from .network import Interface4or6
-from .ports import BACKENDS, Opened, Opener, Options, parse_address
+from .ports import BACKENDS, Opened, Opener, Options, parse_address, why_no_host
 from .server import CONGESTION, STOP, App, Conflict, Limits, Server
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+SIZE_MAX = 1 << 62
 
 
 class Address(click.ParamType[Interface4or6]):
-    """ADDR or ADDR/LEN."""
+    """ADDR or ADDR/LEN of a host."""
 
     name = "ADDR/LEN"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
         """An ipaddress interface."""
         try:
-            return parse_address(str(value))
+            address = parse_address(str(value))
         except ValueError:
             self.fail(f"{value!r} is no IPv4 or IPv6 address; write 192.0.2.10/24 or 2001:db8::10/64", param, ctx)
+        why = why_no_host(address)
+        if why is not None:
+            self.fail(f"{value} is {why}", param, ctx)
+        return address
 
 
 class Size(click.ParamType[int]):
@@ -50,7 +57,23 @@ class Size(click.ParamType[int]):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)B?", str(value).upper())
         if match is None:
             self.fail(f"{value!r} is no size; write 512M or 2G", param, ctx)
-        return int(float(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]])
+        size = float(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
+        if size >= SIZE_MAX:
+            self.fail(f"{str(value)[:20]!r}... is more than any machine has; write 512M or 2G", param, ctx)
+        return int(size)
+
+
+class Seconds(click.FloatRange):
+    """A time."""
+
+    name = "SECONDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """A number of seconds."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):  # which is in every range
+            self.fail(f"{value!r} is no time; write a number of seconds, as 20 or 0.5", param, ctx)
+        return number
 
 
 def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Command]:
@@ -58,7 +81,7 @@ def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Comma
 
     port, keep_alive_s: what the application's clients are used to.
     """
-    seconds = click.FloatRange(0.1, 86400)
+    seconds = Seconds(0.1, 86400)
     options = [
         click.option(
             "--iface",
@@ -203,6 +226,10 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
     if len(values["addresses"]) > lib.STACK_ADDRESSES_MAX:
         raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
+    given = [address.ip for address in (*values["addresses"], *values["host_addresses"])]
+    for ip in given:
+        if given.count(ip) > 1:
+            raise click.UsageError(f"{ip} is given twice; each address once")
     if values["pcapng_buffer"] < lib.CAPTURE_RING_BYTES_MIN:
         raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
     if values["resident"] and values["arena"] is not None:
@@ -307,13 +334,12 @@ class Output:
             self._line(event)
             return
         how = ", ".join(f"{key} {value}" for key, value in opened.details.items() if key != "host_addresses")
-        click.echo(self.service.headline())
-        click.echo(f"{opened.interface}: {opened.backend}{f' ({how})' if how else ''}, {mode} mode")
+        console.say(self.service.headline())
+        console.say(f"{opened.interface}: {opened.backend}{f' ({how})' if how else ''}, {mode} mode")
         for note in opened.notes:
-            click.echo(f"note: {note}")
+            console.say(f"note: {note}")
         for url in urls:
-            click.echo(f"serving {url}")
-        sys.stdout.flush()
+            console.say(f"serving {url}")
 
     def conflict(self, conflict: Conflict, interface: str) -> None:
         """Somebody else uses an address of ours; we go on."""
@@ -328,7 +354,7 @@ class Output:
                 }
             )
         else:
-            click.echo(
+            console.say(
                 f"{self.service.name}: note: {conflict.address.ip} is also used by {conflict.mac} on {interface}; "
                 "clients may reach either of us",
                 err=True,
@@ -339,14 +365,34 @@ class Output:
         if self.as_json:
             self._line({"event": "capture-failed", "path": str(path), "reason": reason})
         else:
-            click.echo(f"{self.service.name}: note: {path}: {reason}; the capture ends here", err=True)
+            console.say(f"{self.service.name}: note: {path}: {reason}; the capture ends here", err=True)
 
     def capture_incomplete(self, path: Path, dropped: int) -> None:
         """At the end, for people; machines have the counter."""
         if not self.as_json:
-            click.echo(
+            console.say(
                 f"{self.service.name}: note: {path} lacks {dropped} frames, which came faster than they could be "
                 "written; give more --pcapng-buffer or less --pcapng-snaplen",
+                err=True,
+            )
+
+    def counters(self, counters: dict[str, int]) -> None:
+        """All that are not zero, as SIGUSR1 asks for them."""
+        seen = {name: value for name, value in counters.items() if value}
+        if self.as_json:
+            self._line({"event": "counters", "counters": seen})
+            return
+        for name, value in seen.items():
+            console.say(f"{name} {value}")
+
+    def hangup(self) -> None:
+        """SIGHUP: a terminal has gone, or somebody expects a new image to be read."""
+        if self.as_json:
+            self._line({"event": "hangup"})
+        else:
+            console.say(
+                f"{self.service.name}: note: SIGHUP changes nothing; start {self.service.name} again to serve a new "
+                "image",
                 err=True,
             )
 
@@ -356,15 +402,14 @@ class Output:
         if self.as_json:
             self._line({"event": "stopped", "counters": seen})
         else:
-            click.echo(
+            console.say(
                 f"stopped: {self.service.requests(counters)} requests on {counters['tcp_opened']} connections, "
                 f"{counters['port_tx_bytes']} bytes sent"
             )
 
     @staticmethod
     def _line(event: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(event) + "\n")
-        sys.stdout.flush()
+        console.write(json.dumps(event) + "\n")
 
 
 def serve(
@@ -383,16 +428,18 @@ def serve(
         events = Events()
         stack.callback(events.close)
 
-        def stop(*_: object) -> None:
+        def stop() -> None:
             service.asked_to_stop = True
             events.put(STOP)
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            stack.callback(signal.signal, number, signal.signal(number, stop))
+            _on_signal(number, stop, stack)
+        _on_signal(signal.SIGHUP, partial(events.put, output.hangup), stack)
         opened = Opener(options, service.frames, stack).open()
         capture = _capture(options.capture, opened, output, stack)
         server = Server(service.app, service.frames.image, opened, options.port, limits, events, stack)
         stack.callback(server.stop)
+        _on_signal(signal.SIGUSR1, partial(events.put, lambda: output.counters(server.counters())), stack)
         _reset_this_host(opened, events, stack)
         server.start()
         try:
@@ -406,6 +453,11 @@ def serve(
             at_end(server)
             captured = _captured(capture, output)
             output.stopped(server.counters() | captured)
+
+
+def _on_signal(number: int, do: Callable[[], None], stack: ExitStack) -> None:
+    """Until the stack is closed."""
+    stack.callback(signal.signal, number, signal.signal(number, lambda *_: do()))
 
 
 def _reset_this_host(opened: Opened, events: Events, stack: ExitStack) -> None:
@@ -439,13 +491,27 @@ def _captured(capture: Capture | None, output: Output) -> dict[str, int]:
     return counters
 
 
+class Interrupted(BaseException):
+    """We are to end, and nothing is served yet."""
+
+
+def _interrupt(*_: Any) -> None:
+    raise Interrupted
+
+
 def exit_on_error(name: str, run: Callable[[], None]) -> None:
-    """Whatever an operator can do something about is one line, and status 1."""
+    """Whatever an operator can do something about is one line, and status 1. Being told to end is no error."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # of them there is something to say once we serve
+        signal.signal(number, signal.SIG_IGN)
     try:
         run()
+    except Interrupted:
+        return
     except (SsrunError, ImageError) as error:
-        click.echo(f"{name}: {error}", err=True)
+        console.say(f"{name}: {error}", err=True)
         sys.exit(1)
     except (OSError, MemoryError) as error:
-        click.echo(f"{name}: {error or 'out of memory'}", err=True)
+        console.say(f"{name}: {error or 'out of memory'}", err=True)
         sys.exit(1)

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
+from . import console
 from ._sandstorm import ffi, lib
 from .command import Service, exit_on_error, serve, serving_options, settings
 from .errors import SsrunError
-from .loader import Section
+from .loader import ELF_MAGIC, LZ4_MAGIC, Section
 from .ports import Options, new_apart
 from .server import App, Limits
 
@@ -34,8 +35,11 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _from_json(path: Path) -> dict[bytes, bytes]:
+    contents = path.read_bytes()
+    if contents.startswith((ELF_MAGIC, LZ4_MAGIC)):
+        raise SsrunError(f"{path}: this is a packet image; serve it with ssrun")
     try:
-        found = json.loads(path.read_bytes(), object_pairs_hook=_no_twins)
+        found = json.loads(contents, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
         raise SsrunError(f"{path}: no JSON object of texts: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
@@ -153,7 +157,7 @@ def run(path: Path, mtu_bytes: int, options: Options, limits: Limits, as_json: b
         serve(KeyValue(path, store, count), options, limits, as_json)
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=console.Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("source", type=click.Path(path_type=Path))
 @serving_options(port=PORT, keep_alive_s=KEEP_ALIVE_S)
 @click.option(

@@ -7,6 +7,7 @@ import hashlib
 import json
 import mmap
 import os
+import shlex
 import stat
 import struct
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 else:  # What writes an image needs none.
     elffile = lazy("elftools.elf.elffile")
 
+ELF_MAGIC = b"\x7fELF"
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
 LZ4_HEADER_BYTES_MAX = 19
 CHUNK_BYTES = 1 << 20
@@ -131,6 +133,23 @@ def _decompress(path: Path, source_fd: int) -> int:
     return fd
 
 
+def _no_image(path: Path, head: bytes) -> str | None:
+    """What else it is, as far as one can see from its name, and how it becomes an image; None: it may be one."""
+    if head in (ELF_MAGIC, LZ4_MAGIC):
+        return None
+    source, image, what = path, path.with_suffix(".img"), ""
+    if path.is_dir():
+        image, what = Path(f"{path.name or 'site'}.img"), "a folder"
+    elif path.suffix.lower() in (".yaml", ".yml"):
+        what = "a manifest"
+    elif path.suffix.lower() in (".html", ".htm", ".xhtml"):
+        source, image, what = path.parent, Path("site.img"), "a page"
+    if not what:
+        return None
+    command = shlex.join(["sscc", "build", str(source), "-o", str(image)])
+    return f"this is {what}, not an image; build it first: {command}"
+
+
 def _open(path: Path) -> int:
     """Non-blocking, or a pipe would hold us up before it can be refused."""
     try:
@@ -138,9 +157,14 @@ def _open(path: Path) -> int:
     except OSError as error:
         raise ImageError(f"{path}: can't be read: {error.strerror}") from None
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        head = os.pread(fd, 4, 0) if stat.S_ISREG(mode) else b""
+        why = _no_image(path, head)
+        if why is not None:
+            raise ImageError(f"{path}: {why}")
+        if not stat.S_ISREG(mode):
             raise ImageError(f"{path}: not a regular file; name an image, as sscc build writes it")
-        if os.pread(fd, 4, 0) != LZ4_MAGIC:
+        if head != LZ4_MAGIC:
             return fd
         unpacked = _decompress(path, fd)
     except BaseException:

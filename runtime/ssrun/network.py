@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import ipaddress
+import os
 import socket
 import struct
 from collections.abc import Iterable
@@ -15,10 +17,12 @@ from pathlib import Path
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from . import privileges
 from .errors import SsrunError
 
 Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
+IFNAMSIZ = 16  # with the zero behind it
 IFA_F_NODAD = 0x02
 IFF_UP, IFF_LOOPBACK = 1, 8
 SOL_PACKET = 263
@@ -71,8 +75,16 @@ class Interface:
         return max(1, len(list((self.sysfs / "queues").glob("rx-*"))))
 
 
+def check_name(name: str) -> None:
+    """Raises SsrunError for what no interface can be called."""
+    odd = any(char in "/ " or not char.isprintable() for char in name)
+    if odd or not 0 < len(os.fsencode(name)) < IFNAMSIZ:
+        raise SsrunError(f"{name!r} is no interface name: 1 to 15 characters, no slash or space")
+
+
 def look_up(name: str) -> Interface:
     """An existing interface. Raises SsrunError."""
+    check_name(name)
     with IPRoute() as route:
         found = route.link_lookup(ifname=name)
         if not found:
@@ -171,13 +183,19 @@ def set_up_tap(name: str, mtu_bytes: int, queue_frames: int, host_addresses: Ite
                 )
             route.link("set", index=index, state="up")
     except NetlinkError as error:
+        if error.code == errno.EPERM:
+            raise SsrunError(f"tap:{name} can't be set up: {privileges.hint('CAP_NET_ADMIN')}") from None
         raise SsrunError(f"tap:{name} can't be set up: {error.args[-1]}; choose other addresses") from None
     return look_up(name)
 
 
 def join_all_multicast(name: str) -> socket.socket:
     """Lets multicast (neighbour solicitations for us) through the NIC's filter while the socket is open."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    except PermissionError:
+        hint = privileges.hint("CAP_NET_RAW")
+        raise SsrunError(f"a packet socket on {name} can't be opened: {hint}") from None
     membership = struct.pack("iHH8s", socket.if_nametoindex(name), PACKET_MR_ALLMULTI, 0, b"")
     sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
     return sock

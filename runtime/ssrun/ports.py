@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import network
+from . import instances, network, privileges
 from ._sandstorm import ffi, lib
 from .capture import CaptureOptions
 from .errors import SsrunError
@@ -22,6 +22,8 @@ from .reservation import PortReservation
 RING = 2048  # descriptors, and so spare slots
 BUFFERS = 4096  # for small frames
 AFXDP_BUFFERS = BUFFERS + int(lib.AFXDP_RX_RING)  # and to receive into
+NO_HOST4 = ipaddress.IPv4Network("0.0.0.0/8")  # RFC 1122 section 3.2.1.3
+BROADCAST4 = ipaddress.IPv4Address("255.255.255.255")
 TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
 # For what a worker writes to: on cache lines of its own.
 new_apart = ffi.new_allocator(lib.nmio_alloc, lib.nmio_free, should_clear_after_alloc=False)
@@ -64,10 +66,11 @@ class Opened:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def _fail(what: str, error: int, hints: dict[int, str] | None = None) -> SsrunError:
+def _fail(what: str, error: int, hints: dict[int, str] | None = None, needed: tuple[str, ...] = ()) -> SsrunError:
+    """needed: the capabilities without which the kernel does not permit it."""
     hint = (hints or {}).get(-error)
     if hint is None and -error in (errno.EPERM, errno.EACCES):
-        hint = "run it as root"
+        return SsrunError(f"{what}: {privileges.hint(*needed) if needed else 'run it as root'}")
     return SsrunError(f"{what}: {os.strerror(-error)}" + (f"; {hint}" if hint else ""))
 
 
@@ -145,6 +148,10 @@ class Opener:
         self.stack.callback(lib.nmio_port_close, port[0])
         return port[0]
 
+    def _lock(self, name: str, taken: str) -> None:
+        """Until the stack is closed. Raises SsrunError if another ssrun has it; taken: see instances.lock."""
+        self.stack.callback(instances.lock(name, taken).close)
+
     def _superframe(self) -> int:
         return max(1, min(self.options.superframe, int(lib.NMIO_GATHER_MAX)))
 
@@ -170,8 +177,8 @@ class Opener:
     def _tap(self, name: str) -> Opened:
         if self.options.backend not in ("auto", "tap"):
             raise SsrunError(f"tap:{name} is served by the tap backend only; leave --backend out")
-        if not 0 < len(name.encode()) < 16 or "/" in name or any(c.isspace() for c in name):
-            raise SsrunError(f"{name!r} is no interface name: 1 to 15 characters, no slash or space")
+        network.check_name(name)
+        self._lock(f"tap/{name}", f"tap:{name}: {{}} serves it already; choose another name")
         if (Path("/sys/class/net") / name).exists() and not self.options.kept_tap:
             raise SsrunError(f"an interface {name} exists already; choose another name")
         ours, theirs = self.tap_addresses(name)
@@ -192,14 +199,16 @@ class Opener:
             # ours, as was seen above. So it is only told.
             claim=lib.STACK_CLAIM_ANNOUNCE,
         )
-        hints = {errno.ENOENT: "load the tun module", errno.EBUSY: "the name is in use"}
+        hints = {errno.ENOENT: "load the tun module (`modprobe tun`)", errno.EBUSY: "the name is in use"}
+        if not os.access(privileges.TUN, os.R_OK | os.W_OK, effective_ids=True):
+            hints[errno.EACCES] = privileges.tun_hint()
         multi_queue = workers > 1 or self.options.kept_tap
         for _ in range(workers):
             region, tx = self._memory()
             port = ffi.new("struct nmio_port **")
             error = lib.tap_open(port, name.encode(), multi_queue, region, tx, opened.gather_max)
             if error:
-                raise _fail(f"tap:{name} can't be made", error, hints)
+                raise _fail(f"tap:{name} can't be made", error, hints, ("CAP_NET_ADMIN",))
             opened.ports.append(self._keep(port))
         # The kernel answers a frame while we write it, and drops what its queue can't hold. A whole ring may go out
         # in one turn, so the queue takes as many ACKs, and as many frames of those who ask meanwhile.
@@ -231,7 +240,7 @@ class Opener:
     def _netmap(self, name: str) -> Opened:
         if self.options.backend not in ("auto", "netmap"):
             raise SsrunError(f"netmap:{name} is served by the netmap backend only; leave --backend out")
-        if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        if not 0 < len(os.fsencode(name)) <= NAME_BYTES_MAX:
             raise SsrunError(f"{name!r} is no name of a netmap port: vale0:a, or x{{1 for one end of a pipe")
         if (Path("/sys/class/net") / name).exists():
             raise SsrunError(f"{name} is an interface; write --iface {name} --backend netmap")
@@ -239,6 +248,7 @@ class Opener:
             raise SsrunError(f"netmap:{name} needs --address: the kernel knows nothing of it")
         if self.options.host_addresses:
             raise SsrunError("--host-address is for tap:NAME; the kernel has no side of a netmap port")
+        self._lock(f"netmap/{name}", f"netmap:{name}: {{}} serves it already; stop it, or choose another port")
         check = self.options.address_check
         opened = Opened(
             backend="netmap",
@@ -274,6 +284,7 @@ class Opener:
                 f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every "
                 "segment is cut again (slow); build with the interface's MTU"
             )
+        self._lock_served(interface, opened)
         if own:
             check = self.options.address_check
             opened.claim = lib.STACK_CLAIM_CHECK if check else lib.STACK_CLAIM_ANNOUNCE
@@ -296,6 +307,17 @@ class Opener:
             "--iface tap:NAME serves it"
         )
 
+    def _lock_served(self, interface: network.Interface, opened: Opened) -> None:
+        """What two could not serve without taking each other's clients."""
+        if not opened.own_address:
+            port = self.options.port
+            taken = f"{{}} serves port {port} on {interface.name} already; stop it, or choose with --port"
+            self._lock(f"{interface.index}/port/{port}", taken)
+            return
+        for address in opened.addresses:
+            taken = f"{{}} serves {address.ip} on {interface.name} already; stop it, or choose another --address"
+            self._lock(f"{interface.index}/{address.ip}", taken)
+
     def _choose(self, interface: network.Interface, opened: Opened) -> None:
         backend = self.options.backend
         if backend == "auto" and not interface.is_physical:
@@ -311,6 +333,7 @@ class Opener:
         if backend == "packet":
             self._packet(interface, opened)
         elif backend == "netmap":
+            self._lock(f"netmap/{interface.name}", f"{interface.name}: {{}} has it through netmap already; stop it")
             Netmap(self, opened).interface(interface)
         else:
             self._afxdp(interface, opened)
@@ -326,7 +349,7 @@ class Opener:
             port, interface.index, self.options.port, opened.own_address, region, tx, opened.gather_max
         )
         if error:
-            raise _fail(f"a packet socket on {interface.name} can't be opened", error)
+            raise _fail(f"a packet socket on {interface.name} can't be opened", error, needed=("CAP_NET_RAW",))
         opened.ports.append(self._keep(port))
         self._shield(interface, opened)
 
@@ -356,7 +379,8 @@ class Opener:
             errno.EBUSY: f"another XDP program is there; `ip link set {interface.name} xdp off` removes it",
         }
         if error:
-            raise _fail(f"no XDP program can be attached to {interface.name}", error, hints)
+            what = f"no XDP program can be attached to {interface.name}"
+            raise _fail(what, error, hints, ("CAP_BPF", "CAP_NET_ADMIN"))
         opened.details["xdp"] = "native" if native[0] else "generic"
         return self._keep_filter(holder[0], opened)
 
@@ -372,17 +396,24 @@ class Opener:
             raise SsrunError(
                 "the image's slots are larger than a page, which AF_XDP can't send; build with a smaller MTU"
             )
+        taken = f"{{}} serves {interface.name} through AF_XDP already; stop it, or choose --backend packet"
+        self._lock(f"{interface.index}/afxdp", taken)
         opened.backend = "afxdp"
         opened.gather_max = 1
         filter_ = self._filter(interface, opened)
-        hints = {errno.EBUSY: "another AF_XDP program has the queue; stop it"}
+        hints = {
+            errno.EBUSY: "another AF_XDP program has the queue; stop it",
+            errno.ENOBUFS: "its memory can't be pinned; grant CAP_IPC_LOCK, or raise the limit "
+            "(`ulimit -l unlimited`, LimitMEMLOCK=infinity in a systemd unit)",
+        }
         zero_copy = ffi.new("bool *")
         for queue in range(queues):
             region, tx = self._memory(pinned=True)
             port = ffi.new("struct nmio_port **")
             error = lib.afxdp_open(port, filter_, interface.name.encode(), queue, region, tx, zero_copy)
             if error:
-                raise _fail(f"queue {queue} of {interface.name} can't be bound", error, hints)
+                what = f"queue {queue} of {interface.name} can't be bound"
+                raise _fail(what, error, hints, ("CAP_NET_RAW",))
             opened.ports.append(self._keep(port))
         opened.details["zero_copy"] = bool(zero_copy[0])
 
@@ -392,3 +423,28 @@ def parse_address(text: str) -> Interface4or6:
     if "/" not in text:
         text += "/24" if ipaddress.ip_address(text).version == 4 else "/64"
     return ipaddress.ip_interface(text)
+
+
+def why_no_host(address: Interface4or6) -> str | None:
+    """Why no host can have this address; None: it can."""
+    ip = address.ip
+    if ip.is_multicast:
+        return "a multicast address"
+    if ip.is_loopback:
+        return "a loopback address"
+    if ip.is_unspecified or (ip.version == 4 and (ip in NO_HOST4 or ip == BROADCAST4)):
+        return "no host's address"
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        return f"an IPv4 address in IPv6's clothes; write {ip.ipv4_mapped}"
+    return _why_network_s(address)
+
+
+def _why_network_s(address: Interface4or6) -> str | None:
+    """The same of addresses that belong to the network as a whole."""
+    ip, network_ = address.ip, address.network
+    if ip not in (network_[0], network_[-1]) or network_.prefixlen >= network_.max_prefixlen - 1:
+        return None
+    if ip.version == 6:  # the first: RFC 4291 section 2.6.1
+        return "the anycast address of the network's routers" if ip == network_[0] else None
+    kind = "own" if ip == network_[0] else "broadcast"
+    return f"the network's {kind} address; write one of {network_[1]} to {network_[-2]}"

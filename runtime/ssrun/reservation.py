@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterable
 
+from . import privileges
 from .errors import SsrunError
 from .network import Interface
 
@@ -98,7 +99,11 @@ class PortReservation:
             return SsrunError(
                 f"port {self.port} is taken by another server on this host; stop it, or choose with --port"
             )
-        return SsrunError(f"port {self.port} can't be reserved: {error.strerror}")
+        if error.errno in (errno.EACCES, errno.EPERM):
+            # The filter (from Linux 6.17 on), and binding to a device (before 5.7).
+            needed = ("CAP_NET_BIND_SERVICE",) if error.errno == errno.EACCES else ("CAP_NET_ADMIN", "CAP_NET_RAW")
+            return SsrunError(f"port {self.port} can't be held: {privileges.hint(*needed)}")
+        return SsrunError(f"port {self.port} can't be held: {error.strerror}")
 
     def release(self, address: Address4or6) -> None:
         """That address is served no more."""

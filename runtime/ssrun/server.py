@@ -102,7 +102,7 @@ class Server:
         self, app: App, image: Any, opened: Opened, port: int, limits: Limits, events: Events, stack: ExitStack
     ) -> None:
         """Lays out all memory; nothing is allocated later. image: struct image *, whose frames app answers with.
-        events: gets an Ended of each worker, and has STOP when we are to stop."""
+        events: gets an Ended of each worker; has STOP when we are to stop, and else functions to be called."""
         self.opened = opened
         self.events = events
         self.workers: list[Any] = []
@@ -188,6 +188,9 @@ class Server:
     def _stopped(self, timeout_s: float | None) -> bool:
         """Waits for STOP, or for a capture to end; False in vain. Raises SsrunError if a worker fails."""
         event = self.events.wait(timeout_s)
+        if callable(event):
+            event()
+            return False
         if event is None:
             return False
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
