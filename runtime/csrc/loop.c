@@ -27,6 +27,8 @@ struct worker {
     atomic_bool stop, drain, addresses_granted;
     atomic_bool woken; /* wake_fd has been written to, and is to be read */
     uint64_t rotated_ns;
+    atomic_bool link_changed; /* link is the worker's to read; else its writer's */
+    struct stack_link link;
 };
 
 static uint64_t monotonic_ns(void)
@@ -116,6 +118,10 @@ int worker_round(struct worker *worker)
         atomic_store(&worker->addresses_granted, false);
         stack_addresses_granted(worker->stack);
     }
+    if (atomic_load_explicit(&worker->link_changed, memory_order_acquire)) {
+        stack_link_change(worker->stack, &worker->link);
+        atomic_store_explicit(&worker->link_changed, false, memory_order_release);
+    }
     if (received > 0)
         stack_input(worker->stack, batch, (uint32_t)received);
     int error = send_all(worker);
@@ -178,6 +184,21 @@ void worker_addresses_granted(struct worker *worker)
 {
     atomic_store(&worker->addresses_granted, true);
     wake(worker);
+}
+
+bool worker_link_taken(const struct worker *worker)
+{
+    return !atomic_load_explicit(&worker->link_changed, memory_order_acquire);
+}
+
+bool worker_link_change(struct worker *worker, const struct stack_link *link)
+{
+    if (!worker_link_taken(worker))
+        return false;
+    worker->link = *link;
+    atomic_store_explicit(&worker->link_changed, true, memory_order_release);
+    wake(worker);
+    return true;
 }
 
 struct stack *worker_stack(const struct worker *worker)

@@ -27,6 +27,11 @@ void worker_drain(struct worker *worker);
 /* The addresses that its stack watches (STACK_CLAIM_WATCH) have been claimed by another worker. */
 void worker_addresses_granted(struct worker *worker);
 
+/* The interface has changed: the worker's stack learns of it in its next round. False while the change before this is not
+ * taken up yet; worker_link_taken says when this one is. From one thread. */
+bool worker_link_change(struct worker *worker, const struct stack_link *link);
+bool worker_link_taken(const struct worker *worker);
+
 struct stack *worker_stack(const struct worker *worker);
 /* Bytes that the stack was laid out in. */
 uint64_t worker_memory_bytes(const struct worker *worker);

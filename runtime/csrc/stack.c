@@ -89,9 +89,10 @@ static bool in_bounds(const struct stack_config *c, const struct image *image, c
     bool addresses = c->address_count > 0 && c->address_count <= STACK_ADDRESSES_MAX;
     bool limits = c->max_connections > 0 && c->max_connections <= 1u << 24 && c->max_half_requests > 0 &&
                   c->max_half_requests <= c->max_connections && c->gather_max >= 1 &&
-                  c->gather_max <= NMIO_GATHER_MAX && !(c->tx_memcpy && c->gather_max > 1) && c->mtu_bytes >= 576 &&
-                  c->mtu_bytes <= 65535 && c->keep_alive_ms > 0 && c->request_ms > 0 && c->send_ms > 0 &&
-                  c->congestion < CONGESTION_COUNT && c->claim <= STACK_CLAIM_WATCH;
+                  c->gather_max <= NMIO_GATHER_MAX && !(c->tx_memcpy && c->gather_max > 1) &&
+                  c->mtu_bytes >= STACK_MTU_BYTES_MIN && c->mtu_bytes <= STACK_MTU_BYTES_MAX &&
+                  c->keep_alive_ms > 0 && c->request_ms > 0 && c->send_ms > 0 && c->congestion < CONGESTION_COUNT &&
+                  c->claim <= STACK_CLAIM_WATCH;
     const struct ssi_header *h = image->header;
     bool slots = region->chunk_bytes == h->slot_bytes && region->buffer_count > 0 && image->slots != NULL &&
                  (region->resident_count == 0 || region->resident_count == h->slot_count) &&

@@ -14,6 +14,8 @@
 
 #define STACK_ADDRESSES_MAX 32
 #define STACK_SECRET_BYTES 16
+#define STACK_MTU_BYTES_MIN 576
+#define STACK_MTU_BYTES_MAX 65535
 
 #define CONGESTION_CUBIC 0
 #define CONGESTION_NEWRENO 1
@@ -105,6 +107,19 @@ void stack_addresses_granted(struct stack *stack);
 uint32_t stack_address_state(const struct stack *stack, uint32_t index);
 /* How many frames said that the address is another's; mac (6 bytes): who sent the last. From any thread. */
 uint32_t stack_address_conflicts(const struct stack *stack, uint32_t index, uint8_t *mac);
+
+/* What an interface may change while we serve on it. */
+struct stack_link {
+    uint8_t mac[6];
+    bool announce; /* in own-address mode, the neighbours are told again where we are */
+    uint32_t mtu_bytes;
+    uint32_t address_count; /* places: never fewer than before */
+    struct stack_address addresses[STACK_ADDRESSES_MAX]; /* in shared mode; family 0: the place is empty */
+};
+
+/* Connections go on under another MAC and MTU. In shared mode those of an address that is no longer in its place end
+ * without a word; a new one is ours at once. False, and nothing is changed, if it is out of bounds. */
+bool stack_link_change(struct stack *stack, const struct stack_link *link);
 
 /* Connections open now. */
 uint32_t stack_connections(const struct stack *stack);

@@ -86,6 +86,22 @@ void stack_addresses_granted(struct stack *stack)
             set_state(&stack->claims[i], STACK_ADDRESS_OURS);
 }
 
+void claim_announce(struct stack *stack)
+{
+    uint32_t how = stack->config.own_address ? stack->config.claim : STACK_CLAIM_NONE;
+    if (how != STACK_CLAIM_ANNOUNCE && how != STACK_CLAIM_CHECK)
+        return;
+    for (uint32_t i = 0; i < stack->config.address_count; i++) {
+        struct claim *claim = &stack->claims[i];
+        if (claim->state != STACK_ADDRESS_OURS)
+            continue;
+        claim->step = CLAIM_ANNOUNCE;
+        claim->sent = 0;
+        claim->next_us = stack->claim_next_us = stack->now_us;
+    }
+    mld_init(stack);
+}
+
 /* From the stack's secret, the address and how far we are: hosts that start together part, and we need no dice. */
 static uint32_t random_us(const struct stack *stack, uint32_t index, uint32_t min_us, uint32_t max_us)
 {

@@ -27,6 +27,9 @@ struct claim {
 void claim_init(struct stack *stack);
 /* Sends what is due and sets stack->claim_next_us. What tx has no room for is tried again a little later. */
 void claim_run(struct stack *stack);
+/* Those that are ours are announced again, as after they were claimed: the MAC is another, or the link has been down. Only by
+ * the stack that announced them before. */
+void claim_announce(struct stack *stack);
 /* Takes in a well-formed ARP packet of another host. True: it contested one of our addresses, and that is all it is
  * good for. */
 bool claim_arp(struct stack *stack, const struct wire_arp *arp);

@@ -27,6 +27,7 @@ static inline bool is_own_source(const struct stack *stack, uint8_t family, cons
 
 void ip_init(struct stack *stack)
 {
+    memset(stack->own_last_bytes, 0, sizeof(stack->own_last_bytes));
     for (uint32_t i = 0; i < stack->config.address_count; i++) {
         const struct stack_address *address = &stack->config.addresses[i];
         uint8_t last = address->bytes[address->family == SSI_FAMILY_IPV4 ? 3 : 15];

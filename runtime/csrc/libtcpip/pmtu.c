@@ -36,7 +36,8 @@ uint32_t pmtu_of(const struct stack *stack, const struct tcp_flow *flow)
         return stack->config.mtu_bytes;
     uint64_t hash = peer_hash(stack, flow);
     const struct pmtu_path *path = &stack->paths[hash % PMTU_PATHS];
-    bool known = path->mtu_bytes != 0 && path->peer_hash == hash && path->expires_us > stack->now_us;
+    bool known = path->mtu_bytes != 0 && path->mtu_bytes < stack->config.mtu_bytes && path->peer_hash == hash &&
+                 path->expires_us > stack->now_us;
     return known ? path->mtu_bytes : stack->config.mtu_bytes;
 }
 
@@ -121,6 +122,15 @@ void pmtu_input(struct stack *stack, const struct packet *packet)
         COUNT(stack, pmtu_learned);
     else
         COUNT(stack, pmtu_drop_no_less);
+}
+
+void pmtu_interface(struct stack *stack)
+{
+    for (uint32_t i = 0; i < stack->config.max_connections; i++) {
+        struct tcb *tcb = &stack->tcbs[i];
+        if (tcb->state != 0)
+            shrink(stack, tcb, stack->config.mtu_bytes, tcb->snd_una);
+    }
 }
 
 void pmtu_black_hole(struct stack *stack, struct tcb *tcb)

@@ -25,6 +25,8 @@ struct pmtu_path {
 uint32_t pmtu_of(const struct stack *stack, const struct tcp_flow *flow);
 /* Fragmentation needed, or packet too big: an ICMP message whose checksum has been verified. */
 void pmtu_input(struct stack *stack, const struct packet *packet);
+/* The interface's MTU is smaller now: so are the segments of all connections. */
+void pmtu_interface(struct stack *stack);
 /* Several timeouts in a row: perhaps large segments vanish without a word. Tries smaller ones. */
 void pmtu_black_hole(struct stack *stack, struct tcb *tcb);
 
