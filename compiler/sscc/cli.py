@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.filesize import decimal
+from ssrun import console
 from ssrun.errors import SsrunError
 from ssrun.lazy import lazy
 from ssrun.loader import ImageError
-from ssrun.streams import prepare_streams
 
 from . import build as building
 from . import image
@@ -163,7 +163,7 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click has it."""
-        prepare_streams()
+        console.prepare()
         return command(super().main)(*args, **kwargs)
 
 

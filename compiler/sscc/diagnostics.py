@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
+from ssrun.console import printable
 
-from .errors import Problem, printable
+from .errors import Problem
 
 SOURCE_BYTES_MAX = 1 << 20  # of a file whose lines are shown
 LINE_CHARACTERS_MAX = 160

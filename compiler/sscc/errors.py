@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ssrun.console import printable
+
 Severity = Literal["error", "warning", "note"]
 
 
@@ -50,21 +52,6 @@ class Problem:
         """For --json."""
         where = {"file": printable(self.file) or None, "line": self.line or None, "column": self.column or None}
         return {"severity": self.severity, "message": printable(self.message), "help": printable(self.help), **where}
-
-
-def printable(text: str) -> str:
-    """A name as it can be shown: what would break a line or move a terminal's cursor is written as its escape."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else _escape(each) for each in text)
-
-
-def _escape(character: str) -> str:
-    """Of a byte that is no UTF-8 (a surrogate, PEP 383), `\\xHH`; else as Python writes it."""
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode()
 
 
 class SsccError(Exception):

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Any, ClassVar, Self, cast
 
 import lz4.frame
-from ssrun import output
+from ssrun import console, output
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import CHUNK_BYTES, SECTIONS, build_id
 
@@ -497,12 +497,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def check_stdout() -> None:
     """SsccError if that is nothing for an image or a capture."""
-    try:
-        is_terminal = os.isatty(STDOUT_FILENO)
-        os.fstat(STDOUT_FILENO)
-    except OSError as error:
-        raise SsccError(Problem(f"can't be written: {error.strerror}", "stdout")) from None
-    if is_terminal:
+    if STDOUT_FILENO in console.CLOSED:
+        raise SsccError(Problem("is closed", "stdout", help="name a file with -o"))
+    if os.isatty(STDOUT_FILENO):
         raise SsccError(
             Problem("is a terminal", "stdout", help="send it to a file or a pipe, or name a file with -o")
         )

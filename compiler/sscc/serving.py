@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import watchfiles
@@ -26,10 +28,12 @@ from ssrun.ports import Opener, Options
 from ssrun.server import Limits
 
 from .build import read_source
+from .content import stamp
 from .errors import Problem, SsccError
 
 MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
 DEBOUNCE_MS = 300  # changes that come together are one
+READY_MS = 1000  # after which files are watched for sure
 CHANGES_SHOWN = 3
 PREFIX = "sscc-serve-"
 
@@ -64,6 +68,20 @@ class Watched:
                 named += [fixed.file for fixed in site.responses.values() if fixed.file is not None]
                 files += [(base / name).absolute() for name in named]
         return cls([folder for folder in folders if folder.is_dir()], files)
+
+    def stamp(self) -> bytes:
+        """Another when a file has changed, come or gone."""
+        digest = hashlib.sha256()
+        for path in [*map(str, self.files), *self._below()]:
+            with contextlib.suppress(OSError):
+                digest.update(repr((path, stamp(os.stat(path)))).encode("utf-8", "surrogateescape"))
+        return digest.digest()
+
+    def _below(self) -> Iterator[str]:
+        for folder in self.folders:
+            for here, folders, names in os.walk(folder):
+                folders.sort()
+                yield from (os.path.join(here, name) for name in sorted(names))
 
 
 class Site(Web):
@@ -104,12 +122,14 @@ class Builder:
     is_new: threading.Event = field(default_factory=threading.Event)
     failure: SsccError | None = None
     served: bytes = b""  # build-id of the image that was taken last
+    built: bytes = b""  # stamp of the files when they were built last
     lock: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def build(self) -> bool:
         """Is there an image now? What is wrong has been told. In a process of its own, which shares no lock with the
         threads that serve."""
+        self.built = Watched.of(self.source).stamp()
         words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(self.target), "--quiet"]
         words += ["--strict"] if self.strict else []
         return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode == 0
@@ -147,49 +167,72 @@ class Builder:
             self.failure = SsccError(Problem(text, str(self.source)))
 
     def _watch_once(self, watched: Watched) -> None:
-        """Until something has changed, as then other files may be what the site is made of."""
-        names = {str(path) for path in watched.files}
-        parents = {path.parent for path in watched.files}
-        folders = [str(folder) for folder in watched.folders]
+        """As long as the same files are what the site is made of."""
+        with Watcher(watched) as watcher:
+            was_looked_at = False  # what changed while nobody watched, as in the midst of a build, shows in the stamp
+            while not self.stop.is_set():
+                names = watcher.wait()
+                if was_looked_at and not names:
+                    continue
+                was_looked_at = True
+                if watched.stamp() != self.built:
+                    self._rebuild(names or [str(self.source)])
+                if watched != Watched.of(self.source):
+                    return
 
-        def wanted(_: watchfiles.Change, path: str) -> bool:
-            return path in names or any(Path(path).is_relative_to(folder) for folder in folders)
 
-        # A file that an editor replaces is another file then, which is seen from its folder.
-        changes = self._changes(folders, {str(parent) for parent in parents if parent.is_dir()}, wanted)
-        if changes:
-            self._rebuild(sorted(os.path.relpath(path) for path in changes))
+class Watcher:
+    """Tells which files have changed.
 
-    def _changes(self, folders: list[str], shallow: set[str], wanted: watchfiles.DefaultFilter | object) -> set[str]:
-        found: set[str] = set()
-        done = threading.Event()
+    Folders are watched with all below them. A file elsewhere is seen from its folder, without what lies deeper, as it
+    is another file when an editor has replaced it.
+    """
 
-        def look(paths: list[str], *, recursive: bool) -> None:
-            watcher = watchfiles.watch(
-                *paths,
-                watch_filter=wanted,  # type: ignore[arg-type]
-                stop_event=done,
-                debounce=DEBOUNCE_MS,
-                recursive=recursive,
-                raise_interrupt=False,
-            )
-            for changes in watcher:
-                found.update(path for _, path in changes)
-                done.set()
-
-        threads = [
-            threading.Thread(target=look, args=(paths,), kwargs={"recursive": recursive}, daemon=True)
-            for paths, recursive in ((folders, True), (sorted(shallow), False))
+    def __init__(self, watched: Watched) -> None:
+        """Nothing is watched before it is entered."""
+        self.changes: queue.SimpleQueue[set[str]] = queue.SimpleQueue()
+        self.files = {str(path) for path in watched.files}
+        self.folders = [str(folder) for folder in watched.folders]
+        self.done = threading.Event()
+        parents = sorted({str(path.parent) for path in watched.files if path.parent.is_dir()})
+        self.threads = [
+            threading.Thread(target=self._look, args=(paths, recursive), daemon=True)
+            for paths, recursive in ((self.folders, True), (parents, False))
             if paths
         ]
-        for thread in threads:
+
+    def _wanted(self, _: watchfiles.Change, path: str) -> bool:
+        return path in self.files or any(Path(path).is_relative_to(folder) for folder in self.folders)
+
+    def _look(self, paths: list[str], recursive: bool) -> None:
+        changes: Iterable[set[tuple[watchfiles.Change, str]]] = watchfiles.watch(
+            *paths,
+            watch_filter=self._wanted,
+            stop_event=self.done,
+            debounce=DEBOUNCE_MS,
+            recursive=recursive,
+            raise_interrupt=False,
+            yield_on_timeout=True,
+            rust_timeout=READY_MS,
+        )
+        for each in changes:
+            self.changes.put({path for _, path in each})
+
+    def wait(self) -> list[str]:
+        """Names of files that have changed; none: it is watched, and nothing has."""
+        return sorted(os.path.relpath(path) for path in self.changes.get())
+
+    def __enter__(self) -> Self:
+        """Begins."""
+        for thread in self.threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            if self.stop.wait(0.05):
-                done.set()
-            for thread in threads:
-                thread.join(0.05)
-        return found
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends."""
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import click
 
 Result = TypeVar("Result")
 STANDARD_FDS = (0, 1, 2)
+CLOSED: set[int] = set()  # those of them that were closed when the command began
 
 
 def printable(text: str) -> str:
@@ -33,6 +34,7 @@ def prepare() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            CLOSED.add(fd)
     sys.stdout = _stream(sys.stdout, 1)
     sys.stderr = _stream(sys.stderr, 2)
 
