@@ -17,6 +17,7 @@ import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.filesize import decimal
 from ssrun import console
+from ssrun.console import printable
 from ssrun.errors import SsrunError
 from ssrun.lazy import lazy
 from ssrun.loader import ImageError
@@ -293,7 +294,8 @@ def schema() -> None:
 
 
 def _find(reader: Reader, route: str) -> ReadRoute:
-    named = [each for each in reader.routes() if route in (each.text, each.name)]
+    names = [(each, (each.text, each.name)) for each in reader.routes()]
+    named = [each for each, texts in names if route in (*texts, *map(printable, texts))]
     if len(named) == 1:
         return named[0]
     if named:

@@ -12,12 +12,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.text import Text
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
 from .answers import MOVING, Answer, Head, answers, boundary, page_answers, parsed
 from .reader import Reader, ReadRoute
+from .terminal import shown
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
 
@@ -232,7 +232,7 @@ def show(difference: Difference, console: Console) -> None:
     """For people: + added, - removed, ~ changed."""
 
     def put(text: str, style: str = "") -> None:
-        console.print(Text(text, style), soft_wrap=True)
+        console.print(shown(text, style), soft_wrap=True)
 
     for sign, style, hosts in (("-", "red", difference.hosts_removed), ("+", "green", difference.hosts_added)):
         for host in hosts:

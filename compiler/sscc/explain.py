@@ -12,12 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 from ssrun._sandstorm import ffi, lib
 from ssrun.loader import ENCODING_NAMES
 
 from .answers import answers, moving_bytes
 from .reader import Reader, ReadRoute
+from .terminal import shown
 
 ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES = 14, 20, 40
 TCP_BYTES = 32  # with timestamps, RFC 7323
@@ -135,7 +135,7 @@ def show(reader: Reader, console: Console, route: ReadRoute) -> None:
     """For people: a table for each variant."""
     for variant in document(reader, route)["variants"]:
         title = f"{route.text}  {variant['encoding']}, {_size(variant['content_bytes'])}"
-        console.print(Text(title, "bold"), soft_wrap=True)
+        console.print(shown(title, "bold"), soft_wrap=True)
         table = Table(box=None, header_style="bold")
         table.add_column("answer")
         for name in ("IP", "frames", "DMA", "wire", "written", "read", *(f"{link}G" for link in LINKS_GBIT_S)):

@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 from rich.tree import Tree
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
 from .answers import Answer, answers, moving_places, page_answers, parsed
 from .reader import Reader, ReadRoute
+from .terminal import shown, shown_head
 
 
 def _shared(reader: Reader) -> tuple[int, int]:
@@ -145,12 +145,12 @@ def _plain(value: Any) -> str:
 def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limit: int) -> None:
     """For people: the numbers, then the routes."""
     for key, value in summary(reader).items():
-        console.print(Text(f"{key:15} {_plain(value)}"), soft_wrap=True)
+        console.print(shown(f"{key:15} {_plain(value)}"), soft_wrap=True)
     table = Table("route", "status", "encodings", "bytes", "frames", "copies", box=None, header_style="bold")
     for each in routes[:limit]:
         variants = [variant(reader, one) for one in each.variants]
         table.add_row(
-            Text(each.name),
+            shown(each.name),
             str(variants[0]["status"]),
             ", ".join(str(one["encoding"]) for one in variants),
             decimal(int(max(one["bytes"] for one in variants))),
@@ -166,7 +166,7 @@ def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
     """For people: a route's answers with their heads."""
     for one in route(reader, each)["variants"]:
         title = f"{each.name}  {one['encoding']}: {one['bytes']:,} bytes"
-        console.print(Text(title, "bold"), soft_wrap=True)
+        console.print(shown(title, "bold"), soft_wrap=True)
         table = Table("answer", "status", "head", "body", "frames", "copies", box=None, header_style="bold")
         for item in one["answers"]:
             status = str(item["status"]) if item["status_line"] else ""
@@ -175,13 +175,14 @@ def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
         console.print(table)
         for item in one["answers"]:
             if item["answer"] != "HEAD":  # as GET's
-                console.print(Text(f"\n{item['answer']}", "dim"))
-                console.print(Text(item["head"].strip("\r\n").replace("\r\n", "\n")), soft_wrap=True)
+                console.print()
+                console.print(shown(item["answer"], "dim"))
+                console.print(shown_head(item["head"]), soft_wrap=True)
         console.print()
     if each.options != lib.SSI_NONE:
         text = reader.head(reader.response(each.options)).decode("latin-1")
-        console.print(Text("OPTIONS", "dim"))
-        console.print(Text(text.strip("\r\n").replace("\r\n", "\n")), soft_wrap=True)
+        console.print(shown("OPTIONS", "dim"))
+        console.print(shown_head(text), soft_wrap=True)
 
 
 @dataclass
@@ -227,20 +228,20 @@ def _grow(tree: Tree, folder: _Folder, limit: int) -> None:
     """The largest first."""
     items = sorted(folder.below.items(), key=lambda item: (-sum(item[1].sizes.values()), item[0]))
     for name, each in items[:limit]:
-        label = Text(f"{name}/" if each.below else name or "(the folder itself)")
+        label = shown(f"{name}/" if each.below else name or "(the folder itself)")
         if each.below:
             label.append(f"  {decimal(sum(each.sizes.values()))} in {each.routes:,} routes", "bold")
         if each.label:
             label.append(f"  {each.label}", "dim")
         _grow(tree.add(label), each, limit)
     if len(items) > limit:
-        tree.add(Text(f"... and {len(items) - limit} more", "dim"))
+        tree.add(shown(f"... and {len(items) - limit} more", "dim"))
 
 
 def show_tree(reader: Reader, console: Console, routes: list[ReadRoute], limit: int) -> None:
     """For people: paths as a tree with what their bodies take, at most limit to a folder."""
     top = _folders(reader, routes)
-    label = Text(str(reader.file.path))
+    label = shown(str(reader.file.path))
     label.append(f"  {decimal(sum(top.sizes.values()))} in {top.routes:,} routes", "bold")
     tree = Tree(label)
     _grow(tree, top, limit)
