@@ -85,12 +85,15 @@ class Memory:
         self.old_inner: dict[str, str] = {}
         self.files: dict[str, list[object]] = {}
         self.inner: dict[str, str] = {}
+        self.old_traits: dict[str, int] = {}
+        self.kept_traits: dict[str, int] = {}
         self.is_new = False
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             check, _, text = path.read_bytes().partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() == check:
                 document = json.loads(text)
                 self.old, self.old_inner = document["files"], document["inner"]
+                self.old_traits = document["traits"]
 
     def digest(self, name: str, path: str) -> str | None:
         """The SHA-256 that a file had, if it is still the same file. name: the tree's for it."""
@@ -127,11 +130,23 @@ class Memory:
         self.inner[f"{coding}:{sha256}"] = inner
         self.is_new = True
 
+    def traits(self, sha256: str) -> int | None:
+        """What a large text turned out to be (charsets)."""
+        found = self.old_traits.get(sha256)
+        if found is not None:
+            self.kept_traits[sha256] = found
+        return found
+
+    def note_traits(self, sha256: str, traits: int) -> None:
+        """A large text has been read."""
+        self.kept_traits[sha256] = traits
+        self.is_new = True
+
     def save(self) -> None:
         """For the next build. What can't be written is not remembered."""
         if not self.is_new and len(self.files) == len(self.old) and len(self.inner) == len(self.old_inner):
             return
-        text = json.dumps({"files": self.files, "inner": self.inner}).encode()
+        text = json.dumps({"files": self.files, "inner": self.inner, "traits": self.kept_traits}).encode()
         with contextlib.suppress(OSError), _beside(self.path) as name:
             name.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 

@@ -3,46 +3,78 @@
 from __future__ import annotations
 
 import functools
-import mimetypes
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from wcmatch import glob
 
+from .charsets import DECLARED, GZIP, HEAD_BYTES, charset, traits
+from .errors import unreadable
 from .manifest import Site
 
 GLOB_FLAGS = glob.GLOBSTAR | glob.DOTGLOB
 EVERYTHING = "**"  # matches every path
 
-# What Python's table lacks, or has differently from version to version.
+OCTETS = "application/octet-stream"
+# What differs from Debian's table: what browsers, players, feed readers and package managers go by, and texts that it
+# has not, which browsers would save instead of show.
 MEDIA_TYPES = {
-    ".avif": "image/avif",
-    ".deb": "application/vnd.debian.binary-package",
-    ".js": "text/javascript",
-    ".json": "application/json",
+    ".bz2": "application/x-bzip2",
+    ".cjs": "text/javascript",
+    ".cur": "image/vnd.microsoft.icon",
+    ".exe": "application/vnd.microsoft.portable-executable",
+    ".gpx": "application/gpx+xml",
+    ".img": "application/vnd.efi.img",  # UEFI HTTP Boot knows what to do by these two
+    ".iso": "application/vnd.efi.iso",
+    ".m2ts": "video/mp2t",
+    ".m3u": "application/vnd.apple.mpegurl",  # RFC 8216 section 4
+    ".m4b": "audio/mp4",
     ".map": "application/json",
-    ".md": "text/markdown",
-    ".mjs": "text/javascript",
-    ".wasm": "application/wasm",
-    ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff": "font/woff",
-    ".woff2": "font/woff2",
-    ".xml": "application/xml",
-    ".yaml": "application/yaml",
+    ".mka": "audio/x-matroska",
+    ".mobileconfig": "application/x-apple-aspen-config",
+    ".ndjson": "application/x-ndjson",
+    ".opml": "text/x-opml",
+    ".opus": "audio/ogg",  # RFC 7845 section 9
+    ".pbf": "application/x-protobuf",
+    ".rpm": "application/x-rpm",
+    ".rss": "application/rss+xml",
+    ".tgz": "application/gzip",
+    ".toml": "application/toml",
+    ".topojson": "application/json",
+    ".ts": "video/mp2t",  # segments of RFC 8216
+    ".whl": "application/zip",
+    ".xsd": "application/xml",
+    ".yaml": "application/yaml",  # RFC 9512
+    ".yml": "application/yaml",
+    **dict.fromkeys(
+        (".cfg", ".conf", ".go", ".ini", ".log", ".lua", ".md5", ".rs", ".sha256", ".sha512"), "text/plain"
+    ),
 }
-STANDARD_TYPES = mimetypes.MimeTypes(filenames=()).types_map[True]  # Python's own, whatever the machine has
-TEXT_TYPES = {"application/json", "application/xml", "application/manifest+json", "image/svg+xml"}
-COMPRESSIBLE = TEXT_TYPES | {
-    "application/wasm",
-    "application/javascript",
-    "application/xhtml+xml",
-    "font/ttf",
+SVGZ = ".svgz"  # image/svg+xml, and the stream is a content coding of it
+COMPRESSIBLE = {
+    *("application/json", "application/xml", "application/yaml", "application/toml", "application/x-ndjson"),
+    *("application/javascript", "application/wasm", "application/vnd.apple.mpegurl", "application/x-sh"),
+    *("application/postscript", "application/rtf", "application/vnd.ms-fontobject", "font/ttf", "font/otf"),
+    *("image/vnd.microsoft.icon", "image/bmp", "model/obj", "model/stl"),
 }
 
 
+@functools.cache
+def standard_types() -> dict[str, str]:
+    """Debian's table, the same on every machine: media types by extension."""
+    found: dict[str, str] = {}
+    for line in Path(__file__).with_name("media_types.txt").read_text(encoding="ascii").splitlines():
+        if not line.startswith("#"):
+            kind, *extensions = line.split()
+            for extension in extensions:
+                found.setdefault(f".{extension}", kind)
+    return found
+
+
+NO_TIME = -1  # of a file whose time says nothing
 ETAG_DIGITS = 32  # of an entity tag, which are of the content's digest
 
 Stamp = tuple[int, int, int, int, int]
@@ -82,6 +114,19 @@ class Source:
     kind: str | None = None  # media type of what was made for the build; a file's follows from its name
     stamp: Stamp | None = None  # of a file when it was found
     settled: bool = False  # will any later change show in it?
+    traits: int = 0  # see charsets
+
+    def head(self) -> bytes:
+        """Its first bytes if they may say what it is written in. Raises SsccError."""
+        if not self.traits & DECLARED:
+            return b""
+        if self.content is not None and self.content.kept is not None:
+            return bytes(self.content.kept[:HEAD_BYTES])
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                return file.read(HEAD_BYTES)
+        except OSError as error:
+            raise unreadable(self.path, error) from None
 
 
 def literal(pattern: str) -> str:
@@ -109,22 +154,41 @@ def matches(path: str, pattern: str) -> bool:
     return literal in path and any(regex.match(path) for regex in regexes)
 
 
-def media_type(manifest: Site, route: str) -> str:
-    """The Content-Type of a file, with charset where it is text."""
+def bare_type(site: Site, route: str) -> str:
+    """The media type of a file by its name, as far as that and the manifest say."""
     extension = os.path.splitext(route)[1].lower()
-    kind = manifest.mime.get(extension) or MEDIA_TYPES.get(extension)
-    if kind is None:
-        kind = STANDARD_TYPES.get(extension, "application/octet-stream")
-    for rule in manifest.rules:
+    kind = site.mime.get(extension) or MEDIA_TYPES.get(extension) or standard_types().get(extension, OCTETS)
+    for rule in site.rules:
         if rule.mime is not None and matches(route, rule.match):
             kind = rule.mime
-    is_text = kind.startswith("text/") or kind in TEXT_TYPES
-    return f"{kind}; charset=utf-8" if is_text and "charset" not in kind else kind
+    return kind
+
+
+def is_open(kind: str) -> bool:
+    """Is it left to the bytes of a text what it is written in?"""
+    return kind.startswith("text/") and "charset" not in kind.lower()
+
+
+def media_type(site: Site, route: str, data: bytes) -> str:
+    """The Content-Type of these bytes under that name."""
+    return typed(bare_type(site, route), traits(data), data[:HEAD_BYTES])
+
+
+def typed(kind: str, file_traits: int, head: bytes) -> str:
+    """A Content-Type with the charset, if it is a text that shows it."""
+    name = charset(kind.partition(";")[0].strip().lower(), file_traits, head) if is_open(kind) else None
+    return kind if name is None else f"{kind}; charset={name}"
 
 
 def type_of(site: Site, source: Source) -> str:
-    """The Content-Type of a source."""
-    return source.kind or media_type(site, os.fsdecode(source.route))
+    """The Content-Type of a source, whose bytes have been looked at."""
+    return source.kind or typed(bare_type(site, os.fsdecode(source.route)), source.traits, source.head())
+
+
+def coding_of(source: Source) -> str | None:
+    """The content coding that a file is in by itself."""
+    is_svgz = source.route[-len(SVGZ) :].lower() == SVGZ.encode() and source.traits & GZIP
+    return "gzip" if is_svgz else None
 
 
 def is_compressible(kind: str) -> bool:

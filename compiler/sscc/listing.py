@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from .content import Source
+from .content import NO_TIME, Source
 from .manifest import Site
 from .routing import location_of
 
@@ -28,7 +28,7 @@ def _text(name: bytes) -> str:
 
 def _row(name: bytes, size: str, mtime_s: int) -> str:
     # "./" keeps a colon in the name from ending a scheme, RFC 3986 section 4.2.
-    when = datetime.fromtimestamp(mtime_s, UTC).strftime("%Y-%m-%d %H:%M")
+    when = datetime.fromtimestamp(mtime_s, UTC).strftime("%Y-%m-%d %H:%M") if mtime_s != NO_TIME else ""
     return f'<tr><td><a href="./{html.escape(location_of(name))}">{_text(name)}</a><td>{size}<td>{when}\n'
 
 

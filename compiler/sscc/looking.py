@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, NoReturn
 
 from .cache import is_settled
+from .charsets import traits
 from .content import Stamp, stamp
 from .ending import SIGNALS, as_a_child
 
@@ -27,7 +28,7 @@ QUEUE_ITEM = struct.Struct("=I")  # the number of a chunk, or of an extent
 QUEUE_MAX = 1024  # numbers that the smallest pipe holds while nobody reads it
 CHUNK_FILES = 256
 FORK_FILES = 2048  # for fewer, a process takes longer to make than it saves
-RECORD = struct.Struct("=B32sqQqQQq")  # how far it is, SHA-256, where its bytes are kept, stamp
+RECORD = struct.Struct("=BB32sqQqQQq")  # how far it is, traits, SHA-256, where its bytes are kept, stamp
 UNREAD, LARGE, READ, SETTLED = range(4)
 # A file that has become a pipe must not be waited for, nor a terminal become ours.
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -40,6 +41,7 @@ class Look(NamedTuple):
     sha256: str | None  # of a small one
     data: memoryview | None  # its bytes, if there was room
     settled: bool  # will any later change of the file show in its stamp?
+    traits: int  # of a small one, see charsets
 
 
 class _Queue:
@@ -159,17 +161,18 @@ class _Looking:
         if not stat.S_ISREG(info.st_mode):
             return
         if size_bytes > SMALL_BYTES:
-            RECORD.pack_into(self.records, number * RECORD.size, LARGE, b"", -1, *stamp(info))
+            RECORD.pack_into(self.records, number * RECORD.size, LARGE, 0, b"", -1, *stamp(info))
             return
         if self.end - self.at <= SMALL_BYTES:
             self._next_extent()
         at = self.at
         if os.readv(fd, [self.room[at : at + size_bytes + 1]]) != size_bytes:
             return
-        digest = hashlib.sha256(self.room[at : at + size_bytes]).digest()
+        data = bytes(self.room[at : at + size_bytes])
+        digest = hashlib.sha256(data).digest()
         how = SETTLED if is_settled(info, began_ns) else READ
         place = -1 if self.room is self.spare else at
-        RECORD.pack_into(self.records, number * RECORD.size, how, digest, place, *stamp(info))
+        RECORD.pack_into(self.records, number * RECORD.size, how, traits(data), digest, place, *stamp(info))
         if place >= 0:
             self.at = at + size_bytes
 
@@ -186,14 +189,14 @@ class _Looking:
         files = self._files(chunk)
         records = self.records[files.start * RECORD.size : files.stop * RECORD.size]
         view = self.view
-        for how, digest, place, size_bytes, *others in RECORD.iter_unpack(records):
+        for how, seen, digest, place, size_bytes, *others in RECORD.iter_unpack(records):
             if how == UNREAD:
                 yield None
             elif how == LARGE:
-                yield Look((size_bytes, *others), None, None, False)
+                yield Look((size_bytes, *others), None, None, False, 0)
             else:
                 kept = None if place < 0 else view[place : place + size_bytes]
-                yield Look((size_bytes, *others), digest.hex(), kept, how == SETTLED)
+                yield Look((size_bytes, *others), digest.hex(), kept, how == SETTLED, seen)
 
 
 class Looker:

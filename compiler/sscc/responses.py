@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ssrun._sandstorm import lib
 from ssrun.loader import ENCODING_NAMES
 
-from .content import ETAG_DIGITS, Content, Source, matches, type_of
+from .charsets import DECLARED, HEAD_BYTES, traits
+from .content import ETAG_DIGITS, NO_TIME, Content, Source, coding_of, matches, type_of, typed
 from .errors import SsccError
 from .manifest import Cors, Rule, Site
 from .routing import Entry, File, Fixed, Key, Moved, Table
@@ -377,9 +378,16 @@ class Mould:
     """
 
     def __init__(
-        self, site: Site, multipart: Multipart, kind: str, coding: str | None, varies: bool, said: Custom
+        self,
+        site: Site,
+        multipart: Multipart,
+        kind: str,
+        coding: str | None,
+        varies: bool,
+        said: Custom,
+        own: str | None = None,
     ) -> None:
-        """coding: of the content; varies: there are variants in others."""
+        """coding: of the content; varies: there are variants in others; own: coding that the file is in by itself."""
         server = _server(site)
         self.multipart = multipart
         self.kind = kind
@@ -387,7 +395,8 @@ class Mould:
         self.encoding = ENCODINGS[coding or "identity"]
         self.content_type = [("Content-Type", kind)]
         self.server = server
-        self.coding = _text([("Content-Encoding", coding)] if coding else [])
+        sent = coding or own
+        self.coding = _text([("Content-Encoding", sent)] if sent else [])
         self.vary = [("Vary", "Accept-Encoding")] if varies else []
         self.said = [("Accept-Ranges", "bytes"), *said.all_fields]
         self.rest = _text([*self.vary, *self.said]) + "\r\n"
@@ -402,11 +411,11 @@ class Mould:
 
     @staticmethod
     def _add_validators(head: _Head, date: str | None) -> None:
-        """date: Last-Modified; None: it moves."""
+        """date: Last-Modified; empty: none; None: it moves."""
         head.move("etag", "ETag", NO_ETAG)
         if date is None:
             head.move("last_modified", "Last-Modified", EPOCH)
-        else:
+        elif date:
             head.add([("Last-Modified", date)])
 
     def _short(self, date: str | None) -> Response:
@@ -449,9 +458,9 @@ class Mould:
 
     def variant(self, content: Content, mtime_s: int) -> Variant:
         """A file's answers."""
-        size, etag, date = content.size_bytes, content.etag, http_date(mtime_s)
-        full = f"{self.full}{CONTENT_LENGTH}{size}\r\n{self.coding}{ETAG}{etag}\r\n{LAST_MODIFIED}{date}\r\n"
-        full += self.rest
+        size, etag, date = content.size_bytes, content.etag, http_date(mtime_s) if mtime_s != NO_TIME else ""
+        full = f"{self.full}{CONTENT_LENGTH}{size}\r\n{self.coding}{ETAG}{etag}\r\n"
+        full += (f"{LAST_MODIFIED}{date}\r\n" if date else "") + self.rest
         still = None if date_moves(mtime_s) else date
         part = self.multipart.part(self.kind, size)
         partial = self.partial_for(self._digits(size, part), still)
@@ -526,7 +535,7 @@ class Maker:
         self.made: dict[tuple[Any, ...], list[AnyVariant]] = {}
         self.said: dict[tuple[Any, ...], Custom] = {}
         self.moulds: dict[tuple[Any, ...], Mould] = {}
-        self.kinds: dict[bytes, str] = {}  # by what is behind the last dot, and it
+        self.kinds: dict[tuple[bytes, int], str] = {}  # by what is behind the last dot, and it, and traits
         self.rules_have_kinds = any(rule.mime is not None for rule in site.rules)
         self.plain = None if site.rules else self._custom(set(), {})  # of all paths
 
@@ -541,20 +550,23 @@ class Maker:
         return self.said[key]
 
     def _kind(self, source: Source) -> str:
-        """type_of, which is the same for all files of an extension where no rule says otherwise."""
+        """type_of, the same for all files of an extension and traits where neither they nor a rule say otherwise."""
         route = source.route
         dot = route.rfind(b".")
+        seen = source.traits
         # A name that begins with dots has no extension, and quicker than to tell is to go without.
-        if source.kind is not None or self.rules_have_kinds or dot < 1 or route[dot - 1] in b"/.":
+        is_odd = source.kind is not None or seen & DECLARED or dot < 1 or route[dot - 1] in b"/."
+        if is_odd or self.rules_have_kinds:
             return type_of(self.site, source)
-        known = self.kinds.get(route[dot:])
+        known = self.kinds.get((route[dot:], seen))
         if known is None:
-            known = self.kinds[route[dot:]] = type_of(self.site, source)
+            known = self.kinds[route[dot:], seen] = type_of(self.site, source)
         return known
 
     def _variant(self, source: Source, content: Content, coding: str | None, said: Custom) -> FileVariant:
         """All answers of one encoding."""
-        key = self._kind(source), coding, bool(source.variants), said
+        own = coding_of(source) if coding is None else None
+        key = self._kind(source), coding, bool(source.variants), said, own
         mould = self.moulds.get(key)
         if mould is None:
             mould = self.moulds[key] = Mould(self.site, self.multipart, *key)
@@ -594,13 +606,14 @@ class Maker:
 
     def _fixed(self, entry: Fixed, said: Custom) -> Variant:
         body: Content | bytes | None = None
-        kind = entry.kind
+        kind, own = entry.kind, None
         if isinstance(entry.body, File):
             source = self.sources[entry.body.route]
             body, kind = source.content, type_of(self.site, source)
+            own = coding_of(source)
         elif entry.body is not None:
             body = entry.body
-        fields = said.all_fields
+        fields = [*([("Content-Encoding", own)] if own else []), *said.all_fields]
         size_bytes = body.size_bytes if isinstance(body, Content) else len(body or b"")
         if body is not None:  # a 204 has no Content-Length, RFC 9110 section 8.6
             fields = [("Content-Type", kind or "text/plain"), ("Content-Length", str(size_bytes)), *fields]
@@ -686,7 +699,8 @@ def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorP
         head = _begin(status)
         if status == 416:
             head.move("range", "Content-Range", "bytes */0".rjust(len("bytes */") + PART_DIGITS[-1]))
-        head.add([*_server(site), ("Content-Type", "text/html; charset=utf-8")])
+        kind = typed("text/html", traits(body), body[:HEAD_BYTES])
+        head.add([*_server(site), ("Content-Type", kind)])
         head.add([("Content-Length", str(len(body)))])
         head.add(ERROR_FIELDS.get(status, []))
         head.add(_cors_fields(site.cors))

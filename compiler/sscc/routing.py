@@ -250,7 +250,7 @@ class Router:
         kind = model.type or "text/plain; charset=utf-8"
         if model.file is not None:
             body = self._file_body(path, self.base / model.file)
-            kind = model.type or content.media_type(self.site, "/" + model.file)
+            kind = model.type or content.media_type(self.site, "/" + model.file, body)
         return Fixed(model.status, body, kind, model.headers)
 
     def _file_body(self, path: str, file: Path) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from .content import Content, Source, stamp
+from .content import NO_TIME, Content, Source, stamp
 from .errors import Problem, Report
 from .looking import Looker
 from .manifest import Root, Site
@@ -94,6 +94,8 @@ class _Finder:
             self.report.add(Problem("can't be read: permission denied; grant it, or exclude the file", path))
             return None
         mtime_s = min(info.st_mtime_ns // NS, self.latest_s)
+        if mtime_s <= 0:  # which says that nobody knows, as in trees made to be the same everywhere
+            mtime_s = NO_TIME
         return Source(*file, info.st_size, mtime_s, stamp=stamp(info))
 
     def looked_at(self, files: list[_Named], looker: Looker) -> Iterator[Source | None]:
@@ -103,11 +105,14 @@ class _Finder:
             if look is None:
                 yield self.by_itself(file)
                 continue
-            at, sha256, data, settled = look
+            at, sha256, data, settled, traits = look
             path, name, route = file
             size_bytes, mtime_ns, *_ = at
             content = None if sha256 is None else Content(path, size_bytes, sha256, 0, data)
-            yield Source(path, name, route, size_bytes, min(mtime_ns // NS, latest_s), content, {}, None, at, settled)
+            mtime_s = min(mtime_ns // NS, latest_s)
+            if mtime_s <= 0:
+                mtime_s = NO_TIME
+            yield Source(path, name, route, size_bytes, mtime_s, content, {}, None, at, settled, traits)
 
 
 def find(

@@ -16,7 +16,18 @@ import zstandard
 from ssrun.lazy import lazy
 
 from .cache import HEADER, Cache, Memory, header, is_settled
-from .content import Content, Source, Stamp, is_compressible, stamp, type_of
+from .charsets import Scan
+from .content import (
+    SVGZ,
+    Content,
+    Source,
+    Stamp,
+    bare_type,
+    coding_of,
+    is_compressible,
+    is_open,
+    stamp,
+)
 from .ending import as_a_child
 from .errors import ChangedError, Problem, Report, SsccError, unreadable
 from .manifest import Site
@@ -65,6 +76,7 @@ class Job:
     siblings: dict[str, Sibling]  # by content coding
     make: Sequence[str]  # content codings, where no sibling has them
     min_gain_percent: int
+    is_text: bool = False  # to be looked at, see charsets
 
     @property
     def work_bytes(self) -> int:
@@ -102,6 +114,7 @@ class Done:
     variants: dict[str, Content] = field(default_factory=dict)
     stamp: Stamp | None = None  # of the file, if it was hashed and can be trusted
     insides: list[tuple[str, str, str]] = field(default_factory=list)  # coding, digest, digest of what is inside
+    traits: int | None = None  # if it was looked at
     work: Work = field(default_factory=Work)
     stale: list[Problem] = field(default_factory=list)  # siblings that are left out
 
@@ -226,10 +239,13 @@ class Worker:
         if job.sha256 is not None:
             return Done(job.number, Content(job.path, job.size_bytes, job.sha256))
         reading = Reading(job.path, job.size_bytes, self.advance)
-        for _ in reading:
-            pass
+        scan = Scan()
+        for chunk in reading:
+            if job.is_text:
+                scan.read(chunk)
         content = Content(job.path, job.size_bytes, reading.sha256)
-        return Done(job.number, content, stamp=reading.stamp, work=Work(hashed=1))
+        seen = scan.finish() if job.is_text else None
+        return Done(job.number, content, stamp=reading.stamp, traits=seen, work=Work(hashed=1))
 
     def _sibling(self, job: Job, sibling: Sibling, coding: str, done: Done) -> Content:
         """A variant that somebody else made. StaleError if it does not hold the same bytes."""
@@ -396,6 +412,14 @@ class _Tasks:
             raise ChangedError(source.path)
         return read
 
+    def _needs_look(self, kind: str, source: Source, sha256: str | None) -> bool:
+        """Does it depend on the bytes of a file that was not looked at yet how it is served?"""
+        if source.content is not None or not (is_open(kind) or source.route.lower().endswith(SVGZ.encode())):
+            return False
+        known = self.memory.traits(sha256) if self.memory is not None and sha256 is not None else None
+        source.traits = known or 0
+        return known is None
+
     def add(self, site: Site, sources: list[Source]) -> None:
         """Those of one site."""
         encodings = site.encodings
@@ -405,18 +429,27 @@ class _Tasks:
         for number, source in enumerate(sources, len(self.sources)):
             siblings = _siblings(source, by_route, self.memory) if beside else {}
             worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
-            worth = worth and is_compressible(type_of(site, source))
+            kind = source.kind or (
+                bare_type(site, os.fsdecode(source.route)) if worth or source.content is None else ""
+            )
+            worth = worth and is_compressible(kind) and coding_of(source) is None
             make = encodings.make if worth else []
             sha256 = self._digest(source)
+            is_text = self._needs_look(kind, source, sha256)
             if siblings or make or source.content is None:
                 gain = encodings.min_gain_percent
-                self.jobs.append(Job(number, source.path, source.size_bytes, sha256, siblings, make, gain))
+                known = None if is_text else sha256
+                self.jobs.append(Job(number, source.path, source.size_bytes, known, siblings, make, gain, is_text))
         self.sources += sources
 
     def take(self, done: Done) -> None:
         """Puts what came of a job where it belongs."""
         source = self.sources[done.number]
         source.content, source.variants = source.content or done.content, done.variants
+        if done.traits is not None:
+            source.traits = done.traits
+            if self.memory is not None:
+                self.memory.note_traits(done.content.sha256, done.traits)
         for problem in done.stale:
             self.report.warn(problem)
         if self.memory is not None and source.stamp is not None:

@@ -372,8 +372,8 @@ def test_part_headers_are_shared(tmp_path: Path) -> None:
 
 
 def test_heads_without_a_body_are_shared(tmp_path: Path) -> None:
-    """One 304 for all, and a head of a 206 for each media type and number of digits of a size. A time that is not as wide
-    as others is written into heads of its own."""
+    """One 304 for all, and a head of a 206 for each media type and number of digits of a size. Files whose time
+    is not sent have heads of their own."""
     folder = tmp_path / "site"
     folder.mkdir()
     for number in range(30):
@@ -394,7 +394,7 @@ def test_heads_without_a_body_are_shared(tmp_path: Path) -> None:
         get = dict(answers["GET"]["headers"])
         for name in ("304", "206"):
             said = dict(answers[name]["headers"])
-            assert (said["ETag"], said["Last-Modified"]) == (get["ETag"], get["Last-Modified"])
+            assert (said["ETag"], said.get("Last-Modified")) == (get["ETag"], get.get("Last-Modified"))
             assert ("Last-Modified" in answers[name]["moving"]) == (route["path"] != "/early.txt")
 
 
