@@ -95,9 +95,12 @@ def _part(site: Site, base: Path, scratch: Path, report: Report, looker: Looker 
     rules, lines, imported = imports.read(site, base, report)
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
     sources = tree.find(site, base, report, imported, looker, choice)
-    sources = sorted([*sources, *listing.pages(site, sources, scratch)], key=lambda each: each.route)
-    table = routing.table(site, base, sources, [*routing.lines_of(site), *lines], report)
-    return Part(site, sources, table, _error_bodies(site, base, report))
+    lines = [*routing.lines_of(site), *lines]
+    forced = routing.forced_trees(site, lines)
+    shown = [each for each in sources if not each.route.startswith(forced)]
+    sources = sorted([*sources, *listing.pages(site, shown, scratch)], key=lambda each: each.route)
+    table = routing.table(site, base, sources, lines, report)
+    return Part(site, routing.used(table, sources), table, _error_bodies(site, base, report))
 
 
 def _unasked(part: Part) -> list[Problem]:

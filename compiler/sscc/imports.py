@@ -112,7 +112,7 @@ class _Redirects(_File):
         path = self.path_of(at, source)
         if path is None:
             return None
-        return Line(path, target, status, force, True, lambda message: self.problem(at, source, message))
+        return Line(path, target, status, force, lambda message: self.problem(at, source, message))
 
     @classmethod
     def _mistake(cls, source: str, target: str, status: int, more: list[str]) -> tuple[str, str, str] | None:

@@ -232,13 +232,16 @@ class Rule(Model):
     hot: bool = Field(False, description="Asked for often: its frames lie together in front of the others.")
 
 
+FORCE = "Where there are files already: true takes them away, false leaves them; else they are a mistake."
+
+
 class Redirect(Model):
     """A path that has moved."""
 
     source: UrlPath = Field(alias="from", description="'/old', '/old/*' for all below it, '/blog/:year/:name'.")
     to: Target = Field(description="A path or an address; with :names and :splat (the asterisk's) of `from`.")
     status: RedirectStatus = Field(301)
-    force: bool = Field(False, description="Even where there is a file.")
+    force: bool | None = Field(None, description=FORCE)
 
 
 class Fixed(Model):
@@ -249,6 +252,7 @@ class Fixed(Model):
     body: str | None = Field(None, description="The text to send.")
     file: str | None = Field(None, description="A file to send, relative to the manifest.")
     type: MediaType | None = Field(None, description="The media type; else the file's, or text/plain.")
+    force: bool | None = Field(None, description=FORCE)
 
 
 ErrorPages = dict[ErrorStatus, str]

@@ -7,11 +7,14 @@ for: those for which its target exists. Only whole trees are left for the runtim
 
 from __future__ import annotations
 
+import bisect
 import difflib
+import functools
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
@@ -78,15 +81,19 @@ Table = dict[Key, Entry]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a list of patterns. status: 200 for a rewrite, 3xx for a redirect, else what goes with the target's
-    body."""
+    """One line of a list of patterns.
+
+    Attributes:
+        status: 200 for a rewrite, 3xx for a redirect, else what goes with the target's body.
+        force: What becomes of files at its paths: True takes them away, False leaves them; None: there may be none.
+        wrong: A message about it as a mistake at its place.
+    """
 
     source: str
     target: str
     status: int
-    force: bool
-    shadowed: bool  # a file at the same path goes before it, silently
-    wrong: Callable[[str], Problem]  # a message about it as a mistake at its place
+    force: bool | None
+    wrong: Callable[[str], Problem]
 
 
 def lines_of(site: Site) -> list[Line]:
@@ -96,12 +103,16 @@ def lines_of(site: Site) -> list[Line]:
         return lambda message: site.problem(message, *place)
 
     made = [
-        Line(each.source, each.to, each.status, each.force, False, at("redirects", number))
+        Line(each.source, each.to, each.status, each.force, at("redirects", number))
         for number, each in enumerate(site.redirects)
     ]
-    made += [Line(path, target, 200, False, False, at("rewrites", path)) for path, target in site.rewrites.items()]
+    # A tree that one page answers for is an application's, whose files go before it.
+    made += [
+        Line(path, target, 200, False if path.endswith("/*") else None, at("rewrites", path))
+        for path, target in site.rewrites.items()
+    ]
     if site.fallback is not None:
-        made.append(Line("/*", site.fallback, 200, False, True, at("fallback")))
+        made.append(Line("/*", site.fallback, 200, False, at("fallback")))
     return made
 
 
@@ -186,6 +197,17 @@ def _names_problem(line: Line) -> str | None:
     return text
 
 
+FORCE_HELP = "say 'force: true' to take files away, or 'force: false' to leave them where they are"
+
+
+def _files_text(key: Key, found: list[Key]) -> str:
+    """What to say of files where there is to be another answer."""
+    if not key.prefix:
+        return f"there is a file for {key.text} already"
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"there are files in {key.text}, {found[0].text}{more}, which go before this"
+
+
 class Router:
     """Makes the table of one site."""
 
@@ -197,17 +219,20 @@ class Router:
         self.report = report
         self.table: Table = {Key(source.route): File(source.route) for source in sources}
         self.implied: set[Key] = set()  # what nobody asked for by name, and gives way
+        self.reported: set[Line | None] = set()  # whose files have been: it may be for thousands
+        self.taken: set[Key] = set()  # what a line has spoken of: the first counts
+        self.files: list[Key] = []  # what there is without responses and lines, in order
 
     def made(self, lines: list[Line]) -> Table:
         """The whole. The first line that speaks of a path counts."""
         self._folders()
         self._clean_urls()
+        self.files = sorted(self.table)
         self._responses()
         existing = dict(self.table)
-        taken: set[Key] = set()
         for line in lines:
             for key, entry in self._expanded(line, existing):
-                self._put(line, key, entry, taken)
+                self._put(line, key, entry)
         self._check_prefixes()
         return self.table
 
@@ -234,11 +259,42 @@ class Router:
 
     def _responses(self) -> None:
         for path, model in self.site.responses.items():
-            key = key_of(path)
-            if key in self.table and key not in self.implied:
-                self.report.add(self._response_problem(path, f"there is a file for {path} already; exclude it"))
-            self.table[key] = self._fixed(path, model)
-            self.implied.discard(key)
+            wrong = functools.partial(self._response_problem, path)
+            entry = self._fixed(path, model)
+            for key in self._with_folder(key_of(path)):
+                if self._gives_way(key, model.force, wrong):
+                    self.table[key] = entry
+                    self.implied.discard(key)
+
+    def _files_at(self, key: Key) -> Iterator[Key]:
+        """What there is at a path or in a tree without responses and lines, and has not been taken away."""
+        start = bisect.bisect_left(self.files, Key(key.path))
+        for each in itertools.takewhile(lambda each: each.path.startswith(key.path), self.files[start:]):
+            is_file = isinstance(self.table.get(each), File) or each in self.implied
+            if is_file and each not in self.taken and (key.prefix or each == key):
+                yield each
+
+    def _gives_way(
+        self, key: Key, force: bool | None, wrong: Callable[[str], Problem], once: Line | None = None
+    ) -> bool:
+        """Can there be another answer at a path or a tree? Files that would hide it are reported."""
+        found = [each for each in self._files_at(key) if each not in self.implied]
+        if force:
+            folder = Key(key.path[:-1])
+            for each in [*self._files_at(key), *([folder] if key.prefix and folder in self.implied else [])]:
+                del self.table[each]
+                self.implied.discard(each)
+        elif found and force is None and once not in self.reported:
+            self.reported |= {once} - {None}
+            self.report.add(replace(wrong(_files_text(key, found)), help=FORCE_HELP))
+        return key.prefix or not found or force is not False
+
+    def _with_folder(self, key: Key) -> Iterator[Key]:
+        """What stands for all below a folder stands for the folder too, if nothing does when that is in its place."""
+        yield key
+        bare = Key(key.path[:-1])
+        if key.prefix and bare.path and bare not in self.table:
+            yield bare
 
     def _response_problem(self, path: str, message: str) -> Problem:
         return self.site.problem(message, "responses", path)
@@ -265,18 +321,17 @@ class Router:
             self.report.add(self._response_problem(path, f"{file} can't be read: {error.strerror}"))
             return b""
 
-    def _put(self, line: Line, key: Key, entry: Entry, taken: set[Key]) -> None:
-        if key in taken:
+    def _put(self, line: Line, key: Key, entry: Entry) -> None:
+        if key in self.taken:
             return
-        has = key in self.table and key not in self.implied
-        if has and not line.force:
-            if not line.shadowed and not names_in(line.source):
-                text = f"there is a file or a response for {key.text} already; exclude it, or say 'force: true'"
-                self.report.add(line.wrong(text))
+        if isinstance(self.table.get(key), Fixed):
+            if line.force is None:
+                self.report.add(line.wrong(f"there is a response for {key.text} already; keep one of them"))
             return
-        taken.add(key)
-        self.implied.discard(key)
-        self.table[key] = entry
+        if self._gives_way(key, line.force, line.wrong, once=line):
+            self.taken.add(key)
+            self.implied.discard(key)
+            self.table[key] = entry
 
     def _expanded(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         """Every path that a line speaks of."""
@@ -295,14 +350,7 @@ class Router:
         (before, _), (after, _) = pieces(line.target)
         start = quote(before, safe=TARGET_SAFE)
         made = Moved(line.status, start + quote(after, safe=TARGET_SAFE), len(start))
-        yield from self._with_folder(key_of(line.source), made)
-
-    def _with_folder(self, key: Key, entry: Entry) -> Iterator[tuple[Key, Entry]]:
-        """What stands for all below a folder stands for the folder too."""
-        yield key, entry
-        bare = Key(key.path[:-1])
-        if key.prefix and bare.path and bare not in self.table:
-            yield bare, entry
+        yield from ((key, made) for key in self._with_folder(key_of(line.source)))
 
     def _for_each_target(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         path = line.target.partition("?")[0].partition("#")[0]
@@ -332,7 +380,8 @@ class Router:
         if location == location_of(key.path) and not key.prefix:
             self.report.add(line.wrong(f"'{line.source}' redirects to itself"))
             return
-        yield from self._with_folder(key, self._entry(line, entry, location))
+        made = self._entry(line, entry, location)
+        yield from ((each, made) for each in self._with_folder(key))
 
     @staticmethod
     def _entry(line: Line, entry: Entry | None, location: str) -> Entry:
@@ -357,6 +406,21 @@ class Router:
             if key.prefix and len(key.path) > lib.SSI_PREFIX_BYTES_MAX:
                 text = f"'{key.text}' is longer than {lib.SSI_PREFIX_BYTES_MAX} bytes, which a tree's path may have"
                 self.report.add(self.site.problem(text))
+
+
+def forced_trees(site: Site, lines: list[Line]) -> tuple[bytes, ...]:
+    """The trees whose files are taken away."""
+    forced = [path for path, model in site.responses.items() if model.force]
+    forced += [line.source for line in lines if line.force and names_in(line.source) == [SPLAT]]
+    return tuple(key_of(path).path for path in forced if path.endswith("/*"))
+
+
+def used(made: Table, sources: list[Source]) -> list[Source]:
+    """Those that something answers with; the others are none of the site's."""
+    routes = {entry.route for entry in made.values() if isinstance(entry, File)}
+    bodies = [entry.body for entry in made.values() if isinstance(entry, Fixed)]
+    routes |= {body.route for body in bodies if isinstance(body, File)}
+    return [source for source in sources if source.route in routes]
 
 
 def table(site: Site, base: Path, sources: list[Source], lines: list[Line], report: Report) -> Table:

@@ -608,7 +608,7 @@ def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) 
         ("root: public\nredirects: [{from: /a, to: /a}]\n", "redirects to itself"),
         (
             "root: public\nredirects: [{from: /about.html, to: /b}]\n",
-            ":3:13: there is a file or a response for /about.html",
+            ":3:13: there is a file for /about.html already; say 'force: true'",
         ),
         ("root: public\nredirects: [{from: '/a/:x', to: '/b/:y'}]\n", "':y' is not in '/a/:x'"),
         ("root: public\nredirects: [{from: '/a/:x/:y', to: '/b/:y'}]\n", "':x' is not in '/b/:y'"),
@@ -645,6 +645,95 @@ def test_mistakes_in_imports(public: Path, name: str, text: str, expected: str) 
 def test_mistakes(public: Path, text: str, expected: str) -> None:
     said = mistakes(public, text)
     assert any(expected in line for line in said), said
+
+
+FILES_BELOW = "there are files in /manual/*, /manual/deep/er.html and 1 more, which go before this; say 'force: true'"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("responses: {'/manual/*': {status: 403}}", f":3:26: {FILES_BELOW}"),
+        ("redirects: [{from: '/manual/*', to: /}]", f":3:13: {FILES_BELOW}"),
+        ("redirects: [{from: '/manual/*', to: 'https://b/:splat'}]", f":3:13: {FILES_BELOW}"),
+        ("responses: {'/*': {status: 403}}", "there are files in /*, / and "),
+        (
+            "redirects: [{from: '/:a', to: '/manual/:a'}]\nresponses: {/intro.html: {status: 410}}",
+            "there is a response for",
+        ),
+        ("responses: {/a: {}}\nredirects: [{from: /a, to: /about.html}]", "there is a response for /a already"),
+    ],
+)
+def test_files_that_would_go_before_an_answer(public: Path, text: str, expected: str) -> None:
+    """The manual's own example of a tree that is refused served what was in it."""
+    said = mistakes(public, f"root: public\n{text}\n")
+    assert any(expected in line for line in said), said
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("responses: {'/manual/*': {status: 403, force: FORCE}}", 403),
+        ("redirects: [{from: '/manual/*', to: 'https://b/:splat', force: FORCE}]", 301),
+        ("redirects: [{from: '/manual/*', to: /, force: FORCE}]", 301),
+    ],
+)
+@pytest.mark.parametrize("forced", [True, False])
+def test_what_becomes_of_files_in_a_tree(public: Path, text: str, status: int, forced: bool) -> None:
+    (public / "manual" / "index.html").write_text("manual")
+    (public / "manual" / "intro.html.gz").write_bytes(gzip.compress(b"intro", mtime=0))
+    text = text.replace("FORCE", str(forced).lower())
+    server = served(public, f"root: public\nlisting: true\nclean_urls: true\nindex: [index.html]\n{text}\n")
+    image = server.image.read_bytes()
+    files = ["/manual/", "/manual/index.html", "/manual/intro.html", "/manual/intro", "/manual/deep/er.html"]
+    files += ["/manual/intro.html.gz", "/manual/deep/", "/manual//intro.html", "/manual/../manual/%69ntro.html"]
+    for path in files:
+        fields = "Accept-Encoding: gzip\r\nIf-None-Match: *\r\n" if path.endswith("o.html") else ""
+        wanted = status if forced else 304 if fields else 200
+        assert server.ask(path, fields=fields).status == wanted, path
+        assert server.ask(path, "HEAD").status == (status if forced else 200)
+    assert server.ask("/manual/none").status == status
+    assert server.ask("/manual").status == (status if forced else 301)
+    assert (b"manual/intro.html" in image) != forced  # neither in a listing nor in the list of sources
+    assert (b"manual/deep" in image) != forced
+    assert server.ask("/about.html").body == b"about"
+
+
+def test_a_tree_that_is_refused_but_for_some_of_it(public: Path) -> None:
+    server = served(
+        public,
+        """
+root: public
+rewrites: {/manual/open: /about.html}
+responses:
+  "/manual/*": {status: 403, force: true}
+  /manual/why: {body: because}
+  /about.html: {status: 410, force: false}
+  /app/index.html: {status: 410, force: true}
+""",
+    )
+    assert server.ask("/manual/open").body == b"about"
+    assert server.ask("/manual/why").body == b"because"
+    assert server.ask("/manual/intro.html").status == 403
+    assert server.ask("/about.html").body == b"about"
+    assert server.ask("/app/index.html").status == 410
+    assert server.ask("/app/").body == b"app"
+
+
+def test_a_forced_line_of_redirects_takes_files_away(public: Path) -> None:
+    """Without the mark they go before it, as Netlify has it; one page of an application may be among them."""
+    (public / "_redirects").write_text(
+        "/manual/* https://b/:splat 301!\n/app/* /app/index.html 200!\n/2024/* /b/:splat\n"
+    )
+    (public / "app" / "secret.txt").write_text("secret")
+    server = Server(public, public.parent / "x.img")
+    assert server.location("/manual/intro.html") == (301, "https://b/intro.html")
+    assert server.ask("/app/secret.txt").body == b"app"
+    assert server.ask("/app/index.html").body == b"app"
+    assert server.ask("/app/").body == b"app"
+    assert server.ask("/2024/old%20post.html").body == b"old post"
+    assert server.location("/2024/none") == (301, "/b/none")
+    assert b"secret" not in server.image.read_bytes()
 
 
 def test_fields_that_leave_no_room_for_a_path(public: Path) -> None:

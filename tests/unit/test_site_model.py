@@ -86,8 +86,26 @@ class Site:
 Answer = tuple[int, str]  # status; the body, or a redirect's Location
 
 
-def own(site: Site, path: str) -> Answer | None:
-    """What files and folders answer."""
+def names_of(target: str) -> set[str]:
+    return set(re.findall(r":(\w+)", target.replace("https:", "")))
+
+
+def is_moved_tree(line: dict[str, Any]) -> bool:
+    """Is it redirected whole, whether there is a target or not?"""
+    return line["from"].endswith("/*") and names_of(line["from"]) == set() and names_of(line["to"]) == {"splat"}
+
+
+def is_taken_away(site: Site, path: str, *, by_redirects: bool) -> bool:
+    """Is a file in a tree whose answer says force?"""
+    trees = [source for source, fixed in site.responses.items() if fixed.get("force")]
+    trees += [line["from"] for line in site.redirects if line.get("force") and by_redirects]
+    return any(tree.endswith("/*") and path.startswith(tree[:-1]) for tree in trees)
+
+
+def own(site: Site, path: str, *, by_redirects: bool = True) -> Answer | None:
+    """What files and folders answer. by_redirects: but for those that redirects take away, too."""
+    if is_taken_away(site, path, by_redirects=by_redirects):
+        return None
     if path in site.files:
         return 200, site.files[path]
     if path + "index.html" in site.files and path.endswith("/"):
@@ -95,8 +113,10 @@ def own(site: Site, path: str) -> Answer | None:
     return None
 
 
-def implied(site: Site, path: str) -> Answer | None:
+def implied(site: Site, path: str, *, by_redirects: bool = True) -> Answer | None:
     """What gives way to what is said."""
+    if is_taken_away(site, path, by_redirects=by_redirects):
+        return None
     if path + "/index.html" in site.files:
         return 301, path.replace(" ", "%20") + "/"
     if site.clean_urls and path + ".html" in site.files and not path.endswith("/"):
@@ -109,7 +129,8 @@ def before_lines(site: Site, path: str) -> Answer | None:
     if path in site.responses:
         fixed = site.responses[path]
         return fixed["status"], fixed.get("body", "")
-    return own(site, path) or implied(site, path)
+    found = own(site, path, by_redirects=False) or implied(site, path, by_redirects=False)
+    return found or ((403, "no") if path + "/*" in site.responses else None)
 
 
 def values(pattern: str, path: str) -> dict[str, str] | None:
@@ -125,7 +146,7 @@ def by_pattern(site: Site, path: str) -> Answer | None:
     """Redirects with names: to what there is."""
     for line in site.redirects:
         found = values(line["from"], path)
-        if ":" not in line["to"].replace("https:", "") or found is None:
+        if not names_of(line["to"]) or found is None or is_moved_tree(line):
             continue
         target = re.sub(r":(\w+)", lambda match, found=found: found[match[1]], line["to"])
         answer = before_lines(site, target)
@@ -134,11 +155,11 @@ def by_pattern(site: Site, path: str) -> Answer | None:
     return None
 
 
-def said(site: Site, path: str) -> Answer | None:
-    """Redirects and rewrites of just this path, or of this tree ("/t/*")."""
+def said(site: Site, path: str, splat: str = "") -> Answer | None:
+    """Redirects and rewrites of just this path, or of this tree ("/t/*"). splat: what is behind the tree's."""
     for line in site.redirects:
-        if line["from"] == path and ":" not in line["to"].replace("https:", ""):
-            return line["status"], line["to"]
+        if line["from"] == path and (not names_of(line["to"]) or is_moved_tree(line)):
+            return line["status"], line["to"].replace(":splat", splat.replace(" ", "%20"))
     if path in site.rewrites:
         return before_lines(site, site.rewrites[path])
     if path == "/*" and site.fallback:
@@ -148,13 +169,14 @@ def said(site: Site, path: str) -> Answer | None:
 
 def answer(site: Site, path: str) -> Answer:
     """What must come."""
-    found = own(site, path) or (before_lines(site, path) if path in site.responses else None)
+    is_fixed = path in site.responses or (path + "/*" in site.responses and implied(site, path) is None)
+    found = own(site, path) or (before_lines(site, path) if is_fixed else None)
     found = found or in_order(site, path) or implied(site, path)
     tree = path
     while found is None and "/" in tree:
         tree = tree[: tree.rindex("/")]
         found = site.responses.get(tree + "/*") and (403, "no")
-        found = found or said(site, tree + "/*")
+        found = found or said(site, tree + "/*", path[len(tree) + 1 :])
     return found or (404, "")
 
 
@@ -195,15 +217,19 @@ def drawn_site(draw: Any, hosts: list[str]) -> Site:
             fitting = [to for to in TO if set(re.findall(r":(\w+)", to)) in (named, set())]
             fitting = [to for to in fitting if ":" in to.replace("https:", "") or not named - {"splat"}]
             status = draw(st.sampled_from([301, 302, 308]))
-            site.redirects.append({"from": source, "to": draw(st.sampled_from(fitting)), "status": status})
+            line = {"from": source, "to": draw(st.sampled_from(fitting)), "status": status}
+            site.redirects.append(line | {"force": draw(st.booleans())})
         elif kind == "rewrite" and not named - {"splat"}:
             site.rewrites[source] = draw(st.sampled_from(names))
         elif kind == "fixed" and not named:
             site.responses[source] = {"status": draw(st.sampled_from([200, 410])), "body": "fixed"}
         elif kind == "fixed" and named == {"splat"}:
-            site.responses[source] = {"status": 403, "body": "no"}
+            site.responses[source] = {"status": 403, "body": "no", "force": draw(st.booleans())}
     if draw(st.booleans()):
         site.fallback = draw(st.sampled_from(names))
+    # What is taken away is a mistake as a target.
+    site.rewrites = {source: target for source, target in site.rewrites.items() if answers(site, target)}
+    site.fallback = site.fallback if site.fallback and answers(site, site.fallback) else None
     site.redirects = [line for line in site.redirects if not is_idle(site, line)]
     return site
 
@@ -213,7 +239,7 @@ def is_idle(site: Site, line: dict[str, Any]) -> bool:
     targets = [*FILES, *(path.rpartition("/")[0] + "/" for path in FILES), *(path[:-5] for path in FILES)]
     targets += [path for path in FROM if path[-1] != "*"]
     wanted = [values(line["to"].replace(":splat", "*"), target) for target in targets if answers(site, target)]
-    return ":" in line["to"].replace("https:", "") and not any(found is not None for found in wanted)
+    return bool(names_of(line["to"])) and not is_moved_tree(line) and not any(found is not None for found in wanted)
 
 
 def answers(site: Site, path: str) -> bool:
