@@ -12,12 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from wcmatch import glob
 
 from .errors import Problem, Report, SsccError, unreadable
-from .manifest import FIELD_VALUE, NEVER_SENT, OWN_FIELDS, TOKEN, Rule, Site, host_name
-from .manifest_file import phrase
+from .manifest import FIELD_VALUE, MEDIA_TYPE, NEVER_SENT, OWN_FIELDS, TOKEN, Block, Rule, Site, host_name
 from .routing import Line, names_in, pieces
 
 STATUS = re.compile(r"(\d{3})(!?)\Z")
@@ -168,14 +166,15 @@ class _Headers(_File):
 
     def __init__(self, path: Path, site: Site, report: Report) -> None:
         super().__init__(path, site, report)
-        self.rules: list[Rule] = []
+        self.blocks: list[Block] = []
         self.pattern: str | None = None
-        self.fields: dict[str, Any] = {}
+        self.fields: list[tuple[str, str]] = []
+        self.taken_away: list[str] = []
         self.at = (0, "")
         self.is_empty = True
 
-    def read(self) -> list[Rule]:
-        """A rule for each path and its fields."""
+    def read(self) -> list[Block]:
+        """A block for each path, or for each glob that one takes."""
         for number, text in self.lines():
             if text[0] in " \t":
                 self._field((number, text), text.strip())
@@ -183,29 +182,30 @@ class _Headers(_File):
                 self._end()
                 self._begin((number, text), text.strip())
         self._end()
-        return self.rules
+        return self.blocks
 
     def _begin(self, at: tuple[int, str], pattern: str) -> None:
-        self.at, self.pattern, self.fields, self.is_empty = at, pattern, {}, True
+        self.at, self.pattern, self.is_empty = at, pattern, True
+        self.fields, self.taken_away = [], []
         if not pattern.startswith(FROM):
             self.add(at, pattern, f"'{pattern}' is no path", "fields are indented below their path")
 
     def _field(self, at: tuple[int, str], text: str) -> None:
         self.is_empty = False
         name, value = (part.strip() for part in text.partition(":")[::2])
-        taken_away = text[1:].strip() if text.startswith("!") else None
-        mistake = self._mistake(text, name, value) if taken_away is None else None
-        if self.pattern is None:
-            self.add(at, text, "a field before any path", "write the path that it is for above it")
-        elif taken_away is not None and TOKEN.match(taken_away) is None:
-            self.add(at, text, f"'{taken_away}' is no name of a field", "write '! Name'")
-        elif mistake is not None:
-            self.add(at, text, *mistake)
-        elif taken_away is not None:
-            self.fields[taken_away] = None
+        if text.startswith("!"):
+            name = text[1:].strip()
+            mistake = None if TOKEN.match(name) else (f"'{name}' is no name of a field", "write '! Name'")
         else:
-            before = self.fields.get(name)
-            self.fields[name] = f"{before}, {value}" if before else value
+            mistake = self._mistake(text, name, value)
+        if self.pattern is None:
+            mistake = "a field before any path", "write the path that it is for above it"
+        if mistake is not None:
+            self.add(at, text, *mistake)
+        elif text.startswith("!"):
+            self.taken_away.append(name)
+        else:
+            self.fields.append((name, value))
 
     def _mistake(self, text: str, name: str, value: str) -> tuple[str, str] | None:
         """What is wrong with a field, and what to do."""
@@ -224,6 +224,8 @@ class _Headers(_File):
                 f"the value of {name} depends on the request, and answers are made before it",
                 "take the line out",
             )
+        elif name.lower() == "content-type" and MEDIA_TYPE.match(value) is None:
+            mistake = f"'{value}' is no media type", "write one such as 'text/plain'"
         elif name.lower() in OWN_FIELDS and name.lower() != "content-type":
             mistake = f"{name} is set by sscc itself", "leave it out"
         return mistake
@@ -239,18 +241,15 @@ class _Headers(_File):
             self.report.warn(self.problem(self.at, self.pattern, f"there is no field for '{self.pattern}'"))
         if path.count("*") > 1:
             self.add(self.at, self.pattern, f"'{path}' has more than one asterisk", "write a block for each path")
-        elif self.fields:
-            self._add_rules(path)
-
-    def _add_rules(self, path: str) -> None:
-        kinds = [self.fields.pop(name) for name in list(self.fields) if name.lower() == "content-type"]
-        try:
-            for each in _globs(path):
-                self.rules.append(Rule(match=each, headers=self.fields, mime=kinds[-1] if kinds else None))
-        except ValidationError as error:
-            for wrong in error.errors():
-                message, help_ = phrase(wrong)
-                self.add(self.at, self.pattern or "", message.removeprefix("headers").lstrip(".: "), help_)
+        elif self.fields or self.taken_away:
+            kinds = [value for name, value in self.fields if name.lower() == "content-type"]
+            self.fields = [(name, value) for name, value in self.fields if name.lower() != "content-type"]
+            more: dict[str, Any] = {
+                "fields": self.fields,
+                "taken_away": self.taken_away,
+                "mime": kinds[-1] if kinds else None,
+            }
+            self.blocks += [Block(match=each, place=f"{self.path}:{self.at[0]}", **more) for each in _globs(path)]
 
 
 def read(site: Site, base: Path, report: Report) -> tuple[list[Rule], list[Line], frozenset[Path]]:

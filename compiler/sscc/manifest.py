@@ -67,6 +67,15 @@ def _field_name(name: str) -> str:
     return name
 
 
+def _once(headers: dict[str, str | None]) -> dict[str, str | None]:
+    """Names are the same in any case, RFC 9110 section 5.1."""
+    seen: dict[str, str] = {}
+    for name in headers:
+        if seen.setdefault(name.lower(), name) != name:
+            raise ValueError(f"the field {name} is there already, as {seen[name.lower()]}; keep one of them")
+    return headers
+
+
 def _field_value(value: str) -> str:
     if not FIELD_VALUE.match(value):
         raise ValueError("a field's value is printable ASCII; write it without line breaks")
@@ -169,7 +178,7 @@ ErrorStatus = Annotated[
 MediaType = Annotated[str, AfterValidator(_media_type)]
 FieldName = Annotated[str, AfterValidator(_field_name)]
 FieldValue = Annotated[str, BeforeValidator(_text), AfterValidator(_field_value)]
-Headers = dict[FieldName, FieldValue | None]
+Headers = Annotated[dict[FieldName, FieldValue | None], AfterValidator(_once)]
 HostName = Annotated[str, AfterValidator(host_name)]
 UrlPath = Annotated[str, AfterValidator(_path)]
 Target = Annotated[str, AfterValidator(_target)]
@@ -232,6 +241,14 @@ class Rule(Model):
     hot: bool = Field(False, description="Asked for often: its frames lie together in front of the others.")
 
 
+class Block(Rule):
+    """A block of a `_headers` file. Blocks that are for one path join their fields."""
+
+    place: str = Field(description="Where it is: several globs may be one block's.")
+    fields: list[tuple[str, str]] = []
+    taken_away: list[str] = Field([], description="Fields of blocks before it, and of the site.")
+
+
 FORCE = "Where there are files already: true takes them away, false leaves them; else they are a mistake."
 
 
@@ -273,7 +290,7 @@ class Site(Model):
     )
     encodings: Encodings = Field(Encodings(), description="Content codings.")
     error_pages: ErrorPages = Field({}, description="Files sent as the body of an error, relative to the manifest.")
-    headers: Headers = Field({}, description="Header fields of every file, redirect and fixed response.")
+    headers: Headers = Field({}, description="Header fields of every answer.")
     cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
     cors: Cors | None = Field(None, description="What pages of other origins may do.")
     redirects: list[Redirect] = Field([], description="Paths that have moved.")

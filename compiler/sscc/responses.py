@@ -17,7 +17,7 @@ from ssrun.loader import ENCODING_NAMES
 from .charsets import DECLARED, HEAD_BYTES, traits
 from .content import ETAG_DIGITS, NO_TIME, Content, Source, coding_of, matches, type_of, typed
 from .errors import SsccError
-from .manifest import Cors, Rule, Site
+from .manifest import Block, Cors, Rule, Site
 from .routing import Entry, File, Fixed, Key, Moved, Table
 
 Headers = dict[str, str | None]
@@ -317,11 +317,27 @@ def _cors_fields(cors: Cors | None) -> list[tuple[str, str]]:
     return made
 
 
+COOKIES = "\n"  # between values of Set-Cookie, each of which has a line of its own (RFC 6265 section 3)
+
+
 class _Fields:
     """Header fields by their names in any case; the later wins."""
 
     def __init__(self) -> None:
         self.by_name: dict[str, tuple[str, str]] = {}
+
+    def join(self, blocks: list[Block]) -> None:
+        """What blocks of one path say, in their order: values of a name are one list (RFC 9110 section 5.2)."""
+        said: dict[str, list[str]] = {}
+        for block in {block.place: block for block in blocks}.values():
+            for name in block.taken_away:
+                said.pop(name.lower(), None)
+                self.by_name.pop(name.lower(), None)
+            for name, value in block.fields:
+                self.by_name[name.lower()] = (name, "")
+                said.setdefault(name.lower(), []).append(value)
+        for key, values in said.items():
+            self.by_name[key] = (self.by_name[key][0], (COOKIES if key == "set-cookie" else ", ").join(values))
 
     def update(self, headers: Headers, cache: str | None = None) -> None:
         """cache: Cache-Control, unless headers have it."""
@@ -333,13 +349,15 @@ class _Fields:
                 self.by_name[name.lower()] = (name, value)
 
     def sorted(self) -> list[tuple[str, str]]:
-        return [self.by_name[name] for name in sorted(self.by_name)]
+        fields = [self.by_name[name] for name in sorted(self.by_name)]
+        return [(name, each) for name, value in fields for each in value.split(COOKIES)]
 
 
 def _custom(site: Site, rules: list[Rule], more: Headers) -> Custom:
     """What a site says of an answer. rules: those for its path; more: fields of this one."""
     fields = _Fields()
     fields.update(site.headers, site.cache)
+    fields.join([rule for rule in rules if isinstance(rule, Block)])  # imports go before the site's own
     made = Custom([], site.cors, site.copies, False)
     for rule in rules:
         fields.update(rule.headers, rule.cache)
@@ -351,8 +369,12 @@ def _custom(site: Site, rules: list[Rule], more: Headers) -> Custom:
     return made
 
 
-# What a 304 has of the 200's fields, RFC 9110 section 15.4.5; browsers want those of CORS too.
-KEPT = ("cache-control", "expires", "content-location")
+# What only comes with the content. A 304 has all other fields of the 200, RFC 9111 section 4.3.4: who has that stored
+# takes them for those it had.
+OF_CONTENT = frozenset(("content-disposition", "content-language", "digest", "repr-digest", "content-digest"))
+# What is of no error: how long to keep a page, and what goes with it.
+OF_PAGES = OF_CONTENT | {"cache-control", "expires", "content-location", "link", "refresh", "set-cookie"}
+EVERYWHERE = ("**", "/**")  # what a rule for all paths is for
 
 
 class Partial(NamedTuple):
@@ -400,7 +422,7 @@ class Mould:
         self.vary = [("Vary", "Accept-Encoding")] if varies else []
         self.said = [("Accept-Ranges", "bytes"), *said.all_fields]
         self.rest = _text([*self.vary, *self.said]) + "\r\n"
-        self.kept = [item for item in said.fields if item[0].lower() in KEPT] + _cors_fields(said.cors)
+        self.kept = [item for item in said.fields if item[0].lower() not in OF_CONTENT] + _cors_fields(said.cors)
         full = _begin(200)
         self.moving = Moving(**full.places)
         self.full = full.text + _text([*server, *self.content_type])
@@ -692,6 +714,8 @@ def routes(number: int, maker: Maker, table: Table) -> list[Route]:
 
 def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorPage]:
     """The answers that no route decides, and OPTIONS'. pages: bodies that the manifest gives."""
+    everywhere = _custom(site, [rule for rule in site.rules if rule.match in EVERYWHERE], {})
+    fields = [item for item in everywhere.fields if item[0].lower() not in OF_PAGES]
     options = _response(site, 204, [ALLOW])  # no Content-Length, RFC 9110 section 8.6
     made = [ErrorPage(number, 204, options)]
     for status in ERROR_STATUSES:
@@ -702,7 +726,10 @@ def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorP
         kind = typed("text/html", traits(body), body[:HEAD_BYTES])
         head.add([*_server(site), ("Content-Type", kind)])
         head.add([("Content-Length", str(len(body)))])
-        head.add(ERROR_FIELDS.get(status, []))
-        head.add(_cors_fields(site.cors))
+        own = ERROR_FIELDS.get(status, [])
+        head.add(own)
+        if status != HTTPStatus.MISDIRECTED_REQUEST:  # whose host is none of the site's
+            head.add([item for item in fields if item[0].lower() not in [name.lower() for name, _ in own]])
+        head.add(_cors_fields(everywhere.cors))
         made.append(ErrorPage(number, status, head.response(status, body)))
     return made

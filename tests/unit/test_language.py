@@ -46,7 +46,8 @@ class Answer:
         self.status = int(head.split()[1])
         lines = [line.split(":", 1) for line in head.decode("latin-1").split("\r\n")[1:]]
         self.fields = {name.lower(): value.strip() for name, value in lines}
-        assert len(lines) == len(self.fields), "a field twice"
+        self.cookies = [value.strip() for name, value in lines if name == "Set-Cookie"]
+        assert len(lines) == len(self.fields) + max(0, len(self.cookies) - 1), "a field twice"
 
 
 class Server:
@@ -534,6 +535,106 @@ def test_a_byte_order_mark_is_no_text(public: Path) -> None:
     assert server.location("/a") == (301, "/about.html")
     assert server.location("/b") == (302, "/app/")
     assert server.ask("/about.html").fields["x-a"] == "a"
+
+
+def test_blocks_for_one_path_join_their_fields(public: Path) -> None:
+    """https://developers.cloudflare.com/pages/configuration/headers/: values of a name, whatever its case, are one list."""
+    (public / "_headers").write_text("""
+/*
+  X-A: one
+  x-a: two
+  X-Frame-Options: DENY
+  Set-Cookie: a=1
+  Vary-By: all
+/manual/*
+  X-a: three
+  ! x-frame-options
+  Set-Cookie: b=2; Path=/
+/manual/intro*
+  X-A: four
+/manual/intro.html
+  ! X-A
+  X-A: five
+""")
+    text = "root: public\nimports: [public/_headers]\nheaders: {x-A: site, X-B: site}\n"
+    server = served(public, text + "rules: [{match: '/app/**', headers: {X-A: rule}}]\nclean_urls: true\n")
+    assert server.ask("/about.html").fields["x-a"] == "one, two"
+    assert server.ask("/about.html").fields["x-frame-options"] == "DENY"
+    fields = server.ask("/manual/deep/er.html").fields
+    assert (fields["x-a"], fields["x-b"], fields.get("x-frame-options")) == ("one, two, three", "site", None)
+    assert server.ask("/manual/deep/er.html").cookies == ["a=1", "b=2; Path=/"]
+    assert server.ask("/manual/intro.html").fields["x-a"] == "five"
+    assert server.ask("/app/").fields["x-a"] == "rule"
+    assert server.ask("/manual/intro.html").fields["vary-by"] == "all"
+
+
+def test_a_field_twice_in_one_map(public: Path) -> None:
+    said = mistakes(public, "root: public\nheaders: {X-A: a, x-a: b}\n")
+    assert any("the field x-a is there already, as X-A" in line for line in said), said
+    said = mistakes(public, "root: public\nresponses: {/x: {headers: {X-A: a, x-a: b}}}\n")
+    assert any("the field x-a is there already, as X-A" in line for line in said), said
+
+
+EVERYWHERE = """
+root: public
+clean_urls: true
+headers: {Strict-Transport-Security: max-age=1, X-Frame-Options: DENY, Content-Disposition: inline, Link: </a>}
+cache: 1h
+error_pages: {404: public/about.html}
+redirects: [{from: /old, to: /new}, {from: "/tree/*", to: "https://b/:splat"}]
+responses: {/gone: {status: 410}}
+rules:
+  - {match: "/**", headers: {X-Rule: all, Allow: GET}}
+  - {match: "/app/**", headers: {X-App: app}}
+"""
+
+
+def test_a_site_s_fields_are_on_whatever_it_answers(public: Path) -> None:
+    """HSTS holds from every answer, and a page of an error can be framed as any other; what is of a page stays with it."""
+    server = served(public, EVERYWHERE)
+    etag = server.ask("/about.html").fields["etag"]
+    asked = [
+        ("/none", "GET", "", 404),
+        ("/none", "HEAD", "", 404),
+        ("/about.html", "PATCH", "", 405),
+        ("/about.html", "GET", "If-Match: x\r\n", 412),
+        ("/about.html", "GET", "Range: bytes=90-\r\n", 416),
+        ("/about.html", "GET", "Expect: x\r\n", 417),
+        ("/../x", "GET", "", 400),
+    ]
+    for path, method, fields, status in asked:
+        answer = server.ask(path, method, fields=fields)
+        assert answer.status == status
+        assert answer.fields["strict-transport-security"] == "max-age=1"
+        assert (answer.fields["x-frame-options"], answer.fields["x-rule"]) == ("DENY", "all")
+        assert not {"content-disposition", "link", "cache-control", "x-app"} & answer.fields.keys()
+    assert server.ask("/about.html", "PATCH").fields["allow"] == "GET, HEAD, OPTIONS"
+    for path, status in [("/old", 301), ("/tree/x", 301), ("/app", 301), ("/gone", 410), ("/about", 200)]:
+        answer = server.ask(path)
+        assert answer.status == status
+        assert answer.fields["strict-transport-security"] == "max-age=1"
+        assert answer.fields["cache-control"] == "max-age=3600"
+    answer = server.ask("/about.html", fields=f"If-None-Match: {etag}\r\n")
+    assert (answer.status, answer.fields["strict-transport-security"], answer.fields["link"]) == (
+        304,
+        "max-age=1",
+        "</a>",
+    )
+    assert answer.fields["cache-control"] == "max-age=3600"
+    assert not {"content-disposition", "content-type", "content-length"} & answer.fields.keys()
+
+
+def test_the_fields_of_a_folder_without_a_manifest_are_on_its_errors(public: Path) -> None:
+    (public / "_headers").write_text("/*\n  X-A: a\n  Cache-Control: no-store\n/b/*\n  X-A: b\n")
+    answer = Server(public, public.parent / "x.img").ask("/b/none")
+    assert (answer.status, answer.fields["x-a"], answer.fields.get("cache-control")) == (404, "a", None)
+
+
+def test_a_host_that_is_another_s_gets_no_field_of_a_site(public: Path) -> None:
+    """HSTS would hold for that name."""
+    server = served(public, "sites: [{hosts: [b], root: public, headers: {Strict-Transport-Security: max-age=1}}]\n")
+    answer = server.ask("/", host="a")
+    assert (answer.status, answer.fields.get("strict-transport-security")) == (421, None)
 
 
 def test_a_block_without_fields(public: Path) -> None:
