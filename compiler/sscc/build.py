@@ -14,12 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import content, image, imports, listing, responses, routing, tree, variants
+from . import content, image, imports, listing, responses, routing, sense, tree, variants
 from . import profile as profiles
 from .cache import Cache, Memory
 from .errors import ChangedError, Problem, Report, SsccError
 from .looking import Looker
-from .manifest import Manifest, Site
+from .manifest import Block, Manifest, Site
 from .manifest_file import load, of_folder
 from .scratch import scratch
 from .walk import Choice
@@ -37,6 +37,7 @@ class Part:
     site: Site
     sources: list[content.Source]
     table: routing.Table
+    lines: dict[routing.Key, routing.Line]  # that made what of the table
     error_bodies: dict[int, bytes]
 
 
@@ -90,7 +91,16 @@ def _forgetting(memory: Memory | None) -> Iterator[None]:
         raise
 
 
-def _part(site: Site, base: Path, scratch: Path, report: Report, looker: Looker | None, choice: Choice) -> Part:
+def _part(
+    site: Site,
+    base: Path,
+    scratch: Path,
+    report: Report,
+    looker: Looker | None,
+    choice: Choice,
+    *,
+    merge_slashes: bool,
+) -> Part:
     """A site's files, and the contents of small ones if there is a looker."""
     rules, lines, imported = imports.read(site, base, report)
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
@@ -99,14 +109,19 @@ def _part(site: Site, base: Path, scratch: Path, report: Report, looker: Looker 
     forced = routing.forced_trees(site, lines)
     shown = [each for each in sources if not each.route.startswith(forced)]
     sources = sorted([*sources, *listing.pages(site, shown, scratch)], key=lambda each: each.route)
-    table = routing.table(site, base, sources, lines, report)
-    return Part(site, routing.used(table, sources), table, _error_bodies(site, base, report))
+    router = routing.Router(site, base, sources, report, merge_slashes=merge_slashes)
+    table = router.made(lines)
+    sense.blocks([rule for rule in rules if isinstance(rule, Block)], table, report)
+    return Part(site, routing.used(table, sources), table, router.taken, _error_bodies(site, base, report))
 
 
-def _unasked(part: Part) -> list[Problem]:
-    """Paths that no request has where slashes in a row are one."""
-    text = "is never asked for, as slashes in a row are one; write one, or say 'merge_slashes: false'"
-    return [part.site.problem(f"'{key.text}' {text}") for key in part.table if b"//" in key.path]
+def _look_for_sense(manifest: Manifest, sites: list[Site], parts: list[Part], report: Report) -> None:
+    """What can be told when all sites are known."""
+    tables = [part.table for part in parts]
+    web = sense.Web(sites, tables, merge_slashes=manifest.merge_slashes)
+    sense.circles(web, [part.lines for part in parts], report)
+    sense.dead_ends(web, [part.lines for part in parts], report)
+    sense.rules(manifest, sites, tables, report)
 
 
 def survey(
@@ -117,13 +132,15 @@ def survey(
     report: takes warnings. choice: what is said of all roots. looker: reads files that are small.
     """
     parts = []
-    for number, site in enumerate(manifest.all_sites()):
+    sites = manifest.all_sites()
+    for number, site in enumerate(sites):
         folder = scratch / str(number)
         folder.mkdir()
         with report.gathering():
-            part = _part(site, base, folder, report, looker, choice)
+            part = _part(site, base, folder, report, looker, choice, merge_slashes=manifest.merge_slashes)
             parts.append(part)
-            report.add(*(_unasked(part) if manifest.merge_slashes else []))
+    if len(parts) == len(sites):
+        _look_for_sense(manifest, sites, parts, report)
     report.finish()
     return parts
 
@@ -215,7 +232,7 @@ def check(source: Path, report: Report, choice: Choice | None = None) -> None:
 
 def _by_profile(made: Plan, path: Path) -> None:
     """Copies and order as a run has shown them to be of use."""
-    profiles.apply(profiles.load(path), [part.site.names for part in made.parts], made.routes)
+    profiles.apply(profiles.load(path), path, [part.site.names for part in made.parts], made.routes)
 
 
 def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:

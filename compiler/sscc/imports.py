@@ -7,6 +7,7 @@ https://developers.cloudflare.com/pages/configuration/headers/. What can't be de
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,7 +111,8 @@ class _Redirects(_File):
         path = self.path_of(at, source)
         if path is None:
             return None
-        return Line(path, target, status, force, lambda message: self.problem(at, source, message))
+        wrong = functools.partial(self.problem, at, source)
+        return Line(path, target, status, force, wrong, yields=True)
 
     @classmethod
     def _mistake(cls, source: str, target: str, status: int, more: list[str]) -> tuple[str, str, str] | None:
@@ -245,6 +247,7 @@ class _Headers(_File):
             kinds = [value for name, value in self.fields if name.lower() == "content-type"]
             self.fields = [(name, value) for name, value in self.fields if name.lower() != "content-type"]
             more: dict[str, Any] = {
+                "written": self.pattern,
                 "fields": self.fields,
                 "taken_away": self.taken_away,
                 "mime": kinds[-1] if kinds else None,

@@ -245,6 +245,7 @@ class Block(Rule):
     """A block of a `_headers` file. Blocks that are for one path join their fields."""
 
     place: str = Field(description="Where it is: several globs may be one block's.")
+    written: str = Field(description="The path, as the file has it.")
     fields: list[tuple[str, str]] = []
     taken_away: list[str] = Field([], description="Fields of blocks before it, and of the site.")
 

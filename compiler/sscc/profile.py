@@ -53,10 +53,10 @@ def load(path: Path) -> Profile:
     return profile
 
 
-def apply(profile: Profile, hosts: Sequence[list[str]], routes: list[Route]) -> int:
+def apply(profile: Profile, path: Path, hosts: Sequence[list[str]], routes: list[Route]) -> None:
     """Sets copies and the order of routes by what a profile says of them; what is no longer there is passed over.
 
-    hosts: the names of each site. Returns how many variants it spoke of.
+    path: the profile's. hosts: the names of each site. Raises SsccError if nothing of it is there.
     """
     sites = {name: number for number, names in enumerate(hosts) for name in names}
     seen = {}
@@ -73,4 +73,7 @@ def apply(profile: Profile, hosts: Sequence[list[str]], routes: list[Route]) -> 
             route.requests = max(route.requests, known.requests)
             made = route.variants[number] = variant.made()
             made.get = made.get._replace(copies=min(COPIES_MAX, max(made.get.copies, known.copies)))
-    return found
+    if profile.routes and not found:
+        text = f"is of another site: of its {len(profile.routes)} paths none is in this one"
+        what_to_do = "make one with `ssrun --profile FILE` while this site is served"
+        raise SsccError(Problem(text, str(path), help=what_to_do))

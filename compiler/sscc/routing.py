@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import difflib
 import functools
-import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -87,6 +86,7 @@ class Line:
         status: 200 for a rewrite, 3xx for a redirect, else what goes with the target's body.
         force: What becomes of files at its paths: True takes them away, False leaves them; None: there may be none.
         wrong: A message about it as a mistake at its place.
+        yields: Of two lines for a path the first counts, and the second is no mistake.
     """
 
     source: str
@@ -94,6 +94,7 @@ class Line:
     status: int
     force: bool | None
     wrong: Callable[[str], Problem]
+    yields: bool = False
 
 
 def lines_of(site: Site) -> list[Line]:
@@ -116,14 +117,14 @@ def lines_of(site: Site) -> list[Line]:
     return made
 
 
-def _bytes(path: str) -> bytes:
+def decoded(path: str) -> bytes:
     """A written path, decoded as a request's is."""
     return unquote_to_bytes(os.fsencode(path))
 
 
 def key_of(path: str) -> Key:
     """A written path without names; a tree ends with an asterisk."""
-    return Key(_bytes(path.removesuffix("*")), path.endswith("/*"))
+    return Key(decoded(path.removesuffix("*")), path.endswith("/*"))
 
 
 def location_of(path: bytes) -> str:
@@ -148,7 +149,7 @@ def _matcher(target: str) -> re.Pattern[bytes]:
     expression = b""
     seen = set()
     for text, name in pieces(target):
-        expression += re.escape(_bytes(text))
+        expression += re.escape(decoded(text))
         if name in seen:
             expression += f"(?P={name})".encode()
         elif name:
@@ -161,7 +162,27 @@ def _filled(pattern: str, values: dict[str, bytes]) -> bytes:
     """A pattern's path with its placeholders set."""
     if pattern.endswith("/*"):
         pattern = pattern[:-1] + f":{SPLAT}"
-    return b"".join(_bytes(text) + (values[name] if name else b"") for text, name in pieces(pattern))
+    return b"".join(decoded(text) + (values[name] if name else b"") for text, name in pieces(pattern))
+
+
+def _shape(source: str) -> bytes:
+    """Equal for patterns of the same paths."""
+    return b":".join(decoded(text) for text, _ in pieces(source))
+
+
+def _never_asked_for(path: str, merge_slashes: bool) -> str | None:
+    """Why no request has a written path, if none has."""
+    found = key_of(path).path
+    reason = None
+    if "?" in path or "#" in path:
+        reason = "as requests are looked up without their query, and have no fragment"
+    elif any(segment in (b".", b"..") for segment in found.split(b"/")):
+        reason = "as dots are resolved before a path is looked up"
+    elif b"\0" in found:
+        reason = "as a path with NUL is refused"
+    elif merge_slashes and b"//" in found:
+        reason = "as slashes in a row are one; write one, or say 'merge_slashes: false'"
+    return reason
 
 
 def _hands_on(line: Line) -> bool:
@@ -172,7 +193,7 @@ def _hands_on(line: Line) -> bool:
 def _leads_into_itself(line: Line) -> bool:
     """Is the tree that a line leads to part of its own? Only paths that are there can be redirected into it then."""
     before, _ = next(pieces(line.target))
-    return _bytes(before).startswith(key_of(line.source).path)
+    return decoded(before).startswith(key_of(line.source).path)
 
 
 def _names_problem(line: Line) -> str | None:
@@ -211,16 +232,20 @@ def _files_text(key: Key, found: list[Key]) -> str:
 class Router:
     """Makes the table of one site."""
 
-    def __init__(self, site: Site, base: Path, sources: list[Source], report: Report) -> None:
+    def __init__(
+        self, site: Site, base: Path, sources: list[Source], report: Report, *, merge_slashes: bool = True
+    ) -> None:
         """base: what paths of the manifest are relative to. report: takes what is wrong."""
         self.site = site
         self.base = base
         self.sources = sources
         self.report = report
+        self.merge_slashes = merge_slashes
         self.table: Table = {Key(source.route): File(source.route) for source in sources}
         self.implied: set[Key] = set()  # what nobody asked for by name, and gives way
         self.reported: set[Line | None] = set()  # whose files have been: it may be for thousands
-        self.taken: set[Key] = set()  # what a line has spoken of: the first counts
+        self.taken: dict[Key, Line] = {}  # what a line has spoken of: the first counts
+        self.folders: set[Key] = set()  # what stands for a folder because it does for all below: gives way to others
         self.files: list[Key] = []  # what there is without responses and lines, in order
 
     def made(self, lines: list[Line]) -> Table:
@@ -230,11 +255,32 @@ class Router:
         self.files = sorted(self.table)
         self._responses()
         existing = dict(self.table)
+        first: dict[bytes, Line] = {}
         for line in lines:
-            for key, entry in self._expanded(line, existing):
-                self._put(line, key, entry)
+            before = first.setdefault(_shape(line.source), line)
+            if self._is_asked_for(line.source, line.wrong) and (before is line or self._is_second(before, line)):
+                for key, entry in self._expanded(line, existing):
+                    self._put(line, key, entry)
         self._check_prefixes()
         return self.table
+
+    def _is_asked_for(self, path: str, wrong: Callable[[str], Problem]) -> bool:
+        """Can a request have this path? If not, that is reported."""
+        message = _never_asked_for(path, self.merge_slashes)
+        if message is not None:
+            self.report.add(wrong(f"'{path}' is never asked for, {message}"))
+        return message is None
+
+    def _is_second(self, before: Line, line: Line) -> bool:
+        """Reports that there are two lines for one path. False: it is not to be looked at."""
+        at = before.wrong("")
+        where = f" in {at.place}" if at.file != line.wrong("").file else f" in line {at.line}" if at.line else ""
+        problem = replace(line.wrong(f"'{line.source}' has a line already,{where}"), help="keep one of them")
+        if not line.yields:
+            self.report.add(problem)
+        elif (before.target, before.status) != (line.target, line.status):
+            self.report.warn(problem)
+        return False
 
     def _folders(self) -> None:
         """A folder is answered by its index, and without its slash redirected."""
@@ -260,28 +306,34 @@ class Router:
     def _responses(self) -> None:
         for path, model in self.site.responses.items():
             wrong = functools.partial(self._response_problem, path)
+            if not self._is_asked_for(path, wrong):
+                continue
             entry = self._fixed(path, model)
             for key in self._with_folder(key_of(path)):
                 if self._gives_way(key, model.force, wrong):
                     self.table[key] = entry
                     self.implied.discard(key)
+                    self.folders |= {key} if key != key_of(path) else set()
 
-    def _files_at(self, key: Key) -> Iterator[Key]:
+    def _files_at(self, key: Key) -> list[Key]:
         """What there is at a path or in a tree without responses and lines, and has not been taken away."""
-        start = bisect.bisect_left(self.files, Key(key.path))
-        for each in itertools.takewhile(lambda each: each.path.startswith(key.path), self.files[start:]):
-            is_file = isinstance(self.table.get(each), File) or each in self.implied
-            if is_file and each not in self.taken and (key.prefix or each == key):
-                yield each
+        found = [key]
+        if key.prefix:
+            start, end = (bisect.bisect_left(self.files, Key(each)) for each in (key.path, key.path[:-1] + b"0"))
+            found = self.files[start:end]
+        return [each for each in found if each in self.implied or isinstance(self.table.get(each), File)]
 
     def _gives_way(
         self, key: Key, force: bool | None, wrong: Callable[[str], Problem], once: Line | None = None
     ) -> bool:
         """Can there be another answer at a path or a tree? Files that would hide it are reported."""
-        found = [each for each in self._files_at(key) if each not in self.implied]
+        if key.prefix and force is False:
+            return True
+        present = [each for each in self._files_at(key) if each not in self.taken]
+        found = [each for each in present if each not in self.implied]
         if force:
             folder = Key(key.path[:-1])
-            for each in [*self._files_at(key), *([folder] if key.prefix and folder in self.implied else [])]:
+            for each in [*present, *([folder] if key.prefix and folder in self.implied else [])]:
                 del self.table[each]
                 self.implied.discard(each)
         elif found and force is None and once not in self.reported:
@@ -322,16 +374,21 @@ class Router:
             return b""
 
     def _put(self, line: Line, key: Key, entry: Entry) -> None:
-        if key in self.taken:
+        if key in self.taken and key not in self.folders:
             return
-        if isinstance(self.table.get(key), Fixed):
-            if line.force is None:
-                self.report.add(line.wrong(f"there is a response for {key.text} already; keep one of them"))
+        if isinstance(self.table.get(key), Fixed) and key not in self.folders:
+            problem = line.wrong(f"there is a response for {key.text} already; keep one of them")
+            if line.yields:
+                self.report.warn(problem)
+            else:
+                self.report.add(problem)
             return
         if self._gives_way(key, line.force, line.wrong, once=line):
-            self.taken.add(key)
+            self.taken[key] = line
             self.implied.discard(key)
             self.table[key] = entry
+            self.folders.discard(key)
+            self.folders |= {key} if Key(key.path + b"/", True) == key_of(line.source) else set()
 
     def _expanded(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         """Every path that a line speaks of."""
@@ -356,22 +413,25 @@ class Router:
         path = line.target.partition("?")[0].partition("#")[0]
         rest = line.target[len(path) :]
         matcher = _matcher(path)
-        found = False
+        found = made_any = False
         for key, entry in sorted(existing.items()):
             match = None if key.prefix or isinstance(entry, Moved) else matcher.match(key.path)
             if match is not None:
                 found = True
                 made = Key(_filled(line.source, match.groupdict()))
                 if made != key:
+                    made_any = True
                     yield made, self._entry(line, entry, location_of(key.path) + quote(rest, safe=TARGET_SAFE))
         if not found:
             self.report.add(line.wrong(f"nothing in this site is like '{line.target}'"))
+        elif not made_any:
+            self.report.add(line.wrong(f"'{line.source}' leads to itself, '{line.target}'"))
 
     def _as_it_is(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         key = key_of(line.source)
         entry: Entry | None = None
         if not 300 <= line.status <= 399:
-            wanted = Key(_bytes(line.target))
+            wanted = Key(decoded(line.target))
             entry = existing.get(wanted)
             if not isinstance(entry, File | Fixed):
                 self.report.add(line.wrong(self._missing(line.target, existing)))
@@ -421,8 +481,3 @@ def used(made: Table, sources: list[Source]) -> list[Source]:
     bodies = [entry.body for entry in made.values() if isinstance(entry, Fixed)]
     routes |= {body.route for body in bodies if isinstance(body, File)}
     return [source for source in sources if source.route in routes]
-
-
-def table(site: Site, base: Path, sources: list[Source], lines: list[Line], report: Report) -> Table:
-    """All paths of a site, with what answers for each. report: takes what is wrong."""
-    return Router(site, base, sources, report).made(lines)

@@ -641,7 +641,7 @@ def test_a_block_without_fields(public: Path) -> None:
     (public / "_headers").write_text("/a\n/b\n  X-A: a\n")
     said = sscc("check", public).stderr
     assert "_headers:1:1: warning: there is no field for '/a'" in said
-    assert "'/b'" not in said
+    assert "no field for '/b'" not in said
 
 
 @pytest.mark.parametrize("name", ["Basic-Auth", "basic-auth", "Authorization", "Cookie"])
@@ -835,6 +835,171 @@ def test_a_forced_line_of_redirects_takes_files_away(public: Path) -> None:
     assert server.ask("/2024/old%20post.html").body == b"old post"
     assert server.location("/2024/none") == (301, "/b/none")
     assert b"secret" not in server.image.read_bytes()
+
+
+def redirects(*lines: str) -> str:
+    """Each is `FROM TO`, or `FROM TO force`."""
+    words = [line.split() for line in lines]
+    made = (f"  - {{from: '{each[0]}', to: '{each[1]}'{', force: true' * (len(each) - 2)}}}" for each in words)
+    return "root: public\nredirects:\n" + "\n".join(made) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            redirects("/a /app/", "/b /", "/%61 /manual/deep/er.html"),
+            ":6:5: '/%61' has a line already, in line 4; keep one",
+        ),
+        (redirects("/a/* /app/", "/a/* https://b/:splat"), ":5:5: '/a/*' has a line already"),
+        (redirects("/a/:x /manual/:x", "/a/:y /app/:y"), ":5:5: '/a/:y' has a line already"),
+        (redirects("/a /app/") + "rewrites: {/a: /about.html}", ":5:16: '/a' has a line already"),
+        (redirects("/* https://b/:splat force") + "fallback: /about.html", "'/*' has a line already"),
+        (redirects("/../a /app/"), ":4:5: '/../a' is never asked for, as dots are resolved"),
+        (redirects("/a/./b /app/"), "is never asked for"),
+        (redirects("/a/%2e%2E/b/* /app/"), "is never asked for"),
+        (redirects("/a/%00 /app/"), "is never asked for, as a path with NUL"),
+        (redirects("//a /app/"), ":4:5: '//a' is never asked for, as slashes in a row are one"),
+        ("root: public\nresponses: {'/a/../b': {status: 410}}", ":3:24: '/a/../b' is never asked for"),
+        ("root: public\nrewrites: {'/a/..': /about.html}", "'/a/..' is never asked for"),
+    ],
+)
+def test_lines_that_never_count(public: Path, text: str, expected: str) -> None:
+    said = mistakes(public, text)
+    assert any(expected in line for line in said), said
+
+
+TWO_HOSTS = """
+sites:
+  - hosts: [a.example]
+    root: public
+    redirects: [{from: "/x/*", to: "http://www.a.example/:splat"}, {from: "/", to: "https://a.example/", force: true}]
+  - hosts: [www.a.example]
+    redirects: [{from: "/*", to: "http://A.example:80/x/:splat"}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            redirects("/a /b", "/b /c?q", "/c /a#x", "/d /a"),
+            ":4:5: redirects in a circle: /a -> /b -> /c -> /a; let one",
+        ),
+        (redirects("/old/* /new/:splat", "/new/* /old/:splat"), "/old/:splat -> /new/:splat -> /old/:splat"),
+        (redirects("/old/* /new/x", "/new/* /old/"), "in a circle: /new/x -> /old/ -> /new/x"),
+        (redirects("/app/ /app force"), ":4:5: redirects in a circle: /app/ -> /app -> /app/"),
+        (redirects("/docs/* /docs/"), "in a circle: /docs/ -> /docs/"),
+        (redirects("/docs/* /docs"), "in a circle: /docs -> /docs"),
+        (
+            "hosts: [c.example]\n" + redirects("/x/* http://c.example/x/y/:splat"),
+            ": /x/:splat -> /x/y/:splat -> /x/y/y/:splat",
+        ),
+        ("hosts: [c.example]\n" + redirects("/a http://c.example/b", "/b http://C.EXAMPLE/%61"), ": /a -> /b -> /a"),
+        (redirects("/* /:splat"), "'/*' leads to itself"),
+        (TWO_HOSTS, "/x/:splat -> http://www.a.example/:splat -> /x/:splat"),
+    ],
+)
+def test_redirects_in_a_circle(public: Path, text: str, expected: str) -> None:
+    """Told once, with the way; what only leads there is not told."""
+    said = mistakes(public, text)
+    assert sum("in a circle" in line or "to itself" in line for line in said) == 1, said
+    assert any(expected in line for line in said), said
+
+
+def test_redirects_that_only_look_like_a_circle(public: Path) -> None:
+    """https is another server's; a tree that leads to its own beginning comes to an end."""
+    text = """
+sites:
+  - hosts: [a.example]
+    root: public
+    redirects:
+      - {from: "/*", to: "https://a.example/:splat", force: false}
+      - {from: "/old/*", to: "/:splat"}
+      - {from: "/deep/*", to: "/manual/deep/:splat"}
+      - {from: "/a", to: "/app"}
+"""
+    done = sscc("check", _manifest(public, text))
+    assert (done.stderr, done.exit_code) == ("", 0)
+
+
+def test_lines_of_redirects_for_one_path(public: Path) -> None:
+    """The first counts, as Netlify has it, which is a warning where the second says something else."""
+    lines = ["/a /app/", "/b /about.html", "/a /about.html", "/b /about.html", "/c?x=1 /app/", "/c#x /app/"]
+    (public / "_redirects").write_text("\n".join(lines[:4]))
+    said = sscc("check", public).stderr
+    assert "_redirects:3:1: warning: '/a' has a line already, in line 1" in said
+    assert said.count("warning") == 1
+    (public / "_redirects").write_text("\n".join(lines))
+    said = sscc("check", public, status=1).stderr
+    assert "_redirects:5:1: error: '/c?x=1' is never asked for" in said
+    assert "_redirects:6:1: error: '/c#x' is never asked for" in said
+
+
+def test_a_line_for_a_folder_goes_before_the_tree_s(public: Path) -> None:
+    for lines in (["/a/* https://b/:splat", "/a /app/"], ["/a /app/", "/a/* https://b/:splat"]):
+        server = served(public, redirects(*lines))
+        assert server.location("/a") == (301, "/app/")
+        assert server.location("/a/") == (301, "https://b/")
+    server = served(public, redirects("/a /app/") + "responses: {'/a/*': {status: 403}}")
+    assert server.location("/a") == (301, "/app/")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "rules: [{match: '*.deb', cache: 1d}]",
+            ":3:17: warning: '*.deb' matches nothing; '/**/*.deb' matches something",
+        ),
+        ("rules: [{match: 'fonts/*', cache: 1d}]", "'/fonts/*' matches something"),
+        ("rules: [{match: '/fonts', cache: 1d}]", "'/fonts/**' matches something"),
+        ("rules: [{match: '/fonts/', cache: 1d}]", "'/fonts/**' matches something"),
+        ("rules: [{match: '/*.woff2', cache: 1d}]", "'/**/*.woff2' matches something"),
+        ("rules: [{match: '/manual/*/*/*', cache: 1d}]", "'/manual/**"),
+        ("rules: [{match: '/abuot.html', cache: 1d}]", "did you mean '/about.html'?"),
+        ("rules: [{match: '/qqqq/**', cache: 1d}]", ":3:17: warning: '/qqqq/**' matches nothing"),
+        (
+            "sites: [{hosts: [b], root: public/app, rules: [{match: '/about.html'}]}]",
+            ":3:56: warning: '/about.html' matches",
+        ),
+        (
+            "redirects: [{from: /old, to: /abuot.html}]",
+            ":3:13: warning: nothing is served at '/abuot.html'; did you mean",
+        ),
+        ("redirects: [{from: /old, to: /app/none?x#y}]", "nothing is served at '/app/none?x#y'"),
+        (
+            "redirects: [{from: '/old/*', to: '/manul/:splat'}]",
+            ":3:13: warning: nothing is served at '/manul/:splat'",
+        ),
+    ],
+)
+def test_what_is_said_of_nothing_is_a_warning(public: Path, text: str, expected: str) -> None:
+    source = _manifest(public, f"root: public\n{text}\n")
+    said = in_lines(sscc("check", source).stderr)
+    assert expected in said, said
+    assert said.count("warning") == 1
+    sscc("build", source, "-o", public.parent / "x.img")
+    sscc("build", "--strict", source, "-o", public.parent / "y.img", status=1)
+    assert not (public.parent / "y.img").exists()
+
+
+def test_blocks_of_headers_for_nothing(public: Path) -> None:
+    (public / "_headers").write_text("/manual*\n  X: y\n/manul/intro.html\n  X: y\n")
+    said = in_lines(sscc("check", public).stderr)
+    assert "_headers:3:1: warning: '/manul/intro.html' matches nothing; did you mean '/manual/intro.html'?" in said
+    assert said.count("warning") == 1
+
+
+def test_a_rule_of_several_sites_is_for_one_of_them(public: Path) -> None:
+    text = """
+rules: [{match: "/deep/*", cache: 1d}, {match: "/none", cache: 1d}]
+redirects: [{from: /x, to: https://b/}]
+sites: [{hosts: [b], root: public/manual}, {hosts: [c], root: public/app}]
+"""
+    said = sscc("check", _manifest(public, text)).stderr
+    assert said.count("warning") == 1
+    assert ":3:48: warning: '/none' matches nothing" in said
 
 
 def test_fields_that_leave_no_room_for_a_path(public: Path) -> None:

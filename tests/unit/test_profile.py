@@ -83,7 +83,7 @@ def test_ranges_and_codings_are_counted(source: Path) -> None:
 
 def test_what_is_no_longer_there_is_passed_over(source: Path) -> None:
     image = image_of(source, "x.img")
-    made = run(image, [("b", "/hot.txt", ""), ("a", "/cold.txt", "")])
+    made = run(image, [("b", "/hot.txt", ""), ("a", "/cold.txt", ""), ("a", "/d/", "")])
     path = source.parent / "out.json"
     profile.write(path, made)
     (source.parent / "a" / "cold.txt").unlink()
@@ -117,3 +117,17 @@ def test_a_profile_that_can_t_be_written(tmp_path: Path) -> None:
     with pytest.raises(SsrunError, match="can't be written"):
         profile.write(tmp_path / "folder", {})
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_a_profile_of_another_site_is_told(source: Path) -> None:
+    """It would have been used for nothing, without a word."""
+    made = run(image_of(source, "x.img"), [("a", "/hot.txt", "")])
+    (source.parent / "p.json").write_text(json.dumps(made))
+    (source.parent / "other").mkdir()
+    (source.parent / "other" / "page.html").write_text("page")
+    words = ["build", source.parent / "other", "-o", source.parent / "y.img", "--profile", source.parent / "p.json"]
+    said = sscc(*words, status=1).stderr
+    assert "p.json: error: is of another site: of its 1 paths none is in this one" in said
+    assert "ssrun --profile" in said
+    (source.parent / "p.json").write_text(json.dumps(made | {"routes": []}))
+    sscc(*words)
