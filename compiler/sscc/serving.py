@@ -88,6 +88,7 @@ class Site(Web):
     """An image that gives way to a newer one."""
 
     name = "sscc"
+    ends_on_hangup = True
 
     def __init__(self, image: ImageFile, source: Path, builder: Builder) -> None:
         """source: what the image is of, for people."""

@@ -64,6 +64,8 @@ def run(
     profile_path: Path | None,
 ) -> None:
     """Opens everything, serves, and closes everything. Raises SsrunError or ImageError."""
+    if profile_path is not None and options.wait_for_interface:
+        raise click.UsageError("--wait-for-interface would begin the profile anew: leave that or --profile out")
     if profile_path is not None and not profile_path.absolute().parent.is_dir():
         raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
     line = console.printable(f"ssrun: {image_path}: cut short or not readable any more; {IN_PLACE}")

@@ -19,11 +19,12 @@ import click
 from . import console
 from ._sandstorm import lib
 from .capture import RING_BYTES, SNAP_BYTES, Capture, CaptureOptions
-from .errors import SsrunError
+from .errors import InterfaceGoneError, SsrunError
 from .events import Events
+from .link import Follower, wait_for
 from .loader import FrameSource, ImageError
 from .network import Interface4or6
-from .ports import BACKENDS, Opened, Opener, Options, parse_address, why_no_host
+from .ports import BACKENDS, NETMAP, PCAP, TAP, Opened, Opener, Options, families, parse_address, why_no_host
 from .server import CONGESTION, STOP, App, Conflict, Limits, Server
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -207,6 +208,11 @@ def _capture_options() -> list[Callable[[Command], Command]]:
 def _running_options() -> list[Callable[[Command], Command]]:
     return [
         click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken."),
+        click.option(
+            "--wait-for-interface",
+            is_flag=True,
+            help="Wait for it, up and with an address, at the start and whenever it has gone.",
+        ),
         click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping."),
         click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the first when ready."),
         click.version_option(package_name="sandstorm"),
@@ -222,6 +228,14 @@ def _decorated(options: list[Callable[[Any], Any]]) -> Callable[[Command], Comma
     return decorate
 
 
+def _can_wait(values: dict[str, Any]) -> None:
+    """Raises click.UsageError where --wait-for-interface makes no sense."""
+    if values["iface"].startswith((TAP, PCAP, NETMAP)):
+        raise click.UsageError("--wait-for-interface is for an interface of the kernel's; leave it out")
+    if values["pcapng"] is not None:
+        raise click.UsageError("--wait-for-interface would begin the capture anew: leave that or --pcapng out")
+
+
 def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
     if len(values["addresses"]) > lib.STACK_ADDRESSES_MAX:
@@ -234,6 +248,8 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
     if values["resident"] and values["arena"] is not None:
         raise click.UsageError("--resident is the whole image in memory, --arena a part of it: leave one out")
+    if values["wait_for_interface"]:
+        _can_wait(values)
     copied = values["tx"] == "memcpy"
     capture = None
     if values["pcapng"] is not None:
@@ -250,6 +266,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["arena"],
         values["resident"],
         capture,
+        wait_for_interface=values["wait_for_interface"],
     )
     limits = Limits(
         values["max_connections"],
@@ -271,6 +288,7 @@ class Service(ABC):
     frames: FrameSource
     app: App
     asked_to_stop = False  # by a signal
+    ends_on_hangup = False  # for those that are only ever started in a terminal
 
     @abstractmethod
     def url(self, host: str, port: int) -> str:
@@ -385,6 +403,13 @@ class Output:
         for name, value in seen.items():
             console.say(f"{name} {value}")
 
+    def link(self, text: str, **fields: Any) -> None:
+        """Something is other than it was about the interface; fields: the same for machines."""
+        if self.as_json:
+            self._line({"event": "interface", **fields, "text": text})
+        else:
+            console.say(f"{self.service.name}: note: {text}", err=True)
+
     def hangup(self) -> None:
         """SIGHUP: a terminal has gone, or somebody expects a new image to be read."""
         if self.as_json:
@@ -423,49 +448,136 @@ def serve(
 
     at_end: what to do when the workers have ended, before their memory is gone.
     """
-    output = Output(service, as_json)
     with ExitStack() as stack:
-        events = Events()
-        stack.callback(events.close)
-
-        def stop() -> None:
-            service.asked_to_stop = True
-            events.put(STOP)
-
+        run = Run(service, options, limits, Output(service, as_json), at_end)
+        stack.callback(run.events.close)
         for number in (signal.SIGTERM, signal.SIGINT):
-            _on_signal(number, stop, stack)
-        _on_signal(signal.SIGHUP, partial(events.put, output.hangup), stack)
-        opened = Opener(options, service.frames, stack).open()
-        capture = _capture(options.capture, opened, output, stack)
-        server = Server(service.app, service.frames.image, opened, options.port, limits, events, stack)
-        stack.callback(server.stop)
-        _on_signal(signal.SIGUSR1, partial(events.put, lambda: output.counters(server.counters())), stack)
-        _reset_this_host(opened, events, stack)
-        server.start()
+            _on_signal(number, run.stop)
+        _on_signal(signal.SIGHUP, run.stop if service.ends_on_hangup else partial(run.events.put, run.output.hangup))
+        _on_signal(signal.SIGUSR1, partial(run.events.put, lambda: run.output.counters(run.counters())))
         try:
-            if server.claim_addresses():
-                output.serving(opened, server, options.port)
-                server.serve_until_stopped(
-                    lambda conflict: output.conflict(conflict, opened.interface), service.check
-                )
+            run.to_the_end()
         finally:
-            server.stop()
-            at_end(server)
-            captured = _captured(capture, output)
-            output.stopped(server.counters() | captured)
+            if run.served:
+                run.output.stopped(run.counters())
 
 
-def _on_signal(number: int, do: Callable[[], None], stack: ExitStack) -> None:
-    """Until the stack is closed."""
-    stack.callback(signal.signal, number, signal.signal(number, lambda *_: do()))
+class Run:
+    """From start to end; where the interface is waited for, several times that something is served."""
+
+    def __init__(
+        self,
+        service: Service,
+        options: Options,
+        limits: Limits,
+        output: Output,
+        at_end: Callable[[Server], None],
+    ) -> None:
+        """Nothing is opened yet."""
+        self.service = service
+        self.options = options
+        self.limits = limits
+        self.output = output
+        self.at_end = at_end
+        self.events = Events()
+        self.server: Server | None = None
+        self.served = False
+        self.totals: dict[str, int] = {}  # of the times before
+
+    def counters(self) -> dict[str, int]:
+        """Of all times."""
+        return _sum(self.totals, self.server.counters() if self.server is not None else {})
+
+    def stop(self) -> None:
+        """From a signal handler."""
+        self.service.asked_to_stop = True
+        self.events.put(STOP)
+
+    def to_the_end(self) -> None:
+        """Returns when told to stop, or when a capture has been replayed. Raises SsrunError."""
+        while not self.options.wait_for_interface or self._wait():
+            try:
+                self._once()
+            except InterfaceGoneError as gone:
+                if not self.options.wait_for_interface:
+                    raise
+                self.output.link(str(gone).partition(";")[0], interface=self.options.iface, change="gone")
+            else:
+                return
+
+    def _wait(self) -> bool:
+        """False: we have been told to stop."""
+        name = self.options.iface
+        versions = set() if self.options.addresses else families(self.service.frames)
+        told = False
+
+        def stopped(timeout_s: float) -> bool:
+            nonlocal told
+            if not told:
+                what = f"waiting for {name}" + ("" if self.options.addresses else ", up and with an address")
+                self.output.link(what, interface=name, change="waiting")
+            told = True
+            event = self.events.wait(timeout_s)
+            if callable(event):
+                event()
+            return event is STOP
+
+        return wait_for(name, versions, stopped)
+
+    def _once(self) -> None:
+        with ExitStack() as stack:
+            opened = Opener(self.options, self.service.frames, stack).open()
+            capture = _capture(self.options.capture, opened, self.output, stack)
+            image = self.service.frames.image
+            server = Server(self.service.app, image, opened, self.options.port, self.limits, self.events, stack)
+            stack.callback(server.stop)
+            if opened.reservation is not None:
+                opened.reservation.reset_this_host(self.events)
+            check = self._follow(opened, server, stack)
+            self.server = server
+            server.start()
+            try:
+                if server.claim_addresses():
+                    self.output.serving(opened, server, self.options.port)
+                    server.serve_until_stopped(
+                        lambda conflict: self.output.conflict(conflict, opened.interface), check
+                    )
+            finally:
+                server.stop()
+                self.served = True
+                self.at_end(server)
+                self.totals = _sum(self.counters(), _captured(capture, self.output))
+                self.server = None
+
+    def _follow(self, opened: Opened, server: Server, stack: ExitStack) -> Callable[[], None]:
+        """Has what changes of the interface followed; what to do once a second."""
+        if opened.link is None:
+            return self.service.check
+        frames = self.service.frames
+        tell = partial(self._tell, opened)
+        follower = Follower(opened.link, opened, server, families(frames), int(frames.header.mtu_bytes), tell)
+        stack.callback(follower.close)
+        self.events.watch(follower.doorbell, follower.rung)
+        stack.callback(self.events.forget, follower.doorbell)
+        self.events.put(follower.look)  # it may have changed since it was opened
+
+        def check() -> None:
+            self.service.check()
+            follower.tick()
+
+        return check
+
+    def _tell(self, opened: Opened, text: str, **fields: Any) -> None:
+        self.output.link(text, interface=opened.interface, **fields)
 
 
-def _reset_this_host(opened: Opened, events: Events, stack: ExitStack) -> None:
-    """Where the held sockets listen, what this host itself sends arrives there."""
-    if opened.reservation is not None:
-        for sock in opened.reservation.listening():
-            events.watch(sock, partial(opened.reservation.reset, sock))
-            stack.callback(events.forget, sock)
+def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one | other}
+
+
+def _on_signal(number: int, do: Callable[[], None]) -> None:
+    """To the end: after we have served too there are files to be written, and no handler kills us meanwhile."""
+    signal.signal(number, lambda *_: do())
 
 
 def _capture(options: CaptureOptions | None, opened: Opened, output: Output, stack: ExitStack) -> Capture | None:

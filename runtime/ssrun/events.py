@@ -14,6 +14,7 @@ class Events:
 
     def __init__(self) -> None:
         """Nothing has happened yet."""
+        self._closed = False
         self._items: deque[Any] = deque()
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
@@ -22,7 +23,8 @@ class Events:
     def put(self, item: Any) -> None:
         """Something for `wait` to return."""
         self._items.append(item)
-        os.eventfd_write(self._wake_fd, 1)
+        if not self._closed:
+            os.eventfd_write(self._wake_fd, 1)
 
     def _woken(self) -> None:
         os.eventfd_read(self._wake_fd)
@@ -43,6 +45,7 @@ class Events:
         return self._items.popleft() if self._items else None
 
     def close(self) -> None:
-        """Nothing is told any more."""
+        """Nothing is told any more; what is put is lost."""
+        self._closed = True
         self._selector.close()
         os.close(self._wake_fd)

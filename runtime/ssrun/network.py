@@ -20,11 +20,13 @@ from pyroute2.netlink.exceptions import NetlinkError
 from . import privileges
 from .errors import SsrunError
 
+Address4or6 = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 IFNAMSIZ = 16  # with the zero behind it
 IFA_F_NODAD = 0x02
-IFF_UP, IFF_LOOPBACK = 1, 8
+IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
+IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
 PACKET_MR_ALLMULTI = 2
@@ -46,8 +48,10 @@ class Interface:
     mac: bytes
     mtu_bytes: int
     up: bool
+    running: bool = True  # up, and with a carrier
     loopback: bool = False
     addresses: list[Interface4or6] = field(default_factory=list)
+    tentative: set[Address4or6] = field(default_factory=set)  # of these, what the kernel does not answer for yet
 
     @property
     def sysfs(self) -> Path:
@@ -87,20 +91,42 @@ def look_up(name: str) -> Interface:
     check_name(name)
     with IPRoute() as route:
         found = route.link_lookup(ifname=name)
-        if not found:
-            raise SsrunError(f"no interface {name}; `ip link` lists them, tap:NAME makes a TAP device")
-        link = route.get_links(found[0])[0]
-        interface = Interface(
-            name=name,
-            index=found[0],
-            mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
-            mtu_bytes=int(link.get_attr("IFLA_MTU")),
-            up=bool(link["flags"] & IFF_UP),
-            loopback=bool(link["flags"] & IFF_LOOPBACK),
-        )
-        for message in route.get_addr(index=interface.index):
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            interface.addresses.append(ipaddress.ip_interface(f"{address}/{message['prefixlen']}"))
+        interface = _look_up(route, found[0]) if found else None
+    if interface is None:
+        raise SsrunError(f"no interface {name}; `ip link` lists them, tap:NAME makes a TAP device")
+    return interface
+
+
+def look_up_index(index: int) -> Interface | None:
+    """An interface that was there, under whatever name; None if it is not."""
+    with IPRoute() as route:
+        return _look_up(route, index)
+
+
+def _look_up(route: IPRoute, index: int) -> Interface | None:
+    try:
+        link = route.get_links(index)[0]
+        messages = list(route.get_addr(index=index))
+    except (NetlinkError, IndexError):
+        return None
+    flags = link["flags"]
+    interface = Interface(
+        name=link.get_attr("IFLA_IFNAME"),
+        index=index,
+        mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
+        mtu_bytes=int(link.get_attr("IFLA_MTU")),
+        up=bool(flags & IFF_UP),
+        running=flags & (IFF_UP | IFF_LOWER_UP) == IFF_UP | IFF_LOWER_UP,
+        loopback=bool(flags & IFF_LOOPBACK),
+    )
+    for message in messages:
+        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        address = ipaddress.ip_interface(f"{text}/{message['prefixlen']}")
+        if message["flags"] & IFA_F_DADFAILED:
+            continue  # another host has it
+        interface.addresses.append(address)
+        if message["flags"] & IFA_F_TENTATIVE:
+            interface.tentative.add(address.ip)
     return interface
 
 

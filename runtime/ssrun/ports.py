@@ -46,6 +46,7 @@ class Options:
     resident: bool = False  # all of the image in memory from the start
     capture: CaptureOptions | None = None
     kept_tap: bool = False  # a KeptTap has made the device
+    wait_for_interface: bool = False
 
 
 @dataclass
@@ -61,7 +62,9 @@ class Opened:
     ports: list[Any] = field(default_factory=list)  # struct nmio_port *
     gather_max: int = 1
     claim: int = lib.STACK_CLAIM_NONE
+    link: network.Interface | None = None  # what it is of the kernel's, as it was when it was opened
     reservation: PortReservation | None = None  # in shared mode
+    filter: Any = None  # struct nmio_filter *, where there is one
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -160,9 +163,8 @@ class Opener:
         ours, theirs = list(self.options.addresses), list(self.options.host_addresses)
         if not ours:
             given = list(theirs)
-            families = [version for bit, version in ((1, 4), (2, 6)) if self.image.header.families & bit]
             wanted = {address.version for address in given}
-            for version in families:
+            for version in sorted(families(self.image)):
                 if version in wanted:
                     ours.append(network.partner(next(a for a in given if a.version == version)))
                 elif not given:
@@ -212,7 +214,7 @@ class Opener:
             opened.ports.append(self._keep(port))
         # The kernel answers a frame while we write it, and drops what its queue can't hold. A whole ring may go out
         # in one turn, so the queue takes as many ACKs, and as many frames of those who ask meanwhile.
-        network.set_up_tap(name, opened.mtu_bytes, 2 * RING, theirs)
+        opened.link = network.set_up_tap(name, opened.mtu_bytes, 2 * RING, theirs)
         opened.details["host_addresses"] = [str(address) for address in theirs]
         return opened
 
@@ -264,8 +266,8 @@ class Opener:
 
     def _existing(self, interface: network.Interface) -> Opened:
         own = bool(self.options.addresses)
-        families = {version for bit, version in ((1, 4), (2, 6)) if self.image.header.families & bit}
-        addresses = self.options.addresses or [a for a in interface.addresses if a.version in families]
+        versions = families(self.image)
+        addresses = self.options.addresses or [a for a in interface.addresses if a.version in versions]
         if not addresses:
             raise SsrunError(f"{interface.name} has no address to serve on; `ip addr add` one, or give --address")
         for address in self.options.addresses:
@@ -278,7 +280,10 @@ class Opener:
             mtu_bytes=min(interface.mtu_bytes, int(self.image.header.mtu_bytes)),
             own_address=own,
             addresses=addresses[: lib.STACK_ADDRESSES_MAX],
+            link=interface,
         )
+        for address in addresses[lib.STACK_ADDRESSES_MAX :]:
+            opened.notes.append(f"{address.ip} is not served: no more than {lib.STACK_ADDRESSES_MAX} addresses are")
         if interface.mtu_bytes < self.image.header.mtu_bytes:
             opened.notes.append(
                 f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every "
@@ -360,6 +365,7 @@ class Opener:
             error = lib.nmio_filter_address(filter_, packed, len(packed))
             if error:
                 raise _fail("the BPF program's addresses can't be set", error)
+        opened.filter = filter_
         return filter_
 
     def _shield(self, interface: network.Interface, opened: Opened) -> None:
@@ -416,6 +422,18 @@ class Opener:
                 raise _fail(what, error, hints, ("CAP_NET_RAW",))
             opened.ports.append(self._keep(port))
         opened.details["zero_copy"] = bool(zero_copy[0])
+
+
+def put_address(entry: Any, address: Interface4or6) -> None:
+    """entry: struct stack_address."""
+    entry.family = lib.SSI_FAMILY_IPV4 if address.version == 4 else lib.SSI_FAMILY_IPV6
+    entry.prefix_bits = address.network.prefixlen
+    ffi.memmove(entry.bytes, address.ip.packed, len(address.ip.packed))
+
+
+def families(image: FrameSource) -> set[int]:
+    """IP versions that the image has frames for."""
+    return {version for bit, version in ((1, 4), (2, 6)) if image.header.families & bit}
 
 
 def parse_address(text: str) -> Interface4or6:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import ipaddress
 import socket
 import struct
 from collections.abc import Iterable
+from functools import partial
 
 from . import privileges
 from .errors import SsrunError
-from .network import Interface
-
-Address4or6 = ipaddress.IPv4Address | ipaddress.IPv6Address
+from .events import Events
+from .network import Address4or6, Interface
 
 SO_ATTACH_FILTER = 26
 IP_FREEBIND = 15
@@ -60,6 +59,7 @@ class PortReservation:
         self.interface = interface
         self.port = port
         self.listens = True
+        self.events: Events | None = None
         self.sockets: dict[Address4or6, socket.socket] = {}
         try:
             for address in addresses:
@@ -80,6 +80,7 @@ class PortReservation:
         self.sockets[address] = sock
         if not self.listens:
             self._stop(sock)
+        self._watch(sock)
 
     def _listen(self, sock: socket.socket, address: Address4or6) -> None:
         _attach_filter(sock)
@@ -109,7 +110,7 @@ class PortReservation:
         """That address is served no more."""
         sock = self.sockets.pop(address, None)
         if sock is not None:
-            sock.close()
+            self._close(sock)
 
     def stop_listening(self) -> None:
         """The kernel's TCP does not see what others send to us: it may refuse what is left, this host's own."""
@@ -123,13 +124,18 @@ class PortReservation:
         sock.shutdown(socket.SHUT_RD)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
-    def listening(self) -> list[socket.socket]:
-        """The sockets at which this host's own connections arrive."""
-        return list(self.sockets.values()) if self.listens else []
+    def reset_this_host(self, events: Events) -> None:
+        """Where the sockets listen, this host's own connections arrive there: they are accepted, and end with RST."""
+        self.events = events
+        for sock in self.sockets.values():
+            self._watch(sock)
+
+    def _watch(self, sock: socket.socket) -> None:
+        if self.events is not None and self.listens:
+            self.events.watch(sock, partial(self._reset, sock))
 
     @staticmethod
-    def reset(sock: socket.socket) -> None:
-        """Ends with RST what has been accepted: only this host comes so far."""
+    def _reset(sock: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = sock.accept()
@@ -139,5 +145,10 @@ class PortReservation:
     def close(self) -> None:
         """Gives the port back."""
         for sock in self.sockets.values():
-            sock.close()
+            self._close(sock)
         self.sockets.clear()
+
+    def _close(self, sock: socket.socket) -> None:
+        if self.events is not None and self.listens:
+            self.events.forget(sock)
+        sock.close()

@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from . import network
 from ._sandstorm import ffi, lib
-from .errors import SsrunError
+from .errors import InterfaceGoneError, SsrunError
 from .events import Events
 from .network import Interface4or6
-from .ports import Opened
+from .ports import Opened, put_address
 
 SECRET_BYTES = 16
 CLAIM_POLL_S = 0.01
@@ -58,8 +59,9 @@ STOP = Stop()
 
 @dataclass(frozen=True)
 class Ended:
-    """A worker has ended by itself: 0, or -errno of its port."""
+    """A worker has ended: 0, or -errno of its port."""
 
+    server: Server
     reason: int
 
 
@@ -143,9 +145,7 @@ class Server:
             },
         )
         for entry, address in zip(config.addresses, opened.addresses, strict=False):
-            entry.family = lib.SSI_FAMILY_IPV4 if address.version == 4 else lib.SSI_FAMILY_IPV6
-            entry.prefix_bits = address.network.prefixlen
-            ffi.memmove(entry.bytes, address.ip.packed, len(address.ip.packed))
+            put_address(entry, address)
         return config
 
     @staticmethod
@@ -183,7 +183,7 @@ class Server:
     def _run(self, worker: Any, cpu: int | None) -> None:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})  # of this thread
-        self.events.put(Ended(lib.worker_run(worker)))
+        self.events.put(Ended(self, lib.worker_run(worker)))
 
     def _stopped(self, timeout_s: float | None) -> bool:
         """Waits for STOP, or for a capture to end; False in vain. Raises SsrunError if a worker fails."""
@@ -191,13 +191,13 @@ class Server:
         if callable(event):
             event()
             return False
-        if event is None:
+        if event is None or (isinstance(event, Ended) and event.server is not self):
             return False
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True
-        raise SsrunError(
-            f"{self.opened.interface}: {os.strerror(-event.reason)}; did the interface go away? Start ssrun again"
-        )
+        if self.opened.link is not None and network.look_up_index(self.opened.link.index) is None:
+            raise InterfaceGoneError(self.opened.interface)
+        raise SsrunError(f"{self.opened.interface}: {os.strerror(-event.reason)}; start ssrun again")
 
     def claim_addresses(self) -> bool:
         """Waits until our addresses are ours; False after STOP. Raises SsrunError if another host has one."""

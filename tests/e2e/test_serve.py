@@ -60,7 +60,7 @@ class Serving:
         return "sscc0" not in self.host.ip("link") and leftovers() <= self.before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_folder_and_its_changes(host: Namespace, folder: Path, number: int) -> None:
     serving = Serving(host, folder)
     assert serving.shows("one"), serving.log.read_text()

@@ -76,9 +76,19 @@ static int busy(void)
     return EBUSY;
 }
 
-static int gone(void)
+static int down(void)
 {
     return ENETDOWN;
+}
+
+static int gone(void)
+{
+    return ENXIO;
+}
+
+static int broken(void)
+{
+    return EIO;
 }
 
 /* Not reached: no queue is bound here. */
@@ -96,9 +106,9 @@ int main(void)
         const char *name;
         int (*answer)(void);
         uint32_t frames;
-    } cases[] = {{"wakes", wakes, 3},     {"copies", copies, 100},
-                 {"stopped", stopped, 3}, {"stopped-full", stopped, 1500},
-                 {"busy", busy, 3},       {"gone", gone, 3}};
+    } cases[] = {
+        {"wakes", wakes, 3}, {"copies", copies, 100}, {"stopped", stopped, 3}, {"stopped-full", stopped, 1500},
+        {"busy", busy, 3},   {"down", down, 3},       {"gone", gone, 3},       {"broken", broken, 3}};
     if (nmio_region_create(&region, 2048, RING, 0, 0) != 0 || nmio_tx_create(&tx, RING) != 0)
         return 2;
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {

@@ -41,5 +41,11 @@ def test_a_queue_that_stands_still_is_left_alone(calls: dict[str, list[str]]) ->
     assert calls["stopped-full"] == ["1", "1500", "0", "POLLOUT"]
 
 
-def test_an_interface_that_is_gone_is_told(calls: dict[str, list[str]]) -> None:
-    assert calls["gone"] == ["1", "3", str(-errno.ENETDOWN), "-"]
+def test_an_interface_that_is_down_or_gone_is_waited_for(calls: dict[str, list[str]]) -> None:
+    """Frames stay in the ring, and nothing spins."""
+    assert calls["down"] == ["1", "3", "0", "-"]
+    assert calls["gone"] == ["1", "3", "0", "-"]
+
+
+def test_what_else_goes_wrong_is_told(calls: dict[str, list[str]]) -> None:
+    assert calls["broken"] == ["1", "3", str(-errno.EIO), "-"]

@@ -18,6 +18,8 @@
 #define AFXDP_TX_RING 2048    /* descriptors, and of what is completed */
 #define AFXDP_BIND_TRIES 40   /* a queue stays busy for a moment after its last socket has gone */
 #define AFXDP_BIND_PAUSE_NS 50000000
+#define AFXDP_COMPLETION_NS 1000000 /* completions don't wake, and slots are wanted back */
+#define AFXDP_DOWN_NS 100000000 /* between looks at an interface that is down */
 
 struct afxdp_port {
     struct nmio_port port;
@@ -27,6 +29,7 @@ struct afxdp_port {
     struct xsk_ring_cons completed, received;
     uint32_t outstanding; /* given to the kernel and not yet completed */
     uint32_t rx_flags;
+    bool down; /* the interface; what is in the ring goes when it is up again */
 };
 
 /* Gives the kernel as many buffers to receive into as its ring takes, but leaves some for what we send. */
@@ -95,11 +98,13 @@ static uint32_t unsent(const struct afxdp_port *xdp)
 static int kick(struct afxdp_port *xdp)
 {
     int fd = xsk_socket__fd(xdp->socket);
+    xdp->down = false;
     for (uint32_t left = unsent(xdp), before; left > 0 && xsk_ring_prod__needs_wakeup(&xdp->sending);) {
         if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0)
             return 0;
+        xdp->down = errno == ENETDOWN || errno == ENXIO;
         if (errno != EAGAIN)
-            return errno == EBUSY || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
+            return xdp->down || errno == EBUSY || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
         reclaim(xdp);
         before = left;
         left = unsent(xdp);
@@ -135,19 +140,30 @@ static int afxdp_output(struct nmio_port *base)
     return error;
 }
 
+/* Takes it away. That the interface has gone is seen by others, who can wait for it. */
+static int socket_error(struct afxdp_port *xdp)
+{
+    int error = 0;
+    socklen_t bytes = sizeof(error);
+    if (getsockopt(xsk_socket__fd(xdp->socket), SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
+        return -errno;
+    return error == ENETDOWN ? 0 : -error;
+}
+
 static int afxdp_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
     struct afxdp_port *xdp = (struct afxdp_port *)base;
     struct pollfd fds[2] = {{.fd = xsk_socket__fd(xdp->socket), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
     if (unsent(xdp) > AFXDP_TX_RING / 2) /* with less the kernel says that there is room, and nobody would sleep */
         fds[0].events |= POLLOUT;
-    if (xdp->outstanding > 0 && (timeout_ns < 0 || timeout_ns > 1000000))
-        timeout_ns = 1000000; /* completions don't wake; slots are wanted back */
+    int64_t pause_ns = xdp->down ? AFXDP_DOWN_NS : AFXDP_COMPLETION_NS;
+    if (xdp->outstanding > 0 && (timeout_ns < 0 || timeout_ns > pause_ns))
+        timeout_ns = pause_ns;
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &limit, NULL) < 0 && errno != EINTR)
         return -errno;
     reclaim(xdp);
-    return (fds[0].revents & (POLLERR | POLLNVAL)) != 0 ? -ENETDOWN : 0;
+    return (fds[0].revents & (POLLERR | POLLNVAL)) != 0 ? socket_error(xdp) : 0;
 }
 
 static void afxdp_close(struct nmio_port *base)

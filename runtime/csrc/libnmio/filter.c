@@ -127,6 +127,12 @@ int nmio_filter_address(struct nmio_filter *filter, const uint8_t *address, uint
     return bpf_map_update_elem(fd, address, &present, BPF_ANY) < 0 ? -errno : 0;
 }
 
+int nmio_filter_forget(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes)
+{
+    int fd = len_bytes == 4 ? filter->ipv4_fd : filter->ipv6_fd;
+    return bpf_map_delete_elem(fd, address) < 0 && errno != ENOENT ? -errno : 0;
+}
+
 int nmio_filter_socket(struct nmio_filter *filter, uint32_t queue, int socket_fd)
 {
     return bpf_map_update_elem(filter->sockets_fd, &queue, &socket_fd, BPF_ANY) < 0 ? -errno : 0;
@@ -161,6 +167,12 @@ int nmio_filter_tcx(struct nmio_filter **filter, int ifindex, uint16_t tcp_port,
 }
 
 int nmio_filter_address(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes)
+{
+    (void)filter, (void)address, (void)len_bytes;
+    return -ENOSYS;
+}
+
+int nmio_filter_forget(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes)
 {
     (void)filter, (void)address, (void)len_bytes;
     return -ENOSYS;

@@ -18,6 +18,8 @@ int nmio_filter_xdp(struct nmio_filter **filter, int ifindex, uint16_t tcp_port,
 int nmio_filter_tcx(struct nmio_filter **filter, int ifindex, uint16_t tcp_port, bool own_address);
 /* Adds one of our addresses: 4 or 16 bytes in network order. 0 or -errno. */
 int nmio_filter_address(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes);
+/* Takes one away again; 0 if it was not there. */
+int nmio_filter_forget(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes);
 /* The AF_XDP socket of a receive queue. 0 or -errno. */
 int nmio_filter_socket(struct nmio_filter *filter, uint32_t queue, int socket_fd);
 void nmio_filter_close(struct nmio_filter *filter);

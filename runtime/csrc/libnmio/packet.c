@@ -36,8 +36,8 @@ static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
         messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[i], .msg_iovlen = 1}};
     }
     int got = recvmmsg(packet->fd, messages, wanted, MSG_DONTWAIT, NULL);
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    if (got < 0) /* ENETDOWN is told once; frames come again when the interface is up again */
+        return errno == EAGAIN || errno == EINTR || errno == ENETDOWN ? 0 : -errno;
     uint32_t count = 0;
     for (int i = 0; i < got; i++) {
         uint8_t *at = iov[i].iov_base;
@@ -86,16 +86,11 @@ static int packet_output(struct nmio_port *base)
     struct packet_port *packet = (struct packet_port *)base;
     struct nmio_tx *tx = base->tx;
     uint32_t done = 0;
-    int error = 0;
     while (done < tx->count) {
         int sent = send_batch(packet, done);
         if (sent == -EAGAIN || sent == -EINTR || sent == -ENOBUFS)
             break;
-        if (sent == -ENETDOWN || sent == -ENXIO) {
-            error = sent;
-            break;
-        }
-        if (sent < 0) { /* this one can't go: dropped, as a wire would */
+        if (sent < 0) { /* this one can't go, or the interface is down: dropped, as a wire would */
             base->tx_dropped++;
             vnet_release(base, &tx->desc[done++]);
             continue;
@@ -105,12 +100,13 @@ static int packet_output(struct nmio_port *base)
             vnet_release(base, &tx->desc[done++]);
     }
     vnet_done(base, done);
-    return error;
+    return 0;
 }
 
 static int packet_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
-    return vnet_wait(base, ((struct packet_port *)base)->fd, timeout_ns, wake_fd);
+    int error = vnet_wait(base, ((struct packet_port *)base)->fd, timeout_ns, wake_fd);
+    return error == -ENETDOWN ? 0 : error; /* input takes the error away */
 }
 
 static void packet_close(struct nmio_port *base)

@@ -1,0 +1,282 @@
+"""The interface while we serve on it: watched through netlink, and what changes followed where that can be done."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from . import network
+from ._sandstorm import ffi, lib
+from .errors import InterfaceGoneError, SsrunError
+from .network import Interface, Interface4or6
+from .ports import Opened, put_address
+from .server import Server
+
+# linux/rtnetlink.h
+GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
+RECEIVE_BYTES = 65536
+AWAY_S = 3.0  # an address that comes back within this has not been away: interfaces are set up anew like that
+HAND_OVER_S = 5.0
+HAND_OVER_POLL_S = 0.001
+WAIT_POLL_S = 0.25
+
+Tell = Callable[..., None]  # Output.link
+
+
+class Doorbell:
+    """Rings when any interface or address of this network namespace has changed; what, is looked up then."""
+
+    def __init__(self) -> None:
+        """Rings from now on."""
+        self._sock = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+        )
+        self._sock.bind((0, GROUPS))
+
+    def fileno(self) -> int:
+        """For Events.watch."""
+        return self._sock.fileno()
+
+    def silence(self) -> None:
+        """What has rung so far is known. That some of it was lost (ENOBUFS) does not matter."""
+        while True:
+            try:
+                self._sock.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+    def close(self) -> None:
+        """Silent."""
+        self._sock.close()
+
+
+class Places:
+    """Which address has which place in the workers' stacks."""
+
+    def __init__(self, addresses: Iterable[Interface4or6]) -> None:
+        """In this order."""
+        self.held: list[Interface4or6 | None] = list(addresses)
+
+    def ips(self) -> set[Any]:
+        """The addresses that have one."""
+        return {address.ip for address in self.held if address is not None}
+
+    def add(self, address: Interface4or6) -> bool:
+        """False: there is no place left."""
+        if len(self.held) < lib.STACK_ADDRESSES_MAX:
+            self.held.append(address)
+        elif None in self.held:
+            self.held[self.held.index(None)] = address
+        else:
+            return False
+        return True
+
+    def remove(self, ip: Any) -> None:
+        """Its place is free, but taken only when no new one is left: late segments had better meet nobody there."""
+        self.held = [None if address is not None and address.ip == ip else address for address in self.held]
+
+
+class Follower:
+    """Makes what serves follow its interface."""
+
+    def __init__(
+        self, interface: Interface, opened: Opened, server: Server, families: set[int], image_mtu: int, tell: Tell
+    ) -> None:
+        """interface: as it was when the ports were opened on it. image_mtu: what the frames are made for."""
+        self.opened = opened
+        self.server = server
+        self.families = families
+        self.image_mtu = image_mtu
+        self.tell = tell
+        self.known = interface
+        self.places = Places(opened.addresses)
+        self.away_since: dict[Any, float] = {}
+        self.refused: set[Any] = set()  # addresses that were told not to be served
+        self.mtu_bytes = opened.mtu_bytes
+        self.not_handed_over = False
+        self.doorbell = Doorbell()
+
+    def rung(self) -> None:
+        """Something has changed, perhaps of our interface. Raises InterfaceGoneError."""
+        self.doorbell.silence()
+        self.look()
+
+    def tick(self) -> None:
+        """What waits for its time; to be called once a second. Raises InterfaceGoneError."""
+        if self.away_since or self.not_handed_over:
+            self.look()
+
+    def look(self) -> None:
+        """Follows what is other than it was. Raises InterfaceGoneError."""
+        now = network.look_up_index(self.known.index)
+        if now is None:
+            raise InterfaceGoneError(self.opened.interface)
+        before, self.known = self.known, now
+        if now.name != before.name:
+            self.opened.interface = now.name
+            self.tell(f"{before.name} is called {now.name} now", change="name", name=now.name)
+        link_up = self._state(before, now)
+        changed = self._mtu(before, now)
+        if now.mac != before.mac and len(now.mac) == len(before.mac):
+            self.tell(f"{now.name} has the MAC {now.mac.hex(':')} now", change="mac", mac=now.mac.hex(":"))
+            changed = True
+        if self.opened.own_address:
+            self._kernel_s_too(now)
+        else:
+            changed |= self._addresses(now)
+        if changed or link_up or self.not_handed_over:
+            self.not_handed_over = not self._hand_over(announce=link_up or now.mac != before.mac)
+
+    def _state(self, before: Interface, now: Interface) -> bool:
+        """Tells of a link that went or came; True: it came."""
+        if now.running == before.running:
+            return False
+        if now.running:
+            self.tell(f"{now.name} is up again; serving goes on", change="state", state="up")
+            self.away_since.clear()
+            return True
+        what = "has no carrier" if now.up else f"is down (`ip link set {now.name} up`)"
+        self.tell(f"{now.name} {what}; waiting for it", change="state", state="no-carrier" if now.up else "down")
+        return False
+
+    def _mtu(self, before: Interface, now: Interface) -> bool:
+        if now.mtu_bytes == before.mtu_bytes:
+            return False
+        usable = min(now.mtu_bytes, self.image_mtu)
+        told = {"change": "mtu", "mtu_bytes": now.mtu_bytes}
+        if usable < lib.STACK_MTU_BYTES_MIN:
+            least = lib.STACK_MTU_BYTES_MIN
+            self.tell(f"{now.name} has MTU {now.mtu_bytes} now, less than the {least} that we can send in", **told)
+            return False
+        smaller = f": every segment is cut again (slow); the image is made for {self.image_mtu}"
+        self.tell(f"{now.name} has MTU {now.mtu_bytes} now{smaller if usable < self.image_mtu else ''}", **told)
+        self.mtu_bytes = usable
+        return True
+
+    def _kernel_s_too(self, now: Interface) -> None:
+        """In own-address mode the kernel may be given an address of ours."""
+        kernel_s = self.places.ips() & {address.ip for address in now.addresses}
+        for ip in kernel_s - self.refused:
+            self.tell(
+                f"{ip} is the kernel's too now, and clients may reach either: take it from {now.name}, or start "
+                "without --address",
+                change="address-shared",
+                address=str(ip),
+            )
+        self.refused = kernel_s
+
+    def _addresses(self, now: Interface) -> bool:
+        """Takes up addresses that came, and gives up those that have been away for a while. True: some were."""
+        there = {address.ip for address in now.addresses}
+        self.refused &= there
+        came = [
+            address
+            for address in now.addresses
+            if address.version in self.families
+            and address.ip not in self.places.ips() | self.refused
+            and address.ip not in now.tentative
+        ]
+        for ip in there:
+            self.away_since.pop(ip, None)
+        now_s = time.monotonic()
+        gone = []
+        for ip in self.places.ips() - there if now.running else ():
+            if now_s >= self.away_since.setdefault(ip, now_s) + AWAY_S:
+                gone.append(ip)
+        if not came and not gone:
+            return False
+        if self.opened.backend == "netmap":
+            self._not_followed(
+                [address.ip for address in came], "netmap's filter is made at the start: start ssrun again"
+            )
+            return False
+        return bool([self._give_up(ip) for ip in gone] + [ip for ip in map(self._take_up, came) if ip])
+
+    def _not_followed(self, ips: list[Any], why: str) -> None:
+        for ip in ips:
+            self.refused.add(ip)
+            self.tell(f"{ip} is not served: {why}", change="address-refused", address=str(ip), reason=why)
+
+    def _take_up(self, address: Interface4or6) -> bool:
+        assert self.opened.reservation is not None
+        try:
+            self.opened.reservation.hold(address.ip)
+        except SsrunError as error:
+            self._not_followed([address.ip], str(error))
+            return False
+        if not self.places.add(address):
+            self.opened.reservation.release(address.ip)
+            self._not_followed([address.ip], f"no more than {lib.STACK_ADDRESSES_MAX} addresses are")
+            return False
+        self.tell(f"{address.ip} is served too now", change="address-added", address=str(address))
+        return True
+
+    def _give_up(self, ip: Any) -> bool:
+        """The kernel gets what comes for it before we stop to answer."""
+        assert self.opened.reservation is not None
+        if self.opened.filter is not None:
+            lib.nmio_filter_forget(self.opened.filter, ip.packed, len(ip.packed))
+        self.opened.reservation.release(ip)
+        self.away_since.pop(ip, None)
+        self.places.remove(ip)
+        left = "" if self.places.ips() else "; no address is left to serve on, waiting for one"
+        self.tell(f"{ip} is not served any more{left}", change="address-removed", address=str(ip))
+        return True
+
+    def _hand_over(self, *, announce: bool) -> bool:
+        """To all workers; then the filter gives them what is for new addresses. False: a worker does not take it."""
+        link = ffi.new(
+            "struct stack_link *", {"mac": self.known.mac, "announce": announce, "mtu_bytes": self.mtu_bytes}
+        )
+        link.address_count = len(self.places.held)
+        for entry, address in zip(link.addresses, self.places.held, strict=False):
+            if address is not None:
+                put_address(entry, address)
+        deadline = time.monotonic() + HAND_OVER_S
+        for worker in self.server.workers:
+            while not lib.worker_link_change(worker, link):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(HAND_OVER_POLL_S)
+        while not all(lib.worker_link_taken(worker) for worker in self.server.workers):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(HAND_OVER_POLL_S)
+        self.opened.addresses = [address for address in self.places.held if address is not None]
+        if self.opened.filter is not None:
+            for address in self.opened.addresses:
+                error = lib.nmio_filter_address(self.opened.filter, address.ip.packed, len(address.ip.packed))
+                if error:
+                    self.tell(
+                        f"{address.ip}: the BPF program can't be told of it: {os.strerror(-error)}", change="filter"
+                    )
+        return True
+
+    def close(self) -> None:
+        """Follows no more."""
+        with contextlib.suppress(OSError):
+            self.doorbell.close()
+
+
+def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) -> bool:
+    """Until there is an interface of that name that can be served on.
+
+    versions: of the addresses of which it must have one; empty: it needs none.
+    stopped: waits for a time, and says whether we are to end; then False is returned.
+    """
+    while True:
+        with contextlib.suppress(SsrunError):
+            interface = network.look_up(name)
+            there = {address.version for address in interface.addresses if address.ip not in interface.tentative}
+            if interface.up and (there & versions or not versions):
+                return True
+        if stopped(WAIT_POLL_S):
+            return False
