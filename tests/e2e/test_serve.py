@@ -16,12 +16,19 @@ ADDRESS = "198.51.100.2"
 MEMORY = Path("/dev/shm")
 
 
+STARTED: list[subprocess.Popen[str]] = []  # by this test
+
+
 @pytest.fixture
 def host() -> Iterator[Namespace]:
     if os.geteuid() != 0:
         pytest.skip("needs root, for network namespaces")
     with namespace("serve") as space:
         yield space
+        for process in STARTED:
+            process.kill()
+            process.wait()
+        STARTED.clear()
 
 
 @pytest.fixture
@@ -45,6 +52,7 @@ class Serving:
         command = [sys.executable, "-m", "sscc.cli", "serve", str(source), "--address", f"{ADDRESS}/24", *words]
         with self.log.open("w") as log:
             self.process = host.popen(*command, stdout=log, stderr=subprocess.STDOUT)
+        STARTED.append(self.process)
 
     def page(self, path: str = "/") -> str:
         return self.host.run("curl", "-s", "--max-time", "2", f"http://{ADDRESS}{path}", check=False).stdout
