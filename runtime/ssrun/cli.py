@@ -80,7 +80,7 @@ def run(
 
 
 @click.command(cls=console.Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image", type=click.Path(path_type=Path, readable=False))
 @serving_options(port=80, keep_alive_s=65.0)
 @click.option(
     "--profile",

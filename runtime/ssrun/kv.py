@@ -158,7 +158,7 @@ def run(path: Path, mtu_bytes: int, options: Options, limits: Limits, as_json: b
 
 
 @click.command(cls=console.Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path, readable=False))
 @serving_options(port=PORT, keep_alive_s=KEEP_ALIVE_S)
 @click.option(
     "--mtu",

@@ -386,7 +386,7 @@ class Opener:
         }
         if error:
             what = f"no XDP program can be attached to {interface.name}"
-            raise _fail(what, error, hints, ("CAP_BPF", "CAP_NET_ADMIN"))
+            raise _fail(what, error, hints, ("CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"))
         opened.details["xdp"] = "native" if native[0] else "generic"
         return self._keep_filter(holder[0], opened)
 

@@ -35,8 +35,8 @@ def hint(*needed: str) -> str:
     if missing:
         return f"this process lacks {' and '.join(missing)}; run it as root, or grant that (docs/operations.md)"
     return (
-        f"{' and '.join(needed)} is there, so a container's or a security module's rules forbid it; run it outside, "
-        "or allow it there"
+        f"it has {' and '.join(needed)}, so a container's or a security module's rules forbid it; run it outside, or "
+        "allow it there"
     )
 
 

@@ -18,6 +18,7 @@
 #include "vnet.h"
 
 #define PACKET_BATCH 64
+#define PACKET_BUFFER_BYTES (8 << 20)
 
 struct packet_port {
     struct nmio_port port;
@@ -190,9 +191,17 @@ static int set_filter(int fd, uint16_t tcp_port, bool own_address)
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ? -errno : 0;
 }
 
+/* Without CAP_NET_ADMIN as much as net.core.rmem_max and wmem_max allow. */
+static void set_buffer(int fd, int force, int option)
+{
+    int bytes = PACKET_BUFFER_BYTES;
+    if (setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof(bytes)) < 0)
+        setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof(bytes));
+}
+
 static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_port, bool own_address)
 {
-    int one = 1, buffer_bytes = 8 << 20;
+    int one = 1;
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
     packet->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (packet->fd < 0)
@@ -200,8 +209,8 @@ static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_p
     int error = set_filter(packet->fd, tcp_port, own_address);
     if (error != 0)
         return error;
-    setsockopt(packet->fd, SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof(buffer_bytes));
-    setsockopt(packet->fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer_bytes, sizeof(buffer_bytes));
+    set_buffer(packet->fd, SO_RCVBUFFORCE, SO_RCVBUF);
+    set_buffer(packet->fd, SO_SNDBUFFORCE, SO_SNDBUF);
     if (setsockopt(packet->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
         setsockopt(packet->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
         bind(packet->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
