@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from . import network
@@ -101,7 +102,11 @@ class Follower:
         self.away_since: dict[Any, float] = {}
         self.refused: set[Any] = set()  # addresses that were told not to be served
         self.mtu_bytes = opened.mtu_bytes
+        self.mac = opened.mac
+        self.has_its_mac = opened.mac == interface.mac  # on a TAP ours is another
         self.not_handed_over = False
+        self.news: list[Callable[[], None]] = []  # to be told when the workers know
+        self.closed = False
         self.doorbell = Doorbell()
 
     def rung(self) -> None:
@@ -116,6 +121,8 @@ class Follower:
 
     def look(self) -> None:
         """Follows what is other than it was. Raises InterfaceGoneError."""
+        if self.closed:  # asked for while we served, and served no more
+            return
         now = network.look_up_index(self.known.index)
         if now is None:
             raise InterfaceGoneError(self.opened.interface)
@@ -124,16 +131,18 @@ class Follower:
             self.opened.interface = now.name
             self.tell(f"{before.name} is called {now.name} now", change="name", name=now.name)
         link_up = self._state(before, now)
-        changed = self._mtu(before, now)
-        if now.mac != before.mac and len(now.mac) == len(before.mac):
-            self.tell(f"{now.name} has the MAC {now.mac.hex(':')} now", change="mac", mac=now.mac.hex(":"))
-            changed = True
+        mac_changed = self._mac(now)
+        changed = self._mtu(before, now) or mac_changed
         if self.opened.own_address:
             self._kernel_s_too(now)
         else:
             changed |= self._addresses(now)
         if changed or link_up or self.not_handed_over:
-            self.not_handed_over = not self._hand_over(announce=link_up or now.mac != before.mac)
+            self.not_handed_over = not self._hand_over(announce=link_up or mac_changed)
+        if not self.not_handed_over:
+            for tell in self.news:
+                tell()
+            self.news.clear()
 
     def _state(self, before: Interface, now: Interface) -> bool:
         """Tells of a link that went or came; True: it came."""
@@ -146,6 +155,13 @@ class Follower:
         what = "has no carrier" if now.up else f"is down (`ip link set {now.name} up`)"
         self.tell(f"{now.name} {what}; waiting for it", change="state", state="no-carrier" if now.up else "down")
         return False
+
+    def _mac(self, now: Interface) -> bool:
+        if not self.has_its_mac or now.mac == self.mac or len(now.mac) != len(self.mac):
+            return False
+        self.tell(f"{now.name} has the MAC {now.mac.hex(':')} now", change="mac", mac=now.mac.hex(":"))
+        self.mac = now.mac
+        return True
 
     def _mtu(self, before: Interface, now: Interface) -> bool:
         if now.mtu_bytes == before.mtu_bytes:
@@ -216,7 +232,8 @@ class Follower:
             self.opened.reservation.release(address.ip)
             self._not_followed([address.ip], f"no more than {lib.STACK_ADDRESSES_MAX} addresses are")
             return False
-        self.tell(f"{address.ip} is served too now", change="address-added", address=str(address))
+        text, told = f"{address.ip} is served too now", {"change": "address-added", "address": str(address)}
+        self.news.append(partial(self.tell, text, **told))
         return True
 
     def _give_up(self, ip: Any) -> bool:
@@ -228,14 +245,13 @@ class Follower:
         self.away_since.pop(ip, None)
         self.places.remove(ip)
         left = "" if self.places.ips() else "; no address is left to serve on, waiting for one"
-        self.tell(f"{ip} is not served any more{left}", change="address-removed", address=str(ip))
+        text, told = f"{ip} is not served any more{left}", {"change": "address-removed", "address": str(ip)}
+        self.news.append(partial(self.tell, text, **told))
         return True
 
     def _hand_over(self, *, announce: bool) -> bool:
         """To all workers; then the filter gives them what is for new addresses. False: a worker does not take it."""
-        link = ffi.new(
-            "struct stack_link *", {"mac": self.known.mac, "announce": announce, "mtu_bytes": self.mtu_bytes}
-        )
+        link = ffi.new("struct stack_link *", {"mac": self.mac, "announce": announce, "mtu_bytes": self.mtu_bytes})
         link.address_count = len(self.places.held)
         for entry, address in zip(link.addresses, self.places.held, strict=False):
             if address is not None:
@@ -262,6 +278,7 @@ class Follower:
 
     def close(self) -> None:
         """Follows no more."""
+        self.closed = True
         with contextlib.suppress(OSError):
             self.doorbell.close()
 

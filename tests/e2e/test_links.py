@@ -17,6 +17,7 @@ from net import (
     BACKENDS,
     CLIENT4,
     CLIENT6,
+    DEVICES,
     SERVER4,
     SERVER6,
     Namespace,
@@ -72,6 +73,13 @@ def fetched(running: Running, host: str = "") -> bool:
     return "small" in running.client.run(*get, check=False).stdout
 
 
+def mac_of(running: Running, backend: str) -> str:
+    """What the client sends its frames to."""
+    host = running.hosts[0]
+    (entry,) = json.loads(running.client.ip("-j", "neigh", "show", host, "dev", DEVICES[backend]))
+    return str(entry["lladdr"])
+
+
 def side(running: Running, backend: str) -> tuple[Namespace, str]:
     """The link as ssrun has it."""
     return running.server, "sand0" if backend == "tap" else "srv0"
@@ -85,6 +93,7 @@ def test_down_and_up_again(image: Path, backend: str, own: tuple[str, ...]) -> N
     with serving(image, backend, *own) as running:
         events, (space, link) = Events(running.process), side(running, backend)
         assert fetched(running)
+        mac = mac_of(running, backend)
         for _ in range(2):
             space.ip("link", "set", link, "down")
             assert link in events.wait(event="interface", change="state", state="down")["text"]
@@ -93,6 +102,7 @@ def test_down_and_up_again(image: Path, backend: str, own: tuple[str, ...]) -> N
             space.ip("link", "set", link, "up")
             events.wait(event="interface", change="state", state="up")
             assert until(lambda: fetched(running))
+            assert mac_of(running, backend) == mac
         assert ends(running) == 0
 
 
