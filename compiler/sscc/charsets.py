@@ -9,17 +9,17 @@ import codecs
 import re
 
 HEAD_BYTES = 1024  # where a page's declaration must be, HTML section 4.2.5.4
-VALID, DECLARED, GZIP = 1, 2, 4  # of a file: it is UTF-8; it may say something of itself; it is a gzip stream
+VALID, DECLARED, GZIP = 1, 2, 4  # of a file: it is UTF-8; it may say that it is something else; it is a gzip stream
 GZIP_MAGIC = b"\x1f\x8b\x08"  # RFC 1952
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
 SHIFTS = (b"\x1b$", b"\x1b(")  # of ISO 2022: bytes of ASCII that mean something else
 COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
 LABEL = rb"([A-Za-z0-9][\w.:+-]{0,39})"
-META = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*" + LABEL, re.IGNORECASE)
+# Without IGNORECASE, with which a regular expression is tried at every byte.
+META = re.compile(rb"<[mM][eE][tT][aA]\b[^>]*?\b[cC][hH][aA][rR][sS][eE][tT]\s*=\s*[\"']?\s*" + LABEL)
 XML = re.compile(rb"<\?xml\b[^>]*?\bencoding\s*=\s*[\"']" + LABEL)
 CSS = re.compile(rb'@charset "' + LABEL + b'";')
 DECLARATIONS = {"text/html": (META, XML), "text/xml": (XML,), "text/css": (CSS,)}
-HINTS = (b"charset", b"encoding")
 
 
 class Scan:
@@ -64,8 +64,11 @@ def head_traits(data: bytes) -> int:
         return DECLARED
     if data[:3] == GZIP_MAGIC:
         return GZIP
-    head = data[:HEAD_BYTES].lower()
-    return DECLARED if any(hint in head for hint in HINTS) else 0
+    head = data[:HEAD_BYTES]
+    if b"<" not in head and not head.startswith(b"@"):
+        return 0
+    # Nearly all say that they are UTF-8, which is nothing to look at again.
+    return DECLARED if any(declared(kind, head) not in (None, "utf-8") for kind in DECLARATIONS) else 0
 
 
 def traits(data: bytes) -> int:
@@ -81,10 +84,10 @@ def traits(data: bytes) -> int:
 
 def declared(kind: str, head: bytes) -> str | None:
     """What a file of that media type says of itself at its beginning."""
-    for mark, name in MARKS.items():
-        if head.startswith(mark):
-            return name
-    text = COMMENT.sub(b"", head) if kind == "text/html" else head
+    name = MARKS.get(head[:3]) or MARKS.get(head[:2])
+    if name is not None:
+        return name
+    text = COMMENT.sub(b"", head) if kind == "text/html" and b"<!--" in head else head
     for pattern in DECLARATIONS.get(kind, ()):
         match = pattern.match(text) if pattern is not META else pattern.search(text)
         if match is not None:
