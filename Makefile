@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
 
-.PHONY: help setup demo test lint format check-c sanitize sim fuzz bench yardstick clean
+.PHONY: help setup demo test lint format check-c sanitize sim fuzz bench sites yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,9 @@ fuzz: $(STAMP) ## fuzz the core: make fuzz FUZZ_SECONDS=600 (for each target)
 bench: $(STAMP) ## all figures beside nginx, in some minutes, into docs/benchmarks
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) tests/bench/bench.py
+
+sites: $(STAMP) ## sites of others, from Debian, npm and PyPI: built as they come, served and compared
+	$(PYTHON) tests/e2e/real_sites.py
 
 yardstick: $(STAMP) ## goodput under loss beside Linux, into docs/loss.md
 	$(PYTHON) tests/path/yardstick.py

@@ -19,6 +19,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"needs an HTML documentation package: {' or '.join(PACKAGES)}")
     target = tmp_path_factory.mktemp("site") / "html"
     run("cp", "-rL", source, target)
+    for path in target.rglob(".*"):  # which are not served
+        path.unlink()
     digests = {name: sha256(path) for name, path in files_below(target).items()}
     (target / CHECK_PAGE).write_text(CHECK_HTML.replace("DIGESTS", json.dumps(digests)))
     return target
