@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -33,6 +34,9 @@ def _end(number: int, _: FrameType | None) -> None:
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """SystemExit when a signal comes that nobody has asked to ignore (as nohup does)."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
     usual = (signal.SIG_DFL, signal.default_int_handler)
     before = {each: signal.getsignal(each) for each in SIGNALS}
     try:

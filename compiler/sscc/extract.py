@@ -49,7 +49,7 @@ def extract(reader: Reader, target: Path, *, force: bool) -> tuple[int, int]:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SsccError(Problem(f"can't be made: {error.strerror}", str(path.parent))) from None
-        with replacing(path) as file:
+        with replacing(path, clean=False) as file:
             size_bytes += sum(file.write(piece) for piece in reader.body(response))
         count += 1
     return count, size_bytes

@@ -483,11 +483,11 @@ class Writer:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, clean: bool = True) -> Iterator[IO[bytes]]:
     """As ssrun.output.replacing; STDOUT gets the bytes at the end. SsccError if that can't be."""
     is_stdout = path == STDOUT
     try:
-        with output.to_descriptor(STDOUT_FILENO) if is_stdout else output.replacing(path) as file:
+        with output.to_descriptor(STDOUT_FILENO) if is_stdout else output.replacing(path, clean=clean) as file:
             yield file
     except OSError as error:
         advice = FULL_ADVICE if error.errno in FULL else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import os
 import stat
@@ -44,11 +45,25 @@ class _Finder:
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
         self.latest_s = int(epoch) if epoch.isdigit() else int(time.time())
 
-    def _of_root(self, root: Root, folder: Path, skipped: Skipped) -> Iterator[_Named]:
+    def _place(self, number: int) -> tuple[int | str, ...]:
+        """Where in the manifest a root is. number: of all."""
+        has_short = self.site.root is not None
+        return ("root",) if has_short and number == 0 else ("roots", number - has_short)
+
+    def _problem(self, number: int, message: str, pattern: str) -> Problem:
+        """A mistake in a glob of a root, or of the command line."""
+        root = self.site.all_roots()[number]
+        for key, patterns in (("include", root.include), ("exclude", root.exclude)):
+            if pattern in patterns:
+                return self.site.problem(message, *self._place(number), key, patterns.index(pattern))
+        return Problem(message)
+
+    def _of_root(self, number: int, root: Root, folder: Path, skipped: Skipped) -> Iterator[_Named]:
+        problem = functools.partial(self._problem, number)
         before = os.path.relpath(folder, self.base)
         before = "" if before == os.curdir else before + "/"
         at = root.at
-        for relative, path, _, is_plain in Tree(folder, root, skipped, self.report).files():
+        for relative, path, _, is_plain in Tree(folder, root, skipped, self.report, problem).files():
             # What is no file could wait when it is opened, or do something.
             if is_plain or self._stat(path) is not None:
                 yield _Named(path, before + relative, os.fsencode(at + relative))
@@ -59,12 +74,10 @@ class _Finder:
         for number, root in enumerate(self.site.all_roots()):
             folder = self.base / root.path
             if not folder.is_dir():
-                is_only = number == 0 and self.site.root is not None
-                place = ("root",) if is_only else ("roots", number - (self.site.root is not None))
                 text = f"{folder}: no such folder; roots are relative to the manifest"
-                self.report.add(self.site.problem(text, *place))
+                self.report.add(self.site.problem(text, *self._place(number)))
                 continue
-            for file in self._of_root(self.choice.of(root), folder, skipped):
+            for file in self._of_root(number, self.choice.of(root), folder, skipped):
                 other = found.setdefault(file.route, file)
                 if other is not file:
                     text = f"two files for {os.fsdecode(file.route)}: {other.name} and {file.name}; exclude one"

@@ -9,8 +9,8 @@ import operator
 import os
 import re
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -170,8 +170,14 @@ class Tree:
     Paths are strings: to make a Path of each would take longer than all else.
     """
 
-    def __init__(self, folder: Path, root: Root, skipped: Skipped, report: Report) -> None:
-        """root: the folder's. skipped: what is left out whatever it says. report: takes what is wrong."""
+    def __init__(
+        self, folder: Path, root: Root, skipped: Skipped, report: Report, problem: Callable[[str, str], Problem]
+    ) -> None:
+        """root: the folder's. skipped: what is left out whatever it says. report: takes what is wrong.
+
+        problem: makes one of a message about a glob.
+        """
+        self.problem = problem
         self.top = folder.resolve()
         self.start = "" if folder == Path() else os.path.join(folder, "")
         self.place = str(folder)
@@ -299,11 +305,17 @@ class Tree:
     def _tell_globs(self) -> None:
         """Those that are like nothing here, where something else was meant."""
         for pattern in self.wish.unused():
-            bare = pattern.lstrip("/")
-            others = [bare, f"**/{bare}", f"{bare.rstrip('/')}/**", f"**/{bare.rstrip('/')}/**"]
-            names = [each.relative for each in self.found]
-            fits = (each for each in others if each != pattern and any(matches(name, each) for name in names))
-            near = next(fits, None)
+            near = self._near(pattern)
             if near is not None or pattern in (self.wish.include or []):
                 advice = f"write '{near}'" if near is not None else "globs are relative to the root's folder"
-                self.report.warn(Problem(f"nothing is like the glob '{pattern}'", self.place, help=advice))
+                problem = self.problem(f"nothing in {self.place} is like the glob '{pattern}'", pattern)
+                self.report.warn(replace(problem, help=advice))
+
+    def _near(self, pattern: str) -> str | None:
+        """A glob like this one that something is like."""
+        bare = pattern.lstrip("/")
+        others = [f"**/{bare}", f"{bare.rstrip('/')}/**", f"**/{bare.rstrip('/')}/**"]
+        names = [each.relative for each in self.found]
+        if bare != pattern:
+            return bare
+        return next((each for each in others if any(matches(name, each) for name in names)), None)

@@ -153,8 +153,9 @@ def _is_pipe(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _beside(target: Path) -> Iterator[IO[bytes]]:
-    _remove_left_over(target)
+def _beside(target: Path, clean: bool) -> Iterator[IO[bytes]]:
+    if clean:
+        _remove_left_over(target)
     new = _New(target)
     try:
         with os.fdopen(new.fd, "w+b") as file:
@@ -183,10 +184,11 @@ def to_descriptor(fd: int) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, *, clean: bool = True) -> Iterator[IO[bytes]]:
     """A new file, to be written and read, that takes path's place at the end; nothing of it stays if that fails.
 
     A symbolic link is followed and stays; a pipe gets the bytes at the end. OSError for a device, a socket, a folder.
+    clean: looks through the folder for what is left of others that were killed.
     """
     if _is_pipe(path):
         with tempfile.TemporaryFile() as file:
@@ -195,5 +197,5 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             with path.open("wb") as pipe:
                 shutil.copyfileobj(file, pipe)
     else:
-        with _beside(Path(os.path.realpath(path))) as file:
+        with _beside(Path(os.path.realpath(path)), clean) as file:
             yield file

@@ -234,7 +234,8 @@ def test_a_folder_is_excluded_before_it_is_read(site: Path, monkeypatch: pytest.
         ('exclude: ["/sub/a.map"]', "write 'sub/a.map'"),
         ('exclude: ["a.map"]', "write '**/a.map'"),
         ('exclude: ["**/*.bak"]', ""),
-        ('include: ["**/*.html", "*.css"]', "nothing is like the glob '*.css'"),
+        ('include: ["/sub/**", "*.html"]', "like the glob '/sub/**'; write 'sub/**'"),
+        ('include: ["**/*.html", "*.css"]', "site.yaml:4:28: warning: nothing in "),
     ],
 )
 def test_a_glob_like_nothing_is_told_with_what_would_be(site: Path, tmp_path: Path, line: str, said: str) -> None:
