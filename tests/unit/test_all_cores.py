@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sscc import build, variants
-from sscc.errors import ChangedError, Problem, SsccError
+from sscc.errors import ChangedError, Problem, Report, SsccError
 from sscc.variants import BATCH_BYTES, Job, Work
 
 FILES = 4
@@ -39,11 +40,26 @@ def test_several_processes_do_what_one_does(site: Path, tmp_path: Path, monkeypa
     assert (tmp_path / "many.img").read_bytes() == (tmp_path / "one.img").read_bytes()
 
 
-def test_an_error_comes_from_another_process_as_it_was(site: Path, tmp_path: Path) -> None:
-    (site / "2.txt.gz").write_bytes(gzip.compress(b"other"))
-    with pytest.raises(SsccError, match=r"2\.txt\.gz: does not hold what 2\.txt holds"):
+def test_an_error_comes_from_another_process_as_it_was(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = variants.prepare
+
+    def late(*words: Any) -> Work:
+        (site / "2.txt").unlink()
+        return prepare(*words)
+
+    monkeypatch.setattr(variants, "prepare", late)
+    with pytest.raises(SsccError, match=r"2\.txt: can't be read: No such file"):
         build.build(site, tmp_path / "x.img", nothing)
     assert not list(tmp_path.glob("*x.img*"))
+
+
+def test_a_warning_comes_from_another_process_too(site: Path, tmp_path: Path) -> None:
+    (site / "2.txt.gz").write_bytes(gzip.compress(b"other"))
+    report = Report()
+    build.build(site, tmp_path / "x.img", nothing, report=report)
+    assert [problem.message for problem in report.problems] == ["does not hold what 2.txt holds, and is not used"]
 
 
 def test_errors_survive_being_passed_on() -> None:
