@@ -254,14 +254,26 @@ def build(
 @click.option("--port", type=click.IntRange(1, 65535), default=80, show_default=True, help="TCP port to serve.")
 @click.option("--no-watch", is_flag=True, help="Don't build again when files change.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line, as ssrun's.")
+@EXCLUDE
+@SYMLINKS
 @STRICT
 @command
-def serve(source: Path, iface: str, no_watch: bool, as_json: bool, strict: bool, **values: Any) -> None:
+def serve(
+    source: Path,
+    iface: str,
+    no_watch: bool,
+    as_json: bool,
+    exclude: tuple[str, ...],
+    symlinks: Symlinks | None,
+    strict: bool,
+    **values: Any,
+) -> None:
     """Builds SOURCE into memory and serves it to this host, and again whenever its files change."""
     if not iface.startswith("tap:"):
         raise click.UsageError(f"sscc serve makes a device of its own: write --iface tap:{iface}")
     try:
-        serving.serve(source, serving.options(iface, **values), watch=not no_watch, strict=strict, as_json=as_json)
+        options, choice = serving.options(iface, **values), Choice(exclude, symlinks)
+        serving.serve(source, options, choice, watch=not no_watch, strict=strict, as_json=as_json)
     except (SsrunError, ImageError) as error:
         fail(SsccError(str(error)))
 

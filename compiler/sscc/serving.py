@@ -30,6 +30,7 @@ from ssrun.server import Limits
 from .build import read_source
 from .content import stamp
 from .errors import Problem, SsccError
+from .walk import Choice
 
 MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
 DEBOUNCE_MS = 300  # changes that come together are one
@@ -120,6 +121,7 @@ class Builder:
     source: Path
     target: Path
     strict: bool
+    choice: Choice
     is_new: threading.Event = field(default_factory=threading.Event)
     failure: SsccError | None = None
     served: bytes = b""  # build-id of the image that was taken last
@@ -132,7 +134,7 @@ class Builder:
         threads that serve."""
         self.built = Watched.of(self.source).stamp()
         words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(self.target), "--quiet"]
-        words += ["--strict"] if self.strict else []
+        words += [*self.choice.words, *(["--strict"] if self.strict else [])]
         return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode == 0
 
     def take(self) -> ImageFile:
@@ -268,10 +270,10 @@ def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[An
     return Options(iface, addresses=list(addresses), host_addresses=list(host_addresses), port=port, kept_tap=True)
 
 
-def serve(source: Path, wanted: Options, *, watch: bool, strict: bool, as_json: bool) -> None:
-    """Until told to stop. Raises SsccError, SsrunError or ImageError."""
+def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
+    """Until told to stop. choice: what is said of all roots. Raises SsccError, SsrunError or ImageError."""
     with contextlib.ExitStack() as stack:
-        builder = Builder(source, stack.enter_context(_memory()) / "site.img", strict)
+        builder = Builder(source, stack.enter_context(_memory()) / "site.img", strict, choice)
         if not builder.build():
             sys.exit(1)
         name = wanted.iface.removeprefix("tap:")

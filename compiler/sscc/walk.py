@@ -51,6 +51,12 @@ class Choice:
     symlinks: Symlinks | None = None
     own_files: tuple[Path, ...] = ()
 
+    @property
+    def words(self) -> list[str]:
+        """As they are said on the command line."""
+        excluded = [word for pattern in self.exclude for word in ("--exclude", pattern)]
+        return excluded + ([] if self.symlinks is None else ["--symlinks", self.symlinks])
+
     def of(self, root: Root) -> Root:
         """A root with what is said of it here."""
         said = {"exclude": [*root.exclude, *self.exclude], "symlinks": self.symlinks or root.symlinks}

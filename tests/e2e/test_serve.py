@@ -88,6 +88,17 @@ def test_a_folder_and_its_changes(host: Namespace, folder: Path, number: int) ->
     assert serving.is_gone()
 
 
+def test_what_is_left_out_of_a_folder(host: Namespace, folder: Path) -> None:
+    """By the options that errors of a build name."""
+    (folder / "gone").symlink_to("nothing")
+    (folder / "draft.html").write_text("draft")
+    serving = Serving(host, folder, "--symlinks", "skip-outside", "--exclude", "draft.*")
+    assert serving.shows("one"), serving.log.read_text()
+    assert "draft" not in serving.page("/draft.html")
+    serving.process.terminate()
+    assert serving.process.wait(20) == 0
+
+
 def test_what_is_wrong_is_told_and_the_old_site_served(host: Namespace, folder: Path) -> None:
     source = folder.parent / "site.yaml"
     source.write_text("version: 1\nroot: public\n")
