@@ -282,6 +282,17 @@ def _plan_with(
         return None
 
 
+def _plan_without(stack: contextlib.ExitStack, planned: Callable[..., Plan]) -> Plan:
+    """A plan whose variants lie where the system has temporary files."""
+    try:
+        return planned(stack.enter_context(scratch()))
+    except OSError as error:
+        if error.errno not in image.FULL:
+            raise
+        advice = "make room, or name another folder with TMPDIR"
+        raise SsccError(Problem(f"can't be written: {error.strerror}", tempfile.gettempdir(), help=advice)) from None
+
+
 def _check_open_files() -> None:
     """With too few, processes that share the work can't be made, or wait for each other for ever."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -315,7 +326,9 @@ def build(
         if cache is not None:
             made = _plan_with(cache, stack, report, functools.partial(plan, source, progress=progress, choice=choice))
         if made is None:
-            made = plan(source, stack.enter_context(scratch()), progress, None, report, choice)
+            made = _plan_without(
+                stack, functools.partial(plan, source, progress=progress, report=report, choice=choice)
+            )
         if profile is not None:
             _by_profile(made, profile)
         with _forgetting(made.memory):

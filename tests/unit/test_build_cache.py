@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import in_lines
 from sscc import build as building
 from sscc.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 from sscc.errors import SsccError
@@ -312,6 +313,30 @@ def test_a_full_cache_is_gone_on_without(settled: Path, tmp_path: Path, pages: i
     said = "".join(problem["message"] for problem in summary["problems"]) + done.stderr
     assert "No space left on device" in said
     assert "cache" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_no_room_for_temporary_files_is_told(settled: Path, tmp_path: Path) -> None:
+    """And where there is none for the cache either, both are."""
+    small, full = tmp_path / "small", tmp_path / "full"
+    small.mkdir()
+    full.mkdir()
+    mounting = (
+        f'mount -t tmpfs -o size=4096 none {small} && mount -t tmpfs -o size=4096 none {full} && exec "$0" "$@"'
+    )
+    for cache in (("--no-cache",), ("--cache", full)):
+        words = [word for word in command(settled / "site.yaml", tmp_path / "x.img", *cache) if word != "--json"]
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", mounting, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"TMPDIR": str(small)},
+        )
+        assert done.returncode == 1
+        assert f"{small}: can't be written: No space left on device; make room, or name" in in_lines(done.stderr)
+        assert (f"{full}: warning: the cache can't be written: No space" in done.stderr) == (len(cache) == 2)
+        assert not list(tmp_path.glob("*.img"))
 
 
 def test_an_error_of_another_disk_is_no_error_of_the_cache(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
