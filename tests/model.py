@@ -48,6 +48,7 @@ class Page:
     headers: bytes = b""
     options: bytes = b""  # header fields of its own answer to OPTIONS
     location: bytes = b""  # where a redirect leads, which hands the request's query on
+    hands_path_on: bool = False  # in front of the query
 
     def etag(self, body: bytes) -> bytes:
         return b'"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"'
@@ -161,14 +162,15 @@ class ModelImage:
         """The query goes behind the location."""
         get = self.add_response(301, page.body, b"Location: " + page.location + b"\r\n", len(page.body))
         at = self.streams[get].index(b"\r\nLocation: ") + len(b"\r\nLocation: ") + len(page.location)
-        row = struct.pack("<7IHHqQ", get, NONE, NONE, NONE, at, 0, 0, 0, 0, -1, len(page.body))
+        path_at = at if page.hands_path_on else 0
+        row = struct.pack("<7IHHqQ", get, NONE, NONE, NONE, at, path_at, 0, 0, 0, -1, len(page.body))
         self.tables["variants"].append(row)
 
     def add_page(self, path: bytes, page: Page, site: int) -> Route:
         first = len(self.tables["variants"])
         if page.location:
             self.add_redirect(page)
-            return Route(path, first, 1, NONE, site, 0)
+            return Route(path.removesuffix(b"*"), first, 1, NONE, site, int(path.endswith(b"*")))
         bodies = page.encodings | {0: page.body}
         for encoding, body in bodies.items():
             etag = page.etag(body)

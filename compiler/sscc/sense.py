@@ -20,7 +20,7 @@ from .routing import Entry, Key, Line, Moved, Table, decoded, location_of
 STEPS_MAX = 20  # that browsers follow, https://fetch.spec.whatwg.org/#http-redirect-fetch
 SAMPLE = b":splat"  # what stands for any path in a tree, where one is asked for
 STEPS_SHOWN = 5
-SUGGESTIONS_MAX = 20  # of near names: each takes long in a large site
+SUGGESTIONS_MAX = 10  # of near names: each takes long in a large site
 NEAR = 0.75  # how like a name must be to be suggested: difflib's ratio
 
 

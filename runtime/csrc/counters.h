@@ -78,6 +78,7 @@
     X(tcp_drop_linger)                                                                                               \
     X(tcp_evicted_half_requests)                                                                                     \
     X(tcp_evicted_pipelined)                                                                                         \
+    X(tcp_evicted_composed)                                                                                          \
     X(tcp_evicted_idle)                                                                                              \
     X(tcp_drop_draining)                                                                                             \
     X(tcp_rx_syn)                                                                                                    \

@@ -60,6 +60,7 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     uint32_t buffers = composed_buffers(config->max_connections);
     parts.composed = take(layout, (size_t)buffers * COMPOSED_BYTES);
     parts.composed_free = take(layout, buffers * sizeof(uint32_t));
+    parts.composed_uses = take(layout, buffers * sizeof(struct composed_use));
     parts.response_uses = take(layout, image->header->response_count * sizeof(uint32_t));
     *arena_memory = take(layout, arena_memory_bytes(image, region));
     if (stack == NULL)
@@ -78,6 +79,7 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     stack->span_ring_free = parts.span_ring_free;
     stack->composed = parts.composed;
     stack->composed_free = parts.composed_free;
+    stack->composed_uses = parts.composed_uses;
     stack->response_uses = parts.response_uses;
     stack->table_mask = entries - 1;
     stack->time_wait_mask = sets - 1;

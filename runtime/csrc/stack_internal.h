@@ -68,6 +68,8 @@ struct stack {
     uint8_t *composed; /* [][COMPOSED_BYTES] */
     uint32_t *composed_free; /* stack of free indices */
     uint32_t composed_free_count;
+    struct composed_use *composed_uses; /* of each buffer that is in use */
+    uint32_t composed_first, composed_last; /* of those, the oldest and the youngest */
 
     uint32_t ready_first, ready_last; /* FIFO of TCBs that may have something to send */
 

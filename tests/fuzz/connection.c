@@ -64,7 +64,7 @@ static void request(struct client *client, const struct instruction *in)
         "Host: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello",
         "GET /r?x HTTP/1.1\r\nHost: a\r\n\r\nGET /big HTTP/1.1\r\nHost: a\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n"
-        "GET /r?y HTTP/1.1\r\nHost: a\r\n\r\nGET /big HTTP/1.1\r\nHost: a\r\n"
+        "GET /m/x%2fy?y HTTP/1.1\r\nHost: a\r\n\r\nGET /big HTTP/1.1\r\nHost: a\r\n"
         "Range: bytes=0-1,5-6,9-9,20-40000,50000-50002\r\n\r\nGET /r?z HTTP/1.1\r\nHost: "
         "a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",

@@ -53,6 +53,7 @@ def image_source() -> str:
 
     pages = {"/a": Page(b"hello", encodings={1: b"packed"}), "/big": Page(bytes(range(251)) * 280)}
     pages["/r"] = Page(b"moved", location=b"/a")
+    pages["/m/*"] = Page(b"moved", location=b"https://o.example/", hands_path_on=True)
     pages["/p/*"] = Page(b"prefix", options=b"Access-Control-Allow-Origin: *\r\n")
     sections = ModelImage(pages, sites={"b.example *.b.example": {"/": Page(b"b"), "/*": Page(b"any")}}).sections
     text, fields = '#include "harness.h"\n', ""

@@ -365,3 +365,37 @@ def test_without_a_buffer_a_moved_path_is_refused(trees: Image) -> None:
     clients[-1].received = b""
     clients[-1].request(b"GET /x HTTP/1.1\r\nHost: old.example\r\n\r\n")
     assert b"308" in clients[-1].received
+
+
+def test_who_does_not_acknowledge_keeps_nobody_out(trees: Image) -> None:
+    """All buffers are held by clients that are gone: one that comes later gets the oldest's, and no more than that."""
+    host = Host(trees)
+    asked = b"GET /x HTTP/1.1\r\nHost: old.example\r\n\r\n"
+    gone = [connected(host, port=40000 + number) for number in range(POOL // 2)]
+    for client in gone:
+        host.send(client.packet("PA", asked * 2))
+    late = connected(host, port=50000)
+    late.request(asked)
+    assert late.received.startswith(b"HTTP/1.1 503 ")
+    late.drain()
+    host.advance(2900)
+    late.received = b""
+    late.request(asked)
+    assert late.received.startswith(b"HTTP/1.1 503 ")
+    late.drain()
+    host.advance(200)
+    late.received = b""
+    sent = host.send(late.packet("PA", asked))
+    assert [each[TCP].dport for each in sent if "R" in each[TCP].flags] == [gone[0].port]
+    assert b"308" in b"".join(Client.payload(each) for each in sent if each[TCP].dport == late.port)
+    assert host.counters()["tcp_evicted_composed"] == 1
+    host.send(gone[0].packet("R"))
+    for client in gone[1:]:
+        host.send(client.packet("R"))
+    for number in range(POOL - 1):  # none is lost, and that of the late one is still its own
+        client = connected(host, port=51000 + number)
+        client.request(asked)
+        assert client.received.startswith(b"HTTP/1.1 308 ")
+    client = connected(host, port=52000)
+    client.request(asked)
+    assert client.received.startswith(b"HTTP/1.1 503 ")

@@ -136,7 +136,7 @@ static uint32_t write_redirect(struct stack *stack, struct tcb *tcb, const struc
                                const struct places *places, const struct http_request *request, uint32_t prefix_bytes)
 {
     struct tcp_span span = span_of(stack, variant->get_response, 0, 0, request->close);
-    uint32_t buffer = composed_acquire(stack), status = stack->image->responses[variant->get_response].status;
+    uint32_t buffer = composed_acquire(stack, tcb), status = stack->image->responses[variant->get_response].status;
     if (buffer == NMIO_NONE)
         return 503;
     struct location_text text = {.data = composed_bytes(stack, buffer), .room_bytes = COMPOSED_BYTES};
