@@ -19,6 +19,7 @@ MEMBERS = {
     "206": "partial_response",
     "part": "part_response",
 }
+HANDED_ON = b":splat"  # stands where a redirect puts what is asked for, as in a manifest
 MOVING = "*"  # stands for the value of a field that moves
 SENDING = {"Date", "Connection", "Content-Length", "Content-Range"}  # those that differ from one sending to the next
 
@@ -38,10 +39,12 @@ class Answer:
     Attributes:
         response: struct ssi_response; of HEAD, of as much of GET's as is its head.
         variant: struct ssi_variant that it is of, if it is of one: what ETag and Last-Modified say where they move.
+        path_offset: Where a redirect puts the path behind a tree's; 0: nowhere.
     """
 
     response: Any
     variant: Any = None
+    path_offset: int = 0
 
     def head(self, reader: Reader) -> bytes:
         """As it is sent, but for what differs from one sending to the next, which is as the image has it."""
@@ -50,6 +53,8 @@ class Answer:
             head = _put(head, response.etag_offset, reader.string(variant.etag_offset, variant.etag_bytes))
         if response.last_modified_offset:
             head = _put(head, response.last_modified_offset, http_date(variant.last_modified_s).encode())
+        if self.path_offset:
+            head = head[: self.path_offset] + HANDED_ON + head[self.path_offset :]
         return head
 
     def still_head(self, reader: Reader) -> bytes:
@@ -65,18 +70,19 @@ def _put(head: bytes, offset: int, text: bytes) -> bytes:
     return head[:offset] + text + head[offset + len(text) :]
 
 
-def _head_answer(get: Any) -> Answer:
+def _head_answer(get: Any, path_offset: int) -> Answer:
     """What HEAD is answered with."""
     made = ffi.new("struct ssi_response *", get)
     made.stream_bytes = get.head_bytes
-    return Answer(made[0])
+    return Answer(made[0], path_offset=path_offset)
 
 
 def page_answers(reader: Reader, row: Any) -> Iterator[tuple[str, Answer]]:
     """Names and what a variant or an error page answers GET and HEAD with."""
     get = reader.response(row.get_response)
-    yield "GET", Answer(get)
-    yield "HEAD", _head_answer(get)
+    path_offset = row.swap_bytes if getattr(row, "partial_response", None) == lib.SSI_NONE else 0
+    yield "GET", Answer(get, path_offset=path_offset)
+    yield "HEAD", _head_answer(get, path_offset)
 
 
 def answers(reader: Reader, variant: Any) -> Iterator[tuple[str, Answer]]:

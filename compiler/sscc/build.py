@@ -105,6 +105,7 @@ def _part(
     rules, lines, imported = imports.read(site, base, report)
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
     sources = tree.find(site, base, report, imported, looker, choice)
+    sense.unread_imports(site, sources, report)
     lines = [*routing.lines_of(site), *lines]
     forced = routing.forced_trees(site, lines)
     shown = [each for each in sources if not each.route.startswith(forced)]

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from .content import matches
+from .content import Source, matches
 from .errors import Problem, Report
-from .manifest import Block, Manifest, Rule, Site
+from .manifest import IMPORTS, Block, Manifest, Rule, Site
 from .routing import Entry, Key, Line, Moved, Table, decoded, location_of
 
 STEPS_MAX = 20  # that browsers follow, https://fetch.spec.whatwg.org/#http-redirect-fetch
@@ -203,6 +203,15 @@ def rules(manifest: Manifest, sites: list[Site], tables: list[Table], report: Re
         for rule, suggestion in idle_rules(named if having else [], paths):
             problem = owner.problem(f"'{rule.match}' matches nothing", "rules", numbers[id(rule)], "match")
             report.warn(replace(problem, help=suggestion))
+
+
+def unread_imports(site: Site, sources: list[Source], report: Report) -> None:
+    """Warns of files of other servers that a manifest does not import: all can read what counts for nothing."""
+    places = {os.fsencode(root.at + name): name for root in site.all_roots() for name in IMPORTS}
+    for source in sources:
+        if source.route in places:
+            what_to_do = f"write 'imports: [{source.name}]' to have what it says, or exclude it"
+            report.warn(Problem("is not imported, and served as a file", source.name, help=what_to_do))
 
 
 def blocks(made: list[Block], table: Table, report: Report) -> None:

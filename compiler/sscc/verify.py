@@ -89,8 +89,13 @@ def _all_same(reader: Reader, built: Any, planned: Variant) -> bool:
         (built.partial_response, planned.partial),
         (built.part_response, planned.part),
     )
-    said = reader.string(built.etag_offset, built.etag_bytes), built.last_modified_s
-    return said == (planned.etag, planned.last_modified_s) and all(
+    said = (
+        reader.string(built.etag_offset, built.etag_bytes),
+        built.last_modified_s,
+        built.swap_offset,
+        built.swap_bytes,
+    )
+    return said == (planned.etag, planned.last_modified_s, planned.swap_offset, planned.swap_bytes) and all(
         _same_or_none(reader, index, response) for index, response in pairs
     )
 

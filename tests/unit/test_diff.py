@@ -166,3 +166,18 @@ def test_sites_are_paired_by_their_hosts(site: Site) -> None:
     assert document["added"] == document["removed"] == []
     (change,) = document["changed"]["b.example/a.txt"]
     assert (change["name"], change["answers"]) == ("Access-Control-Max-Age", ["OPTIONS"])
+
+
+def test_a_redirect_that_hands_the_path_on(tmp_path: Path) -> None:
+    """What stands in the image is the same but for the place of the path, which tools show as a manifest has it."""
+    images = []
+    for number, to in enumerate(["https://new.example/a/:splat//b", "https://new.example/a//:splat/b"]):
+        manifest = tmp_path / f"{number}.yaml"
+        manifest.write_text(f"version: 1\nredirects: [{{from: '/old/*', to: '{to}'}}]\n")
+        images.append(tmp_path / f"{number}.img")
+        sscc("build", manifest, "-o", images[-1])
+        assert f"Location: {to}" in sscc("inspect", images[-1], "/old/*")
+    assert "differs" in sscc("verify", images[0], "--manifest", tmp_path / "1.yaml", status=1)
+    changes = json.dumps(diff(*images))
+    assert "https://new.example/a/:splat//b" in changes
+    assert "https://new.example/a//:splat/b" in changes

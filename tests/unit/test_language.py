@@ -984,6 +984,24 @@ def test_what_is_said_of_nothing_is_a_warning(public: Path, text: str, expected:
     assert not (public.parent / "y.img").exists()
 
 
+def test_files_of_other_servers_that_are_not_imported(public: Path) -> None:
+    """What they say counts for nothing, and everybody can read it."""
+    (public / "_redirects").write_text("/a /about.html\n")
+    (public / "app" / "_headers").write_text("/a\n  X: y\n")
+    said = in_lines(sscc("check", _manifest(public, "root: public\n")).stderr)
+    assert (
+        "public/_redirects: warning: is not imported, and served as a file; write 'imports: [public/_redirects]'"
+        in said
+    )
+    assert "_headers" not in said
+    text = "roots: [{path: public, exclude: [_redirects]}, {path: public/app, at: /x}]\n"
+    said = sscc("check", _manifest(public, text)).stderr
+    assert "public/app/_headers: warning: is not imported" in said
+    assert "_redirects" not in said
+    assert sscc("check", _manifest(public, "root: public\nimports: [public/_redirects]\n")).stderr == ""
+    assert sscc("check", public).stderr == ""
+
+
 def test_blocks_of_headers_for_nothing(public: Path) -> None:
     (public / "_headers").write_text("/manual*\n  X: y\n/manul/intro.html\n  X: y\n")
     said = in_lines(sscc("check", public).stderr)
