@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from ssrun._sandstorm import lib
 
@@ -196,8 +196,17 @@ def _leads_into_itself(line: Line) -> bool:
     return decoded(before).startswith(key_of(line.source).path)
 
 
-def _names_problem(line: Line) -> str | None:
-    """What is wrong with the names of a line."""
+def _is_reference(target: str) -> bool:
+    """Is it a path, or an address with a host that can be one (RFC 3986 section 4.1)?"""
+    try:
+        parts = urlsplit(target)
+        return bool(parts.hostname) or not (parts.scheme or target.startswith("//"))
+    except ValueError:
+        return False
+
+
+def _line_problem(line: Line) -> str | None:
+    """What is wrong with a line's target, or with its names."""
     source, target = names_in(line.source), names_in(line.target)
     path = re.split("[?#]", line.target)[0]
     unknown = [name for name in target if name not in source]
@@ -209,6 +218,8 @@ def _names_problem(line: Line) -> str | None:
         text = f"names stand in the path of '{line.target}'; a request's query is handed on by itself"
     elif target and _hands_on(line) and BEFORE_SPLAT.match(next(pieces(path))[0]) is None:
         text = f"':splat' stands behind a slash of the path: '/:splat'; or '{line.target}' could lead to any host"
+    elif not _is_reference(line.target):
+        text = f"'{line.target}' is no address; write one such as 'https://example.org/'"
     elif target and not _hands_on(line) and not path.startswith("/"):
         text = f"where '{line.target}' leads depends on the request; only a tree can go there: '/old/*' to ':splat'"
     elif target and missing:
@@ -392,7 +403,7 @@ class Router:
 
     def _expanded(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         """Every path that a line speaks of."""
-        message = _names_problem(line)
+        message = _line_problem(line)
         if message is not None:
             self.report.add(line.wrong(message))
         elif _hands_on(line) and not _leads_into_itself(line):
