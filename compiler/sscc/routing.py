@@ -237,7 +237,7 @@ def _files_text(key: Key, found: list[Key]) -> str:
     if not key.prefix:
         return f"there is a file for {key.text} already"
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"there are files in {key.text}, {found[0].text}{more}, which go before this"
+    return f"files in {key.text} go before this: {found[0].text}{more}"
 
 
 class Router:

@@ -160,8 +160,7 @@ def _is_tree(web: Web, place: Place) -> bool:
 def _others(pattern: str) -> Iterator[str]:
     """What may have been meant by a glob."""
     rooted = pattern if pattern.startswith("/") else f"/{pattern}"
-    yield rooted
-    yield f"/**{rooted}"
+    yield from (rooted, f"/**{rooted}") if "/" in pattern else (f"/**{rooted}", rooted)
     yield re.sub(r"(?<!\*)\*(?!\*)", "**", rooted)
     yield re.sub(r"(?<![*/])\*(?!\*)|(?<!\*)\*(?=\.)", "**/*", rooted)
     yield f"{rooted.rstrip('/*')}/**"
@@ -171,19 +170,15 @@ def _suggestion(pattern: str, paths: list[str]) -> str:
     """A glob that matches something."""
     for other in dict.fromkeys(_others(pattern)):
         if other != pattern and any(matches(path, other) for path in paths):
-            return f"'{other}' matches something"
+            return f"did you mean '{other}'?"
     near = difflib.get_close_matches(pattern, paths, 1, NEAR) if not re.search(r"[*?\[]", pattern) else []
     return f"did you mean {near[0]!r}?" if near else ""
 
 
-def idle_rules(rules: list[tuple[str, Rule]], paths: list[str]) -> Iterator[tuple[Rule, str]]:
-    """Those that match no path, and what could be written. rules: with what is one rule for people."""
+def _idle(rules: list[tuple[str, Rule]], paths: list[str]) -> list[Rule]:
+    """Those that match no path. rules: with what is one rule for people."""
     busy = {name for name, rule in rules if any(matches(path, rule.match) for path in paths)}
-    told: set[str] = set()
-    for name, rule in rules:
-        if name not in busy | told:
-            told.add(name)
-            yield rule, _suggestion(rule.match, paths)
+    return list({name: rule for name, rule in reversed(rules) if name not in busy}.values())[::-1]
 
 
 def _rules_by_place(manifest: Manifest, sites: list[Site]) -> Iterator[tuple[Site, list[Site]]]:
@@ -200,9 +195,9 @@ def rules(manifest: Manifest, sites: list[Site], tables: list[Table], report: Re
         paths = [os.fsdecode(key.path) for site in having for key in tables[sites.index(site)]]
         named = [(str(number), rule) for number, rule in enumerate(owner.rules)]
         numbers = {id(rule): number for number, rule in enumerate(owner.rules)}
-        for rule, suggestion in idle_rules(named if having else [], paths):
+        for rule in _idle(named if having else [], paths):
             problem = owner.problem(f"'{rule.match}' matches nothing", "rules", numbers[id(rule)], "match")
-            report.warn(replace(problem, help=suggestion))
+            report.warn(replace(problem, help=_suggestion(rule.match, paths)))
 
 
 def unread_imports(site: Site, sources: list[Source], report: Report) -> None:
@@ -217,8 +212,8 @@ def unread_imports(site: Site, sources: list[Source], report: Report) -> None:
 def blocks(made: list[Block], table: Table, report: Report) -> None:
     """Warns of blocks of `_headers` that match nothing."""
     paths = [os.fsdecode(key.path) for key in table]
-    for rule, suggestion in idle_rules([(block.place, block) for block in made], paths):
+    for rule in _idle([(block.place, block) for block in made], paths):
         assert isinstance(rule, Block)
         file, _, line = rule.place.rpartition(":")
-        problem = Problem(f"'{rule.written}' matches nothing", file, int(line), 1, len(rule.written))
-        report.warn(replace(problem, help=suggestion if "did you" in suggestion else ""))
+        help_ = "" if "*" in rule.written else _suggestion(rule.written, paths)
+        report.warn(Problem(f"'{rule.written}' matches nothing", file, int(line), 1, len(rule.written), help_))
