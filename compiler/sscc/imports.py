@@ -98,7 +98,7 @@ class _Redirects(_File):
         target, status, force, more = "", STATUS_DEFAULT, False, []
         for word in rest:
             match = STATUS.match(word)
-            if match is not None and target:
+            if match is not None:
                 status, force = int(match[1]), bool(match[2])
             elif not target and word.startswith(FROM):
                 target = word

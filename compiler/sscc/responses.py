@@ -28,9 +28,8 @@ NO_ETAG = f'"{"0" * ETAG_DIGITS}"'  # stands where ETag will be where it moves
 LAST_MODIFIED_MAX_S = int(lib.SSI_LAST_MODIFIED_MAX_S)
 KEEP_ALIVE = "keep-alive"
 ENCODINGS = {name: number for number, name in ENCODING_NAMES.items()}
-MOVED_BYTES_MAX = (
-    2048  # of a redirect that a path is put into: half of COMPOSED_BYTES, runtime/csrc/libtcpip/composed.h
-)
+# Of a redirect that a path is put into: half of COMPOSED_BYTES, runtime/csrc/libtcpip/composed.h.
+MOVED_BYTES_MAX = 2048
 ERROR_STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)
 ALLOW = ("Allow", "GET, HEAD, OPTIONS")
 # Digits of the sizes that part headers have room for: in steps, so that most files of a type share one.

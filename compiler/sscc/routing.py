@@ -167,7 +167,7 @@ def _filled(pattern: str, values: dict[str, bytes]) -> bytes:
 
 def _shape(source: str) -> bytes:
     """Equal for patterns of the same paths."""
-    return b":".join(decoded(text) for text, _ in pieces(source))
+    return b"\0".join(decoded(text) for text, _ in pieces(source))
 
 
 def _never_asked_for(path: str, merge_slashes: bool) -> str | None:

@@ -656,6 +656,7 @@ def test_secrets_are_not_sent_to_everybody(public: Path, name: str, text: str) -
     ("name", "text", "expected"),
     [
         ("_redirects", "\n/a\n", ":2:1: there is no target in this line; a line is '/from /to 301'"),
+        ("_redirects", "/a 301\n", ":1:1: there is no target in this line"),
         ("_redirects", "a /b\n", ":1:1: 'a' is no path"),
         ("_redirects", "/a /b 302 Country=au\n", ":1:11: 'Country=au' depends on who asks"),
         ("_redirects", "/a /b 302 Language=de,en\n", ":1:11: 'Language=de,en' depends on who asks"),
@@ -921,6 +922,8 @@ sites:
       - {from: "/*", to: "https://a.example/:splat", force: false}
       - {from: "/old/*", to: "/:splat"}
       - {from: "/deep/*", to: "/manual/deep/:splat"}
+      - {from: "/x/:y", to: "/manual/:y"}
+      - {from: "/x/%3A", to: "/"}
       - {from: "/a", to: "/app"}
 """
     done = sscc("check", _manifest(public, text))
