@@ -315,9 +315,13 @@ class Router:
                 self.implied.add(key)
 
     def _responses(self) -> None:
+        first: dict[Key, str] = {}
         for path, model in self.site.responses.items():
             wrong = functools.partial(self._response_problem, path)
-            if not self._is_asked_for(path, wrong):
+            before = first.setdefault(key_of(path), path)
+            if before != path:
+                self.report.add(wrong(f"'{path}' has a response already, as '{before}'; keep one of them"))
+            if before != path or not self._is_asked_for(path, wrong):
                 continue
             entry = self._fixed(path, model)
             for key in self._with_folder(key_of(path)):

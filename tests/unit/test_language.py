@@ -865,6 +865,7 @@ def redirects(*lines: str) -> str:
         (redirects("/a/%2e%2E/b/* /app/"), "is never asked for"),
         (redirects("/a/%00 /app/"), "is never asked for, as a path with NUL"),
         (redirects("//a /app/"), ":4:5: '//a' is never asked for, as slashes in a row are one"),
+        ("root: public\nresponses: {/a: {}, /%61: {}}", ":3:21: '/%61' has a response already, as '/a'"),
         ("root: public\nresponses: {'/a/../b': {status: 410}}", ":3:24: '/a/../b' is never asked for"),
         ("root: public\nrewrites: {'/a/..': /about.html}", "'/a/..' is never asked for"),
     ],
