@@ -51,7 +51,7 @@ def test_an_error_comes_from_another_process_as_it_was(
 
     monkeypatch.setattr(variants, "prepare", late)
     with pytest.raises(SsccError, match=r"2\.txt: can't be read: No such file"):
-        build.build(site, tmp_path / "x.img", nothing)
+        build.build(site, tmp_path / "x.img", nothing, report=Report(strict=True))
     assert not list(tmp_path.glob("*x.img*"))
 
 
