@@ -240,10 +240,11 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
     if len(values["addresses"]) > lib.STACK_ADDRESSES_MAX:
         raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
-    given = [address.ip for address in (*values["addresses"], *values["host_addresses"])]
-    for ip in given:
-        if given.count(ip) > 1:
-            raise click.UsageError(f"{ip} is given twice; each address once")
+    for name in ("addresses", "host_addresses"):
+        given = [address.ip for address in values[name]]
+        for ip in given:
+            if given.count(ip) > 1:
+                raise click.UsageError(f"{ip} is given twice; each address once")
     if values["pcapng_buffer"] < lib.CAPTURE_RING_BYTES_MIN:
         raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
     if values["resident"] and values["arena"] is not None:

@@ -152,10 +152,9 @@ def test_small_networks_have_no_address_of_their_own(address: str) -> None:
 
 @pytest.mark.parametrize("twice", [["192.0.2.9/24", "192.0.2.9/25"], ["2001:db8::9", "2001:db8:0::9/64"]])
 def test_an_address_given_twice_is_refused(image: Path, twice: list[str]) -> None:
-    done = ssrun(image, "--iface", "tap:never0", "--address", twice[0], "--address", twice[1], status=2)
-    assert "is given twice" in done.stderr
-    done = ssrun(image, "--iface", "tap:never0", "--address", twice[0], "--host-address", twice[1], status=2)
-    assert "is given twice" in done.stderr
+    for option in ("--address", "--host-address"):
+        done = ssrun(image, "--iface", "tap:never0", option, twice[0], option, twice[1], status=2)
+        assert "is given twice" in done.stderr
 
 
 @pytest.mark.parametrize("option", ["--keep-alive", "--request-timeout", "--send-timeout"])
