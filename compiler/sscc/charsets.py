@@ -13,6 +13,7 @@ VALID, DECLARED, GZIP = 1, 2, 4  # of a file: it is UTF-8; it may say that it is
 GZIP_MAGIC = b"\x1f\x8b\x08"  # RFC 1952
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16le", codecs.BOM_UTF16_BE: "utf-16be"}
 SHIFTS = (b"\x1b$", b"\x1b(")  # of ISO 2022: bytes of ASCII that mean something else
+ESCAPE, LESS_THAN = 0x1B, ord("<")  # as numbers, which are found sooner than bytes
 COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
 LABEL = rb"([A-Za-z0-9][\w.:+-]{0,39})"
 # Without IGNORECASE, with which a regular expression is tried at every byte.
@@ -45,7 +46,7 @@ class Scan:
                 self.decoder.decode(chunk)
             except UnicodeDecodeError:
                 self.traits &= ~VALID
-            if b"\x1b" in joined and any(shift in joined for shift in SHIFTS):
+            if ESCAPE in joined and any(shift in joined for shift in SHIFTS):
                 self.traits &= ~VALID
         self.end = chunk[-1:]
 
@@ -65,7 +66,7 @@ def head_traits(data: bytes) -> int:
     if data[:3] == GZIP_MAGIC:
         return GZIP
     head = data[:HEAD_BYTES]
-    if b"<" not in head and not head.startswith(b"@"):
+    if LESS_THAN not in head and data[:1] != b"@":
         return 0
     # Nearly all say that they are UTF-8, which is nothing to look at again.
     return DECLARED if any(declared(kind, head) not in (None, "utf-8") for kind in DECLARATIONS) else 0
@@ -79,7 +80,7 @@ def traits(data: bytes) -> int:
             data.decode()
         except UnicodeDecodeError:
             return made
-    return made if b"\x1b" in data and any(shift in data for shift in SHIFTS) else made | VALID
+    return made if ESCAPE in data and any(shift in data for shift in SHIFTS) else made | VALID
 
 
 def declared(kind: str, head: bytes) -> str | None:

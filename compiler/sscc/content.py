@@ -187,8 +187,9 @@ def type_of(site: Site, source: Source) -> str:
 
 def coding_of(source: Source) -> str | None:
     """The content coding that a file is in by itself."""
-    is_svgz = source.route[-len(SVGZ) :].lower() == SVGZ.encode() and source.traits & GZIP
-    return "gzip" if is_svgz else None
+    if not source.traits & GZIP:  # as of most
+        return None
+    return "gzip" if source.route[-len(SVGZ) :].lower() == SVGZ.encode() else None
 
 
 def is_compressible(kind: str) -> bool:

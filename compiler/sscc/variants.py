@@ -28,7 +28,7 @@ from .content import (
     is_open,
     stamp,
 )
-from .ending import as_a_child
+from .ending import as_a_child, end_with_parent
 from .errors import ChangedError, Problem, Report, SsccError, unreadable
 from .manifest import Site
 
@@ -325,6 +325,7 @@ def _begin(scratch: Path, cache: Cache | None, counter: Any) -> None:
             counter.value += size_bytes
 
     as_a_child()
+    end_with_parent()
     _HERE.append(Worker(scratch, cache, advance))
 
 

@@ -79,10 +79,8 @@ class Skipped:
                         self.names.add(path.resolve().name)
         self.inodes = {inode for inode, _ in self.files}
 
-    def find(self, entry: os.DirEntry[str], is_plain: bool) -> bool | None:
-        """Is it told that this is left out? None: it is not left out. Few need to be asked of the system."""
-        if is_plain and entry.name not in self.names and entry.inode() not in self.inodes:
-            return None
+    def find(self, entry: os.DirEntry[str]) -> bool | None:
+        """Is it told that this is left out? None: it is not. Only links, and what names or inodes have, can be."""
         with contextlib.suppress(OSError):
             info = entry.stat()
             return self.files.get((info.st_ino, info.st_dev))
@@ -209,7 +207,8 @@ class Tree:
     def _look(self, before: str, seen: frozenset[Path]) -> None:
         """Into a folder. before: what stands before its names; seen: it and all above."""
         folder = self.start + before
-        takes = self.wish.takes
+        found, takes = self.found, self.wish.takes
+        names, inodes = self.skipped.names, self.skipped.inodes
         try:
             entries = sorted(os.scandir(folder or os.curdir), key=_name)
         except OSError as error:
@@ -224,11 +223,15 @@ class Tree:
             if not entry.is_file(follow_symlinks=False):
                 self._look_at(relative, entry, seen)
             elif takes(relative):  # as most are
-                self._take(Entry(relative, folder + name, entry, True))
+                file = Entry(relative, folder + name, entry, True)
+                if name in names or entry.inode() in inodes:  # else it need not be looked at
+                    self._take(file)
+                else:
+                    found.append(file)
 
     def _take(self, file: Entry) -> None:
         """A file that is wanted, if it isn't one of those to skip."""
-        is_told = self.skipped.find(file.entry, file.is_plain)
+        is_told = self.skipped.find(file.entry)
         if is_told is None:
             self.found.append(file)
         elif is_told:
