@@ -164,7 +164,7 @@ from pathlib import Path
 from sscc import cli, image, variants
 from sscc.variants import Worker
 here = sys.argv.pop(1)
-def waiting(*_):
+def waiting(*_, **__):
     Path(here, str(os.getpid())).write_text("")
     time.sleep(600)
 {place} = waiting
