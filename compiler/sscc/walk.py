@@ -201,7 +201,8 @@ class Tree:
         self._tell_links()
         self._tell_globs()
         for name in self.own:
-            self.report.note(Problem("is left out: it is what is built from, or what is written", self.start + name))
+            text = "is not served: it is the manifest, or the image that is written"
+            self.report.note(Problem(text, self.start + name))
         return self.found
 
     def _look(self, before: str, seen: frozenset[Path]) -> None:
@@ -291,7 +292,7 @@ class Tree:
     def _tell_hidden(self) -> None:
         if self.hidden:
             what = "a hidden file is" if len(self.hidden) == 1 else f"{len(self.hidden)} hidden files are"
-            advice = "to serve them say 'include_hidden: true' of the root; to hear no more of them exclude them"
+            advice = "serve them by 'include_hidden: true' of the root, or exclude them (--exclude) to hear no more"
             self.report.warn(Problem(f"{what} left out: {_listed(self.hidden)}", self.place, help=advice))
 
     def _tell_links(self) -> None:

@@ -114,7 +114,7 @@ def test_an_image_does_not_take_itself_in(site: Path) -> None:
         write(site / f".sandstorm-{'0' * 16}-{'1' * 16}")
         sizes.add((site / "site.img").stat().st_size)
     assert len(sizes) == 1
-    assert "note: is left out: it is what is built from, or what is written" in in_lines(done.stderr)
+    assert "note: is not served: it is the manifest, or the image that is written" in in_lines(done.stderr)
     assert paths(site / "site.img") == ["/index.html", "/sub/page.html"]
     assert "good" in sscc("verify", site / "site.img", "--manifest", site).stdout
 
@@ -137,7 +137,7 @@ def test_a_manifest_is_not_served(site: Path) -> None:
     write(site / "site.yaml", "version: 1\nroot: .\n")
     served, said = built(site / "site.yaml", site / "x.img")
     assert served == ["/index.html", "/sub/page.html"]
-    assert "site.yaml: note: is left out" in said
+    assert "site.yaml: note: is not served" in said
     assert built(site / "site.yaml", site / "x.img", "--strict", "-q")[1] == "", "a note is no warning"
     served, _ = built(site, site / "x.img")
     assert "/site.yaml" in served, "it is a file as any other where the folder is built"
