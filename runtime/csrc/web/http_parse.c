@@ -390,6 +390,7 @@ static int parse_target(struct http_text target, bool merge_slashes, struct http
     if (!rooted) { /* "http://host", "http://host?query", "*" */
         request->decoded[0] = '/';
         request->path = (struct http_text){request->decoded, 1};
+        request->undecoded = request->path;
         return take_query(target, 0, request);
     }
     request->path = (struct http_text){target.data, plain_path_bytes(target, merge_slashes)};

@@ -42,8 +42,8 @@ struct http_request {
     struct http_text if_unmodified_since, if_modified_since, if_range, range;
     struct http_text query; /* with its question mark */
     struct http_text path; /* decoded, dots resolved, no query; where it lies, or in decoded */
-    struct http_text undecoded; /* if it lies in decoded: as it came, with the query */
     struct http_list if_match, if_none_match, accept_encoding;
+    struct http_text undecoded; /* if the path lies in decoded: as it came, with the query; else of no meaning */
     uint8_t decoded[HTTP_PATH_BYTES_MAX];
 };
 

@@ -49,7 +49,7 @@ void location_put_path(struct location_text *text, const struct http_request *re
 {
     struct http_text path = request->path;
     /* If nothing but escapes has been resolved, each byte of the path has its own as it came. */
-    bool alike = request->undecoded.data != NULL && decoded_bytes(request->undecoded) == path.len_bytes;
+    bool alike = path.data == request->decoded && decoded_bytes(request->undecoded) == path.len_bytes;
     const uint8_t *came = alike ? request->undecoded.data : path.data;
     while (skip_bytes < path.len_bytes && path.data[skip_bytes] == '/')
         skip_bytes++;
