@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
 
-.PHONY: help setup demo test lint format check-c sanitize sim fuzz bench sites yardstick clean
+.PHONY: help setup demo test check lint format check-c sanitize sim fuzz bench sites yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,12 @@ demo: $(STAMP) ## build the example site and serve it to curl and a browser; DEM
 
 test: $(STAMP) lint sanitize ## all checks and tests
 	$(PYTHON) -m pytest
+
+check: $(STAMP) ## the inner loop: linters of Python, unit tests and packet scripts but for those that take long
+	$(VENV)/bin/ruff check -q .
+	$(VENV)/bin/ruff format -q --check .
+	$(VENV)/bin/mypy compiler/sscc runtime/ssrun
+	$(PYTHON) -m pytest -q -n 2 -m "not long and not slow" --durations 5 tests/unit tests/scripts
 
 lint: $(STAMP) check-c ## formatters and linters
 	$(VENV)/bin/ruff check -q .

@@ -15,6 +15,8 @@ from ssrun.ports import new_apart
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from memory import build_image, build_program, paths, run
 
+pytestmark = pytest.mark.long
+
 FILES = 700
 SLOTS = FILES * 16
 HOT = "10000:/0"

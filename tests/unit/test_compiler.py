@@ -427,6 +427,7 @@ def test_schema_is_one(tmp_path: Path) -> None:
     assert schema["additionalProperties"] is False
 
 
+@pytest.mark.long
 def test_damaged_images_get_one_line(image: Path, tmp_path: Path) -> None:
     data = image.read_bytes()
     digest = int(hashlib.sha256(data).hexdigest(), 16)

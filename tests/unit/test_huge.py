@@ -10,6 +10,8 @@ from host import Host, Image
 from model import ModelImage, Page
 from ssrun._sandstorm import ffi, lib
 
+pytestmark = pytest.mark.long
+
 SEGMENT_BYTES = 1428
 STREAM_BYTES = (4 << 30) + 100_000_000
 BLOCK = bytes(range(256)) * 20

@@ -81,6 +81,7 @@ def parts(path: Path) -> list[tuple[int, int]]:
     return sorted(found)
 
 
+@pytest.mark.long
 def test_padding_is_zeros(image: Path, tmp_path: Path) -> None:
     """Each byte that is in no section; and none stand behind the last."""
     data = image.read_bytes()

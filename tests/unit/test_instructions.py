@@ -15,6 +15,7 @@ from instructions import GOLDEN, compiler, measure
 TOLERANCE = 1.02
 
 
+@pytest.mark.long
 @needs("valgrind")
 def test_the_work_keeps_to_its_budget() -> None:
     budget = json.loads(GOLDEN.read_text())

@@ -223,6 +223,7 @@ junk = st.binary(max_size=40)
 lines = st.lists(st.one_of(gets, gets, gets, others, junk), max_size=14)
 
 
+@pytest.mark.long
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(lines, final, st.data())
 def test_any_lines_in_any_segments(parts: list[bytes], last: bytes, data: st.DataObject) -> None:

@@ -13,6 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from memory import build_image, build_program, run
 
+pytestmark = pytest.mark.long
+
 REQUESTS, CONNECTIONS, FILES, FRAMES = 1_000, 50, 3, 16
 
 

@@ -284,6 +284,7 @@ def got(host: Host, port: int, name: str, path: str) -> Answer:
     return status, location[1] if location else body if status != 404 else ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(sites=drawn_sites(), data=st.data())

@@ -344,6 +344,7 @@ def test_many_parts_go_in_a_round_trip(image: Image, gather_max: int) -> None:
         in_twelve_round_trips(client)
 
 
+@pytest.mark.long
 def test_rings_are_given_back(image: Image) -> None:
     """With an answer's end and with a connection's. Who finds none free gets the same, a little at a time."""
     host = Host(image, ring=512, buffers=2048)

@@ -84,6 +84,7 @@ def test_syn_ack_answers_each_option(image: Image) -> None:
     assert dict(scaled[TCP].options).keys() == {"MSS", "NOP", "WScale"}
 
 
+@pytest.mark.long
 def test_a_flood_of_syns_takes_no_memory(image: Image) -> None:
     host = Host(image, max_connections=4)
     for port in range(1000, 3000):
@@ -373,6 +374,7 @@ def test_a_silent_peer_after_the_handshake_is_closed(image: Image) -> None:
     assert client.received == b""
 
 
+@pytest.mark.long
 def test_memory_is_given_back(image: Image, model: ModelImage) -> None:
     host = Host(image, max_connections=4)
     for port in range(1000, 1100):
@@ -415,6 +417,7 @@ def test_an_ack_waits_for_a_buffer(image: Image) -> None:
     assert ack[TCP].ack == client.seq
 
 
+@pytest.mark.long
 def test_frames_in_flight_are_never_patched(model: ModelImage, image: Image) -> None:
     """A slow port: nothing is completed while many connections ask for the same file.
 

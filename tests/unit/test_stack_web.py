@@ -249,6 +249,7 @@ def test_a_request_byte_by_byte(image: Image) -> None:
     assert client.host.counters()["http_requests"] == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("piece_bytes", [1, 7, 700])
 def test_a_long_head_in_pieces(image: Image, piece_bytes: int) -> None:
     """Behind an answer and an empty line, and in front of another request."""

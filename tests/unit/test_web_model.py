@@ -141,6 +141,7 @@ def check(data: bytes, expected: Answer, request: Request) -> bytes:
     return rest
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(plan=sites(), data=st.data())
