@@ -19,11 +19,11 @@ import click
 from . import console
 from ._sandstorm import lib
 from .capture import RING_BYTES, SNAP_BYTES, Capture, CaptureOptions
-from .errors import InterfaceGoneError, SsrunError
+from .errors import SsrunError
 from .events import Events
-from .link import Follower, wait_for
+from .link import Follower, has_gone, wait_for
 from .loader import FrameSource, ImageError
-from .network import Interface4or6
+from .network import Interface, Interface4or6
 from .ports import BACKENDS, NETMAP, PCAP, TAP, Opened, Opener, Options, families, parse_address, why_no_host
 from .server import CONGESTION, STOP, App, Conflict, Limits, Server
 
@@ -496,26 +496,31 @@ class Run:
 
     def to_the_end(self) -> None:
         """Returns when told to stop, or when a capture has been replayed. Raises SsrunError."""
-        while not self.options.wait_for_interface or self._wait():
+        if not self.options.wait_for_interface:
+            self._once()
+            return
+        versions = set() if self.options.addresses else families(self.service.frames)
+        while (interface := self._wait(versions)) is not None:
             try:
                 self._once()
-            except InterfaceGoneError as gone:
-                if not self.options.wait_for_interface:
+            except (SsrunError, OSError):
+                if not has_gone(interface, versions):  # perhaps while ports were opened on it
                     raise
-                self.output.link(str(gone).partition(";")[0], interface=self.options.iface, change="gone")
+                self.output.link(
+                    f"{self.options.iface}: the interface is gone", interface=self.options.iface, change="gone"
+                )
             else:
                 return
 
-    def _wait(self) -> bool:
-        """False: we have been told to stop."""
+    def _wait(self, versions: set[int]) -> Interface | None:
+        """None: we have been told to stop."""
         name = self.options.iface
-        versions = set() if self.options.addresses else families(self.service.frames)
         told = False
 
         def stopped(timeout_s: float) -> bool:
             nonlocal told
             if not told:
-                what = f"waiting for {name}" + ("" if self.options.addresses else ", up and with an address")
+                what = f"waiting for {name}, up" + (" and with an address" if versions else "")
                 self.output.link(what, interface=name, change="waiting")
             told = True
             event = self.events.wait(timeout_s)

@@ -283,17 +283,27 @@ class Follower:
             self.doorbell.close()
 
 
-def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) -> bool:
-    """Until there is an interface of that name that can be served on.
+def is_ready(interface: Interface, versions: set[int]) -> bool:
+    """Can be served on. versions: of the addresses of which it must have one; empty: it needs none."""
+    there = {address.version for address in interface.addresses if address.ip not in interface.tentative}
+    return interface.up and bool(there & versions or not versions)
 
-    versions: of the addresses of which it must have one; empty: it needs none.
-    stopped: waits for a time, and says whether we are to end; then False is returned.
+
+def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) -> Interface | None:
+    """Until there is an interface of that name that is ready. None: we are to end.
+
+    stopped: waits for a time, and says whether we are to end.
     """
     while True:
         with contextlib.suppress(SsrunError):
             interface = network.look_up(name)
-            there = {address.version for address in interface.addresses if address.ip not in interface.tentative}
-            if interface.up and (there & versions or not versions):
-                return True
+            if is_ready(interface, versions):
+                return interface
         if stopped(WAIT_POLL_S):
-            return False
+            return None
+
+
+def has_gone(interface: Interface, versions: set[int]) -> bool:
+    """What was ready is not any more."""
+    now = network.look_up_index(interface.index)
+    return now is None or not is_ready(now, versions)

@@ -69,8 +69,11 @@ class Interface:
         link = self.sysfs / "device" / "driver"
         if link.exists():
             return link.resolve().name
-        with IPRoute() as route:
-            info = route.get_links(self.index)[0].get_attr("IFLA_LINKINFO")
+        try:
+            with IPRoute() as route:
+                info = route.get_links(self.index)[0].get_attr("IFLA_LINKINFO")
+        except (NetlinkError, IndexError):
+            info = None  # it is gone
         return str(info.get_attr("IFLA_INFO_KIND")) if info else "unknown"
 
     @property

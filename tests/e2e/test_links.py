@@ -8,6 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,30 @@ def test_an_interface_is_waited_for(image: Path, backend: str, own: tuple[str, .
         finally:
             process.kill()
             process.communicate()
+
+
+@MODES
+@SHARED
+def test_an_interface_that_comes_and_goes_at_any_moment(image: Path, backend: str, own: tuple[str, ...]) -> None:
+    """While it is looked at, while ports are opened on it, while addresses are claimed."""
+    with veth_pair() as (server, client):
+        options = ("--iface", "srv0", "--backend", backend, *own, "--wait-for-interface")
+        process = server.popen(*ssrun_command(image, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        running = Running(process, {}, server, client, [OWN4 if own else SERVER4])
+        try:
+            events = Events(process)
+            events.wait(event="serving")
+            for number in range(30):
+                server.ip("link", "del", "srv0")
+                connect(server, client)
+                time.sleep(number * 0.02)
+            assert until(lambda: fetched(running) or process.poll() is not None, TOLD_S)
+            assert process.poll() is None
+            assert ends(running) == 0
+        finally:
+            process.kill()
+            _, error = process.communicate()
+        assert error == ""
 
 
 @pytest.mark.parametrize(
