@@ -42,6 +42,11 @@ def leftovers() -> set[Path]:
     return set(MEMORY.glob("sscc-serve-*"))
 
 
+def heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Serving:
     """The command, running."""
 
@@ -51,7 +56,8 @@ class Serving:
         self.log = source.parent / "log"
         command = [sys.executable, "-m", "sscc.cli", "serve", str(source), "--address", f"{ADDRESS}/24", *words]
         with self.log.open("w") as log:
-            self.process = host.popen(*command, stdout=log, stderr=subprocess.STDOUT)
+            # Whatever started the tests may ignore signals.
+            self.process = host.popen(*command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=heed_signals)
         STARTED.append(self.process)
 
     def page(self, path: str = "/") -> str:

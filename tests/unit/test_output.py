@@ -159,7 +159,10 @@ def test_a_file_may_be_named_so(site: Path, tmp_path: Path) -> None:
 
 MANIFEST = "version: 1\nroot: site\nencodings: {make: [br], min_bytes: 1}\n"
 WAITING = """
-import os, sys, time
+import os, signal, sys, time
+for number in signal.SIGTERM, signal.SIGHUP:
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore them
 from pathlib import Path
 from sscc import cli, image, variants
 from sscc.variants import Worker
