@@ -101,10 +101,19 @@ class Site(Web):
         header = self.image.header
         return f"{self.source}: {header.route_count} routes in {header.frame_count} frames"
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """It is the builder's: a signal that comes between two images is heeded too."""
+        return self.builder.asked_to_stop
+
+    @asked_to_stop.setter
+    def asked_to_stop(self, value: bool) -> None:
+        self.builder.asked_to_stop = value
+
     def check(self) -> None:
         if self.builder.failure is not None:
             raise self.builder.failure
-        if self.builder.is_new.is_set():
+        if self.builder.is_new.is_set() or self.asked_to_stop:
             raise RebuiltError
 
 
@@ -123,6 +132,7 @@ class Builder:
     strict: bool
     choice: Choice
     is_new: threading.Event = field(default_factory=threading.Event)
+    asked_to_stop: bool = False
     failure: SsccError | None = None
     served: bytes = b""  # build-id of the image that was taken last
     built: bytes = b""  # stamp of the files when they were built last
