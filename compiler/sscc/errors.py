@@ -16,6 +16,8 @@ Severity = Literal["error", "warning", "note"]
 class Problem:
     """One mistake and where it is.
 
+    A message may say what to do behind its last semicolon; that is its help then.
+
     Attributes:
         line, column: They count from 1; 0: the whole file, the whole line.
         length: How many characters from there on are meant; 0: it can't be told.
@@ -30,6 +32,13 @@ class Problem:
     length: int = 0
     help: str = ""
     severity: Severity = "error"
+
+    def __post_init__(self) -> None:
+        """Splits a message that has all."""
+        message, semicolon, help_ = self.message.rpartition("; ")
+        if semicolon and not self.help:
+            object.__setattr__(self, "message", message)
+            object.__setattr__(self, "help", help_)
 
     @property
     def place(self) -> str:

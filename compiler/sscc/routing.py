@@ -217,7 +217,7 @@ def _line_problem(line: Line) -> str | None:
     elif target != names_in(path):
         text = f"names stand in the path of '{line.target}'; a request's query is handed on by itself"
     elif target and _hands_on(line) and BEFORE_SPLAT.match(next(pieces(path))[0]) is None:
-        text = f"':splat' stands behind a slash of the path: '/:splat'; or '{line.target}' could lead to any host"
+        text = f"':splat' stands behind a slash of the path, not as in '{line.target}'; write such as '/:splat'"
     elif not _is_reference(line.target):
         text = f"'{line.target}' is no address; write one such as 'https://example.org/'"
     elif target and not _hands_on(line) and not path.startswith("/"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import functools
 import operator
 import os
@@ -30,6 +32,18 @@ class _Named(NamedTuple):
 
 
 _route = operator.attrgetter("route")
+
+
+def _no_folder(folder: Path) -> str:
+    """What to say of a root that is none."""
+    if folder.exists():
+        return f"{folder} is a file, not a folder; name the folder, and the file with 'include'"
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = [each.name for each in folder.parent.iterdir() if each.is_dir()]
+    near = difflib.get_close_matches(folder.name, names, 1)
+    help_ = f"did you mean '{folder.with_name(near[0])}'?" if near else "roots are relative to the manifest"
+    return f"{folder}: no such folder; {help_}"
 
 
 class _Finder:
@@ -74,8 +88,7 @@ class _Finder:
         for number, root in enumerate(self.site.all_roots()):
             folder = self.base / root.path
             if not folder.is_dir():
-                text = f"{folder}: no such folder; roots are relative to the manifest"
-                self.report.add(self.site.problem(text, *self._place(number)))
+                self.report.add(self.site.problem(_no_folder(folder), *self._place(number)))
                 continue
             for file in self._of_root(number, self.choice.of(root), folder, skipped):
                 other = found.setdefault(file.route, file)

@@ -175,7 +175,7 @@ def test_a_digest_that_is_wrong_after_all_is_forgotten(settled: Path, cache: Pat
     assert done.returncode == 1
     (problem,) = json.loads(done.stdout)["problems"]
     assert problem["file"].endswith("noise0.js")
-    assert "changed while it was read; build again" in problem["message"]
+    assert (problem["message"], problem["help"]) == ("changed while it was read", "build again when it is quiet")
     assert not (tmp_path / "again.img").exists()
     assert not list(tmp_path.glob(".again.img*"))
     assert build(source, tmp_path / "again.img", "--cache", cache)["files_hashed"] == TEXTS + NOISES
