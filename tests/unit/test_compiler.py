@@ -186,6 +186,7 @@ def test_variants(site: Path, tmp_path: Path) -> None:
     sscc("verify", tmp_path / "x.img", "--manifest", source)
 
 
+@pytest.mark.long
 def test_a_wrong_precompressed_file_is_told(site: Path, tmp_path: Path) -> None:
     (site / "style.css.gz").write_bytes(gzip.compress(b"other"))
     for data, expected in (

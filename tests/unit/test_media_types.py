@@ -63,6 +63,7 @@ TEXTS: dict[str, tuple[bytes, str | None]] = {
 TYPES = {"txt": "text/plain", "html": "text/html", "css": "text/css", "js": "text/javascript"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size_bytes", [0, SMALL_BYTES + 1, 3 << 20])
 def test_the_charset_is_what_the_bytes_say(tmp_path: Path, size_bytes: int) -> None:
     """Of small files and of those that are read piece by piece, with a cache and when it remembers."""

@@ -29,6 +29,7 @@ def is_harmless(text: str) -> bool:
     return all(line.isprintable() for line in text.split("\n")) and "\nsscc: error: forged" not in text
 
 
+@pytest.mark.long
 def test_names_are_escaped_whoever_tells_them(
     odd: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

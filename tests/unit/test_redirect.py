@@ -266,6 +266,7 @@ def test_no_path_leads_to_another_host(trees: Image, rough_trees: Image, merged:
             assert found is None or not found[len(start) :].startswith((b"/", b"\\")), (enemy, found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", [b"/x%cy", b"/x%%%02xy", b"/x?a%cb", b"/%c", b"/%%%02x"])
 def test_each_byte_in_a_moved_path(trees: Image, form: bytes) -> None:
     """None ends a field or a line, whether it comes as itself or as an escape."""
@@ -296,6 +297,7 @@ def reference(target: bytes) -> bytes:
     return b"/" + b"/".join(segments + [b""] * directory)
 
 
+@pytest.mark.long
 def test_what_is_handed_on_is_what_was_looked_up(trees: Image) -> None:
     """Decoded, the place has the path of the request, for paths of all kinds."""
     asker = Asker(trees)
