@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -84,12 +84,16 @@ EXCLUDE = click.option("--exclude", metavar="GLOB", multiple=True, help="Leave o
 SYMLINKS = click.option("--symlinks", type=click.Choice(get_args(Symlinks)), help="As a root's `symlinks`, for all.")
 
 
+def _documents(problems: Iterable[Problem]) -> dict[str, Any]:
+    """What --json says of problems."""
+    return {"problems": [problem.document() for problem in problems]}
+
+
 def fail(error: SsccError, status: int = 1) -> NoReturn:
     """A message for each problem, or one JSON document where that is wanted; and the exit status."""
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("as_json"):
-        document = json.dumps({"problems": [problem.document() for problem in error.problems]}, indent=1)
-        click.echo(document, err=context.params.get("output") == image.STDOUT)
+        click.echo(json.dumps(_documents(error.problems), indent=1), err=context.params.get("output") == image.STDOUT)
     else:
         diagnostics.show(error.problems)
     sys.exit(status)
@@ -238,8 +242,7 @@ def build(
     with reporting(report), Bar() as progress:
         summary = building.build(source, output, progress, cache, profile, report, Choice(exclude, symlinks))
     if as_json:
-        document = vars(summary) | {"problems": [problem.document() for problem in report.sorted()]}
-        click.echo(json.dumps(document), err=output == image.STDOUT)
+        click.echo(json.dumps(vars(summary) | _documents(report.sorted())), err=output == image.STDOUT)
         return
     diagnostics.show(each for each in report.sorted() if not (quiet and each.severity == "note"))
     if not quiet:
@@ -291,7 +294,7 @@ def check(source: Path, as_json: bool, exclude: tuple[str, ...], symlinks: Symli
     with reporting(report):
         building.check(source, report, Choice(exclude, symlinks))
     if as_json:
-        click.echo(json.dumps({"problems": [problem.document() for problem in report.sorted()]}, indent=1))
+        click.echo(json.dumps(_documents(report.sorted()), indent=1))
         return
     diagnostics.show(report.sorted())
     click.echo(f"{source}: good")

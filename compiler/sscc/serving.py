@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import queue
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +27,7 @@ from ssrun.server import Limits
 from .build import read_source
 from .content import stamp
 from .errors import Problem, SsccError
+from .scratch import scratch
 from .walk import Choice
 
 MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
@@ -248,28 +246,6 @@ class Watcher:
             thread.join()
 
 
-@contextlib.contextmanager
-def _memory() -> Iterator[Path]:
-    """A folder for images, in memory where there is such a thing. What others left that were killed is removed."""
-    above = MEMORY if MEMORY.is_dir() else Path(tempfile.gettempdir())
-    for left in above.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError), _locked(left):
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=above) as folder, _locked(Path(folder)):
-        yield Path(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for as long as this process lives. Raises OSError if another does."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(fd)
-
-
 def address(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
     """As ssrun takes it on its command line."""
     return command.Address().convert(value, param, ctx)
@@ -283,7 +259,8 @@ def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[An
 def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
     """Until told to stop. choice: what is said of all roots. Raises SsccError, SsrunError or ImageError."""
     with contextlib.ExitStack() as stack:
-        builder = Builder(source, stack.enter_context(_memory()) / "site.img", strict, choice)
+        folder = stack.enter_context(scratch(MEMORY if MEMORY.is_dir() else None, PREFIX))
+        builder = Builder(source, folder / "site.img", strict, choice)
         if not builder.build():
             sys.exit(1)
         name = wanted.iface.removeprefix("tap:")

@@ -119,14 +119,15 @@ class _Finder:
         if info.st_mode & READABLE != READABLE and not os.access(path, os.R_OK):
             self.report.add(Problem("can't be read: permission denied; grant it, or exclude the file", path))
             return None
-        mtime_s = min(info.st_mtime_ns // NS, self.latest_s)
-        if mtime_s <= 0:  # which says that nobody knows, as in trees made to be the same everywhere
-            mtime_s = NO_TIME
-        return Source(*file, info.st_size, mtime_s, stamp=stamp(info))
+        return Source(*file, info.st_size, self._time_s(info.st_mtime_ns), stamp=stamp(info))
+
+    def _time_s(self, mtime_ns: int) -> int:
+        """What is said of when a file was changed."""
+        mtime_s = min(mtime_ns // NS, self.latest_s)
+        return mtime_s if mtime_s > 0 else NO_TIME  # as in trees made to be the same everywhere: nobody knows
 
     def looked_at(self, files: list[_Named], looker: Looker) -> Iterator[Source | None]:
         """Files with the contents of small ones."""
-        latest_s = self.latest_s
         for file, look in zip(files, looker.look([file.path for file in files]), strict=True):
             if look is None:
                 yield self.by_itself(file)
@@ -135,9 +136,7 @@ class _Finder:
             path, name, route = file
             size_bytes, mtime_ns, *_ = at
             content = None if sha256 is None else Content(path, size_bytes, sha256, 0, data)
-            mtime_s = min(mtime_ns // NS, latest_s)
-            if mtime_s <= 0:
-                mtime_s = NO_TIME
+            mtime_s = self._time_s(mtime_ns)
             yield Source(path, name, route, size_bytes, mtime_s, content, {}, None, at, settled, traits)
 
 
