@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import fcntl
 import os
 import struct
 
-from .errors import SsrunError
+from .network import check_name
+from .ports import tap_failure
+from .privileges import TUN
 
 # linux/if_tun.h
 TUNSETIFF, TUNSETQUEUE = 0x400454CA, 0x400454D9
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_MULTI_QUEUE, IFF_DETACH_QUEUE = 0x0002, 0x1000, 0x4000, 0x0100, 0x0400
 IFF_TUN_EXCL = 0x8000  # no queue of a device that is there already
-DEVICE = "/dev/net/tun"
 
 
 class KeptTap:
@@ -24,28 +25,17 @@ class KeptTap:
 
     def __init__(self, name: str) -> None:
         """Raises SsrunError."""
-        try:
-            self.fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise self._error(name, error) from None
+        check_name(name)  # the kernel's structure would take the beginning of a longer one
         flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | IFF_TUN_EXCL
-        try:
-            fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
-            fcntl.ioctl(self.fd, TUNSETQUEUE, struct.pack("16sH22x", b"", IFF_DETACH_QUEUE))
-        except OSError as error:
-            self.close()
-            raise self._error(name, error) from None
-
-    @staticmethod
-    def _error(name: str, error: OSError) -> SsrunError:
-        hints = {
-            errno.ENOENT: "load the tun module",
-            errno.EBUSY: "the name is in use; choose another with --iface",
-            errno.EPERM: "it needs CAP_NET_ADMIN: run it as root, with sudo",
-            errno.EACCES: f"{DEVICE} may not be opened: run it as root, with sudo",
-        }
-        hint = hints.get(error.errno or 0)
-        return SsrunError(f"tap:{name} can't be made: {error.strerror}" + (f"; {hint}" if hint else ""))
+        with contextlib.ExitStack() as stack:
+            try:
+                self.fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
+                stack.callback(self.close)
+                fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", os.fsencode(name), flags))
+                fcntl.ioctl(self.fd, TUNSETQUEUE, struct.pack("16sH22x", b"", IFF_DETACH_QUEUE))
+            except OSError as error:
+                raise tap_failure(name, -(error.errno or 0)) from None
+            stack.pop_all()
 
     def close(self) -> None:
         """Gives it up."""

@@ -77,6 +77,17 @@ def _fail(what: str, error: int, hints: dict[int, str] | None = None, needed: tu
     return SsrunError(f"{what}: {os.strerror(-error)}" + (f"; {hint}" if hint else ""))
 
 
+def tap_failure(name: str, error: int) -> SsrunError:
+    """What to raise where a TAP device can't be made. error: -errno."""
+    hints = {
+        errno.ENOENT: "load the tun module (`modprobe tun`)",
+        errno.EBUSY: "the name is in use; choose another with --iface",
+    }
+    if not os.access(privileges.TUN, os.R_OK | os.W_OK, effective_ids=True):
+        hints[errno.EACCES] = privileges.tun_hint()
+    return _fail(f"tap:{name} can't be made", error, hints, ("CAP_NET_ADMIN",))
+
+
 class Opener:
     """Opens the ports of one run; everything is closed with the stack it was given."""
 
@@ -201,16 +212,13 @@ class Opener:
             # ours, as was seen above. So it is only told.
             claim=lib.STACK_CLAIM_ANNOUNCE,
         )
-        hints = {errno.ENOENT: "load the tun module (`modprobe tun`)", errno.EBUSY: "the name is in use"}
-        if not os.access(privileges.TUN, os.R_OK | os.W_OK, effective_ids=True):
-            hints[errno.EACCES] = privileges.tun_hint()
         multi_queue = workers > 1 or self.options.kept_tap
         for _ in range(workers):
             region, tx = self._memory()
             port = ffi.new("struct nmio_port **")
             error = lib.tap_open(port, name.encode(), multi_queue, region, tx, opened.gather_max)
             if error:
-                raise _fail(f"tap:{name} can't be made", error, hints, ("CAP_NET_ADMIN",))
+                raise tap_failure(name, error)
             opened.ports.append(self._keep(port))
         # The kernel answers a frame while we write it, and drops what its queue can't hold. A whole ring may go out
         # in one turn, so the queue takes as many ACKs, and as many frames of those who ask meanwhile.

@@ -138,6 +138,13 @@ def test_what_can_not_be_served(host: Namespace, folder: Path) -> None:
     command = [sys.executable, "-m", "sscc.cli", "serve"]
     wrong = host.run(*command, str(folder), "--iface", "eth0", check=False)
     assert (wrong.returncode, "--iface tap:eth0" in wrong.stderr) == (2, True)
+    for name in ("x" * 16, "\udcff" * 16):
+        named = host.run(*command, str(folder), "--iface", f"tap:{name}", check=False)
+        assert (named.returncode, "Traceback" in named.stderr, "no interface name" in named.stderr) == (
+            1,
+            False,
+            True,
+        )
     missing = host.run(*command, str(folder / "none"), check=False)
     assert (missing.returncode, "no such file or folder" in missing.stderr) == (1, True)
     serving = Serving(host, folder)
