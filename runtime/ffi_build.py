@@ -49,7 +49,7 @@ HEADERS = [
     "web/web.h",
     "kv/kv_store.h",
     "kv/kv.h",
-    "libtcpip/siphash.h",
+    "wire/siphash.h",
 ]
 
 INLINE_FUNCTION = re.compile(r"^static inline [^;{]*\{.*?^\}\n", re.MULTILINE | re.DOTALL)

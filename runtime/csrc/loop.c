@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "libnmio/region.h"
-#include "probe.h"
+#include "wire/probe.h"
 
 #define LOOP_BATCH 64
 /* Of so many received at once more are looked for before sleeping: of fewer that would most often be a call in vain. */

@@ -1,9 +1,9 @@
 #include "stack.h"
 
 #include "image/date.h"
-#include "libtcpip/checksum.h"
 #include "libtcpip/tcp.h"
 #include "stack_internal.h"
+#include "wire/checksum.h"
 
 #define TIME_WAIT_SETS_MAX 16384
 

@@ -3,7 +3,7 @@
 #define SANDSTORM_STACK_INTERNAL_H
 
 #include "counters.h"
-#include "image/arena.h"
+#include "frames/arena.h"
 #include "libeth/claim.h"
 #include "libeth/mld.h"
 #include "libtcpip/composed.h"

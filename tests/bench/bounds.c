@@ -4,8 +4,8 @@
 #include <string.h>
 #include <x86intrin.h>
 
-#include "libtcpip/checksum.h"
-#include "libtcpip/wire.h"
+#include "wire/checksum.h"
+#include "wire/wire.h"
 
 #define HEAD_BYTES                                                                                                   \
     (sizeof(struct wire_eth) + sizeof(struct wire_ipv4) + sizeof(struct wire_tcp) +                                  \

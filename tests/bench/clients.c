@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libtcpip/wire.h"
+#include "wire/wire.h"
 
 #define CLIENT_WINDOW 65535
 #define CLIENT_WINDOW_SCALE 7

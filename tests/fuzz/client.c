@@ -1,7 +1,7 @@
 #include "client.h"
 
-#include "libtcpip/seq.h"
 #include "libtcpip/tcp.h"
+#include "wire/seq.h"
 
 static uint32_t least(uint32_t a, uint32_t b)
 {

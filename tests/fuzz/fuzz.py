@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CSRC = ROOT / "runtime" / "csrc"
 OUT = ROOT / ".cache" / "fuzz"
+FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application
 TARGETS = {
     "packet": 4096,
     "connection": 1201,
@@ -68,7 +69,7 @@ def build() -> None:
     """All targets, into .cache/fuzz."""
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "fuzz_image.c").write_text(image_source())
-    shared = [path for part in ("image", "libeth", "libtcpip", "web") for path in sorted((CSRC / part).glob("*.c"))]
+    shared = [path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c"))]
     shared += [CSRC / "stack.c", OUT / "fuzz_image.c", *(HERE / f"{name}.c" for name in LIBRARY)]
     compiler = ["clang", *FLAGS, f"-I{CSRC}", f"-I{HERE}"]
     # The timer wheel's walk over empty buckets would drown all other comparisons.

@@ -1,8 +1,8 @@
 #include "harness.h"
 
-#include "libtcpip/seq.h"
 #include "libtcpip/tcp.h"
 #include "web/web.h"
+#include "wire/seq.h"
 
 /* So small that all of it runs out: TCBs, boards of the scoreboard, buffers, spare slots, descriptors. */
 #define BOARDS 1

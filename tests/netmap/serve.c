@@ -16,10 +16,10 @@
 #include "image_file.h"
 #include "libnmio/netmap_abi.h"
 #include "libnmio/region.h"
-#include "libtcpip/checksum.h"
-#include "libtcpip/wire.h"
 #include "stack.h"
 #include "web/web.h"
+#include "wire/checksum.h"
+#include "wire/wire.h"
 
 #define BATCH 64
 #define BUFFERS 4096 /* of the region, where frames are copied */

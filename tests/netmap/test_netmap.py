@@ -18,6 +18,7 @@ sys.path.insert(0, str(BENCH))
 from memory import FLAGS, build_image, paths
 
 SANITIZE = ["-O1", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application
 FILES = 20
 SLOTS = 800  # of the image, at most
 RING = 256
@@ -26,7 +27,7 @@ RING = 256
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("netmap") / "serve"
-    core = [path for part in ("image", "libeth", "libtcpip", "web") for path in sorted((CSRC / part).glob("*.c"))]
+    core = [path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c"))]
     core += [
         CSRC / "stack.c",
         *(CSRC / "libnmio" / name for name in ("region.c", "netmap.c", "netmap_external.c", "netmap_filter.c")),

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "libtcpip/checksum.h"
-#include "libtcpip/wire.h"
+#include "wire/checksum.h"
+#include "wire/wire.h"
 
 /* Whom the headers built in are from and to: addresses for documentation, RFC 5737 and RFC 3849. */
 static const uint8_t macs[12] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1};

@@ -4,7 +4,7 @@
 
 #include "image/decimal.h"
 #include "image/frame_build.h"
-#include "libtcpip/siphash.h"
+#include "wire/siphash.h"
 
 #define HEADERS_BYTES_MAX 72 /* IPv6 and TCP with timestamps: one segment size serves both families */
 #define VALUE_WORD "VALUE "

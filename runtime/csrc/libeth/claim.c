@@ -1,9 +1,9 @@
 #include "claim.h"
 
-#include "libtcpip/siphash.h"
-#include "libtcpip/wire.h"
 #include "neighbour.h"
 #include "stack_internal.h"
+#include "wire/siphash.h"
+#include "wire/wire.h"
 
 /* IPv4, RFC 5227 section 1.1. Its own times add up to nine seconds, for links as slow as those of 1995 and for hosts
  * that pick an address by themselves. Ours is a wired link on which an answer takes well under a millisecond, and an

@@ -1,6 +1,6 @@
-#include "libtcpip/wire.h"
-#include "probe.h"
 #include "stack_internal.h"
+#include "wire/probe.h"
+#include "wire/wire.h"
 
 static bool is_for_us(const struct stack *stack, const uint8_t *destination)
 {

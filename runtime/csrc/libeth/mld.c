@@ -1,9 +1,9 @@
 #include "mld.h"
 
-#include "libtcpip/checksum.h"
-#include "libtcpip/siphash.h"
 #include "neighbour.h"
 #include "stack_internal.h"
+#include "wire/checksum.h"
+#include "wire/siphash.h"
 
 /* RFC 3810 section 9. */
 #define ROBUSTNESS 2 /* reports of a change: one may be lost */

@@ -2,9 +2,9 @@
  * somebody is: every answer goes back to where the question came from. */
 #include "neighbour.h"
 
-#include "libtcpip/checksum.h"
-#include "libtcpip/wire.h"
 #include "stack_internal.h"
+#include "wire/checksum.h"
+#include "wire/wire.h"
 
 static const uint8_t unspecified[16];
 const uint8_t nd_all_nodes[16] = {0xff, 0x02, [15] = 1};

@@ -8,10 +8,10 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "libtcpip/checksum.h"
-#include "libtcpip/wire.h"
 #include "pcapng.h"
 #include "region.h"
+#include "wire/checksum.h"
+#include "wire/wire.h"
 
 #define FILE_BUFFER_BYTES 1048576
 #define RECORD_ALIGN_BYTES 8

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "libtcpip/extension.h"
-#include "libtcpip/wire.h"
 #include "netmap.h"
+#include "wire/wire.h"
 
 static bool is_our_address(const struct netmap_filter *filter, uint8_t family, const uint8_t *address)
 {

@@ -7,9 +7,9 @@
  *
  * A frame stands for others only once its checksums have been found right, or a damaged one would take good ones with it. So
  * the last of a run is verified, and no other; then tcp_input need not do it again. */
-#include "checksum.h"
-#include "seq.h"
 #include "tcp.h"
+#include "wire/checksum.h"
+#include "wire/seq.h"
 
 #define PLACES 8 /* flows that are remembered together */
 #define IPV4_BYTES (sizeof(struct wire_eth) + sizeof(struct wire_ipv4)) /* in front of TCP */

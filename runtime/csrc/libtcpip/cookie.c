@@ -15,8 +15,8 @@
  * made, and the full one covers it in the flow's place. Who guesses a flow MAC gains no more than that silence. */
 #include <string.h>
 
-#include "siphash.h"
 #include "tcp.h"
+#include "wire/siphash.h"
 
 #define COOKIE_SLOT_US 64000000ull
 #define COOKIE_TS_MASK 63u

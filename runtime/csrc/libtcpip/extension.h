@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "wire.h"
+#include "wire/wire.h"
 
 /* Nobody has use for more than one of each, and destination options twice; a longer chain is work for us. */
 #define IPV6_EXTENSIONS_MAX 8

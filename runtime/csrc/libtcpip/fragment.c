@@ -1,8 +1,8 @@
 #include "fragment.h"
 
-#include "checksum.h"
 #include "extension.h"
 #include "stack_internal.h"
+#include "wire/checksum.h"
 
 /* One fragment. */
 struct piece {

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "wire.h"
+#include "wire/wire.h"
 
 #define FRAGMENT_PACKETS 32 /* that are put together at once; then the oldest goes */
 #define FRAGMENT_PACKETS_OF_SOURCE 4 /* of them from one address: a stranger does not get at the others */

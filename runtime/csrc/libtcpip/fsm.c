@@ -1,8 +1,8 @@
 /* The connection's state machine, RFC 9293 section 3.10.7.4, from ESTABLISHED on. */
-#include "checksum.h"
-#include "probe.h"
-#include "seq.h"
 #include "tcp.h"
+#include "wire/checksum.h"
+#include "wire/probe.h"
+#include "wire/seq.h"
 
 #define CHALLENGE_INTERVAL_US 500000 /* of one connection, as Linux: two stacks must not answer each other for ever */
 

@@ -4,8 +4,8 @@
 #ifndef SANDSTORM_HEADER_H
 #define SANDSTORM_HEADER_H
 
-#include "checksum.h"
 #include "tcp.h"
+#include "wire/checksum.h"
 
 #define HEADER_PORTS_BYTES 4
 /* Of a template: all that is in front of the sequence number. */

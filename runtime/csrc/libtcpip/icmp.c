@@ -1,8 +1,8 @@
 /* ICMP (RFC 792) and ICMPv6 (RFC 4443): echo and neighbour discovery in own-address mode, path MTU in both. */
-#include "checksum.h"
 #include "pmtu.h"
 #include "stack_internal.h"
-#include "wire.h"
+#include "wire/checksum.h"
+#include "wire/wire.h"
 
 /* Linux finishes it whoever the sender is: nothing else is good, unless the port knows. */
 static bool checksum_good(const struct packet *packet)

@@ -1,7 +1,7 @@
 /* A TCP segment from the packet to its connection, or to none. */
-#include "checksum.h"
-#include "seq.h"
 #include "tcp.h"
+#include "wire/checksum.h"
+#include "wire/seq.h"
 
 /* Reads one option of len bytes (kind and length included). Those of a wrong length are ignored, RFC 9293 section 3.1. */
 static void parse_option(struct tcp_options *options, const uint8_t *at, uint8_t len)

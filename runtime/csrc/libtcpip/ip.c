@@ -1,10 +1,10 @@
 /* IPv4 (RFC 791) and IPv6 (RFC 8200): what comes in, and the headers of replies that belong to no connection. */
-#include "checksum.h"
 #include "extension.h"
 #include "libeth/neighbour.h"
-#include "probe.h"
 #include "stack_internal.h"
-#include "wire.h"
+#include "wire/checksum.h"
+#include "wire/probe.h"
+#include "wire/wire.h"
 
 /* A solicitation goes to the multicast address made of the target's last three bytes, RFC 4291 section 2.7.1. */
 static int find_solicited_node(const struct stack *stack, const uint8_t *destination)

@@ -1,9 +1,9 @@
 #include "moving.h"
 
-#include "checksum.h"
 #include "image/date.h"
 #include "image/decimal.h"
 #include "stack_internal.h"
+#include "wire/checksum.h"
 
 static uint8_t *put_text(uint8_t *at, const char *text)
 {

@@ -1,12 +1,12 @@
 /* What a connection sends. A segment that is a ready frame leaves from its slot, in place; one that is not (the path's
  * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
  * are gathered in place whatever the segment size. */
-#include "checksum.h"
 #include "header.h"
 #include "moving.h"
-#include "probe.h"
-#include "seq.h"
 #include "tcp.h"
+#include "wire/checksum.h"
+#include "wire/probe.h"
+#include "wire/seq.h"
 
 #define SACK_BLOCKS_MAX 4 /* without timestamps; with them one fewer, RFC 2018 section 3 */
 #define PREFETCH_AHEAD 4 /* frames of a run */

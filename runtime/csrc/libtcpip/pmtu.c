@@ -1,8 +1,8 @@
 #include "pmtu.h"
 
-#include "seq.h"
-#include "siphash.h"
 #include "tcp.h"
+#include "wire/seq.h"
+#include "wire/siphash.h"
 
 #define PMTU_LIFETIME_US 600000000ull /* RFC 1191 section 6.3, RFC 8201 section 4: ten minutes */
 #define BLACK_HOLE_FIRST 2 /* timeouts in a row until an MTU of 1280 is tried, as Linux's tcp_mtu_probing */

@@ -1,9 +1,9 @@
 /* What to send again and when: SACK (RFC 2018), RACK-TLP (RFC 8985), PRR (RFC 6937), RTO (RFC 6298), NewReno's partial
  * ACKs for peers without SACK (RFC 6582), and the Eifel response (RFC 3522, RFC 4015) when it was in vain. Nothing is kept
  * for it but positions and times, since every byte can be made again from the image. */
-#include "probe.h"
-#include "seq.h"
 #include "tcp.h"
+#include "wire/probe.h"
+#include "wire/seq.h"
 
 #define TLP_MAX_ACK_DELAY_US 200000 /* RFC 8985 section 7.2 */
 /* Beyond twice the RTT, as Linux: on a short path that is too little for a peer which is not scheduled at once. */

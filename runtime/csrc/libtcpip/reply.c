@@ -1,6 +1,6 @@
 /* Segments that belong to no connection: SYN-ACK with a cookie, RST, and the ACK of TIME-WAIT. */
-#include "checksum.h"
 #include "tcp.h"
+#include "wire/checksum.h"
 
 /* headers: ports are filled in here, offset and checksum too. options_bytes: a multiple of four, 40 at most. */
 void tcp_reply(struct stack *stack, const struct packet *packet, const struct wire_tcp *headers,

@@ -1,7 +1,7 @@
 #include "request.h"
 
-#include "seq.h"
 #include "tcp.h"
+#include "wire/seq.h"
 
 void request_init(struct stack *stack)
 {

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "seq.h"
 #include "stack_internal.h"
+#include "wire/seq.h"
 
 #define MERGE_US 500 /* what is sent within this, or within a sixteenth of the RTT, is one run */
 

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "probe.h"
 #include "tcp.h"
-#include "wire.h"
+#include "wire/probe.h"
+#include "wire/wire.h"
 
 #define TIME_WAIT_US 60000000ull /* as Linux; twice an MSL of 30 s, RFC 9293 section 3.4.1 */
 /* Where it is not TIME-WAIT, nothing will be sent again, so this is only as long as a path may hold back what was under way. */

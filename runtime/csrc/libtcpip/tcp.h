@@ -2,9 +2,9 @@
 #ifndef SANDSTORM_TCP_H
 #define SANDSTORM_TCP_H
 
-#include "probe.h"
 #include "stack_internal.h"
-#include "wire.h"
+#include "wire/probe.h"
+#include "wire/wire.h"
 
 #define TCP_MSS_DEFAULT_IPV4 536  /* RFC 9293 section 3.7.1 */
 #define TCP_MSS_DEFAULT_IPV6 1220

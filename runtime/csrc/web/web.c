@@ -6,8 +6,8 @@
 #include "http_parse.h"
 #include "image/date.h"
 #include "location.h"
-#include "probe.h"
 #include "stack_internal.h"
+#include "wire/probe.h"
 
 #define DRAIN_BYTES_MAX                                                                                              \
     65536 /* a request's body is read and forgotten up to this; a longer one ends the connection */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libtcpip/seq.h"
+#include "wire/seq.h"
 
 #define SYN_RETRIES_MAX 6
 #define RETRIES_MAX 8

@@ -1,5 +1,5 @@
 #include "connection.h"
-#include "libtcpip/seq.h"
+#include "wire/seq.h"
 
 #define ACK_DELAY_MS 40
 #define ACK_SEGMENTS 2 /* RFC 9293 section 3.8.6.3 */

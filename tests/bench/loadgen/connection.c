@@ -1,6 +1,6 @@
 #include "connection.h"
 
-#include "libtcpip/seq.h"
+#include "wire/seq.h"
 
 #define REFUSED_PAUSE_NS 10000000
 #define HALF_OPEN_MAX 64 /* until all have been opened once: a listener's queue is short */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "libtcpip/seq.h"
+#include "wire/seq.h"
 
 /* Up to where the ring goes on without a break. */
 static uint32_t until_break(const struct reassembly *store, uint32_t seq, uint32_t bytes)

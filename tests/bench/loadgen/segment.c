@@ -1,7 +1,7 @@
 #include "segment.h"
 
 #include "libnmio/nmio.h"
-#include "libtcpip/checksum.h"
+#include "wire/checksum.h"
 
 struct headers {
     struct wire_eth eth;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libtcpip/wire.h"
 #include "reassembly.h"
+#include "wire/wire.h"
 
 #define SEGMENT_FRAME_BYTES_MAX 1514
 #define SEGMENT_PORT_FIRST 1024

@@ -9,7 +9,7 @@
 #ifndef SANDSTORM_ARENA_H
 #define SANDSTORM_ARENA_H
 
-#include "image.h"
+#include "image/image.h"
 #include "libnmio/nmio.h"
 
 struct arena_slot {
