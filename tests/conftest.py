@@ -1,4 +1,4 @@
-"""Puts tests/ on the path, so that its modules are found from every folder below."""
+"""What holds for every test."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [
-    str(Path(__file__).parent / part) for part in (".", "sim", "scripts", "fuzz", "path", "bench/loadgen")
-]
+from tests.net import needs, needs_root
+
+HERE = Path(__file__).resolve().parent
+# Of every test in a folder; what is slow or long among the others bears its marker itself.
+MARKERS = {"e2e": (pytest.mark.e2e, needs_root, needs("ip"))}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for marker in MARKERS.get(item.path.relative_to(HERE).parts[0], ()):
+            item.add_marker(marker)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from figures import Bench, Row, connections_for, show
-from systems import NGINX, NGINX_WAYS, PAPERS_BYTES, POLLING, PORTS, SUPERFRAMES, TAP, Serving, serve
+from tests.bench.figures import Bench, Row, connections_for, show
+from tests.bench.systems import NGINX, NGINX_WAYS, PAPERS_BYTES, POLLING, PORTS, SUPERFRAMES, TAP, Serving, serve
 
 KEPT_SIZES = (1_000, PAPERS_BYTES, 100_000, 1_000_000, 10_000_000)
 CLOSE_SIZES = (1_000, PAPERS_BYTES)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import memory
-from cells import Row, find, size
+from tests.bench import memory
+from tests.bench.cells import Row, find, size
 
 Results = dict[str, Any]
 

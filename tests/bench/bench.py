@@ -18,13 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import asked
-import figures
-import memory
-import page
-import plots
-import shares
-from systems import ROOT, machine, make_site
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a program
+from tests.bench import asked, figures, memory, page, plots, shares
+from tests.bench.systems import ROOT, machine, make_site
 
 WORKER_ROUNDS = 15
 Results = dict[str, Any]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import re
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bars import FULL
-from systems import (
+from tests.bench.bars import FULL
+from tests.bench.loadgen.loadgen import loadgen, wrk
+from tests.bench.systems import (
     LOAD_CORE,
     NGINX,
     PAPERS_BYTES,
@@ -35,9 +35,6 @@ from systems import (
     run,
     serve,
 )
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "loadgen"))
-from loadgen import loadgen, wrk
 
 Row = dict[str, Any]
 

@@ -11,11 +11,13 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory import ROOT, build_image, build_program
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a program
+from tests.bench.memory import ROOT, build_image, build_program
 
 GOLDEN = ROOT / "tests" / "golden" / "instructions.json"
 COUNTED = "stack_round"  # of memory.c: from received frames to the TX queue

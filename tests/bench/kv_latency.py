@@ -24,9 +24,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
-from net import SERVER4, Namespace, another_server, namespace, run, ssrun, veth_pair
+from tests.net import SERVER4, Namespace, another_server, namespace, run, ssrun, veth_pair
 
 MEMCACHED = ROOT / ".cache" / "servers" / "usr" / "bin" / "memcached"
 PORT = 11211

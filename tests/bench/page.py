@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bars import bars
-from cells import Row, find, names, pivot, size, table
-from shares import COPIES, IDLE, KERNEL, LOAD_RECEIVES, OTHER, RECEIVES, SERVER, USER
+from tests.bench.bars import bars
+from tests.bench.cells import Row, find, names, pivot, size, table
+from tests.bench.shares import COPIES, IDLE, KERNEL, LOAD_RECEIVES, OTHER, RECEIVES, SERVER, USER
 
 Results = dict[str, Any]
 

@@ -16,9 +16,10 @@ mpl.rcParams |= {
     "font.family": "sans-serif",
 }  # small, and the same again
 import matplotlib.pyplot as plt
-from cells import Row, names, size
-from memory import COLD, HOT, Case
-from shares import LOAD_RECEIVES, SERVER
+
+from tests.bench.cells import Row, names, size
+from tests.bench.memory import COLD, HOT, Case
+from tests.bench.shares import LOAD_RECEIVES, SERVER
 
 SIZE_INCHES = (7, 4.2)
 MARKERS = "osD^vx"

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from figures import WARMUP_S, Bench, connections_for
-from systems import (
+from tests.bench.figures import WARMUP_S, Bench, connections_for
+from tests.bench.systems import (
     LOAD_CORE,
     NGINX,
     NGINX_SINGLE,

@@ -11,11 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-from host import build
-from net import (
+from tests.host import build
+from tests.net import (
     CLIENT4,
     SERVER4,
     Namespace,
@@ -28,6 +25,7 @@ from net import (
     veth_pair,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 NGINX_HTTP = """
     sendfile {sendfile};
     tcp_nopush on;

@@ -8,7 +8,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from pages import sha256
+from tests.e2e.pages import sha256
 
 FONTS = Path("/usr/share/fonts")
 STYLES = SCRIPTS = MODULES = PICTURES = DATA = 9

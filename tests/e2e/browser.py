@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from net import Running
-from pages import CHROMIUM
+from tests.e2e.pages import CHROMIUM
+from tests.net import Running
 
 WAIT_S = 60
 

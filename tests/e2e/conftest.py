@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from host import build
-from net import run
-from pages import CHECK_HTML, CHECK_PAGE, PACKAGES, documentation, files_below, sha256
+
+from tests.e2e.pages import CHECK_HTML, CHECK_PAGE, PACKAGES, documentation, files_below, sha256
+from tests.host import build
+from tests.net import run
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from net import Running
+from tests.net import Running
 
 PACKAGES = ("python3.11-doc", "debian-policy")
 

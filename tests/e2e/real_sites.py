@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a program
 
-from net import run, serving
-from pages import sha256
+from tests.e2e.pages import sha256
+from tests.net import run, serving
 
 PIECES = 4  # clients at once
 VERSION_CONTROL = {".git", ".svn", ".hg", ".bzr", ".jj"}

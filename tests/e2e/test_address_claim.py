@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from net import (
+
+from tests.net import (
     CLIENT4,
     CLIENT6,
     SERVER4,
@@ -20,7 +21,6 @@ from net import (
     Running,
     namespace,
     needs,
-    needs_root,
     serving,
     ssrun,
     ssrun_command,
@@ -28,7 +28,7 @@ from net import (
     veth_pair,
 )
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl")]
+pytestmark = needs("curl")
 
 OWN4, OWN6 = "10.213.0.77", "fd57:1::77"
 OWN = ("--address", f"{OWN4}/24", "--address", f"{OWN6}/64")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from assets import FONTS, TYPEFACES, make_site
-from browser import browser
-from host import build
-from net import needs, needs_root, serving
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "chromium")]
+from tests.e2e.assets import FONTS, TYPEFACES, make_site
+from tests.e2e.browser import browser
+from tests.host import build
+from tests.net import needs, serving
+
+pytestmark = needs("chromium")
 
 MANIFEST = """version: 1
 root: files

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host import build
-from net import Running, needs, needs_root, serving
-from pages import sha256
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "wget")]
+from tests.e2e.pages import sha256
+from tests.host import build
+from tests.net import Running, needs, serving
+
+pytestmark = needs("curl", "wget")
 
 BIG_BYTES = 50_000_000
 

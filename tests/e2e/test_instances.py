@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from net import BACKENDS, Namespace, namespace, needs, needs_root, serving, ssrun, ssrun_command, veth_pair
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "setpriv")]
+from tests.net import BACKENDS, Namespace, namespace, needs, serving, ssrun, ssrun_command, veth_pair
+
+pytestmark = needs("curl", "setpriv")
 
 OWN = ("--address", "10.213.0.77/24")
 WAYS = {

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net import (
+
+from tests.net import (
     BACKENDS,
     CLIENT4,
     CLIENT6,
@@ -24,7 +25,6 @@ from net import (
     Namespace,
     Running,
     needs,
-    needs_root,
     serving,
     ssrun,
     ssrun_command,
@@ -32,7 +32,7 @@ from net import (
     veth_pair,
 )
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "setpriv")]
+pytestmark = needs("curl", "setpriv")
 
 OWN4 = "10.213.0.77"
 OWN = ("--address", f"{OWN4}/24", "--address", "fd57:1::77/64")
@@ -128,7 +128,7 @@ LARGE = bytes(range(256)) * 80_000
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from host import build
+    from tests.host import build
 
     folder = tmp_path_factory.mktemp("large")
     (folder / "large").write_bytes(LARGE)

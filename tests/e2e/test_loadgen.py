@@ -12,12 +12,23 @@ from random import Random
 from threading import Thread
 
 import pytest
-from host import build
-from loadgen import ADDRESS4, Result, loadgen
-from net import Namespace, Running, another_server, needs, needs_root, nginx_command, run, ssrun, tcpdump, veth_pair
-from path import Link, emulated
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "nginx", "gcc"), pytest.mark.timeout(120)]
+from tests.bench.loadgen.loadgen import ADDRESS4, Result, loadgen
+from tests.host import build
+from tests.net import (
+    Namespace,
+    Running,
+    another_server,
+    needs,
+    nginx_command,
+    run,
+    ssrun,
+    tcpdump,
+    veth_pair,
+)
+from tests.path.path import Link, emulated
+
+pytestmark = [needs("nginx", "gcc"), pytest.mark.timeout(120)]
 
 SIZES = (0, 1, 100, 22_528, 300_000)
 SHORT = {"seconds": 0.4, "warmup": 0.1, "connections": 20}

@@ -12,23 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from host import build
-from net import (
-    BACKENDS,
-    CLIENT4,
-    DEVICES,
-    SEND_FRAME,
-    SERVER4,
-    Namespace,
-    Running,
-    namespace,
-    needs,
-    needs_root,
-    serving,
-    ssrun_command,
-    until,
-    veth_pair,
-)
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import (
     IPv6,
@@ -40,7 +23,24 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "ping")]
+from tests.host import build
+from tests.net import (
+    BACKENDS,
+    CLIENT4,
+    DEVICES,
+    SEND_FRAME,
+    SERVER4,
+    Namespace,
+    Running,
+    namespace,
+    needs,
+    serving,
+    ssrun_command,
+    until,
+    veth_pair,
+)
+
+pytestmark = needs("curl", "ping")
 
 OWN = ("--address", "10.213.0.77/24", "--address", "fd57:1::77/64")
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from statistics import mean
 
 import pytest
-from host import build
-from net import needs, needs_root, ssrun
-from pages import sha256
-from path import Link, emulated
-from yardstick import Cell, Files, fetch, linux, measure
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "gcc"), pytest.mark.timeout(300)]
+from tests.e2e.pages import sha256
+from tests.host import build
+from tests.net import needs, ssrun
+from tests.path.path import Link, emulated
+from tests.path.yardstick import Cell, Files, fetch, linux, measure
+
+pytestmark = [needs("curl", "gcc"), pytest.mark.timeout(300)]
 
 SIZES = (0, 1, 1000, 20_000, 150_000, 1_000_000)
 FAIR_LINK = Link(delay_ms=20, jitter_ms=0.4, rate_mbit=20, queue_bytes=100_000)  # jitter: see test_fairness.py

@@ -7,12 +7,13 @@ import random
 from collections import Counter
 from pathlib import Path
 
-import pcapng
 import pytest
-from host import build
-from net import BACKENDS, DEVICES, Namespace, Running, needs, needs_root, run, serving, tcpdump
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "tshark", "tcpdump")]
+from tests import pcapng
+from tests.host import build
+from tests.net import BACKENDS, DEVICES, Namespace, Running, needs, run, serving, tcpdump
+
+pytestmark = needs("curl", "tshark", "tcpdump")
 
 FILE_BYTES = 3_000_000
 # Of a segment all that can't change between two places of a link. Its checksum may be unfinished in tcpdump's view.

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from net import SERVER4, SERVER6, Namespace, needs, needs_root, serving, ssrun, until, veth_pair
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "setpriv")]
+from tests.net import SERVER4, SERVER6, Namespace, needs, serving, ssrun, until, veth_pair
+
+pytestmark = needs("curl", "setpriv")
 
 SHARED = pytest.mark.parametrize("backend", ["packet", "afxdp"])
 # It closes first, so that TIME-WAIT is on its side.

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from host import build
-from net import BACKENDS, DEVICES, Running, needs, needs_root, serving
 from ssrun._sandstorm import lib
 from ssrun.ports import BUFFERS, RING
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl"), pytest.mark.timeout(600)]
+from tests.host import build
+from tests.net import BACKENDS, DEVICES, Running, needs, serving
+
+pytestmark = [needs("curl"), pytest.mark.timeout(600)]
 
 AFXDP_RX_RING = int(lib.AFXDP_RX_RING)
 SYNS = 200_000

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net import Namespace, namespace, needs, needs_root, ssrun, ssrun_command, veth_pair
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl", "setpriv", "prlimit", "unshare")]
+from tests.net import Namespace, namespace, needs, ssrun, ssrun_command, veth_pair
+
+pytestmark = needs("curl", "setpriv", "prlimit", "unshare")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 NOBODY = "65534"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import sscc
-from net import needs, needs_root
-from pages import PACKAGES, documentation
-from real_sites import OUTSIDE, check, served, wrong
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip")]
+from tests.commands import sscc
+from tests.e2e.pages import PACKAGES, documentation
+from tests.e2e.real_sites import OUTSIDE, check, served, wrong
 
 
 @pytest.fixture

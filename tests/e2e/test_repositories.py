@@ -18,11 +18,11 @@ from gzip import compress
 from pathlib import Path
 
 import pytest
-from host import build
-from net import Running, needs, needs_root, run, serving
-from pages import sha256
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip")]
+from tests.e2e.pages import sha256
+from tests.host import build
+from tests.net import Running, needs, run, serving
+
 BIG_BYTES = 400_000
 
 apt_tools = needs("apt-get", "dpkg-deb", "dpkg-scanpackages", "gpg", "gpg-agent", "gpgconf", "gpgv")

@@ -14,8 +14,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from host import build
-from net import (
+
+from tests.e2e.pages import CHECK_PAGE, chromium, compare, files_below, sha256
+from tests.host import build
+from tests.net import (
     DEVICES,
     SERVER4,
     SERVER6,
@@ -23,19 +25,15 @@ from net import (
     Running,
     namespace,
     needs,
-    needs_root,
     run,
     serving,
     ssrun,
     tcpdump,
 )
-from pages import CHECK_PAGE, chromium, compare, files_below, sha256
 
 LONG = bool(os.environ.get("SANDSTORM_LONG"))
 pytestmark = [
-    pytest.mark.e2e,
-    needs_root,
-    needs("ip", "nft", "curl", "wget", "aria2c", "chromium", "tcpdump", "tshark"),
+    needs("nft", "curl", "wget", "aria2c", "chromium", "tcpdump", "tshark"),
     pytest.mark.timeout(3600 if LONG else 900),
 ]
 

@@ -7,10 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-from host import build
-from net import needs, needs_root, serving
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip", "curl")]
+from tests.host import build
+from tests.net import needs, serving
+
+pytestmark = needs("curl")
 
 FILES = 30
 FILE_BYTES = 200_000

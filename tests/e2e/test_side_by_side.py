@@ -12,11 +12,10 @@ from pathlib import Path
 import brotli
 import pytest
 import zstandard
-from exchanges import CASES
-from host import build
-from net import Running, another_server, needs, needs_root, nginx_command, run, serving, unpacked, veth_pair
 
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip")]
+from tests.e2e.exchanges import CASES
+from tests.host import build
+from tests.net import Running, another_server, nginx_command, run, serving, unpacked, veth_pair
 
 ROOT = Path(__file__).resolve().parents[2]
 MODIFIED_S = 784111777

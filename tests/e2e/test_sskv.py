@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from net import (
+
+from tests.net import (
     BACKENDS,
     SERVER4,
     Running,
     another_server,
     namespace,
-    needs,
-    needs_root,
     run,
     serving,
     unpacked,
@@ -30,8 +29,6 @@ CLIENT = Path(__file__).with_name("kv_client.py")
 MEMCACHED = unpacked("memcached", "--version")
 PORT = 11211
 MODULE = "ssrun.kv"
-
-pytestmark = [pytest.mark.e2e, needs_root, needs("ip")]
 
 
 def values() -> dict[str, bytes]:

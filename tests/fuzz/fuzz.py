@@ -31,7 +31,7 @@ TARGETS = {
 LIBRARY = ("harness", "client")
 HASH = re.compile("[0-9a-f]{40}")  # how libFuzzer names what it finds
 KEPT = 10  # of those in a corpus
-sys.path[:0] = [str(HERE.parent)]
+sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
 SANITIZE = "-fsanitize=fuzzer,address,undefined"
 FLAGS = ["-std=gnu11", "-g", "-O1", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", SANITIZE]
@@ -49,8 +49,8 @@ def lacking() -> str:
 
 def image_source() -> str:
     """A small image's sections as C arrays."""
-    from host import SECTIONS
-    from model import ModelImage, Page
+    from tests.host import SECTIONS
+    from tests.model import ModelImage, Page
 
     pages = {"/a": Page(b"hello", encodings={1: b"packed"}), "/big": Page(bytes(range(251)) * 280)}
     pages["/r"] = Page(b"moved", location=b"/a")

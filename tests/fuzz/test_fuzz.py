@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz import TARGETS, build, lacking, run
+
+from tests.fuzz.fuzz import TARGETS, build, lacking, run
 
 SECONDS = 7
 
@@ -17,7 +18,6 @@ def built() -> None:
     build()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_fuzz(built: None, target: str, tmp_path: Path) -> None:
     assert run(target, SECONDS, tmp_path / "found") == 0

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bench.memory import FLAGS, build_image, paths
+
 HERE = Path(__file__).resolve().parent
 BENCH = HERE.parent / "bench"
 CSRC = HERE.parents[1] / "runtime" / "csrc"
-sys.path.insert(0, str(BENCH))
-from memory import FLAGS, build_image, paths
 
 SANITIZE = ["-O1", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application

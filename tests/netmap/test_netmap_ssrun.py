@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
-from memory import build_image
+from tests.bench.memory import build_image
 
 SSRUN = Path(sys.executable).parent / "ssrun"
 DEVICE = Path("/dev/netmap")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from net import CLIENT4, CLIENT6, SERVER4, SERVER6, Namespace, namespace, run
+from tests.net import CLIENT4, CLIENT6, SERVER4, SERVER6, Namespace, namespace, run
 
 HERE = Path(__file__).resolve().parent
 PROGRAM = HERE.parents[1] / ".cache" / "link"

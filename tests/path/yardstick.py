@@ -20,11 +20,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE.parent), str(HERE)]
+sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
-from host import build
-from net import SERVER4, Namespace, ssrun
-from path import Link, emulated
+from tests.host import build
+from tests.net import SERVER4, Namespace, ssrun
+from tests.path.path import Link, emulated
 
 LOSSES = (0.001, 0.01, 0.03, 0.1)
 RTTS_MS = (1, 10, 100)

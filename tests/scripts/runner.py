@@ -31,12 +31,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Host, Image, checked
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 from ssrun._sandstorm import ffi, lib
+
+from tests.host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Host, Image, checked
 
 TOLERANCE_MS = 6  # the timer wheel's tick is 4.096 ms
 TS_BASE = 1_000_000

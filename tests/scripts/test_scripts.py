@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from host import Image
-from model import ModelImage, Page
-from runner import Runner, ScriptError, scripts
+
+from tests.host import Image
+from tests.model import ModelImage, Page
+from tests.scripts.runner import Runner, ScriptError, scripts
 
 BIG = bytes(range(251)) * 4000
 BODIES = {"/a": b"hello", "/big": BIG[:100_000], "/huge": BIG}

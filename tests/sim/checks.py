@@ -7,9 +7,10 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from client import ACK, Client, Segment
-from network import ETHERNET, MACS, is_v6
 from ssrun._sandstorm import ffi, lib
+
+from tests.sim.client import ACK, Client, Segment
+from tests.sim.network import ETHERNET, MACS, is_v6
 
 FIRST_PORT = 40_000
 CLIENT_MAC = MACS[6:]

@@ -16,8 +16,8 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from client import ACK, FIN, PSH, RST, SYN, Client, Side
-from network import MACS, fragmentation_needed, packet_too_big
+from tests.sim.client import ACK, FIN, PSH, RST, SYN, Client, Side
+from tests.sim.network import MACS, fragmentation_needed, packet_too_big
 
 M32 = 2**32
 HALF = 2**31

@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from client import Profile
-from network import Network
-from world import ALGORITHMS, Plan, World
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a program
+from tests.sim.client import Profile
+from tests.sim.network import Network
+from tests.sim.world import ALGORITHMS, Plan, World
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "tcp_matrix.md"
 UPDATE = "python tests/sim/matrix.py --update"

@@ -7,7 +7,7 @@ import random
 import struct
 from dataclasses import dataclass
 
-from client import ones_sum
+from tests.sim.client import ones_sum
 
 BURST_MS = 100.0  # a burst of losses is over when nothing was sent for so long
 ETHERNET = 14

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from client import ACK, FIN, PSH, RST, SYN, Segment, Side
-from enemy import HALF, segment
-from host import WALL_S
-from world import RawHost, image, lib, request_of
+from tests.host import WALL_S
+from tests.sim.client import ACK, FIN, PSH, RST, SYN, Segment, Side
+from tests.sim.enemy import HALF, segment
+from tests.sim.world import RawHost, image, lib, request_of
 
 FIRST_ENEMY_PORT = 20_000
 VICTIM = 45_000

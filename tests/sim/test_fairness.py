@@ -12,10 +12,11 @@ import random
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
-from checks import FIRST_PORT
-from client import Client, Profile, Side
-from network import Network
-from world import ALGORITHMS, Plan, World, request_of
+
+from tests.sim.checks import FIRST_PORT
+from tests.sim.client import Client, Profile, Side
+from tests.sim.network import Network
+from tests.sim.world import ALGORITHMS, Plan, World, request_of
 
 RATE_BYTES_MS = 2_500.0
 RTT_MS = 40.0
@@ -80,7 +81,6 @@ def results() -> dict[int, list[tuple[int, int]]]:
     return {c: [flows for (of, _), flows in zip(runs, got, strict=True) if of == c] for c in ALGORITHMS.values()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("congestion", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_two_flows_share(results: dict[int, list[tuple[int, int]]], congestion: int) -> None:
     got = results[congestion]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 
 import pytest
-from matrix import GOLDEN, UPDATE, table
+
+from tests.sim.matrix import GOLDEN, UPDATE, table
 
 
-@pytest.mark.slow
 def test_the_matrix_is_as_the_snapshot_has_it() -> None:
     before, now = GOLDEN.read_text(), table()
     diff = difflib.unified_diff(before.splitlines(), now.splitlines(), "snapshot", "now", n=0, lineterm="")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from client import Profile
-from network import Network, PathMtu
-from world import Plan, World
+
+from tests.sim.client import Profile
+from tests.sim.network import Network, PathMtu
+from tests.sim.world import Plan, World
 
 NARROW_MS = 120.0  # the transfers below are under way by then
 QUEUE_BYTES = 1 << 20  # holds what two slow starts send: a loss of the last segment is another matter

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from client import Profile
-from network import Direction, Network
-from test_fairness import Shared
-from world import Plan, lib
+
+from tests.sim.client import Profile
+from tests.sim.network import Direction, Network
+from tests.sim.test_fairness import Shared
+from tests.sim.world import Plan, lib
 
 RATE_BYTES_MS = 12_500.0
 RUN_MS = 4_000.0

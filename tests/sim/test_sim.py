@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from world import run_seed
+
+from tests.sim.world import run_seed
 
 SEEDS = 480
 GROUP = 20

@@ -33,16 +33,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "sim")]
+sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
-from capture import Capture
-from checks import FIRST_PORT, NEVER_NS, Checks
-from client import Client, Profile, Side, ones_sum
-from enemy import Attacker, Blind, Repeat, Repeater
-from host import WALL_S, Host, Image
-from model import DATE_OFFSET, ModelImage, Page
-from network import Direction, Network, PathMtu, is_v6, quoted_segment
 from ssrun._sandstorm import ffi, lib
+
+from tests.host import WALL_S, Host, Image
+from tests.model import DATE_OFFSET, ModelImage, Page
+from tests.sim.capture import Capture
+from tests.sim.checks import FIRST_PORT, NEVER_NS, Checks
+from tests.sim.client import Client, Profile, Side, ones_sum
+from tests.sim.enemy import Attacker, Blind, Repeat, Repeater
+from tests.sim.network import Direction, Network, PathMtu, is_v6, quoted_segment
 
 LIMIT_MS = 900_000.0
 HOUR_MS = 3_600_000.0

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from host import WALL_TEXT, Client, Host, Image
-from model import ModelImage, Page
 from scapy.layers.inet import IP, TCP
 from scapy.packet import Packet
+
+from tests.host import WALL_TEXT, Client, Host, Image
+from tests.model import ModelImage, Page
 
 BIG = bytes(range(251)) * 400
 GET = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -6,8 +6,9 @@ import errno
 from pathlib import Path
 
 import pytest
-from net import run
 from ssrun._sandstorm import lib
+
+from tests.net import run
 
 CSRC = Path(__file__).resolve().parents[2] / "runtime" / "csrc"
 

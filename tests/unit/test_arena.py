@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from host import Client, Host, Image
-from model import ModelImage, Page
 from ssrun._sandstorm import ffi, lib
 from ssrun.ports import new_apart
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from memory import build_image, build_program, paths, run
+from tests.bench.memory import build_image, build_program, paths, run
+from tests.host import Client, Host, Image
+from tests.model import ModelImage, Page
 
 pytestmark = pytest.mark.long
 

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import itertools
 import re
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-import asked
-import memory
-import page
-import shares
-from bars import BESIDE, IN_MEMORY_MOST, bars
-from cells import find
-from systems import NGINX, NGINX_SINGLE, PAPERS_BYTES, PORTS, SINGLE, ZERO_COPY
+from tests.bench import asked, memory, page, shares
+from tests.bench.bars import BESIDE, IN_MEMORY_MOST, bars
+from tests.bench.cells import find
+from tests.bench.systems import NGINX, NGINX_SINGLE, PAPERS_BYTES, PORTS, SINGLE, ZERO_COPY
 
 KERNEL_IP, USER_IP = "ffffffff81000000", "55d0c0001000"
 SERVER_PID, LOAD_PID = 77, 88

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import in_lines
 from sscc import build as building
 from sscc.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 from sscc.errors import SsccError
+
+from tests.commands import in_lines
 
 MANIFEST = "version: 1\nroot: site\nencodings: {make: [br, gzip, zstd], min_gain_percent: 5}\n"
 TEXTS, NOISES = 12, 3

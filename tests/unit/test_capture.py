@@ -10,11 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pcapng
 import pytest
-from host import CLIENT_IP, CLIENT_MAC, SERVER_IP, Client, build, checked
-from model import ModelImage, Page
-from pcapng import INBOUND, OUTBOUND
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
@@ -22,8 +18,13 @@ from scapy.utils import checksum, rdpcap, wrpcap
 from ssrun import network
 from ssrun._sandstorm import ffi, lib
 from ssrun.capture import Capture, CaptureOptions
-from test_ports_memory import Loop
-from test_ssrun import ssrun
+
+from tests import pcapng
+from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, Client, build, checked
+from tests.model import ModelImage, Page
+from tests.pcapng import INBOUND, OUTBOUND
+from tests.unit.test_ports_memory import Loop
+from tests.unit.test_ssrun import ssrun
 
 BIG = bytes(range(251)) * 400
 REQUEST = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -6,8 +6,6 @@ import ipaddress
 from typing import Any
 
 import pytest
-from host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image
-from model import ModelImage, Page
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
@@ -22,6 +20,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from ssrun._sandstorm import ffi, lib
 from ssrun.server import Conflict, ConflictNotes
+
+from tests.host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image
+from tests.model import ModelImage, Page
 
 BROADCAST, NOBODY = "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"
 GROUP6, GROUP_MAC = "ff02::1:ff00:1", "33:33:ff:00:00:01"

@@ -19,13 +19,14 @@ from typing import Any
 import brotli
 import lz4.frame
 import pytest
-from commands import in_lines, sscc
 from elftools.elf.elffile import ELFFile
-from host import Image
-from net import needs, run
 from sscc.content import matches
 from sscc.responses import http_date
 from wcmatch import glob
+
+from tests.commands import in_lines, sscc
+from tests.host import Image
+from tests.net import needs, run
 
 SEGMENT = 1428
 

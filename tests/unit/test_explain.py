@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import sscc_text as sscc
-from host import Client, Host, Image
 from ssrun._sandstorm import ffi
+
+from tests.commands import sscc_text as sscc
+from tests.host import Client, Host, Image
 
 PAYLOAD_OFFSET = 128
 PATHS = ("/", "/large.bin", "/exact.bin", "/a b.css", "/folder")

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image
-from model import ModelImage, Page
 from scapy.layers.inet import ICMP, IP, TCP, fragment
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
@@ -22,6 +20,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
+
+from tests.host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image
+from tests.model import ModelImage, Page
 
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\nCookie: " + b"c" * 900 + b"\r\n\r\n"
 HEADER = (Path(__file__).resolve().parents[2] / "runtime" / "csrc" / "libtcpip" / "fragment.h").read_text()

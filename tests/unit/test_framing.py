@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from model import ones_complement_sum
 from scapy.all import IP, TCP, Ether, IPv6, raw
 from sscc import build, image
 from sscc.content import Content
@@ -19,6 +18,8 @@ from sscc.framing import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
 from sscc.reader import Reader, open_image
 from sscc.responses import Moving, Response
 from ssrun._sandstorm import ffi
+
+from tests.model import ones_complement_sum
 
 SEGMENT_BYTES, SLOT_BYTES = 1428, 2048
 

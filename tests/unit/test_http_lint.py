@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host import WALL_S, Client, Host, Image, build
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
 from sscc.responses import ERROR_STATUSES
+
+from tests.host import WALL_S, Client, Host, Image, build
 
 REQUEST_MS = 6_000  # longer than the server waits for the rest of a request
 MODIFIED_S = WALL_S - 100_000

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 
 import pytest
-from client import Side
-from host import Host, Image
-from model import ModelImage, Page
 from ssrun._sandstorm import ffi, lib
+
+from tests.host import Host, Image
+from tests.model import ModelImage, Page
+from tests.sim.client import Side
 
 pytestmark = pytest.mark.long
 

@@ -6,9 +6,10 @@ import random
 import struct
 
 import pytest
-from host import Client, Host, Image
-from model import ModelImage, Page
 from ssrun._sandstorm import ffi, lib
+
+from tests.host import Client, Host, Image
+from tests.model import ModelImage, Page
 
 PAGES = {f"/{i}": Page(bytes([i % 256]) * (i * 37)) for i in range(60)}
 

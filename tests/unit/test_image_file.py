@@ -14,10 +14,11 @@ from random import Random
 import lz4.frame
 import pytest
 from elftools.elf.elffile import ELFFile
-from host import build
-from net import needs, run
 from ssrun import loader
 from ssrun.loader import ImageError, ImageFile
+
+from tests.host import build
+from tests.net import needs, run
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "runtime" / "csrc"

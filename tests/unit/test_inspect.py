@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import sscc_text as sscc
+
+from tests.commands import sscc_text as sscc
 
 SEGMENT_BYTES = 1428
 SLOT_BYTES = 2048

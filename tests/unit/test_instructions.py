@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-from net import needs
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from instructions import GOLDEN, compiler, measure
+from tests.bench.instructions import GOLDEN, compiler, measure
+from tests.net import needs
 
 TOLERANCE = 1.02
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host import Client, Host
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 from ssrun import kv
 from ssrun._sandstorm import ffi, lib
 from ssrun.errors import SsrunError
+
+from tests.host import Client, Host
 
 LINE_MAX = 8192
 SEGMENT = 1428

@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import in_lines
-from commands import sscc_here as sscc
-from host import Client, Host, Image
+
+from tests.commands import in_lines
+from tests.commands import sscc_here as sscc
+from tests.host import Client, Host, Image
 
 WHEN_S = 1_000_000_000
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from host import WALL_TEXT, Client, Host, Image
-from model import ModelImage, Page
+
+from tests.host import WALL_TEXT, Client, Host, Image
+from tests.model import ModelImage, Page
 
 ROUTES = 1_100  # WEB_AHEAD_ROUTES_MIN is less
 CONNECTIONS = 520  # and so is PREFETCH_CONNECTIONS

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import sscc
 from hypothesis import given
 from hypothesis import strategies as st
 from sscc.charsets import Scan, traits
 from sscc.looking import SMALL_BYTES
+
+from tests.commands import sscc
 
 
 def served(source: Path, tmp_path: Path, *words: str | Path) -> dict[str, str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from memory import build_image, build_program, run
+from tests.bench.memory import build_image, build_program, run
 
 pytestmark = pytest.mark.long
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from host import CLIENT_IP6, CLIENT_MAC, SERVER_IP6, SERVER_MAC, Host, Image
-from model import ModelImage, Page
 from scapy.layers.inet6 import (
     ICMPv6MLDMultAddrRec,
     ICMPv6MLQuery2,
@@ -20,6 +18,9 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from ssrun._sandstorm import lib
+
+from tests.host import CLIENT_IP6, CLIENT_MAC, SERVER_IP6, SERVER_MAC, Host, Image
+from tests.model import ModelImage, Page
 
 GROUP, MS = "ff02::1:ff00:1", 1_000_000
 JOIN, STILL = 4, 2  # record types: change to exclude mode, mode is exclude

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import sscc, sscc_text
+
+from tests.commands import sscc, sscc_text
 
 ESCAPE = "\x1b[2Jclear"
 LINE = "a\nsscc: error: forged"

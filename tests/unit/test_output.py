@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import in_lines
-from host import Image, build
+
+from tests.commands import in_lines
+from tests.host import Image, build
 
 
 @pytest.fixture

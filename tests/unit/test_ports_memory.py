@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host import CLIENT_MAC, SERVER_MAC, Client, Host, Image, checked
-from model import CONNECTION_OFFSET, DATE_OFFSET, ModelImage, Page
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from ssrun._sandstorm import ffi, lib
+
+from tests.host import CLIENT_MAC, SERVER_MAC, Client, Host, Image, checked
+from tests.model import CONNECTION_OFFSET, DATE_OFFSET, ModelImage, Page
 
 BIG = bytes(range(251)) * 400
 

@@ -9,8 +9,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from net import needs
 from ssrun import _sandstorm
+
+from tests.net import needs
 
 CSRC = Path(__file__).resolve().parents[2] / "runtime" / "csrc"
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import sscc_here as sscc
-from host import Client, Host, Image
 from ssrun import profile
 from ssrun.errors import SsrunError
 from ssrun.loader import ImageFile
+
+from tests.commands import sscc_here as sscc
+from tests.host import Client, Host, Image
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from net import needs
 from ssrun import _sandstorm
+
+from tests.net import needs
 
 EXTENSION = Path(_sandstorm.__file__)
 # Each calls others, so that it has a frame of its own, and is called from too many places or too large to be inlined.

@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
-from commands import sscc_here as sscc
-from host import WALL_TEXT, Client, Host, Image
 from scapy.layers.inet import TCP
+
+from tests.commands import sscc_here as sscc
+from tests.host import WALL_TEXT, Client, Host, Image
 
 QUERY = b"?utm_source=mail&x=" + bytes(range(0x40, 0x7F)) * 7
 POOL = 16  # buffers of a stack with few connections, stack.c

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import sscc_here
-from host import Client, Host, Image
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+
+from tests.commands import sscc_here
+from tests.host import Client, Host, Image
 
 FILES = ["/index.html", "/a.html", "/d/index.html", "/d/b.html", "/d/e/c.txt", "/d e/f.html", "/g/h/i.html"]
 HOSTS = ["a.example", "*.a.example", "b.example", "*.b.a.example"]

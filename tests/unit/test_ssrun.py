@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from host import CLIENT_IP, CLIENT_MAC, SERVER_IP, build
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import rdpcap, wrpcap
 from ssrun import network
 from ssrun.ports import parse_address
+
+from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, build
 
 
 def ssrun(*words: str | Path, status: int = 0, module: str = "ssrun.cli") -> subprocess.CompletedProcess[str]:

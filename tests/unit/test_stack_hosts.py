@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 
 import pytest
-from host import Client, Host, Image
-from model import ModelImage, Page
+
+from tests.host import Client, Host, Image
+from tests.model import ModelImage, Page
 
 NAMES = ["example.org www.example.org", "*.example.org", "*.b.example.org [2001:db8::1]", "192.0.2.1"]
 

@@ -6,8 +6,6 @@ import random
 import struct
 
 import pytest
-from host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image, checked
-from model import ModelImage, Page
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     HBHOptUnknown,
@@ -26,6 +24,20 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
+
+from tests.host import (
+    CLIENT_IP,
+    CLIENT_IP6,
+    CLIENT_MAC,
+    SERVER_IP,
+    SERVER_IP6,
+    SERVER_MAC,
+    Client,
+    Host,
+    Image,
+    checked,
+)
+from tests.model import ModelImage, Page
 
 
 @pytest.fixture(scope="module")

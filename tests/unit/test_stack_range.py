@@ -8,9 +8,10 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from host import WALL_S, WALL_TEXT, Client, Host, Image
-from model import BOUNDARY, ModelImage, Page
 from scapy.layers.inet import TCP
+
+from tests.host import WALL_S, WALL_TEXT, Client, Host, Image
+from tests.model import BOUNDARY, ModelImage, Page
 
 SEGMENT = 1428
 BODY = random.Random(0).randbytes(20 * SEGMENT + 77)

@@ -6,11 +6,12 @@ import random
 from typing import Any
 
 import pytest
-from host import CLIENT_MAC, Client, Host, Image
-from model import ModelImage, Page
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 from ssrun._sandstorm import lib
+
+from tests.host import CLIENT_MAC, Client, Host, Image
+from tests.model import ModelImage, Page
 
 STRANGER_MAC = "02:00:00:00:00:66"
 BODIES = {"/a": b"hello", "/big": bytes(range(251)) * 400}

@@ -6,13 +6,14 @@ import struct
 from typing import Any
 
 import pytest
-from host import WALL_TEXT, Client, Host, Image, checked
-from model import ModelImage, Page
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import checksum
 from ssrun._sandstorm import ffi, lib
+
+from tests.host import WALL_TEXT, Client, Host, Image, checked
+from tests.model import ModelImage, Page
 
 BIG = bytes(range(251)) * 400  # 100 kB, of a period that is no power of two
 GET = b"GET /%s HTTP/1.1\r\nHost: a\r\n\r\n"

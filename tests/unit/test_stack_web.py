@@ -5,8 +5,9 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from host import WALL_S, WALL_TEXT, Client, Host, Image
-from model import CONNECTION_OFFSET, ModelImage, Page
+
+from tests.host import WALL_S, WALL_TEXT, Client, Host, Image
+from tests.model import CONNECTION_OFFSET, ModelImage, Page
 
 A = b"hello"
 TEXT = b"text " * 100

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import in_lines, sscc, sscc_here
+
+from tests.commands import in_lines, sscc, sscc_here
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from host import WALL_S, Client, Host, Image
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from model import ModelImage, Page
-from reference import Answer, File, Request, answer
+
+from tests.host import WALL_S, Client, Host, Image
+from tests.model import ModelImage, Page
+from tests.reference import Answer, File, Request, answer
 
 MODIFIED_S = WALL_S - 1000
 NAMES = {"gzip": 1, "br": 2, "zstd": 3}

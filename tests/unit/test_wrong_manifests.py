@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import sscc_here
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a program
+from tests.commands import sscc_here
 
 FOLDER = Path(__file__).parents[1] / "golden" / "manifests"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import vm
+
+from tests.vm import vm
 
 
 @pytest.mark.timeout(vm.BOOT_S + 60)

@@ -182,7 +182,6 @@ def run(folder: Path, only: str = "", parameters: str = "buf_num=32768") -> Iter
 
 def build_site(folder: Path, files: int = 60) -> None:
     """A small site and its image, for the guest to serve and to compare with."""
-    sys.path.insert(0, str(ROOT / "tests" / "bench"))
     import random
 
     site = folder / "site"

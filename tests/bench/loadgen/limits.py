@@ -23,12 +23,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from loadgen import ROOT, loadgen, wrk
-
-sys.path.insert(0, str(ROOT / "tests" / "bench"))
-
-from net import Namespace
-from systems import LOAD_CORE, NGINX, PAPERS_BYTES, SUPERFRAMES, ZERO_COPY, Serving, Site, make_site, serve
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # so that it runs as a program
+from tests.bench.loadgen.loadgen import loadgen, wrk
+from tests.bench.systems import (
+    LOAD_CORE,
+    NGINX,
+    PAPERS_BYTES,
+    SUPERFRAMES,
+    ZERO_COPY,
+    Serving,
+    Site,
+    make_site,
+    serve,
+)
+from tests.net import Namespace
 
 FILES = (100, PAPERS_BYTES)
 CONNECTIONS = (64, 1000)

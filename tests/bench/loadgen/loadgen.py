@@ -6,17 +6,15 @@ import functools
 import json
 import re
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "runtime")]
+from runtime.ffi_build import afxdp
+from tests.net import SERVER4, Namespace
 
-from ffi_build import afxdp
-from net import SERVER4, Namespace
+ROOT = Path(__file__).resolve().parents[3]
 
 HERE = Path(__file__).resolve().parent
 CSRC = ROOT / "runtime" / "csrc"
