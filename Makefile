@@ -29,13 +29,13 @@ test: $(STAMP) lint sanitize ## all checks and tests
 check: $(STAMP) ## the inner loop: linters of Python, unit tests and packet scripts but for those that take long
 	$(VENV)/bin/ruff check -q .
 	$(VENV)/bin/ruff format -q --check .
-	$(VENV)/bin/mypy compiler/sscc runtime/ssrun
+	$(VENV)/bin/mypy compiler/sscc runtime/ssimage runtime/ssrun
 	$(PYTHON) -m pytest -q -n 2 -m "not long and not slow" --durations 5 tests/unit tests/scripts
 
 lint: $(STAMP) check-c ## formatters and linters
 	$(VENV)/bin/ruff check -q .
 	$(VENV)/bin/ruff format -q --check .
-	$(VENV)/bin/mypy compiler/sscc runtime/ssrun
+	$(VENV)/bin/mypy compiler/sscc runtime/ssimage runtime/ssrun
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FORMATTED)
 
 check-c: $(STAMP) ## the C files under gcc's warnings and analyzer, and cppcheck
@@ -68,4 +68,4 @@ yardstick: $(STAMP) ## goodput under loss beside Linux, into docs/loss.md
 	$(PYTHON) tests/path/yardstick.py
 
 clean: ## remove what was built
-	rm -rf $(VENV) .cache build/*.img build/*.img.lz4 runtime/ssrun/_sandstorm*.so *.egg-info
+	rm -rf $(VENV) .cache build/*.img build/*.img.lz4 runtime/ssimage/_sandstorm*.so *.egg-info

@@ -1,4 +1,4 @@
-"""Builds ssrun._sandstorm, the C core as one cffi extension (API mode), used by both halves.
+"""Builds ssimage._sandstorm, the C core as one cffi extension (API mode), used by both halves.
 
 The declarations come from the headers themselves: each is read, and what cffi's parser does not know (includes,
 include guards, inline functions, static assertions) is left out. So there is no second description of anything.
@@ -143,7 +143,7 @@ def make() -> FFI:
     compile_flags, link_flags = flags()
     program, macros, libraries = afxdp()
     builder.set_source(
-        "ssrun._sandstorm",
+        "ssimage._sandstorm",
         "".join(f'#include "{name}"\n' for name in HEADERS) + program,
         sources=sources(),
         depends=[str(path.relative_to(ROOT)) for path in sorted(CSRC.rglob("*.h"))],

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 EPOCH = b"Thu, 01 Jan 1970 00:00:00 GMT"
 DATE_OFFSET = 24

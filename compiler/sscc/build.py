@@ -14,15 +14,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import content, image, imports, listing, responses, routing, sense, tree, variants
-from . import profile as profiles
-from .cache import Cache, Memory
 from .errors import ChangedError, Problem, Report, SsccError
-from .looking import Looker
-from .manifest import Block, Manifest, Site
-from .manifest_file import load, of_folder
+from .image import writer as image
+from .manifest import netlify as imports
+from .manifest.model import Block, Manifest, Site
+from .manifest.patterns import Key, Line, lines_of
+from .manifest.yaml_file import load, of_folder
+from .responses import heads as responses
+from .responses import lint as sense
+from .responses import listing, routing
+from .responses import profile as profiles
 from .scratch import scratch
-from .walk import Choice
+from .sources import discover as tree
+from .sources import encode as variants
+from .sources import source as content
+from .sources.cache import Cache, Memory
+from .sources.scan import Looker
+from .sources.walk import Choice
 
 FILES_MIN, FILES_PER_PROCESS = 32, 4  # that are open at once
 KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
@@ -37,7 +45,7 @@ class Part:
     site: Site
     sources: list[content.Source]
     table: routing.Table
-    lines: dict[routing.Key, routing.Line]  # that made what of the table
+    lines: dict[Key, Line]  # that made what of the table
     error_bodies: dict[int, bytes]
 
 
@@ -106,7 +114,7 @@ def _part(
     site = site.model_copy(update={"rules": [*rules, *site.rules]})
     sources = tree.find(site, base, report, imported, looker, choice)
     sense.unread_imports(site, sources, report)
-    lines = [*routing.lines_of(site), *lines]
+    lines = [*lines_of(site), *lines]
     forced = routing.forced_trees(site, lines)
     shown = [each for each in sources if not each.route.startswith(forced)]
     sources = sorted([*sources, *listing.pages(site, shown, scratch)], key=lambda each: each.route)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ssrun.console import printable
+from ssimage.console import printable
 
 Severity = Literal["error", "warning", "note"]
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssrun.output import abandoned, lock_new
+from ssimage.output import abandoned, lock_new
 
 PREFIX = "sscc-"
 LOCK = ".lock"  # locked for as long as the folder is in use

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
-from ssrun.console import printable
+from ssimage.console import printable
 
 __all__ = ["Console", "bar", "shown", "shown_head"]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from ssimage import console
+from ssimage._sandstorm import lib
+from ssimage.loader import IN_PLACE, ImageFile
 
-from . import console, profile
-from ._sandstorm import lib
-from .command import Service, exit_on_error, serve, serving_options, settings
+from . import profile
 from .errors import SsrunError
-from .loader import IN_PLACE, ImageFile
-from .ports import Options
+from .ports.open import Options
+from .serve import Service, exit_on_error, serve, serving_options, settings
 from .server import WEB, Limits, Server
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from ssimage import console
+from ssimage._sandstorm import ffi, lib
+from ssimage.loader import ELF_MAGIC, LZ4_MAGIC, Section
 
-from . import console
-from ._sandstorm import ffi, lib
-from .command import Service, exit_on_error, serve, serving_options, settings
 from .errors import SsrunError
-from .loader import ELF_MAGIC, LZ4_MAGIC, Section
-from .ports import Options, new_apart
+from .ports.open import Options, new_apart
+from .serve import Service, exit_on_error, serve, serving_options, settings
 from .server import App, Limits
 
 PORT = 11211

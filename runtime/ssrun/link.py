@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from . import network
-from ._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
+
 from .errors import InterfaceGoneError, SsrunError
-from .network import Interface, Interface4or6
-from .ports import Opened, put_address
+from .ports import kernel as network
+from .ports.kernel import Interface, Interface4or6
+from .ports.open import Opened, put_address
 from .server import Server
 
 # linux/rtnetlink.h

@@ -10,10 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ._sandstorm import lib
+from ssimage._sandstorm import lib
+from ssimage.loader import ENCODING_NAMES, ImageFile, frame_count
+from ssimage.output import replacing
+
 from .errors import SsrunError
-from .loader import ENCODING_NAMES, ImageFile, frame_count
-from .output import replacing
 
 VERSION = 1
 

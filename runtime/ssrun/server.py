@@ -11,12 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from . import network
-from ._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
+
 from .errors import InterfaceGoneError, SsrunError
 from .events import Events
-from .network import Interface4or6
-from .ports import Opened, put_address
+from .ports import kernel as network
+from .ports.kernel import Interface4or6
+from .ports.open import Opened, put_address
 
 SECRET_BYTES = 16
 CLAIM_POLL_S = 0.01

@@ -213,6 +213,10 @@ def test_who_may_not_open_the_tun_device_is_told_its_mode(image: Path, tmp_path:
     held = "+net_admin,+dac_read_search"
     locked += f'exec setpriv --reuid 65534 --clear-groups --inh-caps {held} --ambient-caps {held} "$@"'
     with namespace("tun") as space:
-        words = [sys.executable, "-c", "import ssrun.ports as p, ssrun.privileges as q; print(q.tun_hint())"]
+        words = [
+            sys.executable,
+            "-c",
+            "import ssrun.ports.open as p, ssrun.ports.privileges as q; print(q.tun_hint())",
+        ]
         done = space.run("unshare", "-m", "sh", "-c", locked, "_", *words, check=False)
     assert done.stdout.startswith("/dev/net/tun has mode crw-------, which keeps user 65534 out")

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ssrun._sandstorm import lib
-from ssrun.ports import BUFFERS, RING
+from ssimage._sandstorm import lib
+from ssrun.ports.open import BUFFERS, RING
 
 from tests.host import build
 from tests.net import BACKENDS, DEVICES, Running, needs, serving

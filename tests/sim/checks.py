@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 from tests.sim.client import ACK, Client, Segment
 from tests.sim.network import ETHERNET, MACS, is_v6

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from ssrun._sandstorm import lib
+from ssimage._sandstorm import lib
 
 from tests.net import run
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sscc import build, variants
+from sscc import build
 from sscc.errors import ChangedError, Problem, Report, SsccError
-from sscc.variants import BATCH_BYTES, Job, Work
+from sscc.sources import encode as variants
+from sscc.sources.encode import BATCH_BYTES, Job, Work
 
 FILES = 4
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssrun._sandstorm import ffi, lib
-from ssrun.ports import new_apart
+from ssimage._sandstorm import ffi, lib
+from ssrun.ports.open import new_apart
 
 from tests.bench.memory import build_image, build_program, paths, run
 from tests.host import Client, Host, Image

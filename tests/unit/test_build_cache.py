@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from sscc import build as building
-from sscc.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 from sscc.errors import SsccError
+from sscc.sources.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 
 from tests.commands import in_lines
 
@@ -344,6 +344,6 @@ def test_an_error_of_another_disk_is_no_error_of_the_cache(tree: Path, monkeypat
     def failing(*_: object) -> None:
         raise OSError(28, "No space left on device", "/elsewhere")
 
-    monkeypatch.setattr("sscc.variants.prepare", failing)
+    monkeypatch.setattr("sscc.sources.encode.prepare", failing)
     with pytest.raises(OSError, match="elsewhere"):
         building.build(tree / "site.yaml", tree / "x.img", lambda *_: None, Cache.open(tree / "cache", 1 << 30))

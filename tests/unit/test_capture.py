@@ -15,9 +15,9 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from scapy.utils import checksum, rdpcap, wrpcap
-from ssrun import network
-from ssrun._sandstorm import ffi, lib
-from ssrun.capture import Capture, CaptureOptions
+from ssimage._sandstorm import ffi, lib
+from ssrun.ports import kernel as network
+from ssrun.ports.capture import Capture, CaptureOptions
 
 from tests import pcapng
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, Client, build, checked

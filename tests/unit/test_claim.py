@@ -18,7 +18,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 from ssrun.server import Conflict, ConflictNotes
 
 from tests.host import CLIENT_IP, CLIENT_IP6, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image

@@ -20,8 +20,8 @@ import brotli
 import lz4.frame
 import pytest
 from elftools.elf.elffile import ELFFile
-from sscc.content import matches
-from sscc.responses import http_date
+from sscc.responses.heads import http_date
+from sscc.sources.source import matches
 from wcmatch import glob
 
 from tests.commands import in_lines, sscc

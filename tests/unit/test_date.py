@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 NOW_S = 1_700_000_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sscc.format_doc import HEADER, updated
+from sscc.image.format_doc import HEADER, updated
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -14,7 +14,7 @@ def test_image_format_is_up_to_date() -> None:
     if not HEADER.exists():
         raise AssertionError("run from a checkout")
     text = (ROOT / "docs" / "image-format.md").read_text()
-    assert updated(text) == text, "run: python -m sscc.format_doc docs/image-format.md"
+    assert updated(text) == text, "run: python -m sscc.image.format_doc docs/image-format.md"
     assert "| `frame_count` |" in text
 
 

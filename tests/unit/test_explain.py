@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ssrun._sandstorm import ffi
+from ssimage._sandstorm import ffi
 
 from tests.commands import sscc_text as sscc
 from tests.host import Client, Host, Image

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sscc import build, files, image, looking
-from sscc.cache import Cache
-from sscc.content import stamp
+from sscc import build
 from sscc.errors import SsccError
-from sscc.files import BODY_BYTES_MAX, FILES_MAX
-from sscc.framing import BATCH_BYTES
-from sscc.looking import CHUNK_FILES, EXTENT_BYTES, SMALL_BYTES, Looker, _Looking
+from sscc.image import bulk as files
+from sscc.image import writer as image
+from sscc.image.bulk import BODY_BYTES_MAX, FILES_MAX
+from sscc.image.framer import BATCH_BYTES
+from sscc.sources import scan as looking
+from sscc.sources.cache import Cache
+from sscc.sources.scan import CHUNK_FILES, EXTENT_BYTES, SMALL_BYTES, Looker, _Looking
+from sscc.sources.source import stamp
 
 SETTLED_S = 1_700_000_000
 TYPES = ("html", "css", "txt", "bin", "js", "json", "tar.gz")
@@ -131,7 +134,7 @@ def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monk
 def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files for several chunks, to be read by three processes, and old enough that changes show."""
     monkeypatch.setattr(looking, "FORK_FILES", 1)
-    monkeypatch.setattr("sscc.cache.RACY_NS", -1 << 60)
+    monkeypatch.setattr("sscc.sources.cache.RACY_NS", -1 << 60)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     found = []
     for number in range(4 * CHUNK_FILES + 7):
@@ -208,7 +211,7 @@ def test_looks_are_told_while_others_look(wanted: list[Path], monkeypatch: pytes
 
 
 def test_what_was_just_written_is_not_settled(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sscc.cache.RACY_NS", 1 << 60)
+    monkeypatch.setattr("sscc.sources.cache.RACY_NS", 1 << 60)
     looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))
     assert all(look is not None and look.data is not None and not look.settled for look in looks)
 
@@ -350,7 +353,7 @@ def test_a_file_that_changes_before_it_is_looked_at_is_what_it_is_then(
     assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
 
 
-@pytest.mark.parametrize("module", ["looking._Looking._look", "framing.Framer.add_files"])
+@pytest.mark.parametrize("module", ["sources.scan._Looking._look", "image.framer.Framer.add_files"])
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, module: str) -> None:
     """Of a terminal, which sends it to all processes; while files are read, and while they are cut."""
     tree, images, scratch = (tmp_path / name for name in ("tree", "images", "scratch"))
@@ -358,11 +361,13 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, module: str) -> None
         folder.mkdir()
     for number in range(4 * CHUNK_FILES):
         (tree / f"{number}.txt").write_bytes(b"%d" % number)
-    file, kind, function = module.split(".")
+    folder, file, kind, function = module.split(".")
     program = f"""
 import os, signal, sys
-from sscc import cli, {file}, looking
-looking.FORK_FILES = 1
+from sscc.cli.commands import main
+from sscc.{folder} import {file}
+from sscc.sources import scan
+scan.FORK_FILES = 1
 os.sched_getaffinity = lambda _: {{0, 1, 2}}
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore it
 here = os.getpid()
@@ -371,7 +376,7 @@ def interrupted(*_):
         os.killpg(0, signal.SIGINT)
     signal.pause()
 {file}.{kind}.{function} = interrupted
-cli.main()
+main()
 """
     command = [sys.executable, "-c", program, "build", "--no-cache", str(tree), "-o", str(images / "x.img")]
     environment = os.environ | {"TMPDIR": str(scratch)}

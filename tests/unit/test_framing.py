@@ -11,13 +11,14 @@ from typing import IO
 
 import pytest
 from scapy.all import IP, TCP, Ether, IPv6, raw
-from sscc import build, image
-from sscc.content import Content
+from sscc import build
 from sscc.errors import SsccError
-from sscc.framing import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
-from sscc.reader import Reader, open_image
-from sscc.responses import Moving, Response
-from ssrun._sandstorm import ffi
+from sscc.image import writer as image
+from sscc.image.framer import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
+from sscc.inspect.reader import Reader, open_image
+from sscc.responses.heads import Moving, Response
+from sscc.sources.source import Content
+from ssimage._sandstorm import ffi
 
 from tests.model import ones_complement_sum
 

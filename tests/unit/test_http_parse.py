@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 REQUEST_BYTES_MAX = 16384
 

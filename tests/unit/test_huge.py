@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 from tests.host import Host, Image
 from tests.model import ModelImage, Page

@@ -6,7 +6,7 @@ import random
 import struct
 
 import pytest
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 from tests.host import Client, Host, Image
 from tests.model import ModelImage, Page

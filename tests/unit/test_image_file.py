@@ -14,8 +14,8 @@ from random import Random
 import lz4.frame
 import pytest
 from elftools.elf.elffile import ELFFile
-from ssrun import loader
-from ssrun.loader import ImageError, ImageFile
+from ssimage import loader
+from ssimage.loader import ImageError, ImageFile
 
 from tests.host import build
 from tests.net import needs, run
@@ -177,7 +177,7 @@ def test_the_work_is_in_proportion(tmp_path: Path) -> None:
 
 FAULT = """
 import mmap, os, sys
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 lib.fault_guard(b"cut short; use mv\\n")
 with open(sys.argv[1], "r+b") as file:
     mapped = mmap.mmap(file.fileno(), 8192)

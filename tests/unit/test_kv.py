@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
+from ssimage._sandstorm import ffi, lib
 from ssrun import kv
-from ssrun._sandstorm import ffi, lib
 from ssrun.errors import SsrunError
 
 from tests.host import Client, Host

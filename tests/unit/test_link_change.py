@@ -8,7 +8,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.inet6 import ICMPv6MLReport2, ICMPv6ND_NA, IPv6
 from scapy.layers.l2 import ARP, Ether
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image, build, checked
 

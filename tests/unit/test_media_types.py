@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sscc.charsets import Scan, traits
-from sscc.looking import SMALL_BYTES
+from sscc.sources.charsets import Scan, traits
+from sscc.sources.scan import SMALL_BYTES
 
 from tests.commands import sscc
 

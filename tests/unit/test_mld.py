@@ -17,7 +17,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from ssrun._sandstorm import lib
+from ssimage._sandstorm import lib
 
 from tests.host import CLIENT_IP6, CLIENT_MAC, SERVER_IP6, SERVER_MAC, Host, Image
 from tests.model import ModelImage, Page

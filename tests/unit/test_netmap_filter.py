@@ -25,7 +25,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 OUR4, OUR6 = "192.0.2.10", "2001:db8::10"
 NODE6 = "ff02::1:ff00:10"  # solicited-node multicast of OUR6

@@ -166,8 +166,10 @@ for number in signal.SIGTERM, signal.SIGHUP:
     signal.signal(number, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore them
 from pathlib import Path
-from sscc import cli, image, variants
-from sscc.variants import Worker
+from sscc.cli import commands as cli
+from sscc.image import writer as image
+from sscc.sources import encode as variants
+from sscc.sources.encode import Worker
 here = sys.argv.pop(1)
 def waiting(*_, **__):
     Path(here, str(os.getpid())).write_text("")
@@ -231,7 +233,7 @@ def test_a_signal_leaves_nothing(site: Path, tmp_path: Path, place: str, number:
 
 def test_a_signal_that_is_ignored_ends_nothing(site: Path, tmp_path: Path) -> None:
     """As under nohup."""
-    ignoring = "import signal, sys; signal.signal(1, signal.SIG_IGN); from sscc import cli, image; import os\nf = image.Writer.finish\ndef hung(*a):\n os.kill(os.getpid(), 1)\n return f(*a)\nimage.Writer.finish = hung\ncli.main()"
+    ignoring = "import signal, sys; signal.signal(1, signal.SIG_IGN); from sscc.cli import commands as cli; from sscc.image import writer as image; import os\nf = image.Writer.finish\ndef hung(*a):\n os.kill(os.getpid(), 1)\n return f(*a)\nimage.Writer.finish = hung\ncli.main()"
     words = ["build", "--no-cache", str(site), "-o", str(tmp_path / "x.img")]
     subprocess.run([sys.executable, "-c", ignoring, *words], check=True)
 

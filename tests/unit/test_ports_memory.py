@@ -10,7 +10,7 @@ import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 from tests.host import CLIENT_MAC, SERVER_MAC, Client, Host, Image, checked
 from tests.model import CONNECTION_OFFSET, DATE_OFFSET, ModelImage, Page

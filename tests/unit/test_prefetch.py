@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from ssrun import _sandstorm
+from ssimage import _sandstorm
 
 from tests.net import needs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from ssrun import _sandstorm
+from ssimage import _sandstorm
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ssimage.loader import ImageFile
 from ssrun import profile
 from ssrun.errors import SsrunError
-from ssrun.loader import ImageFile
 
 from tests.commands import sscc_here as sscc
 from tests.host import Client, Host, Image

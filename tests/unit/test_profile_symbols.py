@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from ssrun import _sandstorm
+from ssimage import _sandstorm
 
 from tests.net import needs
 

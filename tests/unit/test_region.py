@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 CHUNK_BYTES, BUFFERS, SLOTS, SPARES = 2048, 64, 3000, 5  # six megabytes: more than two huge pages
 OFFSET = os.sysconf("SC_PAGESIZE")

@@ -12,8 +12,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import rdpcap, wrpcap
-from ssrun import network
-from ssrun.ports import parse_address
+from ssrun.ports import kernel as network
+from ssrun.ports.open import parse_address
 
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, build
 

@@ -424,7 +424,7 @@ def test_multipart_and_the_client_s_fin(image: Image) -> None:
 
 def test_multipart_ends_before_a_drain(image: Image) -> None:
     """Stopping the server lets an answer come to its end, also the part of it that is not queued yet."""
-    from ssrun._sandstorm import lib
+    from ssimage._sandstorm import lib
 
     client = Client(Host(image))
     client.connect()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
-from ssrun._sandstorm import lib
+from ssimage._sandstorm import lib
 
 from tests.host import CLIENT_MAC, Client, Host, Image
 from tests.model import ModelImage, Page

@@ -10,7 +10,7 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import checksum
-from ssrun._sandstorm import ffi, lib
+from ssimage._sandstorm import ffi, lib
 
 from tests.host import WALL_TEXT, Client, Host, Image, checked
 from tests.model import ModelImage, Page
@@ -126,7 +126,7 @@ def test_a_segment_that_overtakes_the_first_is_dropped_without_a_reset(image: Im
 
 
 def test_a_cookie_expires_and_survives_one_rotation_of_the_secret(image: Image) -> None:
-    from ssrun._sandstorm import lib
+    from ssimage._sandstorm import lib
 
     host = Host(image)
     first, second = Client(host), Client(host, port=40001)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
-from ssrun import _sandstorm
-from ssrun._sandstorm import ffi
+from ssimage import _sandstorm
+from ssimage._sandstorm import ffi
 
 ROOT = Path(__file__).resolve().parents[2]
 CSRC = ROOT / "runtime" / "csrc"

@@ -1,0 +1,283 @@
+"""`sscc serve`: builds a site into memory, serves it on a TAP device, and does so again when its files change."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import click
+import watchfiles
+from ssimage.loader import ImageFile
+from ssrun import serve as command
+from ssrun.cli import Web
+from ssrun.ports.kept_tap import KeptTap
+from ssrun.ports.kernel import Interface4or6
+from ssrun.ports.open import Opener, Options
+from ssrun.server import Limits
+
+from ..build import read_source
+from ..errors import Problem, SsccError
+from ..scratch import scratch
+from ..sources.source import stamp
+from ..sources.walk import Choice
+
+MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
+DEBOUNCE_MS = 300  # changes that come together are one
+READY_MS = 1000  # after which files are watched for sure
+CHANGES_SHOWN = 3
+PREFIX = "sscc-serve-"
+
+
+class RebuiltError(Exception):
+    """There is a newer image: not an error, but the way out of serving the older one."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a site is made of.
+
+    Attributes:
+        folders: Everything below them.
+        files: Single files elsewhere.
+    """
+
+    folders: list[Path]
+    files: list[Path]
+
+    @classmethod
+    def of(cls, source: Path) -> Watched:
+        """What a manifest names. Of one that can't be read, itself: what is wrong with it will be mended there."""
+        if source.is_dir():
+            return cls([source.resolve()], [])
+        files, folders = [source.absolute()], []
+        with contextlib.suppress(SsccError):
+            manifest, base, _ = read_source(source)
+            for site in manifest.all_sites():
+                folders += [(base / root.path).resolve() for root in site.all_roots()]
+                named = [*site.error_pages.values(), *site.imports]
+                named += [fixed.file for fixed in site.responses.values() if fixed.file is not None]
+                files += [(base / name).absolute() for name in named]
+        return cls([folder for folder in folders if folder.is_dir()], files)
+
+    def stamp(self) -> bytes:
+        """Another when a file has changed, come or gone."""
+        digest = hashlib.sha256()
+        for path in [*map(str, self.files), *self._below()]:
+            with contextlib.suppress(OSError):
+                digest.update(repr((path, stamp(os.stat(path)))).encode("utf-8", "surrogateescape"))
+        return digest.digest()
+
+    def _below(self) -> Iterator[str]:
+        for folder in self.folders:
+            for here, folders, names in os.walk(folder):
+                folders.sort()
+                yield from (os.path.join(here, name) for name in sorted(names))
+
+
+class Site(Web):
+    """An image that gives way to a newer one."""
+
+    name = "sscc"
+    ends_on_hangup = True
+
+    def __init__(self, image: ImageFile, source: Path, builder: Builder) -> None:
+        """source: what the image is of, for people."""
+        super().__init__(image)
+        self.source = source
+        self.builder = builder
+
+    def headline(self) -> str:
+        header = self.image.header
+        return f"{self.source}: {header.route_count} routes in {header.frame_count} frames"
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """It is the builder's: a signal that comes between two images is heeded too."""
+        return self.builder.asked_to_stop
+
+    @asked_to_stop.setter
+    def asked_to_stop(self, value: bool) -> None:
+        self.builder.asked_to_stop = value
+
+    def check(self) -> None:
+        if self.builder.failure is not None:
+            raise self.builder.failure
+        if self.builder.is_new.is_set() or self.asked_to_stop:
+            raise RebuiltError
+
+
+@dataclass
+class Builder:
+    """Builds, at first and whenever something changes.
+
+    Attributes:
+        target: The newest image.
+        is_new: Set when there is one that nobody has taken.
+        failure: Why files can't be watched any more.
+    """
+
+    source: Path
+    target: Path
+    strict: bool
+    choice: Choice
+    is_new: threading.Event = field(default_factory=threading.Event)
+    asked_to_stop: bool = False
+    failure: SsccError | None = None
+    served: bytes = b""  # build-id of the image that was taken last
+    built: bytes = b""  # stamp of the files when they were built last
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def build(self) -> bool:
+        """Is there an image now? What is wrong has been told. In a process of its own, which shares no lock with the
+        threads that serve."""
+        self.built = Watched.of(self.source).stamp()
+        words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(self.target), "--quiet"]
+        words += [*self.choice.words, *(["--strict"] if self.strict else [])]
+        return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode == 0
+
+    def take(self) -> ImageFile:
+        """Opens the newest image, whose name is free for the next one then."""
+        with self.lock:
+            self.is_new.clear()
+            image = ImageFile(self.target, verify_content=False)
+            self.target.unlink()
+            self.served = image.build_id
+            return image
+
+    def _rebuild(self, names: list[str]) -> None:
+        more = f" and {len(names) - CHANGES_SHOWN} more" if len(names) > CHANGES_SHOWN else ""
+        click.echo(f"{', '.join(names[:CHANGES_SHOWN])}{more}: changed; building", err=True)
+        with self.lock:
+            if not self.build():
+                click.echo("sscc: the site is served as it was; mend it, and it is built again", err=True)
+                return
+            with ImageFile(self.target, verify_content=False) as image:
+                same = image.build_id == self.served
+            if same:
+                self.target.unlink()
+            else:
+                self.is_new.set()
+
+    def watch(self) -> None:
+        """Until told to stop."""
+        try:
+            while not self.stop.is_set():
+                self._watch_once(Watched.of(self.source))
+        except (OSError, RuntimeError) as error:
+            text = f"files can't be watched: {error}; serve without with --no-watch"
+            self.failure = SsccError(Problem(text, str(self.source)))
+
+    def _watch_once(self, watched: Watched) -> None:
+        """As long as the same files are what the site is made of."""
+        with Watcher(watched) as watcher:
+            was_looked_at = False  # what changed while nobody watched, as in the midst of a build, shows in the stamp
+            while not self.stop.is_set():
+                names = watcher.wait()
+                if was_looked_at and not names:
+                    continue
+                was_looked_at = True
+                if watched.stamp() != self.built:
+                    self._rebuild(names or [str(self.source)])
+                if watched != Watched.of(self.source):
+                    return
+
+
+class Watcher:
+    """Tells which files have changed.
+
+    Folders are watched with all below them. A file elsewhere is seen from its folder, without what lies deeper, as it
+    is another file when an editor has replaced it.
+    """
+
+    def __init__(self, watched: Watched) -> None:
+        """Nothing is watched before it is entered."""
+        self.changes: queue.SimpleQueue[set[str]] = queue.SimpleQueue()
+        self.files = {str(path) for path in watched.files}
+        self.folders = [str(folder) for folder in watched.folders]
+        self.done = threading.Event()
+        parents = sorted({str(path.parent) for path in watched.files if path.parent.is_dir()})
+        self.threads = [
+            threading.Thread(target=self._look, args=(paths, recursive), daemon=True)
+            for paths, recursive in ((self.folders, True), (parents, False))
+            if paths
+        ]
+
+    def _wanted(self, _: watchfiles.Change, path: str) -> bool:
+        return path in self.files or any(Path(path).is_relative_to(folder) for folder in self.folders)
+
+    def _look(self, paths: list[str], recursive: bool) -> None:
+        changes: Iterable[set[tuple[watchfiles.Change, str]]] = watchfiles.watch(
+            *paths,
+            watch_filter=self._wanted,
+            stop_event=self.done,
+            debounce=DEBOUNCE_MS,
+            recursive=recursive,
+            raise_interrupt=False,
+            yield_on_timeout=True,
+            rust_timeout=READY_MS,
+        )
+        for each in changes:
+            self.changes.put({path for _, path in each})
+
+    def wait(self) -> list[str]:
+        """Names of files that have changed; none: it is watched, and nothing has."""
+        return sorted(os.path.relpath(path) for path in self.changes.get())
+
+    def __enter__(self) -> Self:
+        """Begins."""
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends."""
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def address(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
+    """As ssrun takes it on its command line."""
+    return command.Address().convert(value, param, ctx)
+
+
+def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[Any], port: int) -> Options:
+    """As ssrun has them."""
+    return Options(iface, addresses=list(addresses), host_addresses=list(host_addresses), port=port, kept_tap=True)
+
+
+def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
+    """Until told to stop. choice: what is said of all roots. Raises SsccError, SsrunError or ImageError."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch(MEMORY if MEMORY.is_dir() else None, PREFIX))
+        builder = Builder(source, folder / "site.img", strict, choice)
+        if not builder.build():
+            sys.exit(1)
+        name = wanted.iface.removeprefix("tap:")
+        stack.callback(KeptTap(name).close)
+        if watch:
+            thread = threading.Thread(target=builder.watch, daemon=True)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(builder.stop.set)
+        while True:
+            with builder.take() as image:
+                # The same ones again for the next image, though they are in use now.
+                ours, theirs = Opener(wanted, image, stack).tap_addresses(name)
+                wanted = replace(wanted, addresses=ours, host_addresses=theirs)
+                site = Site(image, source, builder)
+                with contextlib.suppress(RebuiltError):
+                    command.serve(site, wanted, Limits(), as_json)
+                    return
+                if site.asked_to_stop:
+                    return

@@ -1,0 +1,1 @@
+"""Responses become frames, and frames an image."""

@@ -1,0 +1,61 @@
+"""The tables of docs/image-format.md, from the header itself: `python -m sscc.image.format_doc docs/image-format.md`.
+
+Struct members, offsets and sizes come from cffi, comments and constants from the header's text.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from ssimage._sandstorm import ffi, lib
+
+HEADER = Path(__file__).resolve().parents[3] / "runtime" / "csrc" / "image" / "image_format.h"
+BEGIN, END = "<!-- generated from image_format.h -->\n", "<!-- end -->\n"
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.replace("\n", " ").replace("*", " ").split()).replace("|", "\\|")
+
+
+def _struct(name: str, body: str) -> str:
+    kind = ffi.typeof(f"struct {name}")
+    comments = {}
+    for names, comment in re.findall(r"^\s+\w+ ([\w, ]+);(?:\s*/\*(.*?)\*/)?", body, re.MULTILINE | re.DOTALL):
+        for each in names.split(","):
+            comments[each.strip()] = _comment(comment)
+    lines = [f"### struct {name}, {ffi.sizeof(kind)} bytes\n", "| offset | type | member | |", "|---|---|---|---|"]
+    assert kind.fields is not None
+    for member, item in kind.fields:
+        lines.append(f"| {item.offset} | {item.type.cname} | `{member}` | {comments[member]} |")
+    return "\n".join(lines) + "\n"
+
+
+def tables() -> str:
+    """The generated part: constants, then structs."""
+    text = HEADER.read_text()
+    lines = ["### Constants\n", "| name | value | |", "|---|---|---|"]
+    for name, comment in re.findall(r"^#define (SSI_\w+) [^/\n]+(?:/\*(.*?)\*/)?", text, re.MULTILINE):
+        lines.append(f"| `{name}` | {getattr(lib, name)} | {_comment(comment)} |")
+    parts = ["\n".join(lines) + "\n"]
+    parts += [_struct(name, body) for name, body in re.findall(r"^struct (ssi_\w+) \{(.*?)^\};", text, re.M | re.S)]
+    return "\n".join(parts)
+
+
+def updated(document: str) -> str:
+    """A document with its generated part made anew, and the version in its title."""
+    head, _, rest = document.partition(BEGIN)
+    head = re.sub(r"(?<=format version )\d+", str(lib.SSI_VERSION), head, count=1)
+    _, _, tail = rest.partition(END)
+    return head + BEGIN + tables() + END + tail
+
+
+def main() -> None:
+    """Rewrites the file named on the command line."""
+    path = Path(sys.argv[1])
+    path.write_text(updated(path.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The manifest: its language, and the files that it is read from."""

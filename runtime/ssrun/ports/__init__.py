@@ -1,0 +1,1 @@
+"""Ports: how frames get to an interface and from it, each opened in its own way."""
