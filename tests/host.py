@@ -28,7 +28,7 @@ WALL_S = 784111777  # Sun, 06 Nov 1994 08:49:37 GMT
 WALL_TEXT = b"Sun, 06 Nov 1994 08:49:37 GMT"
 SECTIONS = (
     *("header", "strings", "hosts", "sites", "buckets", "routes"),
-    *("variants", "responses", "errors", "frames", "slots"),
+    *("variants", "responses", "patches", "errors", "frames", "slots"),
 )
 
 

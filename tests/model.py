@@ -22,10 +22,9 @@ RANGE_BYTES = 41
 ERRORS = (204, 400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 505)
 BOUNDARY = b"models"
 NONE = 0xFFFFFFFF
-# Date, connection, length, range, ETag and Last-Modified: offset and bytes; offset 0: none.
-Fields = tuple[tuple[int, int], ...]
-STILL: Fields = ((0, 0),) * 6
-HEAD: Fields = ((DATE_OFFSET, 29), (CONNECTION_OFFSET, 10), (0, 0), (0, 0), (0, 0), (0, 0))
+DATE, CONNECTION, LENGTH, RANGE, ETAG, LAST_MODIFIED = range(6)  # kinds of patches
+Patches = tuple[tuple[int, int, int], ...]  # offset, bytes and kind, in order
+HEAD: Patches = ((DATE_OFFSET, 29, DATE), (CONNECTION_OFFSET, 10, CONNECTION))
 ETAG_BYTES = 34
 
 
@@ -95,7 +94,7 @@ class ModelImage:
         self.gets: dict[str, int] = {}  # the GET response of each page, without encoding
         self.streams: list[bytes] = []  # of each response, as stored
         self.tables: dict[str, list[bytes]] = {
-            name: [] for name in ("sites", "variants", "responses", "errors", "frames", "slots")
+            name: [] for name in ("sites", "variants", "responses", "patches", "errors", "frames", "slots")
         }
         routes: list[Route] = []
         hosts: dict[bytes, int] = {}
@@ -111,8 +110,8 @@ class ModelImage:
         self.sections["strings"] = self.strings
         self.place(routes)
         self.sections["header"] = struct.pack(
-            "<5IHH12IQQ",
-            6,
+            "<5IHH14IQ",
+            7,
             88,
             self.slot_bytes,
             segment_bytes,
@@ -131,6 +130,7 @@ class ModelImage:
             len(self.tables["sites"]),
             kind,
             end,
+            len(self.tables["patches"]),
             len(self.strings),
             7,
         )
@@ -204,7 +204,7 @@ class ModelImage:
         return Route(path.removesuffix(b"*"), first, len(bodies), options, site, int(path.endswith(b"*")))
 
     def add_response(self, status: int, body: bytes, more: bytes, length: int | None) -> int:
-        # The reason phrase is padded so that the two fields that move lie where they should.
+        # The reason phrase is padded so that the two patches lie where they should.
         head = (b"HTTP/1.1 %d " % status).ljust(DATE_OFFSET - 8, b"-") + b"\r\nDate: " + EPOCH + b"\r\n"
         head += b"Connection: keep-alive\r\n"
         head += more + (b"" if length is None else b"Content-Length: %d\r\n" % length) + b"\r\n"
@@ -213,7 +213,7 @@ class ModelImage:
         return self.add_stream(status, head, body, HEAD)
 
     def add_still(self, status: int, head: bytes) -> int:
-        return self.add_stream(status, head, b"", STILL)
+        return self.add_stream(status, head, b"", ())
 
     def add_partial(self, more: bytes) -> tuple[int, int, int]:
         """The head of a 206; where it has Content-Range and Content-Type."""
@@ -224,30 +224,30 @@ class ModelImage:
         swap_bytes = len(head) - swap
         assert head.index(b"?") == LENGTH_OFFSET
         assert head.rindex(b"?") == RANGE_OFFSET + RANGE_BYTES - 1
-        fields = (*HEAD[:2], (LENGTH_OFFSET, LENGTH_BYTES), (RANGE_OFFSET, RANGE_BYTES), *validators)
-        return self.add_shared(206, head + more + b"\r\n", fields), swap, swap_bytes
+        patches = (*HEAD, (LENGTH_OFFSET, LENGTH_BYTES, LENGTH), *validators, (RANGE_OFFSET, RANGE_BYTES, RANGE))
+        return self.add_shared(206, head + more + b"\r\n", patches), swap, swap_bytes
 
     def add_unmodified(self, more: bytes) -> int:
         """The 304, which all pages share."""
         head, validators = self.with_validators(self.begin(304))
-        return self.add_shared(304, head + more + b"\r\n", (*HEAD[:4], *validators))
+        return self.add_shared(304, head + more + b"\r\n", (*HEAD, *validators))
 
     @staticmethod
     def begin(status: int) -> bytes:
         return b"HTTP/1.1 %d ---\r\nDate: " % status + EPOCH + b"\r\nConnection: keep-alive\r\n"
 
     @staticmethod
-    def with_validators(head: bytes) -> tuple[bytes, Fields]:
+    def with_validators(head: bytes) -> tuple[bytes, Patches]:
         """Gaps for a page's ETag and Last-Modified; where they are."""
         etag_at = len(head) + len(b"ETag: ")
         date_at = etag_at + ETAG_BYTES + len(b"\r\nLast-Modified: ")
         head += b"ETag: " + b"?" * ETAG_BYTES + b"\r\nLast-Modified: " + b"?" * 29 + b"\r\n"
-        return head, ((etag_at, ETAG_BYTES), (date_at, 29))
+        return head, ((etag_at, ETAG_BYTES, ETAG), (date_at, 29, LAST_MODIFIED))
 
-    def add_shared(self, status: int, head: bytes, fields: Fields) -> int:
+    def add_shared(self, status: int, head: bytes, patches: Patches) -> int:
         """A head that is there once."""
         if head not in self.shared:
-            self.shared[head] = self.add_stream(status, head, b"", fields)
+            self.shared[head] = self.add_stream(status, head, b"", patches)
         return self.shared[head]
 
     def add_part(self) -> int:
@@ -255,44 +255,37 @@ class ModelImage:
         head = b"\r\n--" + BOUNDARY + b"\r\nContent-Type: text/model\r\nContent-Range: "
         at = len(head)
         assert at % 2 == 1
-        fields = (*STILL[:3], (at, RANGE_BYTES), *STILL[4:])
-        return self.add_shared(206, head + b"?" * RANGE_BYTES + b"\r\n\r\n", fields)
+        return self.add_shared(206, head + b"?" * RANGE_BYTES + b"\r\n\r\n", ((at, RANGE_BYTES, RANGE),))
 
     def add_unsatisfiable(self) -> None:
         """The 416."""
         head = self.begin(416) + b"Content-Range: "
-        fields = (*HEAD[:3], (len(head), RANGE_BYTES), *HEAD[4:])
+        patches = (*HEAD, (len(head), RANGE_BYTES, RANGE))
         head += b"?" * RANGE_BYTES + b"\r\nContent-Length: 4\r\n\r\n"
-        self.tables["errors"].append(struct.pack("<II", 416, self.add_stream(416, head, b"416\n", fields)))
+        self.tables["errors"].append(struct.pack("<II", 416, self.add_stream(416, head, b"416\n", patches)))
 
-    def add_stream(self, status: int, head: bytes, body: bytes, fields: Fields) -> int:
-        """A response as it will be sent, but for its moving fields."""
+    def add_stream(self, status: int, head: bytes, body: bytes, patches: Patches) -> int:
+        """A response as it will be sent, but for its patches."""
         stream = head + body
         first_frame = len(self.tables["frames"])
         for at in range(0, len(stream), self.segment_bytes):
-            self.add_frame(stream[at : at + self.segment_bytes], fields if at == 0 else STILL)
+            self.add_frame(stream[at : at + self.segment_bytes], patches if at == 0 else ())
         row = struct.pack(
-            "<QIIHHHHHHHBB",
-            len(stream),
-            first_frame,
-            len(head),
-            status,
-            *(offset for offset, _ in fields),
-            fields[2][1],
-            fields[3][1],
+            "<QIIIHH", len(stream), first_frame, len(head), len(self.tables["patches"]), status, len(patches)
         )
+        self.tables["patches"] += [struct.pack("<HBB", *patch) for patch in patches]
         self.tables["responses"].append(row)
         self.streams.append(stream)
         return len(self.tables["responses"]) - 1
 
-    def add_frame(self, payload: bytes, fields: Fields) -> None:
+    def add_frame(self, payload: bytes, patches: Patches) -> None:
         still = bytearray(payload)
-        moving = any(offset for offset, _ in fields)
-        for offset, size in fields:
-            if offset:
-                still[offset : offset + size] = bytes(size)
+        for offset, size, _ in patches:
+            still[offset : offset + size] = bytes(size)
         slot = len(self.tables["slots"])
-        row = struct.pack("<IHHHH", slot, self.copies, len(payload), ones_complement_sum(bytes(still)), int(moving))
+        row = struct.pack(
+            "<IHHHH", slot, self.copies, len(payload), ones_complement_sum(bytes(still)), int(patches != ())
+        )
         self.tables["frames"].append(row)
         for _ in range(self.copies):
             self.tables["slots"].append((bytes(128) + payload).ljust(self.slot_bytes, b"\0"))
@@ -325,7 +318,7 @@ class ModelImage:
         self.sections["strings"] = self.strings
 
     def expected(self, response: int, date: bytes, *, close: bool = False) -> bytes:
-        """What the client must receive: the stream with its moving fields set."""
+        """What the client must receive: the stream with Date and Connection set."""
         stream = bytearray(self.streams[response])
         stream[DATE_OFFSET : DATE_OFFSET + 29] = date
         stream[CONNECTION_OFFSET : CONNECTION_OFFSET + 10] = b"     close" if close else b"keep-alive"

@@ -73,8 +73,7 @@ size_t stack_memory_bytes(const struct stack_config *config, const struct image 
  * too small.
  *
  * Of the image a stack reads slots, frames, and of the header slot_bytes, segment_bytes, slot_count, frame_count and
- * response_count; responses only for frames with fields that move. All else is the application's: one without routes
- * makes an image of those alone. */
+ * response_count. All else is the application's: one without routes makes an image of those alone. */
 struct stack *stack_init(void *memory, size_t memory_bytes, const struct stack_config *config,
                          const struct image *image, struct nmio_region *region, struct nmio_tx *tx);
 

@@ -12,6 +12,7 @@
 
 struct stack;
 struct tcb;
+struct tcp_span;
 
 /* A segment that will soon be taken. */
 struct stack_ahead {
@@ -31,6 +32,12 @@ struct stack_app {
     void (*timeout)(struct stack *stack, struct tcb *tcb, bool request_begun);
     /* In the middle of an answer: the rest is written when queued responses have gone. */
     bool (*is_writing)(const struct tcb *tcb);
+    /* Writes what is to be written into a response's first frame when it is sent, where it says that (SSI_FRAME_PATCHED): what of
+     * it is in bytes [offset, offset + len_bytes) of the response goes over dst, a copy of those. It follows from span->app
+     * alone, as it must be the same when it is sent again. Returns the checksum's sum of what has been written, where it is in
+     * the frame, if dst is the whole payload. NULL: no frame of the image says so. */
+    uint64_t (*patch)(const struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+                      uint32_t len_bytes);
     /* Brings what an answer to a segment's data would touch into the caches, in so many steps, some time apart: each looks
      * at what the one before has fetched. Only a guess. False: no more steps. */
     bool (*look_ahead)(const struct stack *stack, struct stack_ahead *ahead, uint32_t step);

@@ -141,7 +141,7 @@ enum tcpip_sent tcpip_output(struct stack *stack, struct tcb *tcb);
  * tcpip_can_write. */
 void tcpip_write(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes);
 bool tcpip_can_write(const struct tcb *tcb);
-/* Copies [offset, offset + len_bytes) of the response that a span is of, with the fields that move as it says. */
+/* Copies [offset, offset + len_bytes) of the response that a span is of, patched as the application says. */
 void tcpip_copy(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len_bytes);
 /* No more will be written; FIN goes out behind the last byte. */
 void tcpip_finish(struct stack *stack, struct tcb *tcb);

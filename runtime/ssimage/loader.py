@@ -34,6 +34,7 @@ ELF_HEADER_BYTES = 64
 MEMORY = Path("/proc/meminfo")
 IN_PLACE = "written to while it was served; put a new image in its place with mv, and start ssrun again"
 PREFIX = ".sandstorm."
+NOTE_BYTES_MAX = 4096
 # The order of image_format.h, in which the build-id covers them.
 SECTIONS = (
     "header",
@@ -45,6 +46,7 @@ SECTIONS = (
     "routes",
     "variants",
     "responses",
+    "patches",
     "errors",
     "frames",
     "slots",
@@ -272,6 +274,7 @@ class ImageFile:
         except Exception as error:  # pyelftools meets a damaged file with whatever comes first
             kind = type(error).__name__
             raise self._error(f"not a packet image, or damaged ({kind}); build one with sscc build") from None
+        self._check_version(found, size_bytes)
         missing = [name for name in (*SECTIONS, "note") if name not in found]
         if missing:
             raise self._error(f"not a packet image: no section {PREFIX}{missing[0]}")
@@ -280,6 +283,20 @@ class ImageFile:
                 raise self._error(f"section {name} ends beyond the file: truncated; copy or build it again")
         self._check_padding(used, size_bytes)
         return found
+
+    def _check_version(self, found: dict[str, Section], size_bytes: int) -> None:
+        """Before anything else is said of what the file has: an image of another version may have other sections."""
+        note = found.get("note")
+        if note is None or note.size_bytes > NOTE_BYTES_MAX or note.offset + note.size_bytes > size_bytes:
+            return
+        version = _notes(os.pread(self.fd, note.size_bytes, note.offset)).get(lib.SSI_NOTE_VERSION, b"")
+        number = int.from_bytes(version, "little")
+        if number and number != lib.SSI_VERSION:
+            which = "older" if number < lib.SSI_VERSION else "newer"
+            raise self._error(
+                f"its format is version {number}, {which} than the one read here, {lib.SSI_VERSION}; build it again "
+                "with the sscc that is beside this, or serve it with the version that built it"
+            )
 
     @staticmethod
     def _sections_of(elf: Any, found: dict[str, Section], used: list[Section]) -> None:

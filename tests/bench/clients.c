@@ -217,7 +217,7 @@ uint32_t clients_say(struct clients *clients, uint8_t *frame)
     return 0;
 }
 
-/* Does this part of a response have the image's bytes, but for the fields that move? */
+/* Does this part of a response have the image's bytes, but for its patches? */
 static bool as_built(const struct clients *clients, const struct ssi_response *response, uint64_t offset,
                      const uint8_t *data, uint32_t bytes)
 {

@@ -58,6 +58,7 @@ void image_file_open(struct image_file *file, const char *path)
         {".sandstorm.routes", &s.routes, &s.routes_bytes},
         {".sandstorm.variants", &s.variants, &s.variants_bytes},
         {".sandstorm.responses", &s.responses, &s.responses_bytes},
+        {".sandstorm.patches", &s.patches, &s.patches_bytes},
         {".sandstorm.errors", &s.errors, &s.errors_bytes},
         {".sandstorm.frames", &s.frames, &s.frames_bytes},
     };

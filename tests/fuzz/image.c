@@ -3,7 +3,7 @@
  * What image_open lets pass is served to a client, and must not be read out of bounds. */
 #include "client.h"
 
-#define SECTIONS 11
+#define SECTIONS 12
 #define EDIT_BYTES 7
 #define SECTION_BYTES_MAX (1u << 20)
 
@@ -16,8 +16,8 @@ struct copy {
 static void copy_base(struct copy *copy)
 {
     const struct image_sections *s = &fuzz_image;
-    const void *data[SECTIONS] = {s->header,   s->strings,   s->hosts,  s->sites,  s->buckets, s->routes,
-                                  s->variants, s->responses, s->errors, s->frames, s->slots};
+    const void *data[SECTIONS] = {s->header,   s->strings,   s->hosts,   s->sites,  s->buckets, s->routes,
+                                  s->variants, s->responses, s->patches, s->errors, s->frames,  s->slots};
     memcpy(copy->bytes, &s->header_bytes, sizeof(copy->bytes));
     for (uint32_t i = 0; i < SECTIONS; i++) {
         copy->data[i] = malloc(copy->bytes[i]);
@@ -61,6 +61,7 @@ static void follow_header(struct copy *copy)
                                       (uint64_t)h.route_table_len * sizeof(struct ssi_route),
                                       (uint64_t)h.variant_count * sizeof(struct ssi_variant),
                                       (uint64_t)h.response_count * sizeof(struct ssi_response),
+                                      (uint64_t)h.patch_count * sizeof(struct ssi_patch),
                                       (uint64_t)h.error_count * sizeof(struct ssi_error),
                                       (uint64_t)h.frame_count * sizeof(struct ssi_frame),
                                       (uint64_t)h.slot_count * h.slot_bytes};
@@ -117,9 +118,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         edit(&copy, data + at);
     if ((how & 2) != 0)
         follow_header(&copy);
-    struct image_sections sections = {copy.data[0], copy.data[1], copy.data[2], copy.data[3],
-                                      copy.data[4], copy.data[5], copy.data[6], copy.data[7],
-                                      copy.data[8], copy.data[9], copy.data[10]};
+    struct image_sections sections = {copy.data[0], copy.data[1], copy.data[2],  copy.data[3],
+                                      copy.data[4], copy.data[5], copy.data[6],  copy.data[7],
+                                      copy.data[8], copy.data[9], copy.data[10], copy.data[11]};
     memcpy(&sections.header_bytes, copy.bytes, sizeof(copy.bytes));
     int error = fuzz_image_open(&image, &sections);
     image_error_text(error, text, sizeof(text));

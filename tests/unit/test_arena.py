@@ -84,7 +84,7 @@ def test_two_workers(program: Path, image: Path) -> None:
 
 
 def test_every_byte_of_a_small_cache() -> None:
-    """Against the model's bytes, which memory.c doesn't know: fields that move, too."""
+    """Against the model's bytes, which memory.c doesn't know: patches, too."""
     pages = {f"/{number}": Page(bytes([number]) * 5000) for number in range(40)}
     model = ModelImage(pages)
     host = Host(Image(model.sections), arena_slots=8, ring=4, prompt=False, max_connections=128)

@@ -326,7 +326,7 @@ def test_equal_files_share_frames(tmp_path: Path) -> None:
 
 
 def test_the_head_of_a_206_is_the_200_s_with_its_range(image: Path) -> None:
-    """RFC 9110 section 15.3.7; the fields that move are as wide as the largest numbers of the file."""
+    """RFC 9110 section 15.3.7; patched fields are as wide as the largest numbers of the file."""
     for route in inspect(image)["routes_list"]:
         for variant in route["variants"]:
             if variant["status"] != 200:
@@ -397,7 +397,7 @@ def test_heads_without_a_body_are_shared(tmp_path: Path) -> None:
         for name in ("304", "206"):
             said = dict(answers[name]["headers"])
             assert (said["ETag"], said.get("Last-Modified")) == (get["ETag"], get.get("Last-Modified"))
-            assert ("Last-Modified" in answers[name]["moving"]) == (route["path"] != "/early.txt")
+            assert ("Last-Modified" in answers[name]["patched"]) == (route["path"] != "/early.txt")
 
 
 STATUSES = (400, 404, 405, 406, 408, 412, 414, 416, 417, 421, 431, 501, 503, 505)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from sscc.image.format_doc import HEADER, updated
+from sscc.patches import FIELDS
+from ssimage.loader import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,6 +19,33 @@ def test_image_format_is_up_to_date() -> None:
     text = (ROOT / "docs" / "image-format.md").read_text()
     assert updated(text) == text, "run: python -m sscc.image.format_doc docs/image-format.md"
     assert "| `frame_count` |" in text
+
+
+def test_the_sections_are_those_that_are_read() -> None:
+    """In their order, which the build-id covers them in."""
+    text = (ROOT / "docs" / "image-format.md").read_text()
+    assert tuple(re.findall(r"^\| `\.sandstorm\.(\w+)` \|", text, re.MULTILINE)) == SECTIONS
+    assert tuple(re.findall(r"^ \*   \.sandstorm\.(\w+) ", HEADER.read_text(), re.MULTILINE)) == SECTIONS
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("format version 7", "format version 3"), ("of their own, 7", "of their own, 6"), ("Six fields", "Two fields")],
+)
+def test_numbers_in_the_text_are_the_header_s(old: str, new: str) -> None:
+    """They are written anew with the tables."""
+    text = (ROOT / "docs" / "image-format.md").read_text()
+    stale = text.replace(old, new, 1)
+    assert stale != text
+    assert updated(stale) == text
+    with pytest.raises(ValueError, match="0 times"):
+        updated(text.replace(old, "", 1))
+
+
+def test_the_patched_fields_are_named() -> None:
+    text = (ROOT / "docs" / "image-format.md").read_text()
+    paragraph = text[text.index(" fields are patched") :].partition("\n\n")[0]
+    assert set(re.findall(r"`([A-Z][\w-]+)`", paragraph)) == set(FIELDS.values())
 
 
 def test_links_lead_somewhere() -> None:

@@ -79,7 +79,7 @@ def test_the_core_sends_what_is_predicted(image: Path, path: str, v6: bool) -> N
 
 
 def test_only_what_is_predicted_is_written(image: Path) -> None:
-    """Of the slots' bytes: headers in front of each payload that was sent, and the fields that move."""
+    """Of the slots' bytes: headers in front of each payload that was sent, and the patched fields."""
     read = Image.read(image)
     host = Host(read)
     client = Client(host)
@@ -103,7 +103,7 @@ def test_only_what_is_predicted_is_written(image: Path) -> None:
         assert min(places) >= PAYLOAD_OFFSET - header_bytes
     behind = [at for places in written.values() for at in places if at >= PAYLOAD_OFFSET]
     assert behind  # Date
-    assert len(behind) <= cost["moving_write_bytes"]
+    assert len(behind) <= cost["patch_write_bytes"]
     assert max(max(places) for places in list(written.values())[1:]) < PAYLOAD_OFFSET
 
 

@@ -11,12 +11,13 @@ from typing import IO
 
 import pytest
 from scapy.all import IP, TCP, Ether, IPv6, raw
-from sscc import build
+from sscc import build, patches
 from sscc.errors import SsccError
 from sscc.image import writer as image
 from sscc.image.framer import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
 from sscc.inspect.reader import Reader, open_image
-from sscc.responses.heads import Moving, Response
+from sscc.patches import Patch
+from sscc.responses.heads import Response
 from sscc.sources.source import Content
 from ssimage._sandstorm import ffi
 
@@ -85,43 +86,38 @@ def frame(payload: bytes, offset: int, last: bool, ipv6: bool) -> bytes:
     return bytes(128 + len(payload) - len(made)) + made
 
 
-def still(payload: bytes, moving: Moving) -> int:
-    """The sum of a first payload without what moves."""
-    fields = [
-        (moving.date_offset, 29),
-        (moving.connection_offset, 10),
-        (moving.length_offset, moving.length_bytes),
-        (moving.range_offset, moving.range_bytes),
-        (moving.etag_offset, 34),
-        (moving.last_modified_offset, 29),
-    ]
-    for offset, size_bytes in fields:
-        if offset:
-            payload = payload[:offset] + bytes(size_bytes) + payload[offset + size_bytes :]
+WIDTHS = {"Date": 29, "Connection": 10, "Content-Length": 10, "Content-Range": 14, "ETag": 34, "Last-Modified": 29}
+
+
+def unpatched_sum(payload: bytes, rows: bytes) -> int:
+    """The sum of a first payload with zeros where it is patched."""
+    for _, offset, size_bytes in patches.read(rows):
+        payload = payload[:offset] + bytes(size_bytes) + payload[offset + size_bytes :]
     return ones_complement_sum(payload)
 
 
 @pytest.mark.parametrize("ipv6", [False, True])
 def test_many_short_responses_are_what_scapy_makes_of_each(tmp_path: Path, ipv6: bool) -> None:
-    """Cut together, over several batches, with long ones among them; fields that move at odd offsets too."""
+    """Cut together, over several batches, with long ones among them; patches at odd offsets too."""
     chance = random.Random(ipv6)
     responses = []
     for _ in range(120):
         head = chance.randbytes(chance.choice([200, 333, SEGMENT_BYTES, 2000]))
-        moving = Moving()
+        rows = b""
         if chance.random() < 0.7:
-            at = sorted(chance.sample(range(1, 44), 6))
-            before = (0, 29, 39, 49, 63, 97)  # bytes of the fields in front of each
-            moving = Moving(*map(sum, zip(at, before, strict=True)), length_bytes=10, range_bytes=14)
+            gaps = sorted(chance.sample(range(44), 6))
+            for gap, field in zip(gaps, chance.sample(list(WIDTHS), 6), strict=True):
+                before = sum(patch.size_bytes for patch in patches.read(rows))
+                rows += patches.row(Patch(field, gap + before, WIDTHS[field]))
         size_bytes = chance.choice([0, 1, 999, SEGMENT_BYTES, 20_000, SHORT_BYTES])
-        responses.append(Response(200, head, chance.randbytes(size_bytes), chance.choice([1, 1, 1, 64]), moving))
+        responses.append(Response(200, head, chance.randbytes(size_bytes), chance.choice([1, 1, 1, 64]), rows))
     with (
         (tmp_path / "slots").open("wb") as file,
         Framer(file, SEGMENT_BYTES, SLOT_BYTES, ipv6, lambda _: None) as framer,
     ):
         places = [framer.add(response) for response in responses]
         framer.finish()
-        rows = ffi.from_buffer("struct ssi_frame[]", framer.frames)
+        frames = ffi.from_buffer("struct ssi_frame[]", framer.frames)
     data = (tmp_path / "slots").read_bytes()
     assert len(data) > 2 * BATCH_BYTES
     assert len(data) == framer.slot_count * SLOT_BYTES
@@ -133,11 +129,11 @@ def test_many_short_responses_are_what_scapy_makes_of_each(tmp_path: Path, ipv6:
             payload = stream[at : at + SEGMENT_BYTES]
             expected = frame(payload, at, at + SEGMENT_BYTES >= len(stream), ipv6).ljust(SLOT_BYTES, b"\0")
             assert data[slot * SLOT_BYTES : (slot + response.copies) * SLOT_BYTES] == expected * response.copies
-            row = rows[number]
+            row = frames[number]
             assert (row.slot, row.copies, row.payload_bytes) == (slot, response.copies, len(payload))
-            moves = at == 0 and any(response.moving)
-            assert row.flags == moves
-            assert row.payload_sum == (still(payload, response.moving) if moves else ones_complement_sum(payload))
+            rows = response.patches if at == 0 else b""
+            assert row.flags == bool(rows)
+            assert row.payload_sum == unpatched_sum(payload, rows)
             number, slot = number + 1, slot + response.copies
 
 

@@ -34,9 +34,9 @@ def huge_image() -> tuple[Image, int]:
     head_bytes = struct.unpack_from("<I", sections["responses"], 12)[0]
     struct.pack_into("<Q", variants, 40, count * SEGMENT_BYTES - head_bytes)
     sections["variants"] = bytes(variants)
-    header = list(struct.unpack("<18IQQ", sections["header"]))
+    header = list(struct.unpack("<20IQ", sections["header"]))
     header[7] += count
-    sections["header"] = struct.pack("<18IQQ", *header)
+    sections["header"] = struct.pack("<20IQ", *header)
     return Image(sections), count * SEGMENT_BYTES
 
 

@@ -68,6 +68,7 @@ HEADER = [
 ]
 HEADER += ["response_count", "variant_count", "route_count", "route_table_len", "bucket_count", "error_count"]
 HEADER += ["host_count", "site_count", "multipart_type_response", "multipart_end_response"]
+HEADER += ["patch_count", "string_bytes"]
 
 
 @pytest.mark.parametrize(("flags", "known"), [(0, True), (1, True), (2, False), (0x8001, False)])
@@ -93,7 +94,7 @@ def test_a_header_that_lies_is_refused(sections: dict[str, bytes], field: str, v
 
 
 @pytest.mark.parametrize(
-    "name", ["routes", "hosts", "sites", "variants", "responses", "errors", "frames", "buckets", "header"]
+    "name", ["routes", "hosts", "sites", "variants", "responses", "patches", "errors", "frames", "buckets", "header"]
 )
 def test_an_image_that_passes_can_be_served(sections: dict[str, bytes], name: str) -> None:
     """Tables are changed at random. What image_open lets through must serve without reading out of bounds: that is
@@ -118,7 +119,7 @@ def test_an_image_that_passes_can_be_served(sections: dict[str, bytes], name: st
     assert served > 0 or name in ("buckets", "header")
 
 
-VARIANT_BYTES, RESPONSE_BYTES = 48, 32
+VARIANT_BYTES, RESPONSE_BYTES, PATCH_BYTES = 48, 24, 4
 NONE = 0xFFFFFFFF
 
 
@@ -175,29 +176,79 @@ def test_variants_that_lie_about_ranges_are_refused(
         assert changed(sections, "variants", number * VARIANT_BYTES + member, form, value).error != 0
 
 
-def test_moving_fields_must_fit(sections: dict[str, bytes]) -> None:
-    """Of the head of a 206: never beyond the head, wider than there is room for, or over another field."""
+def error_text(image: Image) -> str:
+    text = ffi.new("char[200]")
+    lib.image_error_text(image.error, text, 200)
+    return ffi.string(text).decode()
+
+
+# Of the head of a 206: Date, Connection, Content-Length, ETag, Last-Modified, Content-Range.
+@pytest.mark.parametrize(
+    ("number", "member", "form", "value", "why"),
+    [
+        (0, 0, "<H", 60000, "overlap, or are not in order"),
+        (0, 3, "<B", 6, "unknown kind"),
+        (0, 3, "<B", 255, "unknown kind"),
+        (0, 3, "<B", 4, "too short or too long"),  # an ETag
+        (0, 3, "<B", 5, "two patches of one kind"),  # Last-Modified once more
+        (0, 2, "<B", 28, "too short or too long"),
+        (0, 2, "<B", 30, "too short or too long"),
+        (1, 0, "<H", 0, "overlap, or are not in order"),
+        (1, 0, "<H", 52, "overlap, or are not in order"),  # on Date's last byte
+        (1, 2, "<B", 11, "too short or too long"),
+        (2, 2, "<B", 0, "too short or too long"),
+        (2, 2, "<B", 21, "too short or too long"),
+        (3, 2, "<B", 33, "too short or too long"),
+        (5, 2, "<B", 69, "too short or too long"),
+        (5, 0, "<H", 1000, "not inside its head"),  # behind it, but in the frame
+        (5, 0, "<H", 0xFFFF, "not inside its head"),
+    ],
+)
+def test_patches_must_fit(
+    sections: dict[str, bytes], number: int, member: int, form: str, value: int, why: str
+) -> None:
+    (index,) = struct.unpack_from("<I", sections["variants"], 8)
+    (first,) = struct.unpack_from("<I", sections["responses"], index * RESPONSE_BYTES + 16)
+    image = changed(sections, "patches", (first + number) * PATCH_BYTES + member, form, value)
+    assert why in error_text(image)
+
+
+def test_a_patch_ends_where_its_head_does() -> None:
+    """Not a byte later; and one narrower than its text is no danger: that is cut off."""
+    sections = ModelImage({"/": Page(b"x")}).sections
+    (index,) = struct.unpack_from("<I", sections["variants"], 8)
+    (head_bytes,) = struct.unpack_from("<I", sections["responses"], index * RESPONSE_BYTES + 12)
+    (first,) = struct.unpack_from("<I", sections["responses"], index * RESPONSE_BYTES + 16)
+    at = (first + 5) * PATCH_BYTES
+    assert changed(sections, "patches", at + 2, "<B", 3).error == 0
+    assert changed(sections, "patches", at, "<H", head_bytes - 41).error == 0
+    assert "not inside its head" in error_text(changed(sections, "patches", at, "<H", head_bytes - 40))
+
+
+def test_a_response_has_patches_that_there_are(sections: dict[str, bytes]) -> None:
+    """All of them in the table, no more than there are kinds, and its first frame says that there are some."""
+    count = len(sections["patches"]) // PATCH_BYTES
     (index,) = struct.unpack_from("<I", sections["variants"], 8)
     at = index * RESPONSE_BYTES
-    date, connection, length, _, etag, modified = struct.unpack_from("<6H", sections["responses"], at + 18)
-    for member, form, value in (
-        (22, "<H", 60000),
-        (22, "<H", date),
-        (22, "<H", connection - 1),
-        (24, "<H", 60000),
-        (24, "<H", length),
-        (26, "<H", 60000),
-        (26, "<H", modified - 1),
-        (26, "<H", connection),
-        (28, "<H", 60000),
-        (28, "<H", etag + 33),
-        (30, "<B", 21),
-        (31, "<B", 69),
-    ):
-        assert changed(sections, "responses", at + member, form, value).error != 0, (member, value)
-    # Narrower than its number is no danger: it is cut off.
-    image = changed(sections, "responses", at + 31, "<B", 3)
-    assert image.error == 0
+    for member, form, value in ((16, "<I", count - 5), (16, "<I", NONE), (22, "<H", 7), (22, "<H", 0xFFFF)):
+        assert "outside of their table" in error_text(changed(sections, "responses", at + member, form, value))
+    assert changed(sections, "responses", at + 22, "<H", 0).error == 0
+    (frame,) = struct.unpack_from("<I", sections["responses"], at + 8)
+    assert "says that there are none" in error_text(changed(sections, "frames", frame * 12 + 10, "<H", 0))
+
+
+def test_a_range_in_an_answer_of_no_variant() -> None:
+    """An image may have one; it says nothing that is right, and reads nothing that is not there."""
+    sections = ModelImage({}).sections
+    rows = struct.iter_unpack("<QIIIHH", sections["responses"])
+    first = next(first for *_, first, status, _ in rows if status == 404)
+    image = changed(sections, "patches", first * PATCH_BYTES + 3, "<B", 3)  # Date's bytes, for Content-Range
+    assert (image.error, image.header.variant_count) == (0, 0)
+    host = Host(image)
+    client = Client(host)
+    client.connect()
+    client.note(host.send(client.packet("PA", b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")), check=False)
+    assert b"/0\r\nConnection: keep-alive" in client.received
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,44 @@ def test_an_unpacked_image_can_not_be_changed(image: Path, tmp_path: Path) -> No
                 change()
 
 
+def of_version(image: Path, path: Path, version: int, section: str) -> Path:
+    """An image as another version has it: its number in note and header, and one section under another name."""
+    data = bytearray(image.read_bytes())
+    with image.open("rb") as file:
+        elf = ELFFile(file)
+        note = elf.get_section_by_name(".note.sandstorm")["sh_offset"]
+        header = elf.get_section_by_name(".sandstorm.header")["sh_offset"]
+        size_bytes = elf.get_section_by_name(".note.sandstorm")["sh_size"]
+    data[note + size_bytes - 4 : note + size_bytes] = struct.pack("<I", version)
+    data[header : header + 4] = struct.pack("<I", version)
+    at = data.index(f"\0.sandstorm.{section}\0".encode())
+    data[at + len(".sandstorm.") + 1] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(("version", "which"), [(6, "version 6, older"), (8, "version 8, newer"), (1 << 31, "newer")])
+@pytest.mark.parametrize("section", ["patches", "routes"])
+def test_an_image_of_another_version_is_told(
+    image: Path, tmp_path: Path, version: int, which: str, section: str
+) -> None:
+    """By both commands, and before what else differs: it may have other sections."""
+    path = of_version(image, tmp_path / "x.img", version, section)
+    why = refused(path)
+    assert which in why
+    assert "build it again" in why
+    assert "the version that built it" in why
+    for command in (
+        ("ssrun.cli", path, "--iface", "none0"),
+        ("sscc.cli", "inspect", path),
+        ("sscc.cli", "verify", path),
+    ):
+        done = run(sys.executable, "-m", *command, check=False)
+        assert done.returncode != 0
+        assert which in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 @needs("valgrind", "gcc")
 def test_the_work_is_in_proportion(tmp_path: Path) -> None:
     """Twice as many responses that each have all frames: twice the instructions, and not four times."""

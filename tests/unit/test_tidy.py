@@ -126,12 +126,22 @@ def dwarf_structs() -> dict[str, tuple[int, dict[str, int]]]:
     return found
 
 
+def test_tcp_knows_nothing_of_http() -> None:
+    """What differs from one response to the next is the application's, whose words of a span are numbers to TCP."""
+    words = re.compile(
+        r"http|\bweb|etag|last.modified|content.(length|range)|\bssi_(patch|response|variant|route)", re.I
+    )
+    for path in sorted((CSRC / "libtcpip").iterdir()):
+        found = [line for line in path.read_text().splitlines() if words.search(line)]
+        assert not found, path.name
+
+
 @pytest.mark.slow
 def test_the_image_s_layout_in_the_extension_is_the_header_s() -> None:
     built = dwarf_structs()
     header = (CSRC / "image" / "image_format.h").read_text()
     names = re.findall(r"^struct (ssi_\w+) \{", header, re.MULTILINE)
-    assert len(names) == 8
+    assert len(names) == 9
     for name in names:
         kind = ffi.typeof(f"struct {name}")
         assert kind.fields is not None

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from ssimage._sandstorm import ffi, lib
 
+from .. import patches
 from ..responses.heads import Blanks, FileVariant
 from ..sources.source import ETAG_DIGITS
 from .framer import BUILD, SHORT_BYTES, Framer, whole
@@ -22,7 +23,7 @@ ETAG_BYTES = int(lib.SSI_ETAG_BYTES)
 RESPONSE_BYTES, VARIANT_BYTES = (int(ffi.sizeof(f"struct ssi_{name}")) for name in ("response", "variant"))
 
 # struct file_build_head, struct file_build_mould and struct file_build_file, written whole as those of framing are.
-HEAD = struct.Struct(f"{BUILD.format}7I")
+HEAD = struct.Struct(f"{BUILD.format}8I")
 MOULD = struct.Struct(f"={HEAD.size}s6I")
 FILE = struct.Struct(f"=qQI{ETAG_DIGITS}s4x")
 
@@ -32,7 +33,7 @@ def _members(name: str) -> list[str]:
 
 
 assert _members("file_build_head") == [
-    *("build", "status", "text_offset", "text_bytes", "etag_offset", "last_modified_offset"),
+    *("build", "status", "first_patch", "text_offset", "text_bytes", "etag_offset", "last_modified_offset"),
     *("content_length_offset", "content_length_bytes"),
 ]
 assert _members("file_build_mould") == [
@@ -70,15 +71,15 @@ class Files:
         self._output.strings = self._strings = ffi.new("uint8_t[]", ETAG_BYTES * FILES_MAX)
         self.responses = self.variants = self.strings = memoryview(b"")
 
-    def learn(self, blanks: Blanks, responses: Iterable[int]) -> None:
-        """Files with these heads can be added from now on. responses: the indices of those that they share."""
+    def learn(self, blanks: Blanks, first_patch: int, responses: Iterable[int]) -> None:
+        """Files with these heads can be added from now on. first_patch, responses: indices of what they share."""
         self._numbers[id(blanks)] = len(self._learned)
         self._learned.append(blanks)
-        status, text, moving, *places = blanks.full
+        status, text, rows, *places = blanks.full
         at = len(self._texts)
         self._texts += text
-        build = (*self.framer.sizes, blanks.copies, self.framer.ipv6, *moving)
-        head = HEAD.pack(*build, status, at, len(text), *places)
+        build = (*self.framer.sizes, blanks.copies, self.framer.ipv6, patches.count(rows), rows)
+        head = HEAD.pack(*build, status, first_patch, at, len(text), *places)
         self._moulds += MOULD.pack(head, *responses, blanks.swap_offset, blanks.swap_bytes, blanks.encoding)
 
     def add(self, variant: FileVariant, blanks: Blanks) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ssimage._sandstorm import ffi, lib
 
 HEADER = Path(__file__).resolve().parents[3] / "runtime" / "csrc" / "image" / "image_format.h"
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 BEGIN, END = "<!-- generated from image_format.h -->\n", "<!-- end -->\n"
 
 
@@ -44,9 +45,16 @@ def tables() -> str:
 
 
 def updated(document: str) -> str:
-    """A document with its generated part made anew, and the version in its title."""
+    """A document with its generated part made anew, and so its text's numbers: the version, and of fields."""
     head, _, rest = document.partition(BEGIN)
-    head = re.sub(r"(?<=format version )\d+", str(lib.SSI_VERSION), head, count=1)
+    for pattern, number in (
+        (r"(?<=format version )\w+", str(lib.SSI_VERSION)),
+        (r"(?<=the one version of their own, )\w+", str(lib.SSI_VERSION)),
+        (r"\w+(?= fields are patched)", NUMBERS[lib.SSI_PATCH_KINDS].capitalize()),
+    ):
+        head, count = re.subn(pattern, number, head)
+        if count != 1:
+            raise ValueError(f"{pattern}: {count} times in the text")
     _, _, tail = rest.partition(END)
     return head + BEGIN + tables() + END + tail
 

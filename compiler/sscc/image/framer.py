@@ -17,8 +17,9 @@ from typing import IO, Any, Self
 
 from ssimage._sandstorm import ffi, lib
 
+from .. import patches
 from ..errors import ChangedError, SsccError, unreadable
-from ..responses.heads import MOVING, Response
+from ..responses.heads import Response
 from ..sources.source import Content
 
 BATCHES = 4  # one that is filled, hashed, written, and that waits
@@ -30,10 +31,9 @@ FRAME_BYTES = int(ffi.sizeof("struct ssi_frame"))
 
 # struct frame_build, and struct frame_build_whole. Written whole: member by member through cffi takes as long as all
 # else about a small response.
-BUILD = struct.Struct(f"={len(ffi.typeof('struct frame_build').fields)}I")
+BUILD = struct.Struct(f"=5I{patches.MAX * patches.ROW.size}s")
 assert [name for name, _ in ffi.typeof("struct frame_build").fields] == [
-    *("slot_bytes", "segment_bytes", "copies", "ipv6"),
-    *MOVING,
+    *("slot_bytes", "segment_bytes", "copies", "ipv6", "patch_count", "patches")
 ]
 WHOLE = struct.Struct(BUILD.format + "I")
 assert (BUILD.size, WHOLE.size) == (ffi.sizeof("struct frame_build"), ffi.sizeof("struct frame_build_whole"))
@@ -334,8 +334,8 @@ class Framer:
             self._cut_shorts()
             self._next_batch()
             shorts = self._shorts
-        _, head, body, copies, moving = response
-        shorts.builds += WHOLE.pack(*self.sizes, copies, self.ipv6, *moving, stream_bytes)
+        _, head, body, copies, rows = response
+        shorts.builds += WHOLE.pack(*self.sizes, copies, self.ipv6, patches.count(rows), rows, stream_bytes)
         shorts.streams += head
         shorts.slots += slots
         self.slot_count += slots
@@ -357,7 +357,8 @@ class Framer:
         self._batch = self._sink.take()
 
     def _add_long(self, response: Response, stream_bytes: int) -> None:
-        BUILD.pack_into(self._fields, 0, *self.sizes, response.copies, self.ipv6, *response.moving)
+        rows = response.patches
+        BUILD.pack_into(self._fields, 0, *self.sizes, response.copies, self.ipv6, patches.count(rows), rows)
         body = response.body
         if isinstance(body, Content):
             with _File(body) as file:

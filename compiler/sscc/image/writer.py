@@ -21,10 +21,10 @@ from ssimage import console, output
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import CHUNK_BYTES, SECTIONS, build_id
 
+from .. import patches
 from ..errors import Problem, SsccError
 from ..manifest.model import Manifest
 from ..responses.heads import (
-    MOVING,
     AnyVariant,
     Blanks,
     ErrorPage,
@@ -33,7 +33,7 @@ from ..responses.heads import (
     Response,
     Route,
     Variant,
-    date_moves,
+    date_is_patched,
 )
 from ..sources.source import ETAG_DIGITS
 from .bulk import BODY_BYTES_MAX, Files
@@ -99,7 +99,7 @@ assert VARIANT.names == [
     *("get_response", "not_modified_response", "partial_response", "part_response"),
     *("swap_offset", "swap_bytes", "etag_offset", "etag_bytes", "encoding", "last_modified_s", "content_bytes"),
 ]
-assert RESPONSE.names == ["stream_bytes", "first_frame", "head_bytes", "status", *MOVING]
+assert RESPONSE.names == ["stream_bytes", "first_frame", "head_bytes", "first_patch", "status", "patch_count"]
 
 
 @dataclass
@@ -154,6 +154,8 @@ class Writer:
         self.response_count = 0
         self.known: dict[tuple[bytes, str, int], _Known] = {}  # by Response.key
         self.response_index: dict[tuple[int, int], int] = {}  # by first frame and status, but for those in known
+        self.patches = bytearray()
+        self.patch_index: dict[bytes, int] = {}  # of rows that follow each other, the first one's
         self.variants = bytearray()
         self.variant_count = 0
         self.variant_index: dict[int, tuple[int, int]] = {}
@@ -210,10 +212,24 @@ class Writer:
 
     def _add_row(self, response: Response, first: int) -> int:
         """first: of its frames."""
-        fixed = (response.stream_bytes, first, len(response.head), response.status)
-        self.responses += RESPONSE.struct.pack(*fixed, *response.moving)
+        self.responses += RESPONSE.struct.pack(
+            response.stream_bytes,
+            first,
+            len(response.head),
+            self._first_patch(response.patches),
+            response.status,
+            patches.count(response.patches),
+        )
         self.response_count += 1
         return self.response_count - 1
+
+    def _first_patch(self, rows: bytes) -> int:
+        """The index of the first of these rows, which are there once."""
+        first = self.patch_index.get(rows)
+        if first is None:
+            first = self.patch_index[rows] = patches.count(self.patches)
+            self.patches += rows
+        return first
 
     def _add_if(self, response: Response | None) -> int:
         """add_response, or that there is none."""
@@ -249,7 +265,7 @@ class Writer:
     def _blanks(self, variant: FileVariant) -> Blanks | None:
         """The heads that C makes its answers by; None if that is for `add_response`."""
         mould, content, time_s = variant
-        if content.size_bytes > BODY_BYTES_MAX or not date_moves(time_s):
+        if content.size_bytes > BODY_BYTES_MAX or not date_is_patched(time_s):
             return None
         if content.sha256[:ETAG_DIGITS] in self.shared_etags:
             return None
@@ -258,7 +274,7 @@ class Writer:
     def _learn(self, blanks: Blanks) -> None:
         """After its first file, with whose answers those were added that all share."""
         shared = [self.known[each.key()] for each in (blanks.not_modified, blanks.partial, blanks.part)]
-        self.files.learn(blanks, [index for *_, index in shared])
+        self.files.learn(blanks, self._first_patch(blanks.full.patches), [index for *_, index in shared])
         self.learned[id(blanks)] = sum(frames for _, frames, *_ in shared)
 
     def _cut_files(self) -> None:
@@ -400,6 +416,7 @@ class Writer:
             "routes": table,
             "variants": self.variants,
             "responses": self.responses,
+            "patches": self.patches,
             "errors": b"".join(error_rows),
             "frames": self.framer.frames,
         }
@@ -424,6 +441,7 @@ class Writer:
             site_count=len(site_rows),
             multipart_type_response=multipart_type,
             multipart_end_response=multipart_end,
+            patch_count=patches.count(self.patches),
             string_bytes=len(self.strings),
             route_hash_seed=seed,
         )

@@ -17,7 +17,7 @@ from ssimage.loader import ENCODING_NAMES
 
 from ..terminal import shown
 from .reader import Reader, ReadRoute
-from .responses import MOVING, Answer, Head, answers, boundary, page_answers, parsed
+from .responses import ANY, Answer, Head, answers, boundary, page_answers, parsed
 
 Progress = Callable[[str, int, int], None]  # phase, done bytes, total bytes
 
@@ -91,7 +91,7 @@ class _Side:
     def head(self, answer: Answer) -> Head:
         """Without what differs from one sending to the next."""
         head = answer.still_head(self.reader)
-        return parsed(head.replace(self.boundary, MOVING.encode()) if self.boundary else head)
+        return parsed(head.replace(self.boundary, ANY.encode()) if self.boundary else head)
 
     def body(self, answer: Answer) -> dict[str, Any]:
         """What is known of a body."""

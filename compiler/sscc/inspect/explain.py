@@ -17,7 +17,7 @@ from ssimage.loader import ENCODING_NAMES
 
 from ..terminal import shown
 from .reader import Reader, ReadRoute
-from .responses import answers, moving_bytes
+from .responses import answers
 
 ETHERNET_BYTES, IPV4_BYTES, IPV6_BYTES = 14, 20, 40
 TCP_BYTES = 32  # with timestamps, RFC 7323
@@ -38,7 +38,7 @@ class Cost:
     wire_bytes: int  # with padding and what is beside the frames
     client_wire_bytes: int  # of the request and its ACKs, the other way
     header_write_bytes: int
-    moving_write_bytes: int
+    patch_write_bytes: int
     descriptor_write_bytes: int
     table_read_bytes: int
     payload_read_bytes: int  # by the processor
@@ -83,7 +83,7 @@ def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
         wire_bytes=on_wire,
         client_wire_bytes=wire_bytes(head + len(route.request)) + acks * wire_bytes(head),
         header_write_bytes=segments * head,
-        moving_write_bytes=moving_bytes(response),
+        patch_write_bytes=sum(patch.size_bytes for patch in reader.patches(response)),
         descriptor_write_bytes=segments * (int(ffi.sizeof("struct nmio_tx_desc")) + RING_ENTRY_BYTES),
         table_read_bytes=_table_bytes(reader, route, response),
         payload_read_bytes=_cut_bytes(reader, response),
@@ -115,7 +115,7 @@ def document(reader: Reader, route: ReadRoute) -> dict[str, Any]:
 
 
 def _writes(each: dict[str, Any]) -> int:
-    return int(each["header_write_bytes"] + each["moving_write_bytes"] + each["descriptor_write_bytes"])
+    return int(each["header_write_bytes"] + each["patch_write_bytes"] + each["descriptor_write_bytes"])
 
 
 def _size(size_bytes: int) -> str:

@@ -15,7 +15,7 @@ from ssimage.loader import ENCODING_NAMES
 
 from ..terminal import shown, shown_head
 from .reader import Reader, ReadRoute
-from .responses import Answer, answers, moving_places, page_answers, parsed
+from .responses import Answer, answers, page_answers, parsed
 
 
 def _shared(reader: Reader) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def answer(reader: Reader, name: str, each: Answer) -> dict[str, Any]:
         "body_bytes": response.stream_bytes - response.head_bytes,
         "frames": reader.frame_count(response),
         "copies": next(reader.frames(response)).copies,
-        "moving": {field: {"offset": at, "bytes": size} for field, at, size in moving_places(response)},
+        "patched": {field: {"offset": at, "bytes": size} for field, at, size in reader.patches(response)},
     }
 
 

@@ -11,8 +11,10 @@ from typing import Any
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import ImageError, ImageFile, frame_count
 
+from .. import patches
 from ..errors import SsccError
 from ..manifest.patterns import location_of
+from ..patches import Patch
 
 
 def open_image(path: Path, *, verify_content: bool = False) -> ImageFile:
@@ -88,6 +90,14 @@ class Reader:
     def response(self, index: int) -> Any:
         """struct ssi_response"""
         return self.image.responses[index]
+
+    def patch_rows(self, response: Any) -> Any:
+        """struct ssi_patch of each of a response's patches."""
+        return self.image.patches[response.first_patch : response.first_patch + response.patch_count]
+
+    def patches(self, response: Any) -> list[Patch]:
+        """A response's patches."""
+        return list(patches.read(bytes(ffi.buffer(self.patch_rows(response)))))
 
     def frame_count(self, response: Any) -> int:
         """How many frames a response has."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 
+from ..patches import VALIDATORS
 from ..responses.heads import http_date
 from .reader import Reader
 
@@ -20,8 +20,7 @@ MEMBERS = {
     "part": "part_response",
 }
 HANDED_ON = b":splat"  # stands where a redirect puts what is asked for, as in a manifest
-MOVING = "*"  # stands for the value of a field that moves
-SENDING = {"Date", "Connection", "Content-Length", "Content-Range"}  # those that differ from one sending to the next
+ANY = "*"  # stands for what differs from one sending to the next
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Answer:
 
     Attributes:
         response: struct ssi_response; of HEAD, of as much of GET's as is its head.
-        variant: struct ssi_variant that it is of, if it is of one: what ETag and Last-Modified say where they move.
+        variant: struct ssi_variant that it is of, if it is of one: what patched ETags and dates say.
         path_offset: Where a redirect puts the path behind a tree's; 0: nowhere.
     """
 
@@ -48,21 +47,27 @@ class Answer:
 
     def head(self, reader: Reader) -> bytes:
         """As it is sent, but for what differs from one sending to the next, which is as the image has it."""
-        head, response, variant = reader.head(self.response), self.response, self.variant
-        if response.etag_offset:
-            head = _put(head, response.etag_offset, reader.string(variant.etag_offset, variant.etag_bytes))
-        if response.last_modified_offset:
-            head = _put(head, response.last_modified_offset, http_date(variant.last_modified_s).encode())
+        head = reader.head(self.response)
+        for patch in reader.patches(self.response):
+            if patch.field in VALIDATORS:
+                head = _put(head, patch.offset, self._validator(reader, patch.field))
         if self.path_offset:
             head = head[: self.path_offset] + HANDED_ON + head[self.path_offset :]
         return head
 
+    def _validator(self, reader: Reader, field: str) -> bytes:
+        """What the variant's ETag or Last-Modified says."""
+        variant = self.variant
+        if field == "ETag":
+            return reader.string(variant.etag_offset, variant.etag_bytes)
+        return http_date(variant.last_modified_s).encode()
+
     def still_head(self, reader: Reader) -> bytes:
-        """The head with MOVING for what differs from one sending to the next."""
+        """The head with ANY for what differs from one sending to the next."""
         head = self.head(reader)
-        for name, offset, size_bytes in sorted(moving_places(self.response), key=itemgetter(1), reverse=True):
-            if name in SENDING:
-                head = head[:offset] + MOVING.encode() + head[offset + size_bytes :]
+        for field, offset, size_bytes in reversed(reader.patches(self.response)):
+            if field not in VALIDATORS:
+                head = head[:offset] + ANY.encode() + head[offset + size_bytes :]
         return head
 
 
@@ -92,24 +97,6 @@ def answers(reader: Reader, variant: Any) -> Iterator[tuple[str, Answer]]:
         index = getattr(variant, member)
         if index != lib.SSI_NONE:
             yield name, Answer(reader.response(index), variant)
-
-
-def moving_places(response: Any) -> Iterator[tuple[str, int, int]]:
-    """Names, offsets and sizes of the fields that move."""
-    places = (
-        ("Date", response.date_offset, int(lib.SSI_DATE_BYTES)),
-        ("Connection", response.connection_offset, int(lib.SSI_CONNECTION_BYTES)),
-        ("Content-Length", response.length_offset, response.length_bytes),
-        ("Content-Range", response.range_offset, response.range_bytes),
-        ("ETag", response.etag_offset, int(lib.SSI_ETAG_BYTES)),
-        ("Last-Modified", response.last_modified_offset, int(lib.SSI_DATE_BYTES)),
-    )
-    yield from (place for place in places if place[1])
-
-
-def moving_bytes(response: Any) -> int:
-    """Bytes of the fields that are written for each sending."""
-    return sum(size_bytes for _, _, size_bytes in moving_places(response))
 
 
 def parsed(head: bytes) -> Head:

@@ -10,7 +10,7 @@ from ssimage._sandstorm import ffi, lib
 from ssimage.loader import ENCODING_NAMES
 
 from ..build import Progress, own_images, plan
-from ..responses.heads import MOVING, ErrorPage, Response, Variant
+from ..responses.heads import ErrorPage, Response, Variant
 from ..scratch import scratch
 from ..sources.source import Content
 from ..sources.walk import Choice
@@ -33,7 +33,8 @@ def _builds(reader: Reader, response: Any) -> Any:
             "slot_bytes": header.slot_bytes,
             "segment_bytes": header.segment_bytes,
             "ipv6": int(not header.families & lib.SSI_FAMILY_IPV4),
-            **{name: getattr(response, name) for name in MOVING},
+            "patch_count": response.patch_count,
+            "patches": list(reader.patch_rows(response)),
         },
     )
 

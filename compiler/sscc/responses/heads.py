@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ssimage._sandstorm import lib
 from ssimage.loader import ENCODING_NAMES
 
+from .. import patches
 from ..errors import SsccError
 from ..manifest.model import Block, Cors, Rule, Site
 from ..manifest.patterns import Key
@@ -24,8 +25,8 @@ from .routing import Entry, File, Fixed, Moved, Table
 Headers = dict[str, str | None]
 
 CONTENT_LENGTH, ETAG, LAST_MODIFIED = "Content-Length: ", "ETag: ", "Last-Modified: "
-EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be, and Last-Modified where it moves
-NO_ETAG = f'"{"0" * ETAG_DIGITS}"'  # stands where ETag will be where it moves
+EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"  # stands where Date will be, and Last-Modified where it is patched
+NO_ETAG = f'"{"0" * ETAG_DIGITS}"'  # stands where ETag will be where it is patched
 LAST_MODIFIED_MAX_S = int(lib.SSI_LAST_MODIFIED_MAX_S)
 KEEP_ALIVE = "keep-alive"
 ENCODINGS = {name: number for number, name in ENCODING_NAMES.items()}
@@ -44,23 +45,6 @@ DATES_MAX = 4096  # that are kept
 PHRASES = {414: "URI Too Long", 416: "Range Not Satisfiable"}
 
 
-class Moving(NamedTuple):
-    """Where a head's moving fields are, by the names that the image and frame_build have for them."""
-
-    date_offset: int = 0
-    connection_offset: int = 0
-    length_offset: int = 0
-    range_offset: int = 0
-    etag_offset: int = 0
-    last_modified_offset: int = 0
-    length_bytes: int = 0
-    range_bytes: int = 0
-
-
-MOVING = Moving._fields
-NOTHING_MOVES = Moving()
-
-
 class Response(NamedTuple):
     """Head and body, before they are cut into frames."""
 
@@ -68,7 +52,7 @@ class Response(NamedTuple):
     head: bytes
     body: Content | bytes | None = None
     copies: int = 1
-    moving: Moving = NOTHING_MOVES
+    patches: bytes = b""  # rows of patches.row, in order
 
     @property
     def body_bytes(self) -> int:
@@ -111,7 +95,7 @@ class Multipart:
         digits = next(each for each in PART_DIGITS if each >= len(str(size_bytes)))
         if (kind, digits) not in self._parts:
             head = _Head(f"\r\n--{self.boundary}\r\nContent-Type: {kind}\r\n")
-            head.move("range", "Content-Range", "bytes 0-0/1".rjust(_range_bytes(digits)))
+            head.patch("Content-Range", "bytes 0-0/1".rjust(_range_bytes(digits)))
             self._parts[kind, digits] = head.response(206)
         return self._parts[kind, digits]
 
@@ -171,7 +155,7 @@ class Blank(NamedTuple):
 
     status: int
     text: bytes
-    moving: Moving
+    patches: bytes
     etag_offset: int  # behind the quote
     last_modified_offset: int
     content_length_offset: int
@@ -238,19 +222,17 @@ def _text(fields: list[tuple[str, str]]) -> str:
 
 
 class _Head:
-    """A head in the making. Fields that move begin at even offsets, so that their sums need no swap."""
+    """A head in the making. Fields that are patched begin at even offsets, so that their sums need no swap."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.places: dict[str, int] = {}
+        self.patches = bytearray()  # their rows
 
-    def move(self, key: str, name: str, value: str) -> None:
-        """Adds a field that moves, value as wide as it will ever be: blanks in front, which all who read it skip."""
+    def patch(self, name: str, value: str) -> None:
+        """Adds a field that is patched, value as wide as it will ever be: blanks in front, which readers skip."""
         # An optional space in front of a value (RFC 9110 section 5.5) moves it to an even offset.
         self.text += f"{name}: " if (len(self.text) + len(name) + 2) % 2 == 0 else f"{name}:  "
-        self.places[f"{key}_offset"] = len(self.text)
-        if key in ("length", "range"):
-            self.places[f"{key}_bytes"] = len(value)
+        self.patches += patches.row(patches.Patch(name, len(self.text), len(value)))
         self.text += value + "\r\n"
 
     def add(self, fields: list[tuple[str, str]]) -> None:
@@ -259,14 +241,14 @@ class _Head:
 
     def response(self, status: int, body: Content | bytes | None = None, copies: int = 1) -> Response:
         """The whole, with the empty line."""
-        return Response(status, (self.text + "\r\n").encode("latin-1"), body, copies, Moving(**self.places))
+        return Response(status, (self.text + "\r\n").encode("latin-1"), body, copies, bytes(self.patches))
 
 
 def _begin(status: int) -> _Head:
-    """Status line, Date and Connection: what moves comes first, so that it is in the first frame."""
+    """Status line, Date and Connection: what is patched comes first, so that it is in the first frame."""
     head = _Head(f"HTTP/1.1 {status} {_phrase(status)}\r\n")
-    head.move("date", "Date", EPOCH)
-    head.move("connection", "Connection", KEEP_ALIVE)
+    head.patch("Date", EPOCH)
+    head.patch("Connection", KEEP_ALIVE)
     return head
 
 
@@ -388,7 +370,7 @@ class Partial(NamedTuple):
     swap_bytes: int
 
 
-def date_moves(seconds: int) -> bool:
+def date_is_patched(seconds: int) -> bool:
     """Is Last-Modified as wide as all that move?"""
     return 0 <= seconds <= LAST_MODIFIED_MAX_S
 
@@ -424,19 +406,19 @@ class Mould:
         self.rest = _text([*self.vary, *self.said]) + "\r\n"
         self.kept = [item for item in said.fields if item[0].lower() not in OF_CONTENT] + _cors_fields(said.cors)
         full = _begin(200)
-        self.moving = Moving(**full.places)
+        self.patches = bytes(full.patches)
         self.full = full.text + _text([*server, *self.content_type])
-        self.shorts: dict[str | None, Response] = {}  # by Last-Modified; None: it moves
+        self.shorts: dict[str | None, Response] = {}  # by Last-Modified; None: it is patched
         self.partials: dict[tuple[int, int, str | None], Partial] = {}
         self.blanks: dict[tuple[int, int], Blanks] = {}
         self.by_size: dict[int, Blanks] = {}
 
     @staticmethod
     def _add_validators(head: _Head, date: str | None) -> None:
-        """date: Last-Modified; empty: none; None: it moves."""
-        head.move("etag", "ETag", NO_ETAG)
+        """date: Last-Modified; empty: none; None: it is patched."""
+        head.patch("ETag", NO_ETAG)
         if date is None:
-            head.move("last_modified", "Last-Modified", EPOCH)
+            head.patch("Last-Modified", EPOCH)
         elif date:
             head.add([("Last-Modified", date)])
 
@@ -449,10 +431,10 @@ class Mould:
     def _partial(self, length_bytes: int, digits: int, date: str | None) -> Partial:
         """length_bytes: width of Content-Length; digits: of the file's size."""
         head = _begin(206)
-        head.move("length", "Content-Length", "0".rjust(length_bytes))
+        head.patch("Content-Length", "0".rjust(length_bytes))
         self._add_validators(head, date)
         swap = len(head.text)
-        head.move("range", "Content-Range", "bytes 0-0/1".rjust(_range_bytes(digits)))
+        head.patch("Content-Range", "bytes 0-0/1".rjust(_range_bytes(digits)))
         head.add(self.content_type)
         swap_bytes = len(head.text) - swap
         head.add(self.server)
@@ -466,7 +448,7 @@ class Mould:
         return len(str(size_bytes + multipart_bytes)), len(str(size_bytes))
 
     def short_for(self, date: str | None) -> Response:
-        """The 304. date: Last-Modified; None: it moves."""
+        """The 304. date: Last-Modified; None: it is patched."""
         if date not in self.shorts:
             self.shorts[date] = self._short(date)
         return self.shorts[date]
@@ -483,11 +465,11 @@ class Mould:
         size, etag, date = content.size_bytes, content.etag, http_date(mtime_s) if mtime_s != NO_TIME else ""
         full = f"{self.full}{CONTENT_LENGTH}{size}\r\n{self.coding}{ETAG}{etag}\r\n"
         full += (f"{LAST_MODIFIED}{date}\r\n" if date else "") + self.rest
-        still = None if date_moves(mtime_s) else date
+        still = None if date_is_patched(mtime_s) else date
         part = self.multipart.part(self.kind, size)
         partial = self.partial_for(self._digits(size, part), still)
         return Variant(
-            get=Response(200, full.encode("latin-1"), content, self.copies, self.moving),
+            get=Response(200, full.encode("latin-1"), content, self.copies, self.patches),
             not_modified=self.short_for(still),
             partial=partial.response,
             part=part,
@@ -532,7 +514,7 @@ class Mould:
         etag_at = date_at - len(LAST_MODIFIED) - len('"\r\n')
         head = like[:etag_at] + bytes(ETAG_DIGITS) + like[etag_at:]
         length_at = len(self.full) + len(CONTENT_LENGTH)
-        return Blank(200, head, self.moving, etag_at, date_at + ETAG_DIGITS, length_at, length_bytes)
+        return Blank(200, head, self.patches, etag_at, date_at + ETAG_DIGITS, length_at, length_bytes)
 
 
 def _places(head: bytes, entry: Moved) -> tuple[int, int]:
@@ -722,7 +704,7 @@ def error_pages(number: int, site: Site, pages: dict[int, bytes]) -> list[ErrorP
         body = pages.get(status) or _page(f"{status} {_phrase(status)}", ERROR_TEXTS[status])
         head = _begin(status)
         if status == 416:
-            head.move("range", "Content-Range", "bytes */0".rjust(len("bytes */") + PART_DIGITS[-1]))
+            head.patch("Content-Range", "bytes */0".rjust(len("bytes */") + PART_DIGITS[-1]))
         kind = typed("text/html", traits(body), body[:HEAD_BYTES])
         head.add([*_server(site), ("Content-Type", kind)])
         head.add([("Content-Length", str(len(body)))])

@@ -106,7 +106,7 @@ static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
     if (spare == SSI_NONE)
         return SSI_NONE;
     assert(!is_in_flight(arena, spare));
-    /* A slot that was just sent from is in the cache; fields that move are set anew in every copy. spare_take may have
+    /* A slot that was just sent from is in the cache; patches are written anew into every copy. spare_take may have
      * taken the frame's last one, so look again. */
     const uint8_t *from =
         frame->current != SSI_NONE

@@ -19,7 +19,18 @@ static bool place_fits(const struct file_build_head *head, uint32_t offset, uint
     return offset <= head->text_bytes && len_bytes <= head->text_bytes - offset;
 }
 
-/* Does all that will be written or moves lie in the head's text? Of GET's head Date and Connection move alone. */
+static bool patches_fit(const struct file_build_head *head)
+{
+    const struct frame_build *build = &head->build;
+    if (build->patch_count > SSI_PATCH_KINDS)
+        return false;
+    for (uint32_t i = 0; i < build->patch_count; i++)
+        if (!place_fits(head, build->patches[i].offset, build->patches[i].bytes))
+            return false;
+    return true;
+}
+
+/* Does all that will be written or patched lie in the head's text? */
 static bool head_fits(const struct file_build_head *head, uint32_t texts_bytes)
 {
     const struct frame_build *build = &head->build;
@@ -28,10 +39,7 @@ static bool head_fits(const struct file_build_head *head, uint32_t texts_bytes)
            build->slot_bytes >= SSI_PAYLOAD_OFFSET + build->segment_bytes &&
            place_fits(head, head->etag_offset, FILE_BUILD_ETAG_BYTES) &&
            place_fits(head, head->last_modified_offset, SSI_DATE_BYTES) &&
-           place_fits(head, head->content_length_offset, head->content_length_bytes) &&
-           place_fits(head, build->date_offset, SSI_DATE_BYTES) &&
-           place_fits(head, build->connection_offset, SSI_CONNECTION_BYTES) &&
-           (build->length_offset | build->range_offset | build->etag_offset | build->last_modified_offset) == 0;
+           place_fits(head, head->content_length_offset, head->content_length_bytes) && patches_fit(head);
 }
 
 static uint32_t slots_of(const struct file_build_head *head, uint64_t stream_bytes)
@@ -79,9 +87,9 @@ static void cut(const struct file_build_head *head, uint64_t body_bytes, struct 
         .stream_bytes = stream_bytes,
         .first_frame = out->first_frame + out->frames_made,
         .head_bytes = head->text_bytes,
+        .first_patch = head->first_patch,
         .status = (uint16_t)head->status,
-        .date_offset = (uint16_t)build->date_offset,
-        .connection_offset = (uint16_t)build->connection_offset,
+        .patch_count = (uint16_t)build->patch_count,
     };
     out->frames_made += frames;
     out->slots_made += frames * build->copies;

@@ -13,6 +13,7 @@
 struct file_build_head {
     struct frame_build build;
     uint32_t status;
+    uint32_t first_patch; /* of the response */
     uint32_t text_offset, text_bytes; /* where the text is among all texts */
     uint32_t etag_offset; /* of FILE_BUILD_ETAG_BYTES */
     uint32_t last_modified_offset; /* of SSI_DATE_BYTES */

@@ -12,7 +12,6 @@ static const uint8_t ipv6_addresses[32] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1, 0x2
 #define BUILD_SERVER_PORT 80
 #define BUILD_CLIENT_PORT 49152
 #define BUILD_WINDOW 16384
-#define FIELDS 6 /* that can move */
 #define TCP_HEADER_BYTES (sizeof(struct wire_tcp) + sizeof(struct wire_tcp_timestamps))
 
 uint32_t frame_build_header_bytes(uint32_t ipv6)
@@ -71,19 +70,12 @@ static void put_headers(uint8_t *slot, uint32_t ipv6, uint32_t payload_bytes, ui
     memcpy(payload - sizeof(timestamps), &timestamps, sizeof(timestamps));
 }
 
-/* The payload's sum with the fields that move taken as zeros: a - b is a + ~b. */
-static uint16_t still_sum(const struct frame_build *build, const uint8_t *payload, uint64_t sum, int moving)
+/* The payload's sum, and if it is patched, with the bytes of patches taken as zeros: a - b is a + ~b. */
+static uint16_t unpatched_sum(const struct frame_build *build, const uint8_t *payload, uint64_t sum, int patched)
 {
-    if (!moving)
-        return checksum_fold(sum);
-    const uint32_t fields[FIELDS][2] = {
-        {build->date_offset, SSI_DATE_BYTES},        {build->connection_offset, SSI_CONNECTION_BYTES},
-        {build->length_offset, build->length_bytes}, {build->range_offset, build->range_bytes},
-        {build->etag_offset, SSI_ETAG_BYTES},        {build->last_modified_offset, SSI_DATE_BYTES},
-    };
-    for (int f = 0; f < FIELDS; f++)
-        if (fields[f][0] != 0)
-            sum += (uint16_t)~checksum_at(checksum_sum(payload + fields[f][0], fields[f][1]), fields[f][0]);
+    const struct ssi_patch *end = build->patches + (patched ? build->patch_count : 0);
+    for (const struct ssi_patch *patch = build->patches; patch < end; patch++)
+        sum += (uint16_t)~checksum_at(checksum_sum(payload + patch->offset, patch->bytes), patch->offset);
     return checksum_fold(sum);
 }
 
@@ -92,12 +84,10 @@ uint32_t frame_build_stream(const struct frame_build *build, const uint8_t *stre
                             struct ssi_frame *frames)
 {
     uint32_t count = 0;
-    int has_fields = (build->date_offset | build->connection_offset | build->length_offset | build->range_offset |
-                      build->etag_offset | build->last_modified_offset) != 0;
     for (size_t at = 0; at < len_bytes; at += build->segment_bytes, count++) {
         size_t left = len_bytes - at;
         uint32_t payload_bytes = left < build->segment_bytes ? (uint32_t)left : build->segment_bytes;
-        int moving = stream_offset + at == 0 && has_fields;
+        int patched = stream_offset + at == 0 && build->patch_count > 0;
         uint8_t *slot = slots + (size_t)count * build->copies * build->slot_bytes;
         memset(slot, 0, SSI_PAYLOAD_OFFSET);
         memcpy(slot + SSI_PAYLOAD_OFFSET, stream + at, payload_bytes);
@@ -111,8 +101,8 @@ uint32_t frame_build_stream(const struct frame_build *build, const uint8_t *stre
             .slot = first_slot + count * build->copies,
             .copies = (uint16_t)build->copies,
             .payload_bytes = (uint16_t)payload_bytes,
-            .payload_sum = still_sum(build, slot + SSI_PAYLOAD_OFFSET, payload_sum, moving),
-            .flags = moving ? SSI_FRAME_MOVING : 0,
+            .payload_sum = unpatched_sum(build, slot + SSI_PAYLOAD_OFFSET, payload_sum, patched),
+            .flags = patched ? SSI_FRAME_PATCHED : 0,
         };
     }
     return count;
@@ -155,7 +145,7 @@ int frame_build_check(const struct frame_build *build, const struct ssi_frame *f
     uint64_t sum = addresses + checksum_pseudo(IP_PROTOCOL_TCP, segment_bytes) + checksum_sum(tcp, segment_bytes);
     if (checksum_fold(sum) != 0xffff)
         return 2;
-    int moving = (frame->flags & SSI_FRAME_MOVING) != 0;
-    return still_sum(build, payload, checksum_sum(payload, frame->payload_bytes), moving) == frame->payload_sum ? 0
-                                                                                                                : 4;
+    uint64_t payload_sum = checksum_sum(payload, frame->payload_bytes);
+    int patched = (frame->flags & SSI_FRAME_PATCHED) != 0;
+    return unpatched_sum(build, payload, payload_sum, patched) == frame->payload_sum ? 0 : 4;
 }

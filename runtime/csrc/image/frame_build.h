@@ -12,9 +12,8 @@ struct frame_build {
     uint32_t slot_bytes, segment_bytes;
     uint32_t copies;    /* slots for each frame */
     uint32_t ipv6;      /* the headers built in are IPv6's, else IPv4's */
-    /* Of the fields that move; 0: none. */
-    uint32_t date_offset, connection_offset, length_offset, range_offset, etag_offset, last_modified_offset;
-    uint32_t length_bytes, range_bytes;
+    uint32_t patch_count; /* of the response, in its first frame */
+    struct ssi_patch patches[SSI_PATCH_KINDS];
 };
 
 /* A response that is cut at once. */
@@ -36,7 +35,7 @@ uint32_t frame_build_streams(const struct frame_build_whole *wholes, uint32_t co
                              uint32_t first_slot, uint8_t *slots, struct ssi_frame *frames);
 
 /* Checks a slot against its frame's entry: 0, or what is wrong: 1 the IP header's checksum, 2 TCP's, 3 the lengths,
- * 4 payload_sum. moving: offsets of the fields that move, 0: none. */
+ * 4 payload_sum. */
 int frame_build_check(const struct frame_build *build, const struct ssi_frame *frame, const uint8_t *slot);
 
 /* Bytes of the headers that frame_build_stream puts in front of a payload. */

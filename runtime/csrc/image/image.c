@@ -22,7 +22,13 @@ enum image_error {
     IMAGE_ERROR_VARIANT,
     IMAGE_ERROR_RESPONSE,
     IMAGE_ERROR_RESPONSE_FRAMES,
-    IMAGE_ERROR_RESPONSE_FIELD,
+    IMAGE_ERROR_RESPONSE_PATCHES,
+    IMAGE_ERROR_PATCH_FRAME,
+    IMAGE_ERROR_PATCH_KIND,
+    IMAGE_ERROR_PATCH_BYTES,
+    IMAGE_ERROR_PATCH_HEAD,
+    IMAGE_ERROR_PATCH_ORDER,
+    IMAGE_ERROR_PATCH_TWICE,
     IMAGE_ERROR_SITE_ERROR,
     IMAGE_ERROR_FRAME,
     IMAGE_ERROR_END
@@ -31,7 +37,7 @@ enum image_error {
 static const char *const error_texts[IMAGE_ERROR_END] = {
     [IMAGE_ERROR_ALIGNMENT] = "a section is missing or not 8-byte aligned",
     [IMAGE_ERROR_HEADER_SIZE] = "the header has the wrong size",
-    [IMAGE_ERROR_VERSION] = "the image has another format version; build it again with this sscc",
+    [IMAGE_ERROR_VERSION] = "the image's format is another version",
     [IMAGE_ERROR_SLOT_BYTES] = "slot_bytes is not a power of two within bounds",
     [IMAGE_ERROR_SEGMENT_BYTES] = "segment_bytes doesn't fit the slots",
     [IMAGE_ERROR_MTU] = "mtu_bytes doesn't match segment_bytes",
@@ -48,7 +54,13 @@ static const char *const error_texts[IMAGE_ERROR_END] = {
     [IMAGE_ERROR_VARIANT] = "a variant points outside of its tables",
     [IMAGE_ERROR_RESPONSE] = "a response has an impossible length or status",
     [IMAGE_ERROR_RESPONSE_FRAMES] = "a response and its frames don't match",
-    [IMAGE_ERROR_RESPONSE_FIELD] = "a moving field is not inside the response's first frame",
+    [IMAGE_ERROR_RESPONSE_PATCHES] = "a response has patches outside of their table, or more than there are kinds",
+    [IMAGE_ERROR_PATCH_FRAME] = "a response has patches, but its first frame says that there are none",
+    [IMAGE_ERROR_PATCH_KIND] = "a response has a patch of an unknown kind",
+    [IMAGE_ERROR_PATCH_BYTES] = "a response has a patch that is too short or too long for its kind",
+    [IMAGE_ERROR_PATCH_HEAD] = "a response has a patch that is not inside its head and its first frame",
+    [IMAGE_ERROR_PATCH_ORDER] = "a response has patches that overlap, or are not in order",
+    [IMAGE_ERROR_PATCH_TWICE] = "a response has two patches of one kind",
     [IMAGE_ERROR_SITE_ERROR] = "an error response points outside of its tables",
     [IMAGE_ERROR_FRAME] = "a frame points outside of the slots, or is longer than one",
 };
@@ -94,8 +106,6 @@ static bool is_power_of_two(uint64_t value)
 
 static int check_header(const struct ssi_header *h)
 {
-    if (h->version != SSI_VERSION)
-        return fail(IMAGE_ERROR_VERSION, h->version);
     if (h->header_bytes != sizeof(*h))
         return fail(IMAGE_ERROR_HEADER_SIZE, h->header_bytes);
     if (!is_power_of_two(h->slot_bytes) || h->slot_bytes < SSI_SLOT_BYTES_MIN || h->slot_bytes > SSI_SLOT_BYTES_MAX)
@@ -124,6 +134,7 @@ static int check_sizes(const struct ssi_header *h, const struct image_sections *
         {s->routes_bytes, (uint64_t)h->route_table_len * sizeof(struct ssi_route)},
         {s->variants_bytes, (uint64_t)h->variant_count * sizeof(struct ssi_variant)},
         {s->responses_bytes, (uint64_t)h->response_count * sizeof(struct ssi_response)},
+        {s->patches_bytes, (uint64_t)h->patch_count * sizeof(struct ssi_patch)},
         {s->errors_bytes, (uint64_t)h->error_count * sizeof(struct ssi_error)},
         {s->frames_bytes, (uint64_t)h->frame_count * sizeof(struct ssi_frame)},
         {s->slots_bytes, (uint64_t)h->slot_count * h->slot_bytes},
@@ -147,44 +158,49 @@ static int check_frames(const struct image *image)
     return 0;
 }
 
-/* A field that moves in [offset, end). */
-struct field {
-    uint32_t offset, end; /* offset 0: absent */
+/* Bytes of a patch, by its kind. */
+static const struct {
+    uint8_t least, most;
+} patch_widths[SSI_PATCH_KINDS] = {
+    [SSI_PATCH_DATE] = {SSI_DATE_BYTES, SSI_DATE_BYTES},
+    [SSI_PATCH_CONNECTION] = {SSI_CONNECTION_BYTES, SSI_CONNECTION_BYTES},
+    [SSI_PATCH_CONTENT_LENGTH] = {1, SSI_LENGTH_BYTES_MAX},
+    [SSI_PATCH_CONTENT_RANGE] = {1, SSI_RANGE_BYTES_MAX},
+    [SSI_PATCH_ETAG] = {SSI_ETAG_BYTES, SSI_ETAG_BYTES},
+    [SSI_PATCH_LAST_MODIFIED] = {SSI_DATE_BYTES, SSI_DATE_BYTES},
 };
 
-/* Absent, or whole inside the response's head and its first frame. */
-static bool field_fits(const struct image *image, const struct ssi_response *r, struct field field)
+/* A patch, those in front of which end at a byte of the stream and are of these kinds (bits). 0, or what is wrong with it. */
+static uint32_t patch_error(const struct ssi_patch *patch, uint32_t end_before, uint32_t kinds_before)
 {
-    if (field.offset == 0)
-        return true;
+    if (patch->kind >= SSI_PATCH_KINDS)
+        return IMAGE_ERROR_PATCH_KIND;
+    if (patch->bytes < patch_widths[patch->kind].least || patch->bytes > patch_widths[patch->kind].most)
+        return IMAGE_ERROR_PATCH_BYTES;
+    if (patch->offset < end_before)
+        return IMAGE_ERROR_PATCH_ORDER;
+    return (kinds_before >> patch->kind & 1) != 0 ? IMAGE_ERROR_PATCH_TWICE : 0;
+}
+
+/* The same of all patches of a response. */
+static uint32_t patches_error(const struct image *image, const struct ssi_response *r)
+{
     const struct ssi_frame *first = &image->frames[r->first_frame];
-    return (first->flags & SSI_FRAME_MOVING) != 0 && field.end <= first->payload_bytes && field.end <= r->head_bytes;
-}
-
-static bool fields_overlap(struct field a, struct field b)
-{
-    return a.offset != 0 && b.offset != 0 && a.offset < b.end && b.offset < a.end;
-}
-
-static bool check_fields(const struct image *image, const struct ssi_response *r)
-{
-    const struct field fields[] = {{r->date_offset, r->date_offset + SSI_DATE_BYTES},
-                                   {r->connection_offset, r->connection_offset + SSI_CONNECTION_BYTES},
-                                   {r->length_offset, (uint32_t)r->length_offset + r->length_bytes},
-                                   {r->range_offset, (uint32_t)r->range_offset + r->range_bytes},
-                                   {r->etag_offset, r->etag_offset + SSI_ETAG_BYTES},
-                                   {r->last_modified_offset, r->last_modified_offset + SSI_DATE_BYTES}};
-    const size_t count = sizeof(fields) / sizeof(fields[0]);
-    if (r->length_bytes > SSI_LENGTH_BYTES_MAX || r->range_bytes > SSI_RANGE_BYTES_MAX)
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (!field_fits(image, r, fields[i]))
-            return false;
-        for (size_t j = 0; j < i; j++)
-            if (fields_overlap(fields[i], fields[j]))
-                return false;
+    const struct ssi_patch *patch = image->patches + r->first_patch;
+    uint32_t end = 0, kinds = 0;
+    if (r->patch_count > SSI_PATCH_KINDS || r->first_patch > image->header->patch_count ||
+        r->patch_count > image->header->patch_count - r->first_patch)
+        return IMAGE_ERROR_RESPONSE_PATCHES;
+    if (r->patch_count > 0 && (first->flags & SSI_FRAME_PATCHED) == 0)
+        return IMAGE_ERROR_PATCH_FRAME;
+    for (uint32_t i = 0; i < r->patch_count; i++, patch++) {
+        uint32_t error = patch_error(patch, end, kinds);
+        if (error != 0)
+            return error;
+        end = (uint32_t)patch->offset + patch->bytes;
+        kinds |= 1u << patch->kind;
     }
-    return true;
+    return end <= r->head_bytes && end <= first->payload_bytes ? 0 : IMAGE_ERROR_PATCH_HEAD;
 }
 
 /* How many frames in front of each one are not full; also in front of the one behind the last. */
@@ -219,8 +235,9 @@ static int check_responses(const struct image *image, uint32_t *short_before)
             return fail(IMAGE_ERROR_RESPONSE, i);
         if (!check_stream(image, r, short_before))
             return fail(IMAGE_ERROR_RESPONSE_FRAMES, i);
-        if (!check_fields(image, r))
-            return fail(IMAGE_ERROR_RESPONSE_FIELD, i);
+        uint32_t error = patches_error(image, r);
+        if (error != 0)
+            return fail(error, i);
     }
     return 0;
 }
@@ -230,13 +247,21 @@ static bool string_fits(const struct ssi_header *h, uint32_t offset, uint32_t by
     return (uint64_t)offset + bytes <= h->string_bytes;
 }
 
+static bool is_patched(const struct image *image, uint32_t response_index, uint32_t kind)
+{
+    const struct ssi_response *r = &image->responses[response_index];
+    for (uint32_t i = 0; i < r->patch_count; i++)
+        if (image->patches[r->first_patch + i].kind == kind)
+            return true;
+    return false;
+}
+
 /* A response that says nothing of a variant, whoever sends it. */
 static bool plain_fits(const struct image *image, uint32_t index)
 {
     if (index >= image->header->response_count)
         return false;
-    const struct ssi_response *r = &image->responses[index];
-    return r->etag_offset == 0 && r->last_modified_offset == 0;
+    return !is_patched(image, index, SSI_PATCH_ETAG) && !is_patched(image, index, SSI_PATCH_LAST_MODIFIED);
 }
 
 /* The same, or none. */
@@ -250,9 +275,9 @@ static bool shared_fits(const struct image *image, uint32_t index, const struct 
 {
     if (index >= image->header->response_count)
         return index == SSI_NONE;
-    const struct ssi_response *r = &image->responses[index];
     bool dated = v->last_modified_s >= 0 && v->last_modified_s <= SSI_LAST_MODIFIED_MAX_S;
-    return (r->etag_offset == 0 || v->etag_bytes == SSI_ETAG_BYTES) && (r->last_modified_offset == 0 || dated);
+    return (v->etag_bytes == SSI_ETAG_BYTES || !is_patched(image, index, SSI_PATCH_ETAG)) &&
+           (dated || !is_patched(image, index, SSI_PATCH_LAST_MODIFIED));
 }
 
 /* Where a redirect puts what is asked for, the path in front of the query: inside its head, and nobody else has such places. */
@@ -377,15 +402,18 @@ static int check_routes(const struct image *image)
 
 int image_open(struct image *image, const struct image_sections *s, uint32_t *work)
 {
-    const void *all[] = {s->header,   s->strings,   s->hosts,  s->sites,  s->buckets, s->routes,
-                         s->variants, s->responses, s->errors, s->frames, s->slots};
+    const void *all[] = {s->header,   s->strings,   s->hosts,   s->sites,  s->buckets, s->routes,
+                         s->variants, s->responses, s->patches, s->errors, s->frames,  s->slots};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
         if (((uintptr_t)all[i] & 7) != 0)
             return fail(IMAGE_ERROR_ALIGNMENT, i);
+    const struct ssi_header *header = s->header;
+    if (s->header_bytes >= sizeof(header->version) && header->version != SSI_VERSION)
+        return fail(IMAGE_ERROR_VERSION, header->version);
     if (s->header_bytes != sizeof(struct ssi_header))
         return fail(IMAGE_ERROR_HEADER_SIZE, s->header_bytes);
-    *image = (struct image){s->header,   s->strings,   s->hosts,  s->sites,  s->buckets, s->routes,
-                            s->variants, s->responses, s->errors, s->frames, s->slots};
+    *image = (struct image){s->header,   s->strings,   s->hosts,   s->sites,  s->buckets, s->routes,
+                            s->variants, s->responses, s->patches, s->errors, s->frames,  s->slots};
     int error = check_header(image->header);
     if (error == 0)
         error = check_sizes(image->header, s);

@@ -11,10 +11,11 @@
 /* Where the sections of an ELF file lie in memory, as its reader found them. The pointers must be 8-byte aligned
  * and stay mapped while the image is used. Sizes in bytes. */
 struct image_sections {
-    const void *header, *strings, *hosts, *sites, *buckets, *routes, *variants, *responses, *errors, *frames;
+    const void *header, *strings, *hosts, *sites, *buckets, *routes, *variants, *responses, *patches, *errors,
+        *frames;
     const uint8_t *slots; /* may be NULL where only the tables are looked at */
     uint64_t header_bytes, strings_bytes, hosts_bytes, sites_bytes, buckets_bytes, routes_bytes, variants_bytes,
-        responses_bytes, errors_bytes, frames_bytes, slots_bytes;
+        responses_bytes, patches_bytes, errors_bytes, frames_bytes, slots_bytes;
 };
 
 /* A validated image. */
@@ -27,6 +28,7 @@ struct image {
     const struct ssi_route *routes;
     const struct ssi_variant *variants;
     const struct ssi_response *responses;
+    const struct ssi_patch *patches;
     const struct ssi_error *errors;
     const struct ssi_frame *frames;
     const uint8_t *slots;

@@ -1,4 +1,4 @@
-/* The packet image, format version 6: the only description of its layout.
+/* The packet image, format version 7: the only description of its layout.
  *
  * C includes this file; Python gets the same structs from it through cffi (runtime/ffi_build.py), so it
  * keeps to the subset that cffi parses: plain structs of fixed-width integers and integer #defines.
@@ -20,6 +20,7 @@
  *   .sandstorm.routes      struct ssi_route[route_table_len], in hash order
  *   .sandstorm.variants    struct ssi_variant[variant_count]
  *   .sandstorm.responses   struct ssi_response[response_count]
+ *   .sandstorm.patches     struct ssi_patch[patch_count]; responses whose heads are alike share theirs
  *   .sandstorm.errors      struct ssi_error[error_count]
  *   .sandstorm.frames      struct ssi_frame[frame_count]
  *   .sandstorm.slots       slot_count slots of slot_bytes each
@@ -45,7 +46,7 @@
 
 #include <stdint.h>
 
-#define SSI_VERSION 6
+#define SSI_VERSION 7
 #define SSI_NONE 0xffffffff /* no such index */
 
 #define SSI_NOTE_BUILD_ID 3 /* the type GNU uses for NT_GNU_BUILD_ID */
@@ -61,15 +62,6 @@
 #define SSI_FAMILY_IPV4 1
 #define SSI_FAMILY_IPV6 2
 #define SSI_IMAGE_MERGE_SLASHES 1 /* in a path that is asked for, slashes in a row are one */
-
-/* Fields that move: of fixed width, patched per response, never across a frame's end. What is shorter than its field has
- * blanks in front, which all recipients skip; not all take off what is behind a value (RFC 9110 section 5.5). */
-#define SSI_DATE_BYTES 29 /* IMF-fixdate, RFC 9110 section 5.6.7 */
-#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "     close" */
-#define SSI_ETAG_BYTES 34 /* of a variant's ETag, with its quotes */
-#define SSI_LENGTH_BYTES_MAX 20 /* Content-Length of any 64-bit number */
-#define SSI_RANGES_MAX 200 /* parts that a 206's Content-Length has room for */
-#define SSI_RANGE_BYTES_MAX 68 /* Content-Range of three such, "bytes 0-99/1000" (RFC 9110 section 14.4) */
 
 #define SSI_ENCODING_IDENTITY 0
 #define SSI_ENCODING_GZIP 1
@@ -97,7 +89,8 @@ struct ssi_header {
     uint32_t site_count; /* at least 1 */
     uint32_t multipart_type_response; /* the line "Content-Type: multipart/byteranges; boundary=B", or SSI_NONE */
     uint32_t multipart_end_response; /* the closing delimiter, RFC 9110 section 14.6, or SSI_NONE */
-    uint64_t string_bytes;
+    uint32_t patch_count;
+    uint32_t string_bytes;
     uint64_t route_hash_seed;
 };
 
@@ -162,23 +155,40 @@ struct ssi_variant {
     uint64_t content_bytes; /* of the body */
 };
 #define SSI_VARIANTS_MAX 0x7fffffff
-#define SSI_LAST_MODIFIED_MAX_S 253402300799 /* 9999-12-31: years of four digits; what is later can't move */
+#define SSI_LAST_MODIFIED_MAX_S 253402300799 /* 9999-12-31: years of four digits; what is later can't be patched */
 
-/* Head and body, as one stream over as many consecutive frames as that takes. ETag and Last-Modified move in what a
- * variant's 304 or 206 is answered with, and nowhere else: they say what the variant says. */
+/* A header field's value that is written into a response's first frame when it is sent, as it differs from one sending to the
+ * next, or between the files that share the response. Of fixed width; what is shorter has blanks in front, which all recipients
+ * skip; not all take off what is behind a value (RFC 9110 section 5.5). */
+struct ssi_patch {
+    uint16_t offset; /* of its bytes in the stream: inside the head, and inside the first frame */
+    uint8_t bytes;
+    uint8_t kind; /* SSI_PATCH_*, RFC 9110 */
+};
+#define SSI_PATCH_DATE 0 /* of SSI_DATE_BYTES */
+#define SSI_PATCH_CONNECTION 1 /* of SSI_CONNECTION_BYTES */
+#define SSI_PATCH_CONTENT_LENGTH 2 /* of a 206; of SSI_LENGTH_BYTES_MAX at most */
+#define SSI_PATCH_CONTENT_RANGE 3 /* of a 206 or 416; of SSI_RANGE_BYTES_MAX at most */
+#define SSI_PATCH_ETAG 4 /* of the variant that is asked for; of SSI_ETAG_BYTES */
+#define SSI_PATCH_LAST_MODIFIED 5 /* likewise; of SSI_DATE_BYTES */
+#define SSI_PATCH_KINDS 6 /* a response has at most one patch of each */
+#define SSI_DATE_BYTES 29 /* IMF-fixdate, RFC 9110 section 5.6.7 */
+#define SSI_CONNECTION_BYTES 10 /* "keep-alive" or "     close" */
+#define SSI_ETAG_BYTES 34 /* of a variant's ETag, with its quotes */
+#define SSI_LENGTH_BYTES_MAX 20 /* Content-Length of any 64-bit number */
+#define SSI_RANGES_MAX 200 /* parts that a 206's Content-Length has room for */
+#define SSI_RANGE_BYTES_MAX 68 /* Content-Range of three such, "bytes 0-99/1000" (RFC 9110 section 14.4) */
+
+/* Head and body, as one stream over as many consecutive frames as that takes. Its patches are in the order of their offsets and
+ * don't overlap. ETag and Last-Modified are patched in what a variant's 304 or 206 is answered with, and nowhere else: they say
+ * what the variant says. */
 struct ssi_response {
     uint64_t stream_bytes; /* head and body */
     uint32_t first_frame;
     uint32_t head_bytes; /* up to and with the empty line */
+    uint32_t first_patch;
     uint16_t status; /* RFC 9110 section 15 */
-    uint16_t date_offset; /* of SSI_DATE_BYTES in the stream, in the first frame; 0: none */
-    uint16_t connection_offset; /* of SSI_CONNECTION_BYTES in the stream, in the first frame; 0: none */
-    uint16_t length_offset; /* of length_bytes in the stream, in the first frame: Content-Length; 0: none moves */
-    uint16_t range_offset; /* of range_bytes in the stream, in the first frame: Content-Range; 0: none moves */
-    uint16_t etag_offset; /* of SSI_ETAG_BYTES in the stream, in the first frame; 0: does not move */
-    uint16_t last_modified_offset; /* of SSI_DATE_BYTES in the stream, in the first frame; 0: does not move */
-    uint8_t length_bytes; /* at most SSI_LENGTH_BYTES_MAX */
-    uint8_t range_bytes; /* at most SSI_RANGE_BYTES_MAX */
+    uint16_t patch_count; /* SSI_PATCH_KINDS at most */
 };
 
 /* A site's responses for a status that no route decides: 204 (OPTIONS), 400, 404, 405, ... */
@@ -188,8 +198,8 @@ struct ssi_error {
 };
 
 /* A frame and where it lies. payload_sum is the ones'-complement sum (RFC 1071, folded, not inverted) of the
- * payload as 16-bit words in memory order, an odd last byte padded with zero, with the bytes of the fields
- * that move taken as zeros: patching a header never reads the payload. */
+ * payload as 16-bit words in memory order, an odd last byte padded with zero, with the bytes of
+ * patches taken as zeros: patching a header never reads the payload. */
 struct ssi_frame {
     uint32_t slot; /* first copy; copies are adjacent */
     uint16_t copies; /* at least 1 */
@@ -197,6 +207,6 @@ struct ssi_frame {
     uint16_t payload_sum;
     uint16_t flags; /* SSI_FRAME_* */
 };
-#define SSI_FRAME_MOVING 1 /* holds fields that move */
+#define SSI_FRAME_PATCHED 1 /* the first of a response with patches */
 
 #endif

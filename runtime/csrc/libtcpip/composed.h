@@ -35,12 +35,12 @@ uint8_t *composed_bytes(const struct stack *stack, uint32_t buffer);
 /* The span of what is in a buffer; it gives the buffer back when it goes. */
 static inline struct tcp_span composed_span(uint32_t buffer)
 {
-    return (struct tcp_span){.response = SSI_NONE, .first_frame = buffer};
+    return (struct tcp_span){.first_frame = buffer, .composed = true};
 }
 
 static inline bool is_composed(const struct tcp_span *span)
 {
-    return span->response == SSI_NONE;
+    return span->composed;
 }
 
 /* A span goes: nothing of it will be sent again. */

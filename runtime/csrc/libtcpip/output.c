@@ -2,7 +2,6 @@
  * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
  * are gathered in place whatever the segment size. */
 #include "header.h"
-#include "moving.h"
 #include "tcp.h"
 #include "wire/checksum.h"
 #include "wire/probe.h"
@@ -109,11 +108,18 @@ static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t positio
         stack->counters[COUNTER_tcp_retransmit_segments] += segments;
 }
 
-/* Fields that move are in a response's first frame only, and never in a slice. */
-static bool has_moving_fields(const struct stack *stack, const struct tcp_span *span, uint32_t frame_index)
+/* Does the application write into a frame that is sent? Into a response's first only, and never into a slice. */
+static bool is_patched(const struct stack *stack, const struct tcp_span *span, uint32_t frame_index)
 {
     return frame_index == span->first_frame && span->skip == 0 &&
-           (stack->image->frames[frame_index].flags & SSI_FRAME_MOVING) != 0;
+           (stack->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
+}
+
+/* What the application writes into such a frame. Never inline: most frames are none, and what they need stays in registers. */
+__attribute__((noinline)) static uint64_t patch(const struct stack *stack, const struct tcp_span *span,
+                                                uint32_t frame_index, uint8_t *payload)
+{
+    return stack->config.app->patch(stack, span, 0, payload, stack->image->frames[frame_index].payload_bytes);
 }
 
 /* A frame's payload to read from. */
@@ -178,12 +184,8 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
         struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum,
                                        sent + bytes < left ? TCP_ACK : flags_of(tcb, span, position, span->end),
                                        false};
-        if (has_moving_fields(stack, span, frame_index)) {
-            struct moving_fields moving;
-            moving_fields_of(stack, span, &moving);
-            moving_patch(&moving, payload);
-            fields.payload_sum += moving.sum;
-        }
+        if (is_patched(stack, span, frame_index))
+            fields.payload_sum += patch(stack, span, frame_index, payload);
         uint8_t *head = header_put(&header, payload, &fields);
         header.ecn_flags &= (uint8_t)~TCP_CWR;
         describe(desc++, &like, head, (uint32_t)(payload - head) + bytes, chunk);
@@ -213,11 +215,8 @@ void tcpip_copy(struct stack *stack, const struct tcp_span *span, uint64_t offse
         memcpy(dst + done, image_payload(stack, frame_index) + within, part);
         done += part;
     }
-    if (offset < segment_bytes && has_moving_fields(stack, span, span->first_frame)) {
-        struct moving_fields fields;
-        moving_fields_of(stack, span, &fields);
-        moving_overlay(&fields, dst, offset, len);
-    }
+    if (offset < segment_bytes && is_patched(stack, span, span->first_frame))
+        stack->config.app->patch(stack, span, offset, dst, len);
 }
 
 /* A segment that is no ready frame: the slow path. */
@@ -239,14 +238,12 @@ static bool add_piece(struct stack *stack, const struct tcp_span *span, uint32_t
                       uint32_t bytes)
 {
     struct nmio_piece piece = {image_payload(stack, frame_index) + within, bytes, NMIO_NONE};
-    if (has_moving_fields(stack, span, frame_index)) {
+    if (is_patched(stack, span, frame_index)) {
         uint32_t chunk = arena_acquire(&stack->arena, frame_index);
         if (chunk == NMIO_NONE)
             return false;
-        struct moving_fields fields;
-        moving_fields_of(stack, span, &fields);
         uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-        moving_patch(&fields, payload);
+        patch(stack, span, frame_index, payload);
         piece = (struct nmio_piece){payload + within, bytes, chunk};
     }
     stack->tx->piece[stack->tx->piece_count++] = piece;
@@ -279,7 +276,7 @@ static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct t
         uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
         uint32_t bytes = out->fields.payload_bytes - done < there ? out->fields.payload_bytes - done : there;
         if (!add_piece(stack, span, frame_index, within, bytes)) {
-            tx->piece_count = first_piece; /* only the first piece can have failed: it alone has fields */
+            tx->piece_count = first_piece; /* only the first piece can have failed: it alone is patched */
             nmio_release(stack->region, chunk);
             return false;
         }

@@ -48,14 +48,12 @@ _Static_assert(sizeof(struct tcp_flow) == 8 * TCP_FLOW_WORDS, "a flow is hashed 
  * is needed to send any of them again, the same. */
 struct tcp_span {
     uint64_t start, end;
-    uint64_t skip; /* bytes of the response in front of a slice's first; in a slice no field moves */
-    uint64_t range_first, range_last, content_bytes; /* what Content-Range and Content-Length of a 206 or 416 say */
-    uint32_t response; /* SSI_NONE: it lies in a buffer (composed.h) */
-    uint32_t first_frame; /* the response's, beside it since every segment needs it; or the buffer */
-    uint32_t date_s; /* what Date says, seconds since 1970 */
-    uint32_t close : 1; /* Connection: close */
-    uint32_t variant : 31; /* whose ETag and Last-Modified a 206 or 304 says */
+    uint64_t skip; /* bytes of the response in front of a slice's first; such a slice is not patched */
+    uint32_t first_frame; /* the response's, or the buffer */
+    uint32_t composed; /* it lies in a buffer (composed.h) */
+    uint64_t app[4]; /* the application's own, for its patch */
 };
+#define TCP_SPAN_APP_BYTES sizeof(((struct tcp_span *)0)->app)
 
 /* What most segments touch comes first, line by line (TCB_HOT_BYTES); what only loss or a second answer needs is behind. */
 struct tcb {

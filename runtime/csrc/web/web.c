@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ahead.h"
+#include "head_patch.h"
 #include "http_parse.h"
 #include "image/date.h"
 #include "location.h"
@@ -55,12 +56,13 @@ static void seen_set(struct tcb *tcb, uint32_t seen_bytes)
 static struct tcp_span span_of(const struct stack *stack, uint32_t response_index, uint64_t skip, uint32_t variant,
                                bool close)
 {
-    return (struct tcp_span){.skip = skip,
-                             .response = response_index,
-                             .first_frame = stack->image->responses[response_index].first_frame,
-                             .date_s = (uint32_t)stack->wall_s,
-                             .close = close,
-                             .variant = variant & SSI_VARIANTS_MAX};
+    const struct head_values values = {.response = response_index,
+                                       .date_s = (uint32_t)stack->wall_s,
+                                       .close = close,
+                                       .variant = variant & SSI_VARIANTS_MAX};
+    struct tcp_span span = {.skip = skip, .first_frame = stack->image->responses[response_index].first_frame};
+    head_values_set(&span, &values);
+    return span;
 }
 
 /* Queues a response, or its head alone: all that HEAD is answered with, RFC 9110 section 9.3.2. close: the connection
@@ -113,7 +115,7 @@ static void put_response(struct stack *stack, const struct tcp_span *span, uint3
 static void put_redirect(struct stack *stack, const struct tcp_span *span, const struct places *places,
                          const struct http_request *request, uint32_t prefix_bytes, struct location_text *text)
 {
-    const struct ssi_response *response = &stack->image->responses[span->response];
+    const struct ssi_response *response = &stack->image->responses[head_values_of(span).response];
     uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
     uint32_t done = 0;
     text->full = bytes > text->room_bytes;
@@ -283,12 +285,13 @@ static struct tcp_span partial_span(const struct stack *stack, const struct part
     return span_of(stack, response_index, skip, variant_index(stack, p->variant), p->close);
 }
 
-/* Head or part header: what its moving fields say. */
-static void say_range(struct tcp_span *span, struct http_range range, uint64_t content_bytes)
+/* Head or part header: what is patched into it. */
+static void say_range(struct tcp_span *span, struct http_range range)
 {
-    span->range_first = range.first;
-    span->range_last = range.last;
-    span->content_bytes = content_bytes;
+    struct head_values values = head_values_of(span);
+    values.range_first = range.first;
+    values.range_last = range.last;
+    head_values_set(span, &values);
 }
 
 /* The slice of the body that a range is. */
@@ -308,7 +311,7 @@ static uint64_t single_span(const struct stack *stack, const struct partial *p, 
     if (step > 1)
         return 0;
     *span = partial_span(stack, p, p->variant->partial_response, 0);
-    say_range(span, p->ranges[0], p->variant->content_bytes);
+    say_range(span, p->ranges[0]);
     return stream_bytes(stack, p->variant->partial_response);
 }
 
@@ -331,7 +334,7 @@ static uint64_t multipart_span(const struct stack *stack, const struct partial *
     uint32_t part = (step - 3) / 2;
     if (step == 0) {
         *span = partial_span(stack, p, variant->partial_response, 0);
-        say_range(span, (struct http_range){0, multipart_bytes(stack, p) - 1}, variant->content_bytes);
+        say_range(span, (struct http_range){0, multipart_bytes(stack, p) - 1});
         return variant->swap_offset;
     }
     if (step == 1) {
@@ -344,7 +347,7 @@ static uint64_t multipart_span(const struct stack *stack, const struct partial *
     }
     if (part < p->count && (step - 3) % 2 == 0) {
         *span = partial_span(stack, p, variant->part_response, 0);
-        say_range(span, p->ranges[part], variant->content_bytes);
+        say_range(span, p->ranges[part]);
         return stream_bytes(stack, variant->part_response);
     }
     if (part < p->count)
@@ -391,8 +394,8 @@ static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, uint32_t s
         tcpip_finish(stack, tcb);
         return;
     }
-    struct tcp_span span = span_of(stack, error->get_response, 0, 0, close);
-    say_range(&span, (struct http_range){1, 0}, variant->content_bytes);
+    struct tcp_span span = span_of(stack, error->get_response, 0, variant_index(stack, variant), close);
+    say_range(&span, (struct http_range){1, 0});
     PROBE(web_write, tcb, 416);
     count_status(stack, 416);
     tcpip_write(stack, tcb, &span, stream_bytes(stack, error->get_response));
@@ -591,6 +594,7 @@ static bool web_is_writing(const struct tcb *tcb)
 const struct stack_app web_app = {.receive = web_recv,
                                   .timeout = web_timeout,
                                   .is_writing = web_is_writing,
+                                  .patch = head_patch,
                                   .look_ahead = web_look_ahead,
                                   .ahead_steps = WEB_AHEAD_STEPS,
                                   .ahead_routes_min = WEB_AHEAD_ROUTES_MIN};

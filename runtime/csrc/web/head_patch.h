@@ -1,0 +1,40 @@
+/* What a response's head says anew each time it is sent, RFC 9110: Date and Connection, in a 206 Content-Length and
+ * Content-Range, and in a 206 and a 304, which files share, ETag and Last-Modified (struct ssi_patch). It follows from what web
+ * has put into the span alone, so that a retransmission carries the same bytes. */
+#ifndef SANDSTORM_HEAD_PATCH_H
+#define SANDSTORM_HEAD_PATCH_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "libtcpip/tcb.h"
+
+/* The application's words of a span. */
+struct head_values {
+    uint64_t range_first,
+        range_last; /* of Content-Range, and of Content-Length; of a 416 the first is behind the last */
+    uint32_t response;
+    uint32_t date_s; /* what Date says, seconds since 1970 */
+    uint32_t close : 1; /* Connection: close */
+    uint32_t variant : 31; /* whose ETag, Last-Modified and size a 206, 304 or 416 says */
+    uint32_t zero;
+};
+_Static_assert(sizeof(struct head_values) == TCP_SPAN_APP_BYTES, "they are all that a span has room for");
+
+static inline void head_values_set(struct tcp_span *span, const struct head_values *values)
+{
+    memcpy(span->app, values, sizeof(*values));
+}
+
+static inline struct head_values head_values_of(const struct tcp_span *span)
+{
+    struct head_values values;
+    memcpy(&values, span->app, sizeof(values));
+    return values;
+}
+
+/* A struct stack_app has this as its patch. */
+uint64_t head_patch(const struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+                    uint32_t len_bytes);
+
+#endif
