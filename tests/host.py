@@ -163,13 +163,16 @@ class Host:
             "send_ms": 10_000,
             "secret": bytes(range(16)),
         }
-        config = ffi.new("struct stack_config *", values | more)
-        config.addresses[0].family = lib.SSI_FAMILY_IPV4
-        config.addresses[0].prefix_bits = 24
-        ffi.memmove(config.addresses[0].bytes, v4, 4)
-        config.addresses[1].family = lib.SSI_FAMILY_IPV6
-        config.addresses[1].prefix_bits = 64
-        ffi.memmove(config.addresses[1].bytes, v6, 16)
+        config = ffi.new("struct stack_config *")
+        for name, value in (values | more).items():
+            layer = next((part for part in (config.eth, config.tcpip) if hasattr(part, name)), config)
+            setattr(layer, name, value)
+        config.eth.addresses[0].family = lib.IP_FAMILY_V4
+        config.eth.addresses[0].prefix_bits = 24
+        ffi.memmove(config.eth.addresses[0].bytes, v4, 4)
+        config.eth.addresses[1].family = lib.IP_FAMILY_V6
+        config.eth.addresses[1].prefix_bits = 64
+        ffi.memmove(config.eth.addresses[1].bytes, v6, 16)
         return config
 
     def advance(self, milliseconds: float) -> list[Packet]:
@@ -239,8 +242,11 @@ class Host:
 
     def counters(self) -> dict[str, int]:
         """Every counter that is not zero."""
-        names = (ffi.string(lib.stack_counter_name(i)).decode() for i in range(lib.stack_counter_count()))
-        values = (lib.stack_counter(self.stack, i) for i in range(lib.stack_counter_count()))
+        names = (
+            ffi.string(lib.stack_counter_name(self.stack, i)).decode()
+            for i in range(lib.stack_counter_count(self.stack))
+        )
+        values = (lib.stack_counter(self.stack, i) for i in range(lib.stack_counter_count(self.stack)))
         return {name: value for name, value in zip(names, values, strict=True) if value}
 
 

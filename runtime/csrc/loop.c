@@ -24,7 +24,7 @@ struct worker {
     size_t stack_bytes;
     int wake_fd;
     bool busy_poll, drained;
-    atomic_bool stop, drain, addresses_granted;
+    atomic_bool stop, drain, addresses_confirmed;
     atomic_bool woken; /* wake_fd has been written to, and is to be read */
     uint64_t rotated_ns;
     atomic_bool link_changed; /* link is the worker's to read; else its writer's */
@@ -80,7 +80,7 @@ void worker_destroy(struct worker *worker)
 
 static void rotate_secret(struct worker *worker, uint64_t now_ns)
 {
-    uint8_t secret[STACK_SECRET_BYTES];
+    uint8_t secret[TCPIP_SECRET_BYTES];
     if (now_ns - worker->rotated_ns < LOOP_SECRET_NS)
         return;
     if (getrandom(secret, sizeof(secret), GRND_NONBLOCK) == sizeof(secret))
@@ -114,9 +114,9 @@ int worker_round(struct worker *worker)
         worker->drained = true;
         stack_drain(worker->stack);
     }
-    if (atomic_load_explicit(&worker->addresses_granted, memory_order_relaxed)) {
-        atomic_store(&worker->addresses_granted, false);
-        stack_addresses_granted(worker->stack);
+    if (atomic_load_explicit(&worker->addresses_confirmed, memory_order_relaxed)) {
+        atomic_store(&worker->addresses_confirmed, false);
+        stack_addresses_confirmed(worker->stack);
     }
     if (atomic_load_explicit(&worker->link_changed, memory_order_acquire)) {
         stack_link_change(worker->stack, &worker->link);
@@ -180,9 +180,9 @@ void worker_drain(struct worker *worker)
     wake(worker);
 }
 
-void worker_addresses_granted(struct worker *worker)
+void worker_addresses_confirmed(struct worker *worker)
 {
-    atomic_store(&worker->addresses_granted, true);
+    atomic_store(&worker->addresses_confirmed, true);
     wake(worker);
 }
 

@@ -24,8 +24,8 @@ void worker_stop(struct worker *worker);
 /* Ends idle connections, finishes the others, accepts no more. */
 void worker_drain(struct worker *worker);
 
-/* The addresses that its stack watches (STACK_CLAIM_WATCH) have been claimed by another worker. */
-void worker_addresses_granted(struct worker *worker);
+/* Another worker has asked the link, and the addresses are ours (ETH_ACD_FOLLOW). */
+void worker_addresses_confirmed(struct worker *worker);
 
 /* The interface has changed: the worker's stack learns of it in its next round. False while the change before this is not
  * taken up yet; worker_link_taken says when this one is. From one thread. */

@@ -1,4 +1,4 @@
-/* The stack as a whole: libeth, libtcpip and an application over one region and one TX queue. A deterministic
+/* The stack as a whole: it puts libeth, libtcpip and an application together, over one region and one TX queue. A deterministic
  * function of frames, time and randomness: no system call, no clock, no allocation after stack_init. One stack
  * belongs to one worker. */
 #ifndef SANDSTORM_STACK_H
@@ -9,58 +9,16 @@
 #include <stdint.h>
 
 #include "image/image.h"
+#include "libeth/eth_config.h"
 #include "libnmio/nmio.h"
-#include "stack_app.h"
-
-#define STACK_ADDRESSES_MAX 32
-#define STACK_SECRET_BYTES 16
-#define STACK_MTU_BYTES_MIN 576
-#define STACK_MTU_BYTES_MAX 65535
-
-#define CONGESTION_CUBIC 0
-#define CONGESTION_NEWRENO 1
-#define CONGESTION_COUNT 2
-
-/* One of our addresses. */
-struct stack_address {
-    uint8_t family; /* SSI_FAMILY_IPV4 or SSI_FAMILY_IPV6 */
-    uint8_t prefix_bits;
-    uint8_t bytes[16]; /* network order; IPv4 in the first four */
-};
-
-/* How a stack comes by its addresses, in own-address mode. */
-#define STACK_CLAIM_NONE 0 /* they are ours from the start */
-#define STACK_CLAIM_ANNOUNCE 1 /* the same, and the neighbours are told */
-#define STACK_CLAIM_CHECK 2 /* the link is asked first */
-#define STACK_CLAIM_WATCH 3 /* another stack asks: stack_addresses_granted tells that it has them */
-
-/* What stack_address_state says. Nothing is answered for an address that is not ours. */
-#define STACK_ADDRESS_TENTATIVE 0
-#define STACK_ADDRESS_OURS 1
-#define STACK_ADDRESS_CONFLICT 2 /* somebody had it before us */
+#include "libtcpip/app.h"
+#include "libtcpip/tcpip_config.h"
 
 struct stack_config {
-    const struct stack_app *app;
+    struct eth_config eth;
+    struct tcpip_config tcpip;
+    const struct tcpip_app *app;
     const void *app_data; /* what it reads from beside the image, or NULL; must outlive the stack */
-    uint8_t mac[6];
-    uint16_t tcp_port;
-    bool own_address; /* we are this host on the link: answer ARP, neighbour discovery and echo */
-    bool reassemble; /* packets that come in fragments: in own-address mode, where all frames come to this stack */
-    uint32_t claim;   /* STACK_CLAIM_* */
-    uint32_t address_count;
-    struct stack_address addresses[STACK_ADDRESSES_MAX];
-    uint32_t mtu_bytes;               /* of the interface */
-    uint32_t gather_max;              /* of the port */
-    bool
-        tx_memcpy; /* each frame is copied to be sent, as ordinary servers do: to compare with; gather_max must be 1 */
-    uint32_t max_connections;
-    uint32_t max_half_requests; /* connections that may have a request half read, or pipelined requests waiting */
-    uint32_t keep_alive_ms; /* an idle connection is closed after this */
-    uint32_t request_ms; /* a request must be whole this long after its first byte (or the handshake), its body too */
-    uint32_t send_ms; /* a connection that takes nothing of what it is sent ends after this */
-    uint32_t congestion; /* CONGESTION_* */
-    bool pacing; /* windows go out spread over the round trip, not in bursts */
-    uint8_t secret[STACK_SECRET_BYTES]; /* random */
 };
 
 struct stack;
@@ -99,10 +57,10 @@ void stack_rotate_secret(struct stack *stack, const uint8_t *secret);
 /* Stops accepting connections and closes idle ones; the others end with the response they are in. */
 void stack_drain(struct stack *stack);
 
-/* With STACK_CLAIM_WATCH: those that nobody has contested here either are ours from now on. */
-void stack_addresses_granted(struct stack *stack);
+/* With ETH_ACD_FOLLOW: those addresses that nobody has contested here either are ours from now on. */
+void stack_addresses_confirmed(struct stack *stack);
 
-/* Of place index in the configuration: STACK_ADDRESS_*. From any thread. */
+/* Of place index in the configuration: ETH_ADDRESS_*. From any thread. */
 uint32_t stack_address_state(const struct stack *stack, uint32_t index);
 /* How many frames said that the address is another's; mac (6 bytes): who sent the last. From any thread. */
 uint32_t stack_address_conflicts(const struct stack *stack, uint32_t index, uint8_t *mac);
@@ -113,7 +71,7 @@ struct stack_link {
     bool announce; /* in own-address mode, the neighbours are told again where we are */
     uint32_t mtu_bytes;
     uint32_t address_count; /* places: never fewer than before */
-    struct stack_address addresses[STACK_ADDRESSES_MAX]; /* in shared mode; family 0: the place is empty */
+    struct eth_address addresses[ETH_ADDRESSES_MAX]; /* in shared mode; family 0: the place is empty */
 };
 
 /* Connections go on under another MAC and MTU. In shared mode those of an address that is no longer in its place end
@@ -144,9 +102,10 @@ bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack
 uint32_t stack_response_uses(const struct stack *stack, uint32_t response);
 uint32_t stack_frame_high_water(const struct stack *stack, uint32_t frame);
 
-/* One counter for everything counted, a reason for every drop. */
-uint32_t stack_counter_count(void);
-const char *stack_counter_name(uint32_t index); /* "tcp_drop_bad_checksum"; NULL beyond the last */
+/* One counter for everything counted, a reason for every drop: of all layers, and of the application. */
+uint32_t stack_counter_count(const struct stack *stack);
+const char *stack_counter_name(const struct stack *stack,
+                               uint32_t index); /* "tcp_drop_checksum"; NULL beyond the last */
 uint64_t stack_counter(const struct stack *stack, uint32_t index);
 
 #endif

@@ -73,7 +73,7 @@ class Places:
 
     def add(self, address: Interface4or6) -> bool:
         """False: there is no place left."""
-        if len(self.held) < lib.STACK_ADDRESSES_MAX:
+        if len(self.held) < lib.ETH_ADDRESSES_MAX:
             self.held.append(address)
         elif None in self.held:
             self.held[self.held.index(None)] = address
@@ -231,7 +231,7 @@ class Follower:
             return False
         if not self.places.add(address):
             self.opened.reservation.release(address.ip)
-            self._not_followed([address.ip], f"no more than {lib.STACK_ADDRESSES_MAX} addresses are")
+            self._not_followed([address.ip], f"no more than {lib.ETH_ADDRESSES_MAX} addresses are")
             return False
         text, told = f"{address.ip} is served too now", {"change": "address-added", "address": str(address)}
         self.news.append(partial(self.tell, text, **told))

@@ -238,8 +238,8 @@ def _can_wait(values: dict[str, Any]) -> None:
 
 def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
-    if len(values["addresses"]) > lib.STACK_ADDRESSES_MAX:
-        raise click.UsageError(f"at most {lib.STACK_ADDRESSES_MAX} addresses")
+    if len(values["addresses"]) > lib.ETH_ADDRESSES_MAX:
+        raise click.UsageError(f"at most {lib.ETH_ADDRESSES_MAX} addresses")
     for name in ("addresses", "host_addresses"):
         given = [address.ip for address in values[name]]
         for ip in given:

@@ -30,7 +30,7 @@ CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
 class App:
     """What runs over TCP."""
 
-    hooks: Any  # const struct stack_app *
+    hooks: Any  # const struct tcpip_app *
     data: Any = ffi.NULL  # what it reads from beside the image
 
 
@@ -93,9 +93,11 @@ class ConflictNotes:
         return due
 
 
-def counter_names() -> list[str]:
+def counter_names(stack: Any) -> list[str]:
     """Names of all counters, in their order."""
-    return [ffi.string(lib.stack_counter_name(index)).decode() for index in range(lib.stack_counter_count())]
+    return [
+        ffi.string(lib.stack_counter_name(stack, index)).decode() for index in range(lib.stack_counter_count(stack))
+    ]
 
 
 class Server:
@@ -112,7 +114,7 @@ class Server:
         self.threads: list[threading.Thread] = []
         config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
-            config.claim = self._claim(opened, first=not self.workers)
+            config.eth.acd = self._claim(opened, first=not self.workers)
             worker = lib.worker_create(config, image, nmio_port, limits.busy_poll)
             if worker == ffi.NULL:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")
@@ -121,31 +123,31 @@ class Server:
 
     @staticmethod
     def _config(app: App, opened: Opened, port: int, limits: Limits) -> Any:
+        eth = {
+            "mac": opened.mac,
+            "own_address": opened.own_address,
+            "address_count": len(opened.addresses),
+        }
+        tcpip = {
+            "tcp_port": port,
+            # Fragments may come to another worker than their connection's, which would reset it.
+            "reassemble": opened.own_address and len(opened.ports) == 1,
+            "mtu_bytes": opened.mtu_bytes,
+            "gather_max": opened.gather_max,
+            "max_connections": limits.max_connections,
+            "max_half_requests": max(1, limits.max_connections // 16),
+            "keep_alive_ms": int(limits.keep_alive_s * 1000),
+            "request_ms": int(limits.request_s * 1000),
+            "send_ms": int(limits.send_s * 1000),
+            "congestion": CONGESTION[limits.congestion],
+            "pacing": limits.pacing,
+            "tx_memcpy": limits.tx_memcpy,
+            "secret": os.urandom(SECRET_BYTES),
+        }
         config = ffi.new(
-            "struct stack_config *",
-            {
-                "app": app.hooks,
-                "app_data": app.data,
-                "mac": opened.mac,
-                "tcp_port": port,
-                "own_address": opened.own_address,
-                # Fragments may come to another worker than their connection's, which would reset it.
-                "reassemble": opened.own_address and len(opened.ports) == 1,
-                "address_count": len(opened.addresses),
-                "mtu_bytes": opened.mtu_bytes,
-                "gather_max": opened.gather_max,
-                "max_connections": limits.max_connections,
-                "max_half_requests": max(1, limits.max_connections // 16),
-                "keep_alive_ms": int(limits.keep_alive_s * 1000),
-                "request_ms": int(limits.request_s * 1000),
-                "send_ms": int(limits.send_s * 1000),
-                "congestion": CONGESTION[limits.congestion],
-                "pacing": limits.pacing,
-                "tx_memcpy": limits.tx_memcpy,
-                "secret": os.urandom(SECRET_BYTES),
-            },
+            "struct stack_config *", {"app": app.hooks, "app_data": app.data, "eth": eth, "tcpip": tcpip}
         )
-        for entry, address in zip(config.addresses, opened.addresses, strict=False):
+        for entry, address in zip(config.eth.addresses, opened.addresses, strict=False):
             put_address(entry, address)
         return config
 
@@ -154,7 +156,7 @@ class Server:
         """One worker asks and announces; the others wait for it and watch, as an answer may come to their queue."""
         if first:
             return opened.claim
-        return int(lib.STACK_CLAIM_WATCH if opened.claim == lib.STACK_CLAIM_CHECK else lib.STACK_CLAIM_NONE)
+        return int(lib.ETH_ACD_FOLLOW if opened.claim == lib.ETH_ACD_CHECK else lib.ETH_ACD_NONE)
 
     @property
     def stacks(self) -> list[Any]:
@@ -203,17 +205,17 @@ class Server:
     def claim_addresses(self) -> bool:
         """Waits until our addresses are ours; False after STOP. Raises SsrunError if another host has one."""
         stack = lib.worker_stack(self.workers[0])
-        states = [lib.STACK_ADDRESS_TENTATIVE]
-        while lib.STACK_ADDRESS_TENTATIVE in states:
+        states = [lib.ETH_ADDRESS_TENTATIVE]
+        while lib.ETH_ADDRESS_TENTATIVE in states:
             states = [lib.stack_address_state(stack, place) for place in range(len(self.opened.addresses))]
-            conflicts = self._conflicts(lib.STACK_ADDRESS_CONFLICT)
+            conflicts = self._conflicts(lib.ETH_ADDRESS_CONFLICT)
             if conflicts:
                 ip, mac = conflicts[0].address.ip, conflicts[0].mac
                 raise SsrunError(f"{ip} is used by {mac} on {self.opened.interface}; choose another --address")
-            if lib.STACK_ADDRESS_TENTATIVE in states and self._stopped(CLAIM_POLL_S):
+            if lib.ETH_ADDRESS_TENTATIVE in states and self._stopped(CLAIM_POLL_S):
                 return False
         for worker in self.workers[1:]:
-            lib.worker_addresses_granted(worker)
+            lib.worker_addresses_confirmed(worker)
         return True
 
     def _conflicts(self, state: int) -> list[Conflict]:
@@ -240,7 +242,7 @@ class Server:
         notes = ConflictNotes()
         while not self._stopped(CHECK_POLL_S):
             check()
-            for conflict in notes.due(self._conflicts(lib.STACK_ADDRESS_OURS), time.monotonic()):
+            for conflict in notes.due(self._conflicts(lib.ETH_ADDRESS_OURS), time.monotonic()):
                 tell(conflict)
 
     def stop(self) -> None:
@@ -253,11 +255,11 @@ class Server:
 
     def counters(self) -> dict[str, int]:
         """Sums over all workers, and of their ports."""
-        totals = dict.fromkeys(counter_names(), 0)
+        totals: dict[str, int] = {}
         for worker in self.workers:
             stack = lib.worker_stack(worker)
-            for index, name in enumerate(totals):
-                totals[name] += lib.stack_counter(stack, index)
+            for index, name in enumerate(counter_names(stack)):
+                totals[name] = totals.get(name, 0) + lib.stack_counter(stack, index)
         for port in self.opened.ports:
             for name in ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_dropped"):
                 totals[f"port_{name}"] = totals.get(f"port_{name}", 0) + getattr(port, name)

@@ -52,10 +52,10 @@ uint64_t take_targets(const struct image *image, char *word, struct target *targ
 
 void print_counters(struct stack *const *stacks, uint32_t count)
 {
-    for (uint32_t i = 0; i < stack_counter_count(); i++) {
+    for (uint32_t i = 0; i < stack_counter_count(stacks[0]); i++) {
         uint64_t value = 0;
         for (uint32_t s = 0; s < count; s++)
             value += stack_counter(stacks[s], i);
-        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(i), value);
+        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(stacks[0], i), value);
     }
 }

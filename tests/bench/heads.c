@@ -10,10 +10,11 @@
 
 #include "arguments.h"
 #include "image_file.h"
-#include "stack_internal.h"
+#include "web/state.h"
 #include "web/web.h"
 
 static const char first_lines[] = "GET /0 HTTP/1.1\r\nHost: a\r\n";
+#define WEB_BYTES (1u << 20) /* for what the web keeps */
 #define FIRST_BYTES (sizeof(first_lines) - 1)
 
 /* A head of so many bytes, but for the last line, which fills it up. */
@@ -36,10 +37,10 @@ static uint8_t *head_of(uint32_t head_bytes, uint32_t line_bytes)
 }
 
 /* In a function of its own so that callgrind can count it alone. */
-__attribute__((noipa)) uint32_t take_piece(struct stack *stack, struct tcb *tcb, const uint8_t *head,
+__attribute__((noipa)) uint32_t take_piece(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *head,
                                            uint32_t len_bytes)
 {
-    return web_app.receive(stack, tcb, head, len_bytes);
+    return web_app.receive(tcpip, tcb, head, len_bytes);
 }
 
 int main(int argc, char **argv)
@@ -50,19 +51,23 @@ int main(int argc, char **argv)
     uint32_t head_bytes = (uint32_t)strtoul(argv[1], NULL, 10), piece_bytes = (uint32_t)strtoul(argv[2], NULL, 10);
     const uint8_t *head = head_of(head_bytes, (uint32_t)strtoul(argv[3], NULL, 10));
     image_file_open(&file, argv[4]);
-    struct stack *stack = calloc(1, sizeof(*stack));
+    struct tcpip *tcpip = calloc(1, sizeof(*tcpip));
     struct tcb *tcb = aligned_alloc(64, sizeof(*tcb));
-    if (stack == NULL || tcb == NULL || piece_bytes == 0)
+    if (tcpip == NULL || tcb == NULL || piece_bytes == 0)
         stop("no memory, or no pieces");
     memset(tcb, 0, sizeof(*tcb));
-    stack->image = &file.image;
-    stack->tcbs = tcb;
+    struct layout layout = {aligned_alloc(64, WEB_BYTES), 0};
+    memset(layout.base, 0, WEB_BYTES);
+    tcpip->image = &file.image;
+    tcpip->app_state = web_app.lay_out(&layout, &file.image);
+    if (layout.used_bytes > WEB_BYTES)
+        stop("the image has more responses than there is room for");
+    web_app.init(tcpip->app_state, tcpip, NULL);
+    ready_init(&tcpip->ready, tcb);
     tcb_few_spans(tcb);
-    stack->ready_first = TCB_NONE;
-    stack->response_uses = calloc(file.image.header->response_count, sizeof(*stack->response_uses));
     uint32_t taken = 0;
     for (uint32_t len = piece_bytes; taken == 0 && len < head_bytes + piece_bytes; len += piece_bytes)
-        taken = take_piece(stack, tcb, head, len < head_bytes ? len : head_bytes);
+        taken = take_piece(tcpip, tcb, head, len < head_bytes ? len : head_bytes);
     printf("%u\n", tcb->span_count);
     return taken == head_bytes && tcb->span_count == 1 ? 0 : 1;
 }

@@ -88,19 +88,18 @@ struct worker {
 static struct stack_config configuration(void)
 {
     struct stack_config config = {.app = &web_app,
-                                  .mac = {2, 0, 0, 0, 0, 1},
-                                  .tcp_port = 80,
-                                  .address_count = 1,
-                                  .mtu_bytes = file.image.header->mtu_bytes,
-                                  .gather_max = (uint32_t)options.gather,
-                                  .tx_memcpy = options.memcpy_tx != 0,
-                                  .max_connections = (uint32_t)options.connections + 1,
-                                  .max_half_requests = 1,
-                                  .keep_alive_ms = 1u << 30,
-                                  .request_ms = 1u << 30,
-                                  .send_ms = 1u << 30};
-    config.addresses[0] = (struct stack_address){.family = SSI_FAMILY_IPV4, .prefix_bits = 24};
-    memcpy(config.addresses[0].bytes, (uint8_t[]){192, 0, 2, 1}, 4);
+                                  .eth = {.mac = {2, 0, 0, 0, 0, 1}, .address_count = 1},
+                                  .tcpip = {.tcp_port = 80,
+                                            .mtu_bytes = file.image.header->mtu_bytes,
+                                            .gather_max = (uint32_t)options.gather,
+                                            .tx_memcpy = options.memcpy_tx != 0,
+                                            .max_connections = (uint32_t)options.connections + 1,
+                                            .max_half_requests = 1,
+                                            .keep_alive_ms = 1u << 30,
+                                            .request_ms = 1u << 30,
+                                            .send_ms = 1u << 30}};
+    config.eth.addresses[0] = (struct eth_address){.family = IP_FAMILY_V4, .prefix_bits = 24};
+    memcpy(config.eth.addresses[0].bytes, (uint8_t[]){192, 0, 2, 1}, 4);
     return config;
 }
 

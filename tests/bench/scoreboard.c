@@ -9,15 +9,15 @@
 #include <string.h>
 
 #include "arguments.h"
-#include "libtcpip/tcp.h"
+#include "libtcpip/recovery.h"
 
 #define MSS_BYTES 1448u
 #define FULL_BLOCKS (SCOREBOARD_RUNS / 2) /* with as many holes between them */
 
 /* In a function of its own so that callgrind can count it alone. */
-__attribute__((noipa)) void take_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+__attribute__((noipa)) void take_ack(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment)
 {
-    recovery_ack(stack, tcb, segment, tcb->snd_una, true);
+    recovery_ack(tcpip, tcb, segment, tcb->snd_una, true);
 }
 
 /* In the order in which they are told; each has a hole in front of it. */
@@ -27,22 +27,21 @@ static void block_of(const struct tcb *tcb, uint32_t number, uint32_t sack[2])
     sack[1] = sack[0] + MSS_BYTES;
 }
 
-static struct stack *make_stack(struct tcb *tcb)
+static struct tcpip *make_tcpip(struct tcb *tcb)
 {
-    struct stack *stack = calloc(1, sizeof(*stack));
+    struct tcpip *tcpip = calloc(1, sizeof(*tcpip));
     struct tcp_run *boards = calloc(SCOREBOARD_RUNS, sizeof(*boards));
     uint32_t *board_free = calloc(1, sizeof(*board_free));
-    if (stack == NULL || boards == NULL || board_free == NULL)
+    if (tcpip == NULL || boards == NULL || board_free == NULL)
         stop("no memory");
-    stack->boards = boards;
-    stack->board_free = board_free;
-    stack->board_free_count = 1;
-    stack->tcbs = tcb;
-    stack->now_us = 1000000;
-    return stack;
+    tcpip->boards = (struct scoreboards){boards, board_free, 1};
+    tcpip->connections.tcbs = tcb;
+    ready_init(&tcpip->ready, tcb);
+    tcpip->now_us = 1000000;
+    return tcpip;
 }
 
-static void open_flight(struct stack *stack, struct tcb *tcb, uint32_t segments)
+static void open_flight(struct tcpip *tcpip, struct tcb *tcb, uint32_t segments)
 {
     memset(tcb, 0, sizeof(*tcb));
     scoreboard_init(tcb);
@@ -53,8 +52,8 @@ static void open_flight(struct stack *stack, struct tcb *tcb, uint32_t segments)
     tcb->cwnd = segments * MSS_BYTES;
     tcb->ssthresh = UINT32_MAX;
     tcb->rack_fack = tcb->rack.end = (uint32_t)tcb->snd_una;
-    scoreboard_sent(tcb, (uint32_t)tcb->snd_una, (uint32_t)tcb->snd_nxt, (uint32_t)stack->now_us);
-    stack->now_us += 20000;
+    scoreboard_sent(tcb, (uint32_t)tcb->snd_una, (uint32_t)tcb->snd_nxt, (uint32_t)tcpip->now_us);
+    tcpip->now_us += 20000;
 }
 
 int main(int argc, char **argv)
@@ -65,17 +64,17 @@ int main(int argc, char **argv)
     struct tcb *tcb = aligned_alloc(64, sizeof(*tcb));
     if (tcb == NULL)
         stop("no memory");
-    struct stack *stack = make_stack(tcb);
-    open_flight(stack, tcb, 2 * (FULL_BLOCKS + acks + 1));
+    struct tcpip *tcpip = make_tcpip(tcb);
+    open_flight(tcpip, tcb, 2 * (FULL_BLOCKS + acks + 1));
     for (uint32_t number = 0; number < FULL_BLOCKS + acks; number++) {
         struct tcp_segment segment = {.ack = (uint32_t)tcb->snd_una, .flags = TCP_ACK};
         for (uint32_t i = 0; i < 4 && i <= number; i++)
             block_of(tcb, number - i, segment.options.sacks[segment.options.sack_count++]);
-        stack->now_us += 10;
+        tcpip->now_us += 10;
         if (number < FULL_BLOCKS)
-            recovery_ack(stack, tcb, &segment, tcb->snd_una, true);
+            recovery_ack(tcpip, tcb, &segment, tcb->snd_una, true);
         else
-            take_ack(stack, tcb, &segment);
+            take_ack(tcpip, tcb, &segment);
     }
     printf("%u\n", tcb->run_count);
     return 0;

@@ -1,6 +1,5 @@
 #include "client.h"
 
-#include "libtcpip/tcp.h"
 #include "wire/seq.h"
 
 static uint32_t least(uint32_t a, uint32_t b)
@@ -218,12 +217,12 @@ void client_say(struct client *client, const struct segment *segment)
     memcpy(tcp + 20, options, tcp_bytes - 20);
     if (segment->bytes > 0)
         memcpy(tcp + tcp_bytes, segment->data, segment->bytes);
-    uint64_t opened = host->stack->counters[COUNTER_tcp_opened];
+    uint64_t opened = host->stack->tcpip.counters.tcp_opened;
     uint32_t end = segment->seq + segment->bytes + ((segment->flags & (SYN | FIN)) != 0);
     if (seq_lt(client->seq_max, end))
         client->seq_max = end;
     host_input(host, frame, at + tcp_bytes + segment->bytes, true);
-    if (host->stack->counters[COUNTER_tcp_opened] != opened) /* a cookie may be good for several connections */
+    if (host->stack->tcpip.counters.tcp_opened != opened) /* a cookie may be good for several connections */
         begin_stream(client, end);
     allow(client, segment);
     host_run(host);

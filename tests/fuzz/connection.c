@@ -172,7 +172,7 @@ static void too_big(struct client *client, const struct instruction *in)
 /* What is not the clients' to do. */
 static void happen(struct host *host, const struct instruction *in)
 {
-    uint8_t secret[STACK_SECRET_BYTES];
+    uint8_t secret[TCPIP_SECRET_BYTES];
     switch (in->how % 8) {
     case 0:
         memset(secret, in->value, sizeof(secret));

@@ -10,6 +10,7 @@
  * right, after as many rounds as without him. */
 #define _GNU_SOURCE /* memmem */
 #include "client.h"
+#include "web/state.h"
 
 #define INSTRUCTION_BYTES 16
 #define STEPS_MAX 64
@@ -212,8 +213,9 @@ static uint32_t download(struct world *world, const struct image *image, const u
     while (!world->closed)
         progress(world);
     host_end(&world->host);
-    CHECK(world->host.stack->counters[COUNTER_http_requests] == 2);
-    CHECK(world->host.stack->counters[COUNTER_http_bad_requests] == 0);
+    const struct web *web = world->host.stack->tcpip.app_state;
+    CHECK(web->counters.http_requests == 2);
+    CHECK(web->counters.http_bad_requests == 0);
     return world->rounds;
 }
 

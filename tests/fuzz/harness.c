@@ -1,6 +1,6 @@
 #include "harness.h"
 
-#include "libtcpip/tcp.h"
+#include "libtcpip/recovery.h"
 #include "web/web.h"
 #include "wire/seq.h"
 
@@ -75,24 +75,22 @@ static void tell_time(struct host *host)
 
 static struct stack_config configure(const struct host *host, uint32_t gather_max)
 {
-    struct stack_config config = {.app = &web_app,
-                                  .mac = {2, 0, 0, 0, 0, 1},
-                                  .tcp_port = 80,
-                                  .own_address = true,
-                                  .reassemble = true,
-                                  .claim = host->claim,
-                                  .address_count = 2,
-                                  .mtu_bytes = 1500,
-                                  .gather_max = gather_max,
-                                  .max_connections = CONNECTIONS,
-                                  .max_half_requests = 2,
-                                  .keep_alive_ms = 300000,
-                                  .request_ms = 10000,
-                                  .send_ms = 300000,
-                                  .congestion = host->congestion,
-                                  .pacing = host->pacing};
-    config.addresses[0] = (struct stack_address){SSI_FAMILY_IPV4, 24, {192, 0, 2, 1}};
-    config.addresses[1] = (struct stack_address){SSI_FAMILY_IPV6, 64, {0x20, 1, 0x0d, 0xb8, [15] = 1}};
+    struct stack_config config = {
+        .app = &web_app,
+        .eth = {.mac = {2, 0, 0, 0, 0, 1}, .own_address = true, .acd = host->acd, .address_count = 2},
+        .tcpip = {.tcp_port = 80,
+                  .reassemble = true,
+                  .mtu_bytes = 1500,
+                  .gather_max = gather_max,
+                  .max_connections = CONNECTIONS,
+                  .max_half_requests = 2,
+                  .keep_alive_ms = 300000,
+                  .request_ms = 10000,
+                  .send_ms = 300000,
+                  .congestion = host->congestion,
+                  .pacing = host->pacing}};
+    config.eth.addresses[0] = (struct eth_address){IP_FAMILY_V4, 24, {192, 0, 2, 1}};
+    config.eth.addresses[1] = (struct eth_address){IP_FAMILY_V6, 64, {0x20, 1, 0x0d, 0xb8, [15] = 1}};
     return config;
 }
 
@@ -110,8 +108,8 @@ void host_start(struct host *host, const struct image *image, uint32_t gather_ma
     memset(stack_memory, 0, bytes);
     host->stack = stack_init(stack_memory, bytes, &config, image, &host->region, &host->tx);
     CHECK(host->stack != NULL);
-    CHECK(host->stack->board_free_count >= BOARDS);
-    host->stack->board_free_count = BOARDS;
+    CHECK(host->stack->tcpip.boards.free_count >= BOARDS);
+    host->stack->tcpip.boards.free_count = BOARDS;
     host->now_ns = START_NS;
     host->flying = first_flight = 0;
     host->slow = false;
@@ -239,13 +237,13 @@ void host_run(struct host *host)
         return;
     CHECK(!stack_waits_for_space(host->stack));
     for (uint32_t i = 0; i < CONNECTIONS; i++) {
-        struct tcb *tcb = &host->stack->tcbs[i];
+        struct tcb *tcb = &host->stack->tcpip.connections.tcbs[i];
         if (tcb->state == 0)
             continue;
         judge_connection(tcb);
         /* With duplicate ACKs counted instead of SACKs what is in flight is a guess, and the next look another. */
         if (tcb->sack || tcb->in_loss || tcb->dupacks == 0)
-            tcpip_ready(host->stack, tcb);
+            ready_mark(&host->stack->tcpip.ready, tcb);
     }
     stack_output(host->stack);
     CHECK(host->tx.count == 0); /* nobody was forgotten */
@@ -273,13 +271,14 @@ void host_end(struct host *host)
     for (int hour = 0; hour < 24 && stack_connections(host->stack) > 0; hour++)
         host_advance(host, 3600000);
     CHECK(stack_connections(host->stack) == 0);
-    CHECK(host->region.free_count == BUFFERS && host->stack->board_free_count == BOARDS);
+    CHECK(host->region.free_count == BUFFERS && host->stack->tcpip.boards.free_count == BOARDS);
     for (uint32_t i = 0; i < host->region.chunk_count; i++)
         CHECK(host->region.in_flight[i] == NMIO_FREE);
     uint32_t unused = 0;
-    for (uint32_t at = host->stack->request_free; at != TCB_NONE; at = host->stack->request_buffers[at].next)
+    for (uint32_t at = host->stack->tcpip.buffers.free; at != TCB_NONE;
+         at = host->stack->tcpip.buffers.buffers[at].next)
         unused++;
-    CHECK(unused == host->stack->config.max_half_requests);
-    CHECK(host->stack->span_ring_free_count == span_rings(host->stack->config.max_connections));
-    CHECK(host->stack->composed_free_count == composed_buffers(host->stack->config.max_connections));
+    CHECK(unused == host->stack->tcpip.buffers.count);
+    CHECK(host->stack->tcpip.rings.free_count == host->stack->tcpip.rings.count);
+    CHECK(host->stack->tcpip.composed.free_count == host->stack->tcpip.composed.count);
 }

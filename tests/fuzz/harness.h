@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "stack_internal.h"
+#include "stack.h"
+#include "stack_state.h"
 
 #define CHECK(what)                                                                                                  \
     do {                                                                                                             \
@@ -38,7 +39,7 @@ struct host {
     struct nmio_tx tx;
     uint64_t now_ns;
     uint32_t flying; /* frames that the port has and has not sent yet */
-    uint32_t claim, congestion; /* of the configuration, set before host_start */
+    uint32_t acd, congestion; /* of the configuration, set before host_start */
     bool pacing;
     bool slow;       /* it sends only when host_complete says so */
     bool untrusted;  /* the image's sums and slots may be wrong: what is sent is not compared with anything */

@@ -1,4 +1,4 @@
-/* Frames as they come. The first byte says how the core comes by its addresses, STACK_CLAIM_*; then
+/* Frames as they come. The first byte says how the core comes by its addresses, ETH_ACD_*; then
  * | flags:8 | length:16 | bytes | and again. flags: bit 0 the transport checksum is taken for good, bit 1 the
  * destination is made ours, bits 2 to 7 so many times 40 ms pass before. */
 #include "harness.h"
@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct image image;
     CHECK(fuzz_image_open(&image, &fuzz_image) == 0);
     if (size > 0) {
-        host.claim = data[0] % (STACK_CLAIM_WATCH + 1);
+        host.acd = data[0] % (ETH_ACD_FOLLOW + 1);
         data++;
         size--;
     }

@@ -238,7 +238,7 @@ static uint32_t buffer_count(void)
 /* Memory of ours in place of the device's. */
 static void plan_external(struct netmap_request *request)
 {
-    if (netmap_plan(device_system(device), request->name, &file.image, 1, &request->plan) != 0)
+    if (netmap_plan(device_system(device), request->name, &request->frames, 1, &request->plan) != 0)
         stop("there is no plan");
     request->external = external_memory = aligned_alloc(PAGE_BYTES, request->plan.bytes);
     if (external_memory == NULL)
@@ -262,11 +262,14 @@ static void open_port(void)
                                      .copy = options.copy != 0,
                                      .host_rings = options.host != 0,
                                      .extra_buffers = (uint32_t)options.extra,
-                                     .image = &file.image,
+                                     .frames = {.slots = file.image.slots,
+                                                .slot_count = file.image.header->slot_count,
+                                                .slot_bytes = file.image.header->slot_bytes,
+                                                .mtu_bytes = file.image.header->mtu_bytes},
                                      .filter = {.own_address = options.own != 0,
                                                 .tcp_port = 80,
                                                 .address_count = 1,
-                                                .family = {SSI_FAMILY_IPV4},
+                                                .family = {IP_FAMILY_V4},
                                                 .address = {{192, 0, 2, 1}}}};
     const struct ssi_header *h = file.image.header;
     device = device_create(&wanted);
@@ -290,20 +293,19 @@ static void open_port(void)
 
 static void open_stack(void)
 {
-    struct stack_config config = {.app = &web_app,
-                                  .mac = {2, 0, 0, 0, 0, 1},
-                                  .tcp_port = 80,
-                                  .own_address = options.own != 0,
-                                  .address_count = 1,
-                                  .mtu_bytes = file.image.header->mtu_bytes,
-                                  .gather_max = 1,
-                                  .max_connections = (uint32_t)options.connections + 1,
-                                  .max_half_requests = 1,
-                                  .keep_alive_ms = 1u << 30,
-                                  .request_ms = 1u << 30,
-                                  .send_ms = 1u << 30};
-    config.addresses[0] = (struct stack_address){.family = SSI_FAMILY_IPV4, .prefix_bits = 24};
-    memcpy(config.addresses[0].bytes, (uint8_t[]){192, 0, 2, 1}, 4);
+    struct stack_config config = {
+        .app = &web_app,
+        .eth = {.mac = {2, 0, 0, 0, 0, 1}, .own_address = options.own != 0, .address_count = 1},
+        .tcpip = {.tcp_port = 80,
+                  .mtu_bytes = file.image.header->mtu_bytes,
+                  .gather_max = 1,
+                  .max_connections = (uint32_t)options.connections + 1,
+                  .max_half_requests = 1,
+                  .keep_alive_ms = 1u << 30,
+                  .request_ms = 1u << 30,
+                  .send_ms = 1u << 30}};
+    config.eth.addresses[0] = (struct eth_address){.family = IP_FAMILY_V4, .prefix_bits = 24};
+    memcpy(config.eth.addresses[0].bytes, (uint8_t[]){192, 0, 2, 1}, 4);
     size_t bytes = stack_memory_bytes(&config, &file.image, &region);
     void *memory = bytes > 0 ? nmio_alloc(bytes) : NULL;
     if (memory == NULL)

@@ -56,7 +56,9 @@ class Checks:
         self.info = ffi.new("struct stack_connection *")
         self.known: dict[int, Connection] = {}  # by the client's number
         self.told: dict[int, int] = {}  # the path's MTU, as far as ICMP told the server of it
-        names = {ffi.string(lib.stack_counter_name(i)): i for i in range(lib.stack_counter_count())}
+        names = {
+            ffi.string(lib.stack_counter_name(self.stack, i)): i for i in range(lib.stack_counter_count(self.stack))
+        }
         self.opened, self.closed = names[b"tcp_opened"], names[b"tcp_closed"]
 
     def look(self, now_ms: float, frames_sent: bool) -> None:

@@ -49,14 +49,14 @@ def say(client: Client, data: bytes) -> None:
     """Sends a segment; takes in what comes at once. A superframe's checksum is left to the port."""
     packets = client.host.send(client.packet("PA", data))
     client.seq += len(data)
-    client.note(packets, check=client.host.stack_config.gather_max == 1)
+    client.note(packets, check=client.host.stack_config.tcpip.gather_max == 1)
 
 
 def ask(client: Client, data: bytes) -> bytes:
     """What comes back, acknowledged as it comes."""
     before = len(client.received)
     say(client, data)
-    return client.drain(check=client.host.stack_config.gather_max == 1)[before:]
+    return client.drain(check=client.host.stack_config.tcpip.gather_max == 1)[before:]
 
 
 def model(items: dict[bytes, bytes], data: bytes) -> tuple[bytes, bool, int]:

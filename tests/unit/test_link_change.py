@@ -27,12 +27,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 def packed(text: str) -> tuple[int, bytes]:
-    return lib.SSI_FAMILY_IPV4, bytes(int(part) for part in text.split("."))
+    return lib.IP_FAMILY_V4, bytes(int(part) for part in text.split("."))
 
 
 def change(host: Host, *addresses: tuple[int, bytes], mac: str = SERVER_MAC, **fields: Any) -> bool:
     """addresses: by place; those of the configuration unless given."""
-    link = ffi.new("struct stack_link *", {"mtu_bytes": host.stack_config.mtu_bytes} | fields)
+    link = ffi.new("struct stack_link *", {"mtu_bytes": host.stack_config.tcpip.mtu_bytes} | fields)
     ffi.memmove(link.mac, bytes.fromhex(mac.replace(":", "")), 6)
     link.address_count = len(addresses) or 2
     for place in range(link.address_count):
@@ -40,12 +40,12 @@ def change(host: Host, *addresses: tuple[int, bytes], mac: str = SERVER_MAC, **f
             link.addresses[place].family = addresses[place][0]
             ffi.memmove(link.addresses[place].bytes, addresses[place][1], len(addresses[place][1]))
         else:
-            link.addresses[place] = host.stack_config.addresses[place]
+            link.addresses[place] = host.stack_config.eth.addresses[place]
     return bool(lib.stack_link_change(host.stack, link))
 
 
 def configured(host: Host, place: int) -> tuple[int, bytes]:
-    address = host.stack_config.addresses[place]
+    address = host.stack_config.eth.addresses[place]
     return address.family, bytes(address.bytes)
 
 
@@ -146,7 +146,7 @@ def test_a_larger_mtu_is_for_new_connections(image: Image) -> None:
 
 
 def test_the_neighbours_are_told_again(image: Image) -> None:
-    host = Host(image, config={"claim": lib.STACK_CLAIM_ANNOUNCE})
+    host = Host(image, config={"acd": lib.ETH_ACD_ANNOUNCE})
     for _ in range(20):
         host.advance(500)
     assert host.advance(500) == []
@@ -160,9 +160,9 @@ def test_the_neighbours_are_told_again(image: Image) -> None:
     assert [packet[IPv6].dst for packet in sent if ICMPv6MLReport2 in packet] == ["ff02::16"] * 2
 
 
-@pytest.mark.parametrize("claim", ["NONE", "WATCH"])
+@pytest.mark.parametrize("claim", ["NONE", "FOLLOW"])
 def test_only_who_announced_announces_again(image: Image, claim: str) -> None:
-    host = Host(image, config={"claim": getattr(lib, f"STACK_CLAIM_{claim}")})
+    host = Host(image, config={"acd": getattr(lib, f"ETH_ACD_{claim}")})
     assert change(host, announce=True)
     assert host.advance(3000) == []
 
@@ -183,6 +183,6 @@ def test_what_is_out_of_bounds_changes_nothing(image: Image, fields: dict[str, i
 
 def test_the_last_place_can_be_taken(image: Image) -> None:
     host = Host(image, own_address=False)
-    many = [packed(f"192.0.2.{number}") for number in range(100, 100 + lib.STACK_ADDRESSES_MAX)]
+    many = [packed(f"192.0.2.{number}") for number in range(100, 100 + lib.ETH_ADDRESSES_MAX)]
     assert change(host, *many)
     assert host.send(syn_to("192.0.2.131"))[0][IP].src == "192.0.2.131"

@@ -66,10 +66,10 @@ def pass_time(host: Host, milliseconds: int) -> list[tuple[int, bytes]]:
     raise AssertionError("it spins")
 
 
-@pytest.mark.parametrize("how", [lib.STACK_CLAIM_CHECK, lib.STACK_CLAIM_ANNOUNCE])
+@pytest.mark.parametrize("how", [lib.ETH_ACD_CHECK, lib.ETH_ACD_ANNOUNCE])
 def test_two_reports_at_the_start(image: Image, how: int) -> None:
     """RFC 3810 section 6.1; the first before we ask for the address, RFC 4862 section 5.4.2."""
-    host = Host(image, config={"claim": how})
+    host = Host(image, config={"acd": how})
     assert bytes(host.first[0]) == bytes(report(JOIN))
     ((when, frame),) = pass_time(host, 20_000)
     assert 0 < when <= 1_000_001
@@ -77,14 +77,14 @@ def test_two_reports_at_the_start(image: Image, how: int) -> None:
     assert host.counters()["mld_tx_reports"] == 2
 
 
-@pytest.mark.parametrize("how", [lib.STACK_CLAIM_NONE, lib.STACK_CLAIM_WATCH])
+@pytest.mark.parametrize("how", [lib.ETH_ACD_NONE, lib.ETH_ACD_FOLLOW])
 def test_the_first_worker_tells_for_all(image: Image, how: int) -> None:
-    host = Host(image, config={"claim": how})
+    host = Host(image, config={"acd": how})
     assert reports(host.first) == pass_time(host, 20_000) == []
 
 
 def test_in_shared_mode_the_kernel_does(image: Image) -> None:
-    host = Host(image, own_address=False, config={"claim": lib.STACK_CLAIM_CHECK})
+    host = Host(image, own_address=False, config={"acd": lib.ETH_ACD_CHECK})
     assert reports(host.first) == []
     assert host.send(query()) == []
     assert pass_time(host, 20_000) == []
@@ -138,7 +138,7 @@ def test_a_query_of_version_1_is_dropped(image: Image) -> None:
 
 
 def test_an_address_that_is_anothers_is_left_out(image: Image) -> None:
-    host = Host(image, config={"claim": lib.STACK_CLAIM_CHECK})
+    host = Host(image, config={"acd": lib.ETH_ACD_CHECK})
     contest = Ether(src=CLIENT_MAC, dst="33:33:ff:00:00:01") / IPv6(src="::", dst=GROUP, hlim=255)
     host.send(contest / ICMPv6ND_NS(tgt=SERVER_IP6))
     assert pass_time(host, 20_000) == []

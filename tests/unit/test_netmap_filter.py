@@ -39,7 +39,7 @@ def filter_(own_address: bool) -> Any:
     made = ffi.new("struct netmap_filter *", {"own_address": own_address, "tcp_port": PORT, "address_count": 2})
     for place, address in enumerate((OUR4, OUR6)):
         packed = ipaddress.ip_address(address).packed
-        made.family[place] = lib.SSI_FAMILY_IPV4 if len(packed) == 4 else lib.SSI_FAMILY_IPV6
+        made.family[place] = lib.IP_FAMILY_V4 if len(packed) == 4 else lib.IP_FAMILY_V6
         ffi.memmove(made.address[place], packed, len(packed))
     return made
 

@@ -70,7 +70,7 @@ class Loop:
 
     def counters(self) -> dict[str, int]:
         stack = lib.worker_stack(self.worker)
-        names = (ffi.string(lib.stack_counter_name(i)).decode() for i in range(lib.stack_counter_count()))
+        names = (ffi.string(lib.stack_counter_name(stack, i)).decode() for i in range(lib.stack_counter_count(stack)))
         return {name: lib.stack_counter(stack, i) for i, name in enumerate(names)}
 
     def close(self) -> None:

@@ -3,10 +3,11 @@
 #include <assert.h>
 #include <string.h>
 
-size_t arena_memory_bytes(const struct image *image, const struct nmio_region *region)
+void arena_lay_out(struct arena *arena, struct layout *layout, const struct image *image, struct nmio_region *region)
 {
-    return (size_t)region->slot_count * sizeof(struct arena_slot) +
-           (size_t)image->header->frame_count * sizeof(struct arena_frame);
+    *arena = (struct arena){.image = image, .region = region, .slot_count = region->slot_count};
+    arena->slots = layout_take(layout, (size_t)region->slot_count * sizeof(*arena->slots));
+    arena->frames = layout_take(layout, (size_t)image->header->frame_count * sizeof(*arena->frames));
 }
 
 /* The image's own slots of a frame, as a ring. */
@@ -22,13 +23,11 @@ static void link_resident(struct arena *arena, uint32_t frame_index)
     }
 }
 
-void arena_init(struct arena *arena, void *memory, const struct image *image, struct nmio_region *region)
+void arena_init(struct arena *arena)
 {
-    *arena = (struct arena){.image = image, .region = region};
-    arena->slot_count = region->slot_count;
+    const struct image *image = arena->image;
+    const struct nmio_region *region = arena->region;
     arena->first_spare = arena->hand = region->resident_count;
-    arena->slots = memory;
-    arena->frames = (struct arena_frame *)(arena->slots + arena->slot_count);
     for (uint32_t s = 0; s < arena->slot_count; s++)
         arena->slots[s] = (struct arena_slot){s, s, SSI_NONE, 0};
     for (uint32_t f = 0; f < image->header->frame_count; f++) {
@@ -56,9 +55,9 @@ static void spare_unlink(struct arena *arena, uint32_t spare)
     arena->slots[slot->next].previous = slot->previous;
     slot->frame = SSI_NONE;
     if (--frame->held > 0)
-        arena->copies_reclaimed++;
+        COUNT(arena, arena_copies_reclaimed);
     else
-        arena->evictions++;
+        COUNT(arena, arena_evictions);
 }
 
 /* The next spare that is not in flight and has not been used since the hand passed it: two rounds find one if there is
@@ -114,9 +113,9 @@ static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
             : arena->image->slots + (size_t)built->slot * arena->region->chunk_bytes + SSI_PAYLOAD_OFFSET;
     memcpy(arena_payload(arena, spare), from, built->payload_bytes);
     if (frame->current != SSI_NONE)
-        arena->copies_made++;
+        COUNT(arena, arena_copies_made);
     else
-        arena->misses++;
+        COUNT(arena, arena_misses);
     join(arena, frame_index, spare);
     return spare;
 }
@@ -125,7 +124,7 @@ uint32_t arena_acquire_spare(struct arena *arena, uint32_t frame_index)
 {
     uint32_t slot = copy_in(arena, frame_index);
     if (slot == SSI_NONE) {
-        arena->stalls++;
+        COUNT(arena, arena_stalls);
         return NMIO_NONE;
     }
     uint32_t chunk = arena_chunk(arena, slot);

@@ -11,37 +11,47 @@
 
 #include "image/image.h"
 #include "libnmio/nmio.h"
+#include "wire/counters.h"
+#include "wire/layout.h"
+
+/* Copies that were made because all slots of a frame were in flight, and those whose slots were given to other frames; frames
+ * without a slot, copied in, and frames that lost their last one; no slot was free: must be 0. */
+#define ARENA_COUNTERS(X)                                                                                            \
+    X(arena_copies_made)                                                                                             \
+    X(arena_copies_reclaimed)                                                                                        \
+    X(arena_misses)                                                                                                  \
+    X(arena_evictions)                                                                                               \
+    X(arena_stalls)
+
+struct arena_counters COUNTERS_DEFINE(ARENA_COUNTERS);
 
 struct arena_slot {
     uint32_t next, previous; /* ring of the slots that hold the same frame; slot numbers */
-    uint32_t frame;          /* SSI_NONE: a spare not yet used */
-    uint32_t used;           /* since the clock's hand passed */
+    uint32_t frame; /* SSI_NONE: a spare not yet used */
+    uint32_t used; /* since the clock's hand passed */
 };
 
 struct arena_frame {
     uint32_t current; /* the slot to use next; SSI_NONE: it has none */
-    uint16_t held;    /* slots */
+    uint16_t held; /* slots */
     uint16_t high_water; /* most slots held at once */
 };
 
 struct arena {
     const struct image *image;
     struct nmio_region *region;
-    struct arena_slot *slots;   /* [slot_count] */
+    struct arena_slot *slots; /* [slot_count] */
     struct arena_frame *frames; /* [frame_count] */
-    uint32_t slot_count;        /* with spares */
-    uint32_t first_spare;       /* slot number */
-    uint32_t hand;              /* where the search for a spare goes on */
-    uint64_t copies_made;       /* because all slots of a frame were in flight */
-    uint64_t copies_reclaimed;  /* their slots were given to other frames */
-    uint64_t misses;            /* frames without a slot, copied in */
-    uint64_t evictions;         /* frames that lost their last slot */
-    uint64_t stalls;            /* no slot was free: must be 0 */
+    uint32_t slot_count; /* with spares */
+    uint32_t first_spare; /* slot number */
+    uint32_t hand; /* where the search for a spare goes on */
+    struct arena_counters counters;
 };
 
-/* Bytes of the tables; they are laid out in memory by arena_init (8-byte aligned). */
-size_t arena_memory_bytes(const struct image *image, const struct nmio_region *region);
-void arena_init(struct arena *arena, void *memory, const struct image *image, struct nmio_region *region);
+/* Lays the tables out; arena is zeroed, or scratch while layout only counts. */
+void arena_lay_out(struct arena *arena, struct layout *layout, const struct image *image, struct nmio_region *region);
+/* After arena_lay_out: the frames' own slots hold them, if the arena has room for all. */
+void arena_init(struct arena *arena);
 
 static inline uint32_t arena_chunk(const struct arena *arena, uint32_t slot)
 {

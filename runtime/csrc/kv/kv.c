@@ -2,7 +2,17 @@
 
 #include <string.h>
 
-#include "stack_internal.h"
+#include "libtcpip/tcpip.h"
+#include "wire/counters.h"
+
+#define KV_COUNTERS(X)                                                                                               \
+    X(kv_requests)                                                                                                   \
+    X(kv_hits)                                                                                                       \
+    X(kv_misses)                                                                                                     \
+    X(kv_bad_commands)                                                                                               \
+    X(kv_bad_keys)                                                                                                   \
+    X(kv_bad_lines)                                                                                                  \
+    X(kv_refused_writes)
 
 _Static_assert(KV_LINE_BYTES_MAX <= TCB_REQUEST_BYTES, "a line that is allowed must fit where it is collected");
 
@@ -15,10 +25,13 @@ struct text {
     uint32_t len_bytes;
 };
 
-static const struct kv_store *store_of(const struct stack *stack)
-{
-    return stack->config.app_data;
-}
+struct kv_counters COUNTERS_DEFINE(KV_COUNTERS);
+
+struct kv {
+    const struct kv_store *store;
+    struct tcpip *tcpip;
+    struct kv_counters counters;
+};
 
 static bool text_is(struct text text, const char *word)
 {
@@ -60,16 +73,16 @@ static uint32_t take_line(const uint8_t *data, uint32_t len_bytes, struct text *
 }
 
 /* Queues the first len_bytes of an answer. */
-static void kv_write(struct stack *stack, struct tcb *tcb, const struct kv_answer *answer, uint32_t len_bytes)
+static void kv_write(struct kv *kv, struct tcb *tcb, const struct kv_answer *answer, uint32_t len_bytes)
 {
     struct tcp_span span = {.first_frame = answer->first_frame};
-    tcpip_write(stack, tcb, &span, len_bytes);
+    tcpip_write(kv->tcpip, tcb, &span, len_bytes);
 }
 
-static void write_text(struct stack *stack, struct tcb *tcb, enum kv_text text)
+static void write_text(struct kv *kv, struct tcb *tcb, enum kv_text text)
 {
-    const struct kv_answer *answer = &store_of(stack)->texts[text];
-    kv_write(stack, tcb, answer, answer->stream_bytes);
+    const struct kv_answer *answer = &kv->store->texts[text];
+    kv_write(kv, tcb, answer, answer->stream_bytes);
 }
 
 static bool keys_fit(struct text keys)
@@ -84,21 +97,21 @@ static bool keys_fit(struct text keys)
 /* The answers to a line of keys, as many as there is room for. tcb->app: bytes of keys that have been answered. What a
  * peer sends again needn't be what it sent before, so that may be more than there are now. False: more is to be written
  * when a span is free. */
-static bool answer_keys(struct stack *stack, struct tcb *tcb, struct text keys)
+static bool answer_keys(struct kv *kv, struct tcb *tcb, struct text keys)
 {
     struct text key;
     uint32_t all_bytes = keys.len_bytes;
     skip(&keys, tcb->app < all_bytes ? (uint32_t)tcb->app : all_bytes);
     while (tcpip_can_write(tcb) && take_word(&keys, &key)) {
         bool last = keys.len_bytes == 0;
-        const struct kv_answer *answer = kv_store_find(store_of(stack), key.data, key.len_bytes);
+        const struct kv_answer *answer = kv_store_find(kv->store, key.data, key.len_bytes);
         if (answer != NULL) {
-            COUNT(stack, kv_hits);
-            kv_write(stack, tcb, answer, last ? answer->stream_bytes : answer->stream_bytes - KV_END_BYTES);
+            COUNT(kv, kv_hits);
+            kv_write(kv, tcb, answer, last ? answer->stream_bytes : answer->stream_bytes - KV_END_BYTES);
         } else {
-            COUNT(stack, kv_misses);
+            COUNT(kv, kv_misses);
             if (last)
-                write_text(stack, tcb, KV_TEXT_END);
+                write_text(kv, tcb, KV_TEXT_END);
         }
         tcb->app = all_bytes - keys.len_bytes;
     }
@@ -106,19 +119,19 @@ static bool answer_keys(struct stack *stack, struct tcb *tcb, struct text keys)
 }
 
 /* False: more is to be written when a span is free. */
-static bool answer_get(struct stack *stack, struct tcb *tcb, struct text keys)
+static bool answer_get(struct kv *kv, struct tcb *tcb, struct text keys)
 {
     if (keys.len_bytes == 0) {
-        COUNT(stack, kv_bad_commands);
-        write_text(stack, tcb, KV_TEXT_ERROR);
+        COUNT(kv, kv_bad_commands);
+        write_text(kv, tcb, KV_TEXT_ERROR);
         return true;
     }
     if (tcb->app == 0 && !keys_fit(keys)) {
-        COUNT(stack, kv_bad_keys);
-        write_text(stack, tcb, KV_TEXT_BAD_KEY);
+        COUNT(kv, kv_bad_keys);
+        write_text(kv, tcb, KV_TEXT_BAD_KEY);
         return true;
     }
-    return answer_keys(stack, tcb, keys);
+    return answer_keys(kv, tcb, keys);
 }
 
 static bool is_writing_command(struct text command)
@@ -130,59 +143,87 @@ static bool is_writing_command(struct text command)
 }
 
 /* False: more is to be written when a span is free. */
-static bool answer_line(struct stack *stack, struct tcb *tcb, struct text line)
+static bool answer_line(struct kv *kv, struct tcb *tcb, struct text line)
 {
     struct text command = {line.data, 0};
     take_word(&line, &command);
     if (tcb->app == 0)
-        COUNT(stack, kv_requests);
+        COUNT(kv, kv_requests);
     if (text_is(command, "get"))
-        return answer_get(stack, tcb, line);
+        return answer_get(kv, tcb, line);
     if (text_is(command, "version")) {
-        write_text(stack, tcb, KV_TEXT_VERSION);
+        write_text(kv, tcb, KV_TEXT_VERSION);
     } else if (text_is(command, "quit")) {
-        tcpip_finish(stack, tcb);
+        tcpip_finish(kv->tcpip, tcb);
     } else if (is_writing_command(command)) {
-        COUNT(stack, kv_refused_writes);
-        write_text(stack, tcb, KV_TEXT_READ_ONLY);
-        tcpip_finish(stack, tcb);
+        COUNT(kv, kv_refused_writes);
+        write_text(kv, tcb, KV_TEXT_READ_ONLY);
+        tcpip_finish(kv->tcpip, tcb);
     } else {
-        COUNT(stack, kv_bad_commands);
-        write_text(stack, tcb, KV_TEXT_ERROR);
+        COUNT(kv, kv_bad_commands);
+        write_text(kv, tcb, KV_TEXT_ERROR);
     }
     return true;
 }
 
-static uint32_t kv_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+static uint32_t kv_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
+    struct kv *kv = tcpip->app_state;
     uint32_t taken = 0;
     while (taken < len_bytes && tcpip_can_write(tcb)) {
         struct text line;
         uint32_t line_bytes = take_line(data + taken, len_bytes - taken, &line);
         if (line_bytes == 0 && len_bytes - taken >= KV_LINE_BYTES_MAX) {
-            COUNT(stack, kv_bad_lines);
-            write_text(stack, tcb, KV_TEXT_LINE_TOO_LONG);
-            tcpip_finish(stack, tcb);
+            COUNT(kv, kv_bad_lines);
+            write_text(kv, tcb, KV_TEXT_LINE_TOO_LONG);
+            tcpip_finish(kv->tcpip, tcb);
         }
-        if (line_bytes == 0 || !answer_line(stack, tcb, line))
+        if (line_bytes == 0 || !answer_line(kv, tcb, line))
             break;
         taken += line_bytes;
         tcb->app = 0;
-        if (stack->draining)
-            tcpip_finish(stack, tcb);
+        if (kv->tcpip->draining)
+            tcpip_finish(kv->tcpip, tcb);
     }
     return taken;
 }
 
 /* There is no answer that a client would expect unasked. */
-static void kv_timeout(struct stack *stack, struct tcb *tcb, bool request_begun)
+static void kv_timeout(struct tcpip *tcpip, struct tcb *tcb, bool request_begun)
 {
-    (void)stack, (void)tcb, (void)request_begun;
+    (void)tcpip, (void)tcb, (void)request_begun;
 }
 
-static bool kv_is_writing(const struct tcb *tcb)
+static bool kv_has_pending_response(const struct tcb *tcb)
 {
     return tcb->app > 0;
 }
 
-const struct stack_app kv_app = {.receive = kv_recv, .timeout = kv_timeout, .is_writing = kv_is_writing};
+static void *kv_lay_out(struct layout *layout, const struct image *image)
+{
+    (void)image;
+    return layout_take(layout, sizeof(struct kv));
+}
+
+static void kv_init(void *state, struct tcpip *tcpip, const void *data)
+{
+    struct kv *kv = state;
+    kv->tcpip = tcpip;
+    kv->store = data;
+}
+
+static const uint64_t *kv_counters(const void *state)
+{
+    return (const uint64_t *)&((const struct kv *)state)->counters;
+}
+
+static const char *const counter_names[] = {KV_COUNTERS(COUNTER_NAME)};
+
+const struct tcpip_app kv_app = {.lay_out = kv_lay_out,
+                                 .init = kv_init,
+                                 .counters = kv_counters,
+                                 .counter_names = counter_names,
+                                 .counter_count = sizeof(counter_names) / sizeof(counter_names[0]),
+                                 .receive = kv_receive,
+                                 .timeout = kv_timeout,
+                                 .has_pending_response = kv_has_pending_response};

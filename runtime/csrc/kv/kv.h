@@ -14,11 +14,12 @@
 #define SANDSTORM_KV_H
 
 #include "kv_store.h"
-#include "stack_app.h"
+
+struct tcpip_app;
 
 #define KV_LINE_BYTES_MAX 8192 /* with its end */
 
-/* app_data: const struct kv_store *, whose image the stack is laid out with. */
-extern const struct stack_app kv_app;
+/* Its data is a const struct kv_store *, whose image the stack is laid out with. */
+extern const struct tcpip_app kv_app;
 
 #endif

@@ -4,22 +4,14 @@
 #ifndef SANDSTORM_MLD_H
 #define SANDSTORM_MLD_H
 
-#include <stdint.h>
+#include "eth.h"
+#include "wire/packet.h"
 
-struct stack;
-struct packet;
-
-struct mld {
-    uint64_t next_us; /* of the next report; UINT64_MAX: none is due */
-    uint64_t sent_us; /* of the last */
-    uint32_t joins_left; /* reports that say that we have begun to listen; then they are answers */
-};
-
-/* Before the first claim_run. */
-void mld_init(struct stack *stack);
+/* Before the first acd_run. */
+void mld_init(struct eth *eth);
 /* Sends what is due. */
-void mld_run(struct stack *stack);
+void mld_run(struct eth *eth);
 /* A query whose ICMPv6 checksum has been verified. */
-void mld_input(struct stack *stack, const struct packet *packet);
+void mld_input(struct eth *eth, const struct packet *packet);
 
 #endif

@@ -1,37 +1,14 @@
-/* Frames of ARP and neighbour discovery, for answers and for claims. */
+/* ARP (RFC 826) and neighbour discovery (RFC 4861), in own-address mode: what others ask of us. We ask nobody where somebody is:
+ * every answer goes back to where the question came from. */
 #ifndef SANDSTORM_NEIGHBOUR_H
 #define SANDSTORM_NEIGHBOUR_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "eth.h"
+#include "wire/packet.h"
 
-struct stack;
-
-/* Addresses are in network order. */
-struct arp_message {
-    uint16_t operation; /* ARP_* */
-    const uint8_t *to_mac; /* of the frame */
-    const uint8_t *sender_ip;
-    const uint8_t *target_mac, *target_ip;
-};
-
-struct nd_message {
-    uint8_t type; /* ICMPV6_NEIGHBOUR_*; an advertisement carries our MAC, a solicitation does not */
-    uint32_t flags; /* ND_FLAG_* */
-    const uint8_t *to_mac; /* of the frame */
-    const uint8_t *source, *destination, *target;
-};
-
-/* ff02::1, and what its solicited-node siblings begin with: an address's last three bytes follow (RFC 4291 section
- * 2.7.1). */
-extern const uint8_t nd_all_nodes[16];
-extern const uint8_t nd_solicited_node_prefix[13];
-
-/* The Ethernet address of an IPv6 multicast group, RFC 2464 section 7; mac: 6 bytes. */
-void nd_group_mac(const uint8_t *group, uint8_t *mac);
-
-/* Append a frame to tx; false (and counted) if there is no room. */
-bool arp_output(struct stack *stack, const struct arp_message *message);
-bool nd_output(struct stack *stack, const struct nd_message *message);
+/* A frame for which eth_input said ETH_ARP. */
+void arp_input(struct eth *eth, uint8_t *frame, uint32_t len_bytes);
+/* A neighbour solicitation or advertisement whose ICMPv6 checksum has been verified. */
+void nd_input(struct eth *eth, const struct packet *packet);
 
 #endif

@@ -113,7 +113,7 @@ static __always_inline int is_ipv4_ours(const struct filter_config *config, cons
     return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
 }
 
-#define EXTENSIONS_MAX 8 /* as the stack, extension.h */
+#define EXTENSIONS_MAX 8 /* as the stack, wire/ipv6_extension.h */
 #define EXTENSION_FRAGMENT 0xfff9 /* offset and more-fragments flag */
 
 /* An extension header's fields that tell what comes behind it. */

@@ -9,7 +9,7 @@
 #include "region.h"
 
 #define ETH_HEADER_BYTES 14
-#define NETMAP_MAX_OFFSET SSI_PAYLOAD_OFFSET /* a frame begins in front of it */
+#define NETMAP_MAX_OFFSET 128 /* in a slot, at which a frame may begin */
 #define NETMAP_CLOSE_TRIES 200              /* a closing port looks so often whether its frames have left, ... */
 #define NETMAP_CLOSE_NS 1000000             /* ... after so long */
 
@@ -458,16 +458,16 @@ static uint32_t largest_index(const struct netmap_port *nm)
 static int make_region(struct netmap_port *nm, const struct netmap_request *request, struct nmio_region *region,
                        struct netmap_info *info)
 {
-    const struct ssi_header *h = request->image->header;
+    const struct nmio_frames *frames = &request->frames;
     uint32_t slots = nm->tx->num_slots;
     if (nm->extra_count <= slots)
         return -ENOBUFS;
-    info->resident = nm->extra_count >= (uint64_t)h->slot_count + slots;
+    info->resident = nm->extra_count >= (uint64_t)frames->slot_count + slots;
     *region = (struct nmio_region){.base = buffer_of(nm->tx, 0),
                                    .chunk_bytes = nm->tx->nr_buf_size,
                                    .chunk_count = largest_index(nm) + 1,
                                    .slot_count = nm->extra_count,
-                                   .resident_count = info->resident ? h->slot_count : 0,
+                                   .resident_count = info->resident ? frames->slot_count : 0,
                                    .slot_chunks = nm->extra,
                                    .buffer_count = slots,
                                    .free_count = slots};
@@ -478,7 +478,7 @@ static int make_region(struct netmap_port *nm, const struct netmap_request *requ
         return -ENOMEM;
     memcpy(region->free_buffers, nm->own, slots * sizeof(uint32_t));
     for (uint32_t s = 0; s < region->resident_count; s++)
-        memcpy(nmio_chunk(region, nm->extra[s]), request->image->slots + (size_t)s * h->slot_bytes, h->slot_bytes);
+        memcpy(nmio_chunk(region, nm->extra[s]), frames->slots + (size_t)s * frames->slot_bytes, frames->slot_bytes);
     return 0;
 }
 
@@ -499,8 +499,9 @@ static int set_up(struct netmap_port *nm, const struct netmap_request *request, 
                                  nm->tx->nr_buf_size,
                                  extra_buffers,
                                  false};
-    const struct ssi_header *h = request->image->header;
-    if (request->copy ? nm->tx->nr_buf_size < ETH_HEADER_BYTES + h->mtu_bytes : nm->tx->nr_buf_size != h->slot_bytes)
+    const struct nmio_frames *frames = &request->frames;
+    if (request->copy ? nm->tx->nr_buf_size < ETH_HEADER_BYTES + frames->mtu_bytes
+                      : nm->tx->nr_buf_size != frames->slot_bytes)
         return -EMSGSIZE;
     nm->in_slot = nmio_alloc(slots * sizeof(uint32_t));
     nm->own = nmio_alloc(slots * sizeof(uint32_t));

@@ -7,7 +7,6 @@
 #ifndef SANDSTORM_NETMAP_H
 #define SANDSTORM_NETMAP_H
 
-#include "image/image.h"
 #include "nmio.h"
 
 struct nm_abi_header;
@@ -48,7 +47,7 @@ struct netmap_filter {
     bool own_address; /* all that is for our addresses; else what is for tcp_port only */
     uint16_t tcp_port;
     uint32_t address_count;
-    uint8_t family[NETMAP_ADDRESSES_MAX]; /* SSI_FAMILY_* */
+    uint8_t family[NETMAP_ADDRESSES_MAX]; /* IP_FAMILY_* */
     uint8_t address[NETMAP_ADDRESSES_MAX][16];
 };
 
@@ -62,7 +61,7 @@ struct netmap_request {
     uint8_t *
         external; /* NULL, or memory for plan, zeroed, where rings and buffers are to be; shared by an interface's ports */
     struct netmap_plan plan;
-    const struct image *image;
+    struct nmio_frames frames; /* to send from */
     struct netmap_filter filter; /* with host_rings */
 };
 
@@ -76,8 +75,8 @@ struct netmap_info {
 
 /* Plans the memory that an interface takes with so many ports, each with the whole image in it. Returns 0 or -errno, as
  * netmap_open does; EFBIG for more buffers than netmap counts. */
-int netmap_plan(const struct netmap_system *system, const char *name, const struct image *image, uint32_t port_count,
-                struct netmap_plan *plan);
+int netmap_plan(const struct netmap_system *system, const char *name, const struct nmio_frames *frames,
+                uint32_t port_count, struct netmap_plan *plan);
 
 /* Opens a port. Without copy, region is filled in here and belongs to the port. tx: room for tx_slots descriptors is
  * enough. Returns 0 or -errno: ENOENT no /dev/netmap, ENXIO no such port, EOPNOTSUPP no offsets (use copy) or no external memory, EMSGSIZE

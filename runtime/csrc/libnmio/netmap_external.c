@@ -28,19 +28,18 @@ static int ask(const struct netmap_system *system, const char *name, struct nm_a
     return error;
 }
 
-int netmap_plan(const struct netmap_system *system, const char *name, const struct image *image, uint32_t port_count,
-                struct netmap_plan *plan)
+int netmap_plan(const struct netmap_system *system, const char *name, const struct nmio_frames *frames,
+                uint32_t port_count, struct netmap_plan *plan)
 {
     struct nm_abi_port_info info = {0};
     int error = ask(system, name, &info);
     if (error != 0)
         return error;
-    const struct ssi_header *h = image->header;
     uint32_t tx = info.nr_tx_rings + info.nr_host_tx_rings, rx = info.nr_rx_rings + info.nr_host_rx_rings;
     uint32_t slots_max = info.nr_tx_slots > info.nr_rx_slots ? info.nr_tx_slots : info.nr_rx_slots;
     uint64_t if_bytes = sizeof(struct nm_abi_if) + (tx + rx) * sizeof(int64_t);
     uint64_t ring_bytes = sizeof(struct nm_abi_ring) + slots_max * sizeof(struct nm_abi_slot);
-    uint64_t extra = (uint64_t)h->slot_count + info.nr_tx_slots + 1;
+    uint64_t extra = (uint64_t)frames->slot_count + info.nr_tx_slots + 1;
     uint64_t buffers = BUFFERS_RESERVED + (uint64_t)(tx + rx) * slots_max + port_count * extra;
     if (buffers > BUFFERS_MAX)
         return -EFBIG;
@@ -49,7 +48,7 @@ int netmap_plan(const struct netmap_system *system, const char *name, const stru
                                  .ring_count = tx + rx,
                                  .ring_bytes = (uint32_t)pages(ring_bytes),
                                  .buffer_count = (uint32_t)buffers,
-                                 .buffer_bytes = h->slot_bytes,
+                                 .buffer_bytes = frames->slot_bytes,
                                  .extra_buffers = (uint32_t)extra};
     plan->bytes = (uint64_t)plan->if_count * plan->if_bytes + (uint64_t)plan->ring_count * plan->ring_bytes +
                   pages(buffers * plan->buffer_bytes);

@@ -1,13 +1,13 @@
 /* What is ours of what arrives on a netmap port. Malformed packets are the kernel's, whose counters know them. */
 #include <string.h>
 
-#include "libtcpip/extension.h"
 #include "netmap.h"
+#include "wire/ipv6_extension.h"
 #include "wire/wire.h"
 
 static bool is_our_address(const struct netmap_filter *filter, uint8_t family, const uint8_t *address)
 {
-    uint32_t bytes = family == SSI_FAMILY_IPV4 ? 4 : 16;
+    uint32_t bytes = family == IP_FAMILY_V4 ? 4 : 16;
     for (uint32_t i = 0; i < filter->address_count; i++)
         if (filter->family[i] == family && memcmp(filter->address[i], address, bytes) == 0)
             return true;
@@ -33,7 +33,7 @@ static bool quotes_us(const struct netmap_filter *filter, const uint8_t *quoted,
 static bool ipv4_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
 {
     uint32_t header_bytes = len_bytes >= 20 && ip[0] >> 4 == 4 ? (ip[0] & 15u) * 4 : 0;
-    if (header_bytes < 20 || len_bytes < header_bytes + 8 || !is_our_address(filter, SSI_FAMILY_IPV4, ip + 16))
+    if (header_bytes < 20 || len_bytes < header_bytes + 8 || !is_our_address(filter, IP_FAMILY_V4, ip + 16))
         return false;
     if (filter->own_address)
         return true;
@@ -53,7 +53,7 @@ static bool is_solicited_node(const struct netmap_filter *filter, const uint8_t 
     if (memcmp(address, prefix, sizeof(prefix)) != 0)
         return false;
     for (uint32_t i = 0; i < filter->address_count; i++)
-        if (filter->family[i] == SSI_FAMILY_IPV6 && memcmp(filter->address[i] + 13, address + 13, 3) == 0)
+        if (filter->family[i] == IP_FAMILY_V6 && memcmp(filter->address[i] + 13, address + 13, 3) == 0)
             return true;
     return false;
 }
@@ -62,7 +62,7 @@ static bool is_solicited_node(const struct netmap_filter *filter, const uint8_t 
 static bool neighbour_is_ours(const struct netmap_filter *filter, const uint8_t *icmp, uint32_t len_bytes)
 {
     bool neighbour = icmp[0] == ICMPV6_NEIGHBOUR_SOLICITATION || icmp[0] == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
-    return neighbour && len_bytes >= 24 && is_our_address(filter, SSI_FAMILY_IPV6, icmp + 8);
+    return neighbour && len_bytes >= 24 && is_our_address(filter, IP_FAMILY_V6, icmp + 8);
 }
 
 static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
@@ -80,7 +80,7 @@ static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, 
     if (filter->own_address && protocol == IP_PROTOCOL_ICMPV6 && destination[0] == 0xff &&
         payload[0] == ICMPV6_MLD_QUERY)
         return true;
-    bool ours = is_our_address(filter, SSI_FAMILY_IPV6, destination);
+    bool ours = is_our_address(filter, IP_FAMILY_V6, destination);
     if (filter->own_address)
         return ours || is_solicited_node(filter, destination);
     if (ours && protocol == IP_PROTOCOL_TCP)
@@ -94,8 +94,8 @@ static bool arp_is_ours(const struct netmap_filter *filter, const uint8_t *arp, 
 {
     const struct wire_arp *packet = (const struct wire_arp *)arp;
     return filter->own_address && len_bytes >= sizeof(*packet) &&
-           (is_our_address(filter, SSI_FAMILY_IPV4, packet->sender_ip) ||
-            is_our_address(filter, SSI_FAMILY_IPV4, packet->target_ip));
+           (is_our_address(filter, IP_FAMILY_V4, packet->sender_ip) ||
+            is_our_address(filter, IP_FAMILY_V4, packet->target_ip));
 }
 
 bool netmap_is_ours(const struct netmap_filter *filter, const uint8_t *frame, uint32_t len_bytes)

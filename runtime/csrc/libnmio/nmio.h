@@ -46,6 +46,13 @@ struct nmio_region {
     uint8_t *in_flight;     /* [chunk_count], NMIO_* */
 };
 
+/* Prebuilt frames that a port may take into memory of its own: slots of one size. */
+struct nmio_frames {
+    const uint8_t *slots; /* [slot_count][slot_bytes] */
+    uint32_t slot_count, slot_bytes;
+    uint32_t mtu_bytes; /* of the largest packet in them */
+};
+
 #define NMIO_RX_CHECKSUM_OK 1 /* the transport checksum needs no check: the sender is local, or the NIC did */
 #define NMIO_RX_CHECKSUM_MAY_BE_PARTIAL 2 /* right, or as a local sender leaves it: the pseudo-header's sum */
 #define NMIO_RX_HEADER_OK 4 /* of the stack's own: it has found the IP header's checksum right */

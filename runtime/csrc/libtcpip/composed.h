@@ -5,17 +5,13 @@
 #ifndef SANDSTORM_COMPOSED_H
 #define SANDSTORM_COMPOSED_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "image/image_format.h"
 #include "tcb.h"
+#include "wire/layout.h"
 
 #define COMPOSED_BYTES 4096 /* of a buffer: head, body and all */
 
 #define COMPOSED_HELD_US 3000000 /* a round trip and two retransmissions of it: RFC 6298 begins with 1 s, then 2 s */
-
-struct stack;
 
 /* A buffer in use. */
 struct composed_use {
@@ -24,13 +20,26 @@ struct composed_use {
     uint32_t next, previous; /* by age; TCB_NONE: there is none */
 };
 
-/* What composed_init needs a part of memory for: as many as these. */
-uint32_t composed_buffers(uint32_t max_connections);
-/* All are free. */
-void composed_init(struct stack *stack);
-/* A buffer for a response of that connection, or NMIO_NONE. */
-uint32_t composed_acquire(struct stack *stack, const struct tcb *tcb);
-uint8_t *composed_bytes(const struct stack *stack, uint32_t buffer);
+struct composed {
+    uint8_t *bytes; /* [][COMPOSED_BYTES] */
+    uint32_t *free; /* stack of free indices */
+    uint32_t free_count, count;
+    struct composed_use *uses; /* of each buffer that is in use */
+    uint32_t first, last; /* of those, the oldest and the youngest */
+};
+
+/* Lays out the buffers of so many connections; composed_init makes all of them free. */
+void composed_lay_out(struct composed *pool, struct layout *layout, uint32_t max_connections);
+void composed_init(struct composed *pool, uint32_t max_connections);
+/* Whose buffers must go before a connection, owner, can have one: the index of a TCB; TCB_NONE: there is one, or nobody's must. */
+uint32_t composed_victim(const struct composed *pool, uint64_t now_us, uint32_t owner);
+/* A buffer for a response of a connection, or NMIO_NONE. */
+uint32_t composed_acquire(struct composed *pool, uint64_t now_us, uint32_t owner);
+
+static inline uint8_t *composed_bytes(const struct composed *pool, uint32_t buffer)
+{
+    return pool->bytes + (size_t)buffer * COMPOSED_BYTES;
+}
 
 /* The span of what is in a buffer; it gives the buffer back when it goes. */
 static inline struct tcp_span composed_span(uint32_t buffer)
@@ -44,6 +53,6 @@ static inline bool is_composed(const struct tcp_span *span)
 }
 
 /* A span goes: nothing of it will be sent again. */
-void composed_span_release(struct stack *stack, const struct tcp_span *span);
+void composed_span_release(struct composed *pool, const struct tcp_span *span);
 
 #endif

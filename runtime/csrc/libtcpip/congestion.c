@@ -2,8 +2,6 @@
  * are in bytes. */
 #include "congestion.h"
 
-#include "tcp.h"
-
 #define CUBIC_C 0.4
 #define CUBIC_BETA 0.7
 #define HYSTART_RTT_MIN_US 4000 /* RFC 9406 section 4.3 */
@@ -26,16 +24,15 @@ static uint32_t at_least_two(const struct tcb *tcb, uint32_t window)
     return window > least ? window : least;
 }
 
-static uint32_t newreno_lost(struct stack *stack, struct tcb *tcb)
+static uint32_t newreno_lost(struct tcb *tcb)
 {
-    (void)stack;
     uint32_t flight = tcp_flight(tcb) < tcb->cwnd ? tcp_flight(tcb) : tcb->cwnd;
     return at_least_two(tcb, flight / 2);
 }
 
-static void newreno_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
+static void newreno_acked(struct tcb *tcb, uint32_t acked_bytes, uint64_t now_us)
 {
-    (void)stack;
+    (void)now_us;
     uint64_t grown = (uint64_t)tcb->mss * acked_bytes / tcb->cwnd;
     tcb->cwnd += grown > 0 ? (uint32_t)grown : 1;
 }
@@ -49,22 +46,21 @@ static double cube_root(double value)
     return root;
 }
 
-static uint32_t cubic_lost(struct stack *stack, struct tcb *tcb)
+static uint32_t cubic_lost(struct tcb *tcb)
 {
     struct cubic *cubic = &tcb->cubic;
     double window = tcb->cwnd;
-    (void)stack;
     /* Fast convergence, RFC 9438 section 4.7. */
     cubic->w_max = window < cubic->w_max ? window * (1 + CUBIC_BETA) / 2 : window;
     cubic->epoch_us = 0;
     return at_least_two(tcb, (uint32_t)(window * CUBIC_BETA));
 }
 
-static void cubic_epoch(const struct stack *stack, struct tcb *tcb)
+static void cubic_epoch(struct tcb *tcb, uint64_t now_us)
 {
     struct cubic *cubic = &tcb->cubic;
     double window = tcb->cwnd;
-    cubic->epoch_us = cubic->counted_us = stack->now_us;
+    cubic->epoch_us = cubic->counted_us = now_us;
     cubic->w_est = window;
     if (cubic->w_max < window)
         cubic->w_max = window;
@@ -72,24 +68,24 @@ static void cubic_epoch(const struct stack *stack, struct tcb *tcb)
 }
 
 /* Time in which the window was not used is no time of growth: the epoch moves on by it, RFC 9438 sections 4.2 and 5.8. */
-static void cubic_unused(const struct stack *stack, struct tcb *tcb)
+static void cubic_unused(struct tcb *tcb, uint64_t now_us)
 {
     struct cubic *cubic = &tcb->cubic;
     if (cubic->epoch_us == 0)
         return;
-    cubic->epoch_us += stack->now_us - cubic->counted_us;
-    cubic->counted_us = stack->now_us;
+    cubic->epoch_us += now_us - cubic->counted_us;
+    cubic->counted_us = now_us;
 }
 
-static void cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
+static void cubic_acked(struct tcb *tcb, uint32_t acked_bytes, uint64_t now_us)
 {
     struct cubic *cubic = &tcb->cubic;
     const double alpha = 3 * (1 - CUBIC_BETA) / (1 + CUBIC_BETA);
     double window = tcb->cwnd;
     if (cubic->epoch_us == 0)
-        cubic_epoch(stack, tcb);
-    cubic->counted_us = stack->now_us;
-    double t = (double)(stack->now_us - cubic->epoch_us + tcb->srtt_us) / 1e6 - cubic->k;
+        cubic_epoch(tcb, now_us);
+    cubic->counted_us = now_us;
+    double t = (double)(now_us - cubic->epoch_us + tcb->srtt_us) / 1e6 - cubic->k;
     double target = cubic->w_max + CUBIC_C * t * t * t * tcb->mss;
     target = target > 1.5 * window ? 1.5 * window : target;
     /* The Reno-friendly region, RFC 9438 section 4.3. */
@@ -106,9 +102,15 @@ static void cubic_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_byt
     tcb->cwnd += whole;
 }
 
-static const struct congestion_ops algorithms[] = {
-    [CONGESTION_CUBIC] = {"cubic", cubic_lost, cubic_acked},
-    [CONGESTION_NEWRENO] = {"newreno", newreno_lost, newreno_acked},
+/* The small interface of an algorithm. */
+struct algorithm {
+    uint32_t (*lost)(struct tcb *tcb); /* the new ssthresh, in bytes; cwnd is still what it was */
+    void (*acked)(struct tcb *tcb, uint32_t acked_bytes, uint64_t now_us); /* grows cwnd in congestion avoidance */
+};
+
+static const struct algorithm algorithms[] = {
+    [CONGESTION_CUBIC] = {cubic_lost, cubic_acked},
+    [CONGESTION_NEWRENO] = {newreno_lost, newreno_acked},
 };
 
 /* Slow start ends before loss when the RTT of a round has grown, RFC 9406 section 4.2. */
@@ -128,7 +130,7 @@ static void hystart_round(struct tcb *tcb)
     }
 }
 
-static void slow_start(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes)
+static void slow_start(const struct congestion *congestion, struct tcb *tcb, uint32_t acked_bytes)
 {
     struct hystart *h = &tcb->hystart;
     uint32_t rtt_us = tcb->rack_rtt_us;
@@ -138,7 +140,7 @@ static void slow_start(struct stack *stack, struct tcb *tcb, uint32_t acked_byte
             h->round_min_us = rtt_us;
         hystart_round(tcb);
     }
-    uint32_t most = stack->config.pacing ? UINT32_MAX : HYSTART_SEGMENTS * (uint32_t)tcb->snd_mss;
+    uint32_t most = congestion->pacing ? UINT32_MAX : HYSTART_SEGMENTS * (uint32_t)tcb->snd_mss;
     uint32_t growth = acked_bytes < most ? acked_bytes : most;
     tcb->cwnd += h->css_rounds > 0 ? growth / HYSTART_GROWTH_DIVISOR : growth;
     if (tcb->snd_una < h->round_end)
@@ -150,32 +152,32 @@ static void slow_start(struct stack *stack, struct tcb *tcb, uint32_t acked_byte
     h->round_min_us = h->samples = 0;
 }
 
-void congestion_init(struct stack *stack, struct tcb *tcb)
+void congestion_init(struct tcb *tcb)
 {
-    (void)stack;
     tcb->cwnd = initial_window(tcb->mss);
     tcb->ssthresh = UINT32_MAX;
 }
 
-void congestion_acked(struct stack *stack, struct tcb *tcb, uint32_t acked_bytes, uint32_t flight)
+void congestion_acked(const struct congestion *congestion, struct tcb *tcb, uint32_t acked_bytes, uint32_t flight,
+                      uint64_t now_us)
 {
     /* A window that the sender does not fill proves nothing, RFC 7661: grow only when it was used. */
     if (flight < tcb->cwnd / 2 || (flight + 4u * tcb->mss < tcb->cwnd && tcb->cwnd >= tcb->ssthresh)) {
-        cubic_unused(stack, tcb);
+        cubic_unused(tcb, now_us);
         return;
     }
     if (tcb->cwnd < tcb->ssthresh)
-        slow_start(stack, tcb, acked_bytes);
+        slow_start(congestion, tcb, acked_bytes);
     else
-        algorithms[stack->config.congestion].acked(stack, tcb, acked_bytes);
+        algorithms[congestion->algorithm].acked(tcb, acked_bytes, now_us);
 }
 
 /* RFC 5681 section 4.1: after a retransmission timeout's time without sending the path is not known any more. As Linux, half of
  * the window goes for each such time, down to the initial one, and ssthresh remembers most of it. */
-static void restart_after_idle(const struct stack *stack, struct tcb *tcb)
+static void restart_after_idle(struct tcb *tcb, uint64_t now_us)
 {
     uint32_t restart = initial_window(tcb->mss);
-    uint64_t idle_us = stack->now_us - tcb->last_sent_us;
+    uint64_t idle_us = now_us - tcb->last_sent_us;
     uint32_t three_quarters = tcb->cwnd / 4 * 3;
     if (tcb->cwnd <= restart)
         return;
@@ -187,15 +189,15 @@ static void restart_after_idle(const struct stack *stack, struct tcb *tcb)
         tcb->cwnd = restart;
 }
 
-void congestion_flight_begins(struct stack *stack, struct tcb *tcb)
+void congestion_flight_begins(struct tcb *tcb, uint64_t now_us)
 {
-    cubic_unused(stack, tcb);
-    if (stack->now_us - tcb->last_sent_us > tcb->rto_us && !tcb->in_recovery)
-        restart_after_idle(stack, tcb);
+    cubic_unused(tcb, now_us);
+    if (now_us - tcb->last_sent_us > tcb->rto_us && !tcb->in_recovery)
+        restart_after_idle(tcb, now_us);
 }
 
-void congestion_lost(struct stack *stack, struct tcb *tcb)
+void congestion_lost(const struct congestion *congestion, struct tcb *tcb)
 {
-    tcb->ssthresh = algorithms[stack->config.congestion].lost(stack, tcb);
+    tcb->ssthresh = algorithms[congestion->algorithm].lost(tcb);
     tcb->hystart.css_rounds = 0;
 }

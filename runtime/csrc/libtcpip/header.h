@@ -4,7 +4,7 @@
 #ifndef SANDSTORM_HEADER_H
 #define SANDSTORM_HEADER_H
 
-#include "tcp.h"
+#include "state.h"
 #include "wire/checksum.h"
 
 #define HEADER_PORTS_BYTES 4
@@ -41,7 +41,7 @@ static inline uint16_t header_offset_flags(const struct header *header, uint8_t 
     return be16((uint16_t)(header->tcp_bytes / 4 << 12 | header->ecn_flags | flags));
 }
 
-static inline void header_prepare(const struct stack *stack, const struct tcb *tcb, struct header *header)
+static inline void header_prepare(const struct tcpip *tcpip, const struct tcb *tcb, struct header *header)
 {
     uint32_t ports;
     header->template = tcb->header;
@@ -57,8 +57,8 @@ static inline void header_prepare(const struct stack *stack, const struct tcb *t
     memcpy(&ports, tcb->header + sizeof(struct wire_eth) + tcb->ip_bytes, sizeof(ports));
     header->sum = tcb->pseudo_sum + ports + header->ack + header->window;
     if (tcb->timestamps) {
-        struct wire_tcp_timestamps option = {be32(TCP_TIMESTAMPS_ALIGNED), be32(tcp_ts_clock(stack, tcb->ts_offset)),
-                                             be32(tcb->ts_recent)};
+        struct wire_tcp_timestamps option = {be32(TCP_TIMESTAMPS_ALIGNED),
+                                             be32(tcp_ts_clock(tcpip->now_us, tcb->ts_offset)), be32(tcb->ts_recent)};
         header->timestamps = option;
         header->sum += (uint64_t)option.nop_nop_kind_length + option.value + option.echo;
     }

@@ -1,8 +1,7 @@
-/* What a connection sends. A segment that is a ready frame leaves from its slot, in place; one that is not (the path's
- * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
- * are gathered in place whatever the segment size. */
+#include "output.h"
+
 #include "header.h"
-#include "tcp.h"
+#include "recovery.h"
 #include "wire/checksum.h"
 #include "wire/probe.h"
 #include "wire/seq.h"
@@ -23,15 +22,6 @@ static uint64_t stream_offset(const struct tcp_span *span, uint64_t position)
     return position - span->start + span->skip;
 }
 
-/* Half of the largest window at most, as Linux has it, or a peer with a tiny buffer would get one segment at a time and sit
- * on its ACK. */
-void tcp_snd_mss_set(struct tcb *tcb)
-{
-    uint32_t bound = tcb->snd_wnd_max > TCP_MSS_DEFAULT_IPV4 ? tcb->snd_wnd_max / 2 : tcb->snd_wnd_max;
-    bound = bound > TCP_MSS_MIN ? bound : TCP_MSS_MIN;
-    tcb->snd_mss = (uint16_t)(tcb->mss < bound ? tcb->mss : bound);
-}
-
 /* What the header says from here on: new data can be marked by routers; what is sent again and segments without data can't, RFC
  * 3168 sections 6.1.4 and 6.1.5. */
 static void ect_set(struct tcb *tcb, bool ect)
@@ -40,7 +30,7 @@ static void ect_set(struct tcb *tcb, bool ect)
         return;
     uint8_t *ip = tcb->header + sizeof(struct wire_eth);
     tcb->ect = ect;
-    if (tcb->flow.family == SSI_FAMILY_IPV4) {
+    if (tcb->flow.family == IP_FAMILY_V4) {
         ip[1] = ect ? IP_ECN_ECT0 : 0;
         tcb->ip_sum = checksum_sum(ip, sizeof(struct wire_ipv4));
     } else {
@@ -82,67 +72,67 @@ static void enqueue(struct nmio_tx *tx, uint32_t count)
 
 /* Headers in front of payload in a chunk, with room for option_bytes behind the timestamps, and there_bytes of payload that lie there too: all of a segment's, none of a
  * superframe's. */
-static struct nmio_tx_desc *send_one(struct stack *stack, struct tcb *tcb, uint8_t *payload, uint32_t there_bytes,
+static struct nmio_tx_desc *send_one(struct tcpip *tcpip, struct tcb *tcb, uint8_t *payload, uint32_t there_bytes,
                                      uint32_t option_bytes, uint32_t chunk, const struct header_fields *fields)
 {
     struct header header;
-    header_prepare(stack, tcb, &header);
+    header_prepare(tcpip, tcb, &header);
     header.tcp_bytes += option_bytes;
     uint8_t *head = header_put(&header, payload, fields);
     acknowledged(tcb);
-    struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
+    struct nmio_tx_desc like = descriptor_of(tcpip->tx, &header);
     like.checksum_partial = fields->partial;
-    struct nmio_tx_desc *desc = &stack->tx->desc[stack->tx->count];
+    struct nmio_tx_desc *desc = &tcpip->tx->desc[tcpip->tx->count];
     describe(desc, &like, head, (uint32_t)(payload - head) + there_bytes, chunk);
-    enqueue(stack->tx, 1);
+    enqueue(tcpip->tx, 1);
     return desc;
 }
 
-static void count_payload(struct stack *stack, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
+static void count_payload(struct tcpip *tcpip, struct tcb *tcb, uint64_t position, uint32_t payload_bytes,
                           uint32_t segments)
 {
     PROBE(tcpip_output, tcb, position, tcb->snd_nxt, payload_bytes, segments);
-    stack->counters[COUNTER_tcp_tx_segments] += segments;
-    stack->counters[COUNTER_tcp_tx_payload_bytes] += payload_bytes;
+    COUNT_BY(tcpip, tcp_tx_segments, segments);
+    COUNT_BY(tcpip, tcp_tx_payload_bytes, payload_bytes);
     if (position < tcb->snd_nxt)
-        stack->counters[COUNTER_tcp_retransmit_segments] += segments;
+        COUNT_BY(tcpip, tcp_retransmit_segments, segments);
 }
 
 /* Does the application write into a frame that is sent? Into a response's first only, and never into a slice. */
-static bool is_patched(const struct stack *stack, const struct tcp_span *span, uint32_t frame_index)
+static bool is_patched(const struct tcpip *tcpip, const struct tcp_span *span, uint32_t frame_index)
 {
     return frame_index == span->first_frame && span->skip == 0 &&
-           (stack->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
+           (tcpip->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
 }
 
 /* What the application writes into such a frame. Never inline: most frames are none, and what they need stays in registers. */
-__attribute__((noinline)) static uint64_t patch(const struct stack *stack, const struct tcp_span *span,
+__attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const struct tcp_span *span,
                                                 uint32_t frame_index, uint8_t *payload)
 {
-    return stack->config.app->patch(stack, span, 0, payload, stack->image->frames[frame_index].payload_bytes);
+    return tcpip->app->patch(tcpip, span, 0, payload, tcpip->image->frames[frame_index].payload_bytes);
 }
 
 /* A frame's payload to read from. */
-static const uint8_t *image_payload(const struct stack *stack, uint32_t frame_index)
+static const uint8_t *image_payload(const struct tcpip *tcpip, uint32_t frame_index)
 {
-    const struct image *image = stack->image;
+    const struct image *image = tcpip->image;
     return image->slots + (size_t)image->frames[frame_index].slot * image->header->slot_bytes + SSI_PAYLOAD_OFFSET;
 }
 
 /* A buffer with a copy of a frame's payload. */
-static uint32_t copied_frame(struct stack *stack, uint32_t frame_index)
+static uint32_t copied_frame(struct tcpip *tcpip, uint32_t frame_index)
 {
-    uint32_t chunk = eth_buffer(stack);
+    uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk != NMIO_NONE)
-        memcpy(nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET, image_payload(stack, frame_index),
-               stack->image->frames[frame_index].payload_bytes);
+        memcpy(nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET, image_payload(tcpip, frame_index),
+               tcpip->image->frames[frame_index].payload_bytes);
     return chunk;
 }
 
 /* Where a ready frame leaves from: its slot, in place, or (to compare with) a copy. */
-static uint32_t ready_chunk(struct stack *stack, uint32_t frame_index)
+static uint32_t ready_chunk(struct tcpip *tcpip, uint32_t frame_index)
 {
-    return stack->config.tx_memcpy ? copied_frame(stack, frame_index) : arena_acquire(&stack->arena, frame_index);
+    return tcpip->config.tx_memcpy ? copied_frame(tcpip, frame_index) : arena_acquire(&tcpip->arena, frame_index);
 }
 
 /* Of a segment that ends at a position: PSH at the end of a response, or an odd last segment waits for the peer's delayed
@@ -157,35 +147,35 @@ static uint8_t flags_of(const struct tcb *tcb, const struct tcp_span *span, uint
 
 /* Ready frames from a position on, in place: nothing of a payload is read. Those that are whole within max_bytes and the
  * MSS; the first one is. Returns their payload's bytes; 0: no slot is free. */
-static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
+static uint32_t send_ready(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
                            uint32_t frame_index, uint32_t max_bytes)
 {
-    const struct ssi_frame *frames = stack->image->frames;
+    const struct ssi_frame *frames = tcpip->image->frames;
     uint64_t left = span->end - position;
-    uint32_t sent = 0, first = frame_index, mss = tcb->snd_mss, segment_bytes = stack->image->header->segment_bytes;
+    uint32_t sent = 0, first = frame_index, mss = tcb->snd_mss, segment_bytes = tcpip->image->header->segment_bytes;
     struct header header;
     max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
     for (uint32_t ahead = 0; ahead < PREFETCH_AHEAD && ahead * segment_bytes < max_bytes; ahead++)
-        arena_prefetch(&stack->arena, frame_index + ahead);
-    header_prepare(stack, tcb, &header);
-    const struct nmio_tx_desc like = descriptor_of(stack->tx, &header);
-    struct nmio_tx_desc *desc = &stack->tx->desc[stack->tx->count];
-    const struct nmio_tx_desc *end = desc + stack->tx->space;
+        arena_prefetch(&tcpip->arena, frame_index + ahead);
+    header_prepare(tcpip, tcb, &header);
+    const struct nmio_tx_desc like = descriptor_of(tcpip->tx, &header);
+    struct nmio_tx_desc *desc = &tcpip->tx->desc[tcpip->tx->count];
+    const struct nmio_tx_desc *end = desc + tcpip->tx->space;
     for (; desc < end && sent < max_bytes; frame_index++) {
         uint32_t bytes = frames[frame_index].payload_bytes;
         if (bytes > max_bytes - sent || bytes > mss)
             break;
         if (sent + PREFETCH_AHEAD * segment_bytes < max_bytes)
-            arena_prefetch(&stack->arena, frame_index + PREFETCH_AHEAD);
-        uint32_t chunk = ready_chunk(stack, frame_index);
+            arena_prefetch(&tcpip->arena, frame_index + PREFETCH_AHEAD);
+        uint32_t chunk = ready_chunk(tcpip, frame_index);
         if (chunk == NMIO_NONE)
             break;
-        uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
+        uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
         struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum,
                                        sent + bytes < left ? TCP_ACK : flags_of(tcb, span, position, span->end),
                                        false};
-        if (is_patched(stack, span, frame_index))
-            fields.payload_sum += patch(stack, span, frame_index, payload);
+        if (is_patched(tcpip, span, frame_index))
+            fields.payload_sum += patch(tcpip, span, frame_index, payload);
         uint8_t *head = header_put(&header, payload, &fields);
         header.ecn_flags &= (uint8_t)~TCP_CWR;
         describe(desc++, &like, head, (uint32_t)(payload - head) + bytes, chunk);
@@ -193,102 +183,102 @@ static uint32_t send_ready(struct stack *stack, struct tcb *tcb, const struct tc
     }
     if (sent == 0)
         return 0;
-    enqueue(stack->tx, frame_index - first);
+    enqueue(tcpip->tx, frame_index - first);
     acknowledged(tcb);
-    count_payload(stack, tcb, position, sent, frame_index - first);
+    count_payload(tcpip, tcb, position, sent, frame_index - first);
     return sent;
 }
 
-void tcpip_copy(struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
+void tcpip_copy(struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
 {
     if (is_composed(span)) {
-        memcpy(dst, composed_bytes(stack, span->first_frame) + offset, len);
+        memcpy(dst, composed_bytes(&tcpip->composed, span->first_frame) + offset, len);
         return;
     }
-    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
     uint32_t done = 0;
     while (done < len) {
         uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
         uint32_t within = (uint32_t)((offset + done) % segment_bytes);
-        uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
+        uint32_t there = tcpip->image->frames[frame_index].payload_bytes - within;
         uint32_t part = len - done < there ? len - done : there;
-        memcpy(dst + done, image_payload(stack, frame_index) + within, part);
+        memcpy(dst + done, image_payload(tcpip, frame_index) + within, part);
         done += part;
     }
-    if (offset < segment_bytes && is_patched(stack, span, span->first_frame))
-        stack->config.app->patch(stack, span, offset, dst, len);
+    if (offset < segment_bytes && is_patched(tcpip, span, span->first_frame))
+        tcpip->app->patch(tcpip, span, offset, dst, len);
 }
 
 /* A segment that is no ready frame: the slow path. */
-static bool send_cut(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
+static bool send_cut(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
 {
-    uint32_t chunk = eth_buffer(stack);
+    uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk == NMIO_NONE)
         return false;
-    uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    tcpip_copy(stack, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
+    uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
+    tcpip_copy(tcpip, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
     out->fields.payload_sum = checksum_sum(payload, out->fields.payload_bytes);
-    send_one(stack, tcb, payload, out->fields.payload_bytes, 0, chunk, &out->fields);
-    COUNT(stack, tcp_tx_segments_cut);
+    send_one(tcpip, tcb, payload, out->fields.payload_bytes, 0, chunk, &out->fields);
+    COUNT(tcpip, tcp_tx_segments_cut);
     return true;
 }
 
 /* Adds the payload of one frame, or a part of it, to the superframe. False: no slot is free. */
-static bool add_piece(struct stack *stack, const struct tcp_span *span, uint32_t frame_index, uint32_t within,
+static bool add_piece(struct tcpip *tcpip, const struct tcp_span *span, uint32_t frame_index, uint32_t within,
                       uint32_t bytes)
 {
-    struct nmio_piece piece = {image_payload(stack, frame_index) + within, bytes, NMIO_NONE};
-    if (is_patched(stack, span, frame_index)) {
-        uint32_t chunk = arena_acquire(&stack->arena, frame_index);
+    struct nmio_piece piece = {image_payload(tcpip, frame_index) + within, bytes, NMIO_NONE};
+    if (is_patched(tcpip, span, frame_index)) {
+        uint32_t chunk = arena_acquire(&tcpip->arena, frame_index);
         if (chunk == NMIO_NONE)
             return false;
-        uint8_t *payload = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-        patch(stack, span, frame_index, payload);
+        uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
+        patch(tcpip, span, frame_index, payload);
         piece = (struct nmio_piece){payload + within, bytes, chunk};
     }
-    stack->tx->piece[stack->tx->piece_count++] = piece;
+    tcpip->tx->piece[tcpip->tx->piece_count++] = piece;
     return true;
 }
 
-static uint32_t pieces_of(const struct stack *stack, const struct tcp_span *span, const struct outgoing *out)
+static uint32_t pieces_of(const struct tcpip *tcpip, const struct tcp_span *span, const struct outgoing *out)
 {
-    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
     uint64_t offset = stream_offset(span, out->position);
     return (uint32_t)((offset + out->fields.payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
 }
 
 /* Up to gather_max segments behind one header. */
-static bool send_superframe(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
+static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
 {
-    struct nmio_tx *tx = stack->tx;
-    uint32_t pieces = pieces_of(stack, span, out);
+    struct nmio_tx *tx = tcpip->tx;
+    uint32_t pieces = pieces_of(tcpip, span, out);
     if (tx->piece_count + pieces > tx->piece_capacity)
         return false;
-    uint32_t chunk = eth_buffer(stack);
+    uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk == NMIO_NONE)
         return false;
-    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
     uint64_t offset = stream_offset(span, out->position);
     uint32_t first_piece = tx->piece_count;
     for (uint32_t done = 0; done < out->fields.payload_bytes;) {
         uint32_t within = (uint32_t)((offset + done) % segment_bytes);
         uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
-        uint32_t there = stack->image->frames[frame_index].payload_bytes - within;
+        uint32_t there = tcpip->image->frames[frame_index].payload_bytes - within;
         uint32_t bytes = out->fields.payload_bytes - done < there ? out->fields.payload_bytes - done : there;
-        if (!add_piece(stack, span, frame_index, within, bytes)) {
+        if (!add_piece(tcpip, span, frame_index, within, bytes)) {
             tx->piece_count = first_piece; /* only the first piece can have failed: it alone is patched */
-            nmio_release(stack->region, chunk);
+            nmio_release(tcpip->region, chunk);
             return false;
         }
         done += bytes;
     }
     out->fields.partial = true;
-    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET;
-    struct nmio_tx_desc *desc = send_one(stack, tcb, end, 0, 0, chunk, &out->fields);
+    uint8_t *end = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
+    struct nmio_tx_desc *desc = send_one(tcpip, tcb, end, 0, 0, chunk, &out->fields);
     desc->first_piece = first_piece;
     desc->piece_count = (uint16_t)pieces;
     desc->gso_bytes = (uint16_t)(out->fields.payload_bytes > out->mss ? out->mss : 0);
-    COUNT(stack, tcp_tx_superframes);
+    COUNT(tcpip, tcp_tx_superframes);
     return true;
 }
 
@@ -303,21 +293,21 @@ static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
 
 /* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing
  * with the frame, so that the next one is a ready frame again (unless the path takes none whole). */
-static uint32_t send_size(const struct stack *stack, const struct tcb *tcb, const struct tcp_span *span,
+static uint32_t send_size(const struct tcpip *tcpip, const struct tcb *tcb, const struct tcp_span *span,
                           uint64_t position, uint32_t max_bytes)
 {
-    uint32_t segment_bytes = stack->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
     uint32_t size = tcb->snd_mss;
-    uint64_t bytes = (uint64_t)size * stack->config.gather_max;
+    uint64_t bytes = (uint64_t)size * tcpip->config.gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
-    if (stack->config.gather_max == 1 && size == segment_bytes)
+    if (tcpip->config.gather_max == 1 && size == segment_bytes)
         bytes = segment_bytes - stream_offset(span, position) % segment_bytes;
     bytes = bytes < max_bytes ? bytes : max_bytes;
     return (uint32_t)(bytes < span->end - position ? bytes : span->end - position);
 }
 
 /* A segment of a response that lies in a buffer. What may be given back while the port still reads it is never sent in place. */
-__attribute__((noinline)) static uint32_t send_composed(struct stack *stack, struct tcb *tcb,
+__attribute__((noinline)) static uint32_t send_composed(struct tcpip *tcpip, struct tcb *tcb,
                                                         const struct tcp_span *span, uint64_t position,
                                                         uint32_t max_bytes)
 {
@@ -327,63 +317,63 @@ __attribute__((noinline)) static uint32_t send_composed(struct stack *stack, str
     struct outgoing out = {.position = position, .mss = tcb->snd_mss};
     out.fields = (struct header_fields){
         .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
-    if (!send_cut(stack, tcb, span, &out))
+    if (!send_cut(tcpip, tcb, span, &out))
         return 0;
-    count_payload(stack, tcb, position, bytes, 1);
+    count_payload(tcpip, tcb, position, bytes, 1);
     return bytes;
 }
 
 /* Sends a superframe, a segment or a run of ready frames from a position on. Returns its payload's bytes; 0: there was no
  * space. */
-static uint32_t send_at(struct stack *stack, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
+static uint32_t send_at(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
                         uint32_t max_bytes)
 {
-    if (stack->tx->space == 0)
+    if (tcpip->tx->space == 0)
         return 0;
     if (is_composed(span))
-        return send_composed(stack, tcb, span, position, max_bytes);
-    uint32_t segment_bytes = stack->image->header->segment_bytes;
-    uint32_t bytes = send_size(stack, tcb, span, position, max_bytes);
+        return send_composed(tcpip, tcb, span, position, max_bytes);
+    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
+    uint32_t bytes = send_size(tcpip, tcb, span, position, max_bytes);
     uint64_t offset = stream_offset(span, position);
     uint32_t frame_index = span->first_frame + (uint32_t)(offset / segment_bytes);
-    bool whole = offset % segment_bytes == 0 && stack->image->frames[frame_index].payload_bytes == bytes;
-    if (stack->config.gather_max == 1 && whole)
-        return send_ready(stack, tcb, span, position, frame_index, max_bytes);
+    bool whole = offset % segment_bytes == 0 && tcpip->image->frames[frame_index].payload_bytes == bytes;
+    if (tcpip->config.gather_max == 1 && whole)
+        return send_ready(tcpip, tcb, span, position, frame_index, max_bytes);
     struct outgoing out = {.position = position, .mss = tcb->snd_mss};
     out.fields = (struct header_fields){
         .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
-    if (stack->config.gather_max > 1 ? !send_superframe(stack, tcb, span, &out) : !send_cut(stack, tcb, span, &out))
+    if (tcpip->config.gather_max > 1 ? !send_superframe(tcpip, tcb, span, &out) : !send_cut(tcpip, tcb, span, &out))
         return 0;
-    count_payload(stack, tcb, position, bytes, (bytes + out.mss - 1) / out.mss);
+    count_payload(tcpip, tcb, position, bytes, (bytes + out.mss - 1) / out.mss);
     return bytes;
 }
 
 /* A segment without payload, with so many words of options behind the timestamps. False: there was no space. */
-static bool send_with_options(struct stack *stack, struct tcb *tcb, struct header_fields fields,
+static bool send_with_options(struct tcpip *tcpip, struct tcb *tcb, struct header_fields fields,
                               const uint32_t *words, uint32_t count)
 {
-    uint32_t chunk = eth_buffer(stack);
+    uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk == NMIO_NONE)
         return false;
     uint32_t option_bytes = count * (uint32_t)sizeof(*words);
-    uint8_t *end = nmio_chunk(stack->region, chunk) + SSI_PAYLOAD_OFFSET + option_bytes;
+    uint8_t *end = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET + option_bytes;
     ect_set(tcb, false);
     fields.payload_sum = checksum_sum(words, option_bytes); /* of what the headers do not fill in */
-    send_one(stack, tcb, end, 0, option_bytes, chunk, &fields);
+    send_one(tcpip, tcb, end, 0, option_bytes, chunk, &fields);
     memcpy(end - option_bytes, words, option_bytes);
     return true;
 }
 
 /* A segment without payload. False: there was no space. */
-static bool send_bare(struct stack *stack, struct tcb *tcb, uint64_t position, uint8_t flags)
+static bool send_bare(struct tcpip *tcpip, struct tcb *tcb, uint64_t position, uint8_t flags)
 {
     const uint32_t none = 0;
-    return send_with_options(stack, tcb, (struct header_fields){.seq = (uint32_t)position, .flags = flags}, &none, 0);
+    return send_with_options(tcpip, tcb, (struct header_fields){.seq = (uint32_t)position, .flags = flags}, &none, 0);
 }
 
 /* What RFC 2018 section 4 and RFC 2883 section 4 want the peer to hear: what has come twice, then what came ahead, the latest
  * first, as far as the options go. Returns how many words of 32 bits. */
-static uint32_t sack_option(const struct stack *stack, struct tcb *tcb, uint32_t words[1 + 2 * SACK_BLOCKS_MAX])
+static uint32_t sack_option(const struct tcpip *tcpip, struct tcb *tcb, uint32_t words[1 + 2 * SACK_BLOCKS_MAX])
 {
     uint32_t most = tcb->timestamps ? SACK_BLOCKS_MAX - 1 : SACK_BLOCKS_MAX, count = 0;
     if (!tcb->sack)
@@ -394,7 +384,7 @@ static uint32_t sack_option(const struct stack *stack, struct tcb *tcb, uint32_t
         count = 1;
     }
     if (tcb->request != TCB_NONE) {
-        const struct request_buffer *buffer = &stack->request_buffers[tcb->request];
+        const struct receive_buffer *buffer = &tcpip->buffers.buffers[tcb->request];
         for (uint32_t i = 0; i < buffer->range_count && count < most; i++, count++) {
             words[1 + 2 * count] = be32(buffer->ranges[i].start);
             words[2 + 2 * count] = be32(buffer->ranges[i].end);
@@ -404,27 +394,27 @@ static uint32_t sack_option(const struct stack *stack, struct tcb *tcb, uint32_t
     return count > 0 ? 1 + 2 * count : 0;
 }
 
-void tcp_send_ack(struct stack *stack, struct tcb *tcb)
+void tcp_send_ack(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint32_t words[1 + 2 * SACK_BLOCKS_MAX];
-    uint32_t count = sack_option(stack, tcb, words);
+    uint32_t count = sack_option(tcpip, tcb, words);
     tcb->dsack.end = tcb->dsack.start;
     struct header_fields fields = {.seq = (uint32_t)tcb->snd_nxt, .flags = TCP_ACK};
-    if (send_with_options(stack, tcb, fields, words, count))
-        COUNT(stack, tcp_tx_acks);
+    if (send_with_options(tcpip, tcb, fields, words, count))
+        COUNT(tcpip, tcp_tx_acks);
 }
 
 /* A sequence number that the peer has long acknowledged makes it say its window again, RFC 9293 section 3.8.6.1. */
-void tcp_send_probe(struct stack *stack, struct tcb *tcb)
+void tcp_send_probe(struct tcpip *tcpip, struct tcb *tcb)
 {
-    COUNT(stack, tcp_window_probes);
-    send_bare(stack, tcb, tcb->snd_una - 1, TCP_ACK);
+    COUNT(tcpip, tcp_window_probes);
+    send_bare(tcpip, tcb, tcb->snd_una - 1, TCP_ACK);
 }
 
-void tcp_send_rst(struct stack *stack, struct tcb *tcb)
+void tcp_send_rst(struct tcpip *tcpip, struct tcb *tcb)
 {
-    if (send_bare(stack, tcb, tcb->snd_nxt, TCP_RST | TCP_ACK))
-        COUNT(stack, tcp_tx_rst);
+    if (send_bare(tcpip, tcb, tcb->snd_nxt, TCP_RST | TCP_ACK))
+        COUNT(tcpip, tcp_tx_rst);
 }
 
 static void fin_sent(struct tcb *tcb)
@@ -445,16 +435,16 @@ static uint64_t pace_bytes_s(const struct tcb *tcb)
 }
 
 /* Most that may go at once; 0: not yet, and the timer is set for when. */
-static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
+static uint32_t pace_allows(struct tcpip *tcpip, struct tcb *tcb)
 {
-    if (!stack->config.pacing || tcb->srtt_us == 0)
+    if (!tcpip->config.pacing || tcb->srtt_us == 0)
         return TCB_SEND_BYTES_MAX;
-    if (tcb->pace_at_us > stack->now_us && !tcb->tlp_now) {
+    if (tcb->pace_at_us > tcpip->now_us && !tcb->tlp_now) {
         tcb->paced = true;
-        timer_update(stack, tcb);
+        timer_update(&tcpip->wheel, tcb);
         return 0;
     }
-    if (stack->config.gather_max == 1)
+    if (tcpip->config.gather_max == 1)
         return tcb->snd_mss; /* frame by frame */
     uint64_t a_tick = pace_bytes_s(tcb) * TIMER_TICK_US / 1000000;
     uint32_t least = 2 * tcb->snd_mss;
@@ -462,36 +452,36 @@ static uint32_t pace_allows(struct stack *stack, struct tcb *tcb)
 }
 
 /* So many bytes have gone. What a late timer has cost is made good, up to a tick of it. */
-static void spend(const struct stack *stack, struct tcb *tcb, uint32_t sent_bytes)
+static void spend(const struct tcpip *tcpip, struct tcb *tcb, uint32_t sent_bytes)
 {
     tcb->turn_bytes -= (int32_t)sent_bytes;
-    if (!stack->config.pacing || tcb->srtt_us == 0)
+    if (!tcpip->config.pacing || tcb->srtt_us == 0)
         return;
-    uint64_t earliest_us = stack->now_us - TIMER_TICK_US;
+    uint64_t earliest_us = tcpip->now_us - TIMER_TICK_US;
     uint64_t from_us = tcb->pace_at_us > earliest_us ? tcb->pace_at_us : earliest_us;
     tcb->pace_at_us = from_us + sent_bytes * 1000000ull / (pace_bytes_s(tcb) + 1);
 }
 
 /* Notes that [snd_nxt, end) has been sent, and the FIN behind it if that went along. A round trip is that of the first
  * segment's. */
-static void advance(struct stack *stack, struct tcb *tcb, uint64_t end)
+static void advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t end)
 {
     uint64_t start = tcb->snd_nxt;
-    tcb->last_sent_us = stack->now_us;
+    tcb->last_sent_us = tcpip->now_us;
     if (tcb->rtt_end == 0 && !tcb->in_recovery) {
         uint64_t first_end = start + tcb->snd_mss;
-        tcb->rtt_end = stack->config.gather_max == 1 && first_end < end ? first_end : end;
-        tcb->rtt_sent_us = stack->now_us;
+        tcb->rtt_end = tcpip->config.gather_max == 1 && first_end < end ? first_end : end;
+        tcb->rtt_sent_us = tcpip->now_us;
     }
     tcb->snd_nxt = end;
     if (tcb->fin_queued && end == tcb->snd_end)
         fin_sent(tcb);
     tcb->prr_out += (uint32_t)(end - start);
-    scoreboard_sent(tcb, (uint32_t)start, (uint32_t)tcb->snd_nxt, (uint32_t)stack->now_us);
+    scoreboard_sent(tcb, (uint32_t)start, (uint32_t)tcb->snd_nxt, (uint32_t)tcpip->now_us);
 }
 
 /* Sends lost runs again, as far as cwnd goes. False: space ran out. */
-static bool send_lost(struct stack *stack, struct tcb *tcb)
+static bool send_lost(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint32_t mss = tcb->snd_mss;
     while (tcb->lost_bytes > 0 && tcb->turn_bytes > 0) {
@@ -506,25 +496,25 @@ static bool send_lost(struct stack *stack, struct tcb *tcb)
             return true;
         uint64_t end = start + bytes;
         if (start == tcb->snd_end) {
-            if (!send_bare(stack, tcb, start, TCP_FIN | TCP_ACK))
+            if (!send_bare(tcpip, tcb, start, TCP_FIN | TCP_ACK))
                 return false;
         } else {
             uint32_t data = (uint32_t)((end < tcb->snd_end ? end : tcb->snd_end) - start);
-            uint32_t allowed = pace_allows(stack, tcb);
+            uint32_t allowed = pace_allows(tcpip, tcb);
             if (allowed == 0)
                 return true;
             room = room < allowed ? room : allowed;
             ect_set(tcb, false);
-            uint32_t sent = send_at(stack, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
+            uint32_t sent = send_at(tcpip, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
             if (sent == 0)
                 return false;
-            spend(stack, tcb, sent);
+            spend(tcpip, tcb, sent);
             if (start + sent < tcb->snd_end)
                 end = start + sent;
         }
         tcb->tlp_now = false;
         tcb->prr_out += (uint32_t)(end - start);
-        scoreboard_resent(stack, tcb, (uint32_t)start, (uint32_t)end, (uint32_t)stack->now_us);
+        scoreboard_resent(&tcpip->boards, tcb, (uint32_t)start, (uint32_t)end, (uint32_t)tcpip->now_us);
     }
     return true;
 }
@@ -542,11 +532,11 @@ static uint32_t usable_window(const struct tcb *tcb)
 }
 
 /* Sends new data. False: space ran out. */
-static bool send_data(struct stack *stack, struct tcb *tcb)
+static bool send_data(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint32_t mss = tcb->snd_mss;
-    if (tcb->snd_nxt == tcb->snd_una && tcb->snd_nxt < tcb->snd_end && congestion_cares(stack, tcb))
-        congestion_flight_begins(stack, tcb);
+    if (tcb->snd_nxt == tcb->snd_una && tcb->snd_nxt < tcb->snd_end && congestion_cares(tcb, tcpip->now_us))
+        congestion_flight_begins(tcb, tcpip->now_us);
     while (tcb->snd_nxt < tcb->snd_end && tcb->turn_bytes > 0) {
         uint32_t usable = usable_window(tcb);
         const struct tcp_span *span = span_at(tcb, tcb->snd_nxt);
@@ -556,64 +546,64 @@ static bool send_data(struct stack *stack, struct tcb *tcb)
         bool silly = usable < mss && usable < left;
         if (usable == 0 || (silly && !tcb->persist_now))
             break;
-        uint32_t allowed = pace_allows(stack, tcb);
+        uint32_t allowed = pace_allows(tcpip, tcb);
         if (allowed == 0)
             return true;
         usable = usable < allowed ? usable : allowed;
         if (usable >= mss && usable < left)
             usable -= usable % mss;
         ect_set(tcb, true);
-        uint32_t sent = send_at(stack, tcb, span, tcb->snd_nxt, usable);
+        uint32_t sent = send_at(tcpip, tcb, span, tcb->snd_nxt, usable);
         if (sent == 0)
             return false;
         tcb->ecn_flags &= (uint8_t)~TCP_CWR;
-        spend(stack, tcb, sent);
-        advance(stack, tcb, tcb->snd_nxt + sent);
+        spend(tcpip, tcb, sent);
+        advance(tcpip, tcb, tcb->snd_nxt + sent);
         tcb->tlp_now = tcb->persist_now = false;
     }
     tcb->tlp_now = false;
     return true;
 }
 
-static bool send_fin(struct stack *stack, struct tcb *tcb)
+static bool send_fin(struct tcpip *tcpip, struct tcb *tcb)
 {
     if (!tcb->fin_queued || tcb->snd_nxt != tcb->snd_end)
         return true;
-    if (!send_bare(stack, tcb, tcb->snd_nxt, TCP_FIN | TCP_ACK))
+    if (!send_bare(tcpip, tcb, tcb->snd_nxt, TCP_FIN | TCP_ACK))
         return false;
-    advance(stack, tcb, tcb->snd_end);
+    advance(tcpip, tcb, tcb->snd_end);
     return true;
 }
 
 /* The retransmission timer runs while something is in flight, and starts afresh with the first that is; while nothing is, as
  * the window is shut or too small, the persist timer does. A probe is reckoned from what was sent last, RFC 8985
  * section 7.2. */
-static void timers_start(struct stack *stack, struct tcb *tcb, bool sent_new)
+static void timers_start(struct tcpip *tcpip, struct tcb *tcb, bool sent_new)
 {
     if (tcb->snd_nxt > tcb->snd_una) {
         if (tcb->rto_deadline_us == 0 || tcb->timer_kind == TCP_TIMER_PERSIST) {
             tcb->persist_backoff = 0;
-            recovery_arm(stack, tcb, true);
+            recovery_arm(tcpip, tcb, true);
         } else if (sent_new && tcb->timer_kind == TCP_TIMER_PROBE) {
-            recovery_arm(stack, tcb, false);
+            recovery_arm(tcpip, tcb, false);
         }
     } else if (tcb->snd_nxt < tcb->snd_end && tcb->rto_deadline_us == 0) {
-        recovery_persist(stack, tcb);
+        recovery_persist(tcpip, tcb);
     }
 }
 
-enum tcpip_sent tcpip_output(struct stack *stack, struct tcb *tcb)
+enum tcpip_sent tcp_output(struct tcpip *tcpip, struct tcb *tcb)
 {
     if (tcb->state == 0)
         return TCPIP_SENT;
     uint64_t snd_nxt = tcb->snd_nxt;
-    bool done = send_lost(stack, tcb) && send_data(stack, tcb) && send_fin(stack, tcb);
+    bool done = send_lost(tcpip, tcb) && send_data(tcpip, tcb) && send_fin(tcpip, tcb);
     if (done && tcb->ack_now) {
-        if (stack->tx->space > 0)
-            tcp_send_ack(stack, tcb);
+        if (tcpip->tx->space > 0)
+            tcp_send_ack(tcpip, tcb);
         done = !tcb->ack_now; /* else there was no space, or no buffer */
     }
-    timers_start(stack, tcb, tcb->snd_nxt != snd_nxt);
+    timers_start(tcpip, tcb, tcb->snd_nxt != snd_nxt);
     if (!done)
         return TCPIP_NO_SPACE;
     return tcb->turn_bytes > 0 ? TCPIP_SENT : TCPIP_TURN_OVER;

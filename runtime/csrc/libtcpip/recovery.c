@@ -1,7 +1,6 @@
-/* What to send again and when: SACK (RFC 2018), RACK-TLP (RFC 8985), PRR (RFC 6937), RTO (RFC 6298), NewReno's partial
- * ACKs for peers without SACK (RFC 6582), and the Eifel response (RFC 3522, RFC 4015) when it was in vain. Nothing is kept
- * for it but positions and times, since every byte can be made again from the image. */
-#include "tcp.h"
+#include "recovery.h"
+
+#include "segment_size.h"
 #include "wire/probe.h"
 #include "wire/seq.h"
 
@@ -22,7 +21,7 @@ static void set_rto(struct tcb *tcb)
     tcb->rto_us = rto > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : (uint32_t)rto;
 }
 
-void recovery_rtt_sample(struct tcb *tcb, uint64_t rtt_us)
+static void rtt_sample(struct tcb *tcb, uint64_t rtt_us)
 {
     uint32_t rtt = rtt_us > TCP_RTO_MAX_US ? TCP_RTO_MAX_US : (uint32_t)rtt_us;
     rtt = rtt > 0 ? rtt : 1;
@@ -64,21 +63,21 @@ uint32_t recovery_pipe(const struct tcb *tcb)
 
 /* What the Eifel response takes back, should the loss turn out to be none. It can turn out only if what is sent again
  * begins at snd_una: then the first ACK that advances tells, RFC 3522 section 3.2. */
-static void remember(struct stack *stack, struct tcb *tcb)
+static void remember(struct tcpip *tcpip, struct tcb *tcb)
 {
     tcb->undo_cwnd = tcb->cwnd;
     tcb->undo_ssthresh = tcb->ssthresh;
-    tcb->undo_ts = tcp_ts_clock(stack, tcb->ts_offset);
+    tcb->undo_ts = tcp_ts_clock(tcpip->now_us, tcb->ts_offset);
     tcb->undo = tcb->timestamps && tcb->run_count > 0 && (tcb->runs[0].flags & RUN_LOST) != 0;
 }
 
-static void enter_recovery(struct stack *stack, struct tcb *tcb)
+static void enter_recovery(struct tcpip *tcpip, struct tcb *tcb)
 {
     PROBE(enter_recovery, tcb, tcb->cwnd, tcb->srtt_us);
-    COUNT(stack, tcp_retransmit_fast);
-    remember(stack, tcb);
+    COUNT(tcpip, tcp_retransmit_fast);
+    remember(tcpip, tcb);
     tcb->prr_flight = tcp_flight(tcb); /* RecoverFS */
-    congestion_lost(stack, tcb);
+    congestion_lost(&tcpip->congestion, tcb);
     tcb->in_recovery = true;
     tcb->recover = tcb->snd_nxt;
     tcb->prr_delivered = tcb->prr_out = 0;
@@ -103,13 +102,13 @@ static bool echo_is_old(const struct tcb *tcb, const struct tcp_segment *segment
 }
 
 /* The first retransmission was in vain if what it is answered to is older than itself, RFC 3522. */
-static void undo_spurious(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment)
+static void undo_spurious(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment)
 {
     bool spurious = echo_is_old(tcb, segment);
     tcb->undo = false;
     if (!spurious)
         return;
-    COUNT(stack, tcp_retransmit_spurious);
+    COUNT(tcpip, tcp_retransmit_spurious);
     scoreboard_unlose(tcb);
     if (tcb->cwnd < tcb->undo_cwnd)
         tcb->cwnd = tcb->undo_cwnd;
@@ -138,9 +137,9 @@ static bool overtaken(const struct tcb *tcb, const struct tcp_run *run)
 }
 
 /* RFC 8985 section 6.2 step 5. Marks what is lost; returns when the next might be, 0 if none waits. */
-static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
+static uint32_t detect_loss(struct tcpip *tcpip, struct tcb *tcb)
 {
-    uint32_t now_us = (uint32_t)stack->now_us, wait_us = 0;
+    uint32_t now_us = (uint32_t)tcpip->now_us, wait_us = 0;
     uint32_t window_us = reorder_window_us(tcb);
     for (uint32_t i = 0; i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
@@ -154,7 +153,7 @@ static uint32_t detect_loss(struct stack *stack, struct tcb *tcb)
             wait_us = (uint32_t)left_us;
     }
     if (!tcb->in_recovery && tcb->lost_bytes > 0)
-        enter_recovery(stack, tcb);
+        enter_recovery(tcpip, tcb);
     return wait_us;
 }
 
@@ -170,14 +169,14 @@ static void rack_update(struct tcb *tcb, const struct delivery *delivery)
      * tells, or there would be no reordering window, RFC 8985 section 6.2 step 4. */
     bool wanted = tcb->in_recovery || tcb->min_rtt_us == 0;
     if (wanted && !delivery->latest.resent && (tcb->sack || !delivery->any_resent))
-        recovery_rtt_sample(tcb, rtt_us);
+        rtt_sample(tcb, rtt_us);
     tcb->rack_rtt_us = rtt_us;
     if (scoreboard_after(&delivery->latest, &tcb->rack))
         tcb->rack = delivery->latest;
 }
 
 /* The SACK blocks of a segment; true if the first is a duplicate's (RFC 2883). */
-static bool take_sacks(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
+static bool take_sacks(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
                        struct delivery *delivery)
 {
     bool duplicate = false;
@@ -192,7 +191,7 @@ static bool take_sacks(struct stack *stack, struct tcb *tcb, const struct tcp_se
         }
         if (seq_lt(start, (uint32_t)ack) || seq_lt((uint32_t)tcb->snd_nxt, end))
             continue;
-        scoreboard_sacked(stack, tcb, start, end, delivery);
+        scoreboard_sacked(&tcpip->boards, tcb, start, end, delivery);
     }
     return duplicate;
 }
@@ -219,22 +218,22 @@ static void prr(struct tcb *tcb, uint32_t delivered, bool safe)
 }
 
 /* Without SACK: three duplicates, or a partial ACK in recovery, say that the first segment is lost. */
-static void newreno_detect(struct stack *stack, struct tcb *tcb, uint64_t ack, bool advanced)
+static void newreno_detect(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack, bool advanced)
 {
     bool partial = advanced && tcb->in_recovery && ack < tcb->recover;
     bool third = !advanced && !tcb->in_recovery && tcb->dupacks >= TCP_DUPACKS && ack >= tcb->recover;
     if (!partial && !third)
         return;
     uint32_t start = (uint32_t)ack;
-    scoreboard_lose(stack, tcb, start, start + tcb->snd_mss);
+    scoreboard_lose(&tcpip->boards, tcb, start, start + tcb->snd_mss);
     if (third)
-        enter_recovery(stack, tcb);
+        enter_recovery(tcpip, tcb);
 }
 
 /* RFC 8985 section 7.4.2. A probe that was sent again, and whose end is acknowledged, may have repaired a loss that nobody saw,
  * or both have arrived. A DSACK or a bare duplicate ACK tells the latter; an ACK beyond it without them the former, for which
  * the window must shrink. */
-static void end_probe(struct stack *stack, struct tcb *tcb, uint64_t ack, bool both_arrived)
+static void end_probe(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack, bool both_arrived)
 {
     if (tcb->tlp_end == 0 || ack < tcb->tlp_end)
         return;
@@ -243,7 +242,7 @@ static void end_probe(struct stack *stack, struct tcb *tcb, uint64_t ack, bool b
         return; /* not known yet */
     tcb->tlp_end = 0;
     if (repaired && !tcb->in_recovery) {
-        congestion_lost(stack, tcb);
+        congestion_lost(&tcpip->congestion, tcb);
         tcb->cwnd = tcb->ssthresh;
     }
 }
@@ -260,12 +259,12 @@ static void widen_reorder_window(struct tcb *tcb)
         tcb->reorder_steps++;
 }
 
-static void take_rtt(struct stack *stack, struct tcb *tcb, uint64_t ack)
+static void take_rtt(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack)
 {
     tcb->dupacks = 0;
     tcb->retries = 0;
     if (tcb->rtt_end != 0 && ack >= tcb->rtt_end) {
-        recovery_rtt_sample(tcb, stack->now_us - tcb->rtt_sent_us);
+        rtt_sample(tcb, tcpip->now_us - tcb->rtt_sent_us);
         tcb->rtt_end = 0;
     } else {
         set_rto(tcb); /* progress ends the backoff: in a long recovery there may be no sample for minutes */
@@ -273,7 +272,7 @@ static void take_rtt(struct stack *stack, struct tcb *tcb, uint64_t ack)
 }
 
 /* Marks what is lost; true if something is that was not before. */
-static bool find_losses(struct stack *stack, struct tcb *tcb, uint64_t ack, bool advanced)
+static bool find_losses(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack, bool advanced)
 {
     uint32_t before = tcb->lost_bytes;
     tcb->reorder_wait_us = 0;
@@ -281,32 +280,30 @@ static bool find_losses(struct stack *stack, struct tcb *tcb, uint64_t ack, bool
     if (tcb->sack && tcb->sacked_bytes == 0 && before == 0 && !tcb->in_recovery && !tcb->rack.resent)
         return false;
     if (tcb->sack)
-        tcb->reorder_wait_us = detect_loss(stack, tcb);
+        tcb->reorder_wait_us = detect_loss(tcpip, tcb);
     else
-        newreno_detect(stack, tcb, ack, advanced);
+        newreno_detect(tcpip, tcb, ack, advanced);
     return tcb->lost_bytes > before;
 }
 
-/* An acceptable ACK, before snd_una moves to it. repeated: nothing is new in it but perhaps SACK blocks, so that it is a
- * duplicate in RFC 5681's sense if something is in flight. */
-void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
+void recovery_ack(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
                   bool repeated)
 {
     struct delivery delivery = {
-        .now_us = (uint32_t)stack->now_us, .fack = tcb->rack_fack, .echo_old = echo_is_old(tcb, segment)};
+        .now_us = (uint32_t)tcpip->now_us, .fack = tcb->rack_fack, .echo_old = echo_is_old(tcb, segment)};
     bool advanced = ack > tcb->snd_una;
-    bool dsack = tcb->sack && take_sacks(stack, tcb, segment, ack, &delivery);
+    bool dsack = tcb->sack && take_sacks(tcpip, tcb, segment, ack, &delivery);
     uint32_t flight = tcp_flight(tcb);
     bool duplicate = repeated && flight > 0;
     if (dsack)
         widen_reorder_window(tcb);
-    end_probe(stack, tcb, ack, dsack || (repeated && segment->options.sack_count == 0));
+    end_probe(tcpip, tcb, ack, dsack || (repeated && segment->options.sack_count == 0));
     if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
         return;
     if (advanced) {
-        scoreboard_acked(stack, tcb, (uint32_t)ack, &delivery);
-        take_rtt(stack, tcb, ack);
-        undo_spurious(stack, tcb, segment);
+        scoreboard_acked(&tcpip->boards, tcb, (uint32_t)ack, &delivery);
+        take_rtt(tcpip, tcb, ack);
+        undo_spurious(tcpip, tcb, segment);
     } else if (duplicate && tcb->dupacks < UINT8_MAX) {
         tcb->dupacks++;
     }
@@ -314,19 +311,19 @@ void recovery_ack(struct stack *stack, struct tcb *tcb, const struct tcp_segment
         rack_update(tcb, &delivery);
     if (tcb->in_recovery && ack >= tcb->recover)
         leave_recovery(tcb);
-    bool safe = !find_losses(stack, tcb, ack, advanced) && advanced;
+    bool safe = !find_losses(tcpip, tcb, ack, advanced) && advanced;
     uint32_t delivered = delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->snd_mss;
     if (tcb->in_recovery && !tcb->in_loss)
         prr(tcb, delivered, safe);
     else if (advanced)
-        congestion_acked(stack, tcb, delivery.bytes, flight);
+        congestion_acked(&tcpip->congestion, tcb, delivery.bytes, flight, tcpip->now_us);
 }
 
 /* A tail loss probe: new data if there is some, else the last segment again, RFC 8985 section 7.3. */
-static void probe_tail(struct stack *stack, struct tcb *tcb)
+static void probe_tail(struct tcpip *tcpip, struct tcb *tcb)
 {
     PROBE(probe_tail, tcb, tcb->cwnd, tcb->srtt_us);
-    COUNT(stack, tcp_tail_probes);
+    COUNT(tcpip, tcp_tail_probes);
     struct tcp_run *last = &tcb->runs[tcb->run_count - 1];
     bool room = tcb->snd_nxt < tcb->snd_end && tcb->snd_wnd >= tcp_flight(tcb) + tcb->snd_mss;
     tcb->tlp_resent = !room;
@@ -334,25 +331,25 @@ static void probe_tail(struct stack *stack, struct tcb *tcb)
     if (!room) {
         /* As it was cut, as far as can be told: a run begins where a segment did. */
         uint32_t bytes = (last->end - last->start - 1) % tcb->snd_mss + 1;
-        scoreboard_lose(stack, tcb, last->end - bytes, last->end);
+        scoreboard_lose(&tcpip->boards, tcb, last->end - bytes, last->end);
         tcb->tlp_now = true;
     }
     tcb->rtt_end = 0;
     tcb->tlp_end = tcb->snd_nxt + (room ? tcb->snd_mss : 0);
 }
 
-static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
+static void retransmission_timeout(struct tcpip *tcpip, struct tcb *tcb)
 {
     PROBE(retransmission_timeout, tcb, tcb->retries, tcb->rto_us);
-    COUNT(stack, tcp_retransmit_timeout);
+    COUNT(tcpip, tcp_retransmit_timeout);
     scoreboard_lose_all(tcb);
     /* Once for what is in flight: fast recovery has shrunk the window for it before, RFC 5681 section 3.1. */
     if (tcb->retries == 1 && (!tcb->in_recovery || tcb->in_loss)) {
         if (!tcb->in_recovery)
-            remember(stack, tcb);
-        congestion_lost(stack, tcb);
+            remember(tcpip, tcb);
+        congestion_lost(&tcpip->congestion, tcb);
     }
-    pmtu_black_hole(stack, tcb);
+    segment_size_black_hole(tcpip, tcb);
     tcb->cwnd = tcb->mss;
     tcb->in_recovery = tcb->in_loss = true;
     tcb->recover = tcb->snd_nxt;
@@ -362,21 +359,21 @@ static void retransmission_timeout(struct stack *stack, struct tcb *tcb)
     tcb->tlp_end = 0;
 }
 
-void recovery_timeout(struct stack *stack, struct tcb *tcb)
+void recovery_timeout(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint8_t kind = tcb->timer_kind;
     tcb->timer_kind = TCP_TIMER_RTO;
     if (kind == TCP_TIMER_REORDER) {
-        tcb->reorder_wait_us = detect_loss(stack, tcb);
+        tcb->reorder_wait_us = detect_loss(tcpip, tcb);
         if (tcb->in_recovery && !tcb->in_loss)
             prr(tcb, 0, false);
         return;
     }
     if (kind == TCP_TIMER_PROBE && tcb->run_count > 0) {
-        probe_tail(stack, tcb);
+        probe_tail(tcpip, tcb);
         return;
     }
-    retransmission_timeout(stack, tcb);
+    retransmission_timeout(tcpip, tcb);
 }
 
 /* May a tail loss probe be scheduled? RFC 8985 section 7.2. */
@@ -388,9 +385,9 @@ static bool may_probe(const struct tcb *tcb)
 
 /* The one timer of a connection is set for what is due first: the retransmission timeout, which only progress or
  * restart puts off, RACK's reordering timer, or a tail loss probe. */
-void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
+void recovery_arm(struct tcpip *tcpip, struct tcb *tcb, bool restart)
 {
-    uint64_t now_us = stack->now_us;
+    uint64_t now_us = tcpip->now_us;
     if (restart || tcb->rto_at_us == 0)
         tcb->rto_at_us = now_us + tcb->rto_us;
     tcb->rto_deadline_us = tcb->rto_at_us;
@@ -404,26 +401,26 @@ void recovery_arm(struct stack *stack, struct tcb *tcb, bool restart)
         tcb->timer_kind = TCP_TIMER_PROBE;
         tcb->rto_deadline_us = probe_us < tcb->rto_at_us ? probe_us : tcb->rto_at_us;
     }
-    timer_update(stack, tcb);
+    timer_update(&tcpip->wheel, tcb);
 }
 
 /* Once something is SACKed or recovery has begun there is nothing to probe for: a probe left waiting would take the RTO's
  * turn, and send nothing. */
-void recovery_rearm(struct stack *stack, struct tcb *tcb)
+void recovery_rearm(struct tcpip *tcpip, struct tcb *tcb)
 {
     bool pointless = tcb->run_count > 0 && tcb->timer_kind == TCP_TIMER_PROBE && !may_probe(tcb);
     if (tcb->reorder_wait_us > 0 || pointless)
-        recovery_arm(stack, tcb, false);
+        recovery_arm(tcpip, tcb, false);
 }
 
 /* As Linux, the retransmission timeout, doubled for each time that nothing came of it; but that itself stays as it is. */
-void recovery_persist(struct stack *stack, struct tcb *tcb)
+void recovery_persist(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint64_t wait_us = (uint64_t)tcb->rto_us << tcb->persist_backoff;
     tcb->timer_kind = TCP_TIMER_PERSIST;
     tcb->rto_at_us = 0;
-    tcb->rto_deadline_us = stack->now_us + (wait_us < TCP_RTO_MAX_US ? wait_us : TCP_RTO_MAX_US);
-    timer_update(stack, tcb);
+    tcb->rto_deadline_us = tcpip->now_us + (wait_us < TCP_RTO_MAX_US ? wait_us : TCP_RTO_MAX_US);
+    timer_update(&tcpip->wheel, tcb);
 }
 
 void recovery_disarm(struct tcb *tcb)

@@ -2,10 +2,30 @@
 
 #include <string.h>
 
-#include "stack_internal.h"
 #include "wire/seq.h"
 
 #define MERGE_US 500 /* what is sent within this, or within a sixteenth of the RTT, is one run */
+
+/* Connections that may have a large scoreboard at once; the others make do with the few runs of their TCB. */
+static uint32_t boards_of(uint32_t max_connections)
+{
+    uint32_t share = max_connections / 64;
+    return share > 16 ? share : 16;
+}
+
+void scoreboards_lay_out(struct scoreboards *boards, struct layout *layout, uint32_t max_connections)
+{
+    uint32_t count = boards_of(max_connections);
+    boards->runs = layout_take(layout, (size_t)count * SCOREBOARD_RUNS * sizeof(*boards->runs));
+    boards->free = layout_take(layout, count * sizeof(*boards->free));
+}
+
+void scoreboards_init(struct scoreboards *boards, uint32_t max_connections)
+{
+    boards->free_count = boards_of(max_connections);
+    for (uint32_t i = 0; i < boards->free_count; i++)
+        boards->free[i] = i;
+}
 
 void scoreboard_init(struct tcb *tcb)
 {
@@ -22,20 +42,20 @@ static void move_runs(struct tcb *tcb, struct tcp_run *to, uint32_t capacity)
 }
 
 /* A larger board, while there are any. */
-static bool grow(struct stack *stack, struct tcb *tcb)
+static bool grow(struct scoreboards *boards, struct tcb *tcb)
 {
-    if (tcb->board != TCB_NONE || stack->board_free_count == 0)
+    if (tcb->board != TCB_NONE || boards->free_count == 0)
         return false;
-    tcb->board = stack->board_free[--stack->board_free_count];
-    move_runs(tcb, stack->boards + (size_t)tcb->board * SCOREBOARD_RUNS, SCOREBOARD_RUNS);
+    tcb->board = boards->free[--boards->free_count];
+    move_runs(tcb, boards->runs + (size_t)tcb->board * SCOREBOARD_RUNS, SCOREBOARD_RUNS);
     return true;
 }
 
-void scoreboard_release(struct stack *stack, struct tcb *tcb)
+void scoreboard_release(struct scoreboards *boards, struct tcb *tcb)
 {
     if (tcb->board == TCB_NONE)
         return;
-    stack->board_free[stack->board_free_count++] = tcb->board;
+    boards->free[boards->free_count++] = tcb->board;
     tcb->board = TCB_NONE;
 }
 
@@ -174,10 +194,10 @@ static bool merge_closest(struct tcb *tcb)
 
 /* Room for so many runs more. Where it can be had only by forgetting a SACK, one at or above the position is not worth it:
  * false. */
-static bool make_room(struct stack *stack, struct tcb *tcb, uint32_t count, uint32_t position)
+static bool make_room(struct scoreboards *boards, struct tcb *tcb, uint32_t count, uint32_t position)
 {
     while (tcb->run_count + count > tcb->run_capacity) {
-        if (grow(stack, tcb) || (!tcb->runs_packed && merge_closest(tcb)))
+        if (grow(boards, tcb) || (!tcb->runs_packed && merge_closest(tcb)))
             continue;
         if (!seq_lt(position, tcb->runs[highest_sacked(tcb)].start))
             return false;
@@ -213,9 +233,9 @@ void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now
     tcb->runs[tcb->run_count++] = (struct tcp_run){start, end, now_us, now_us, 0};
 }
 
-void scoreboard_resent(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
+void scoreboard_resent(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
 {
-    make_room(stack, tcb, 1, (uint32_t)tcb->snd_una - 1);
+    make_room(boards, tcb, 1, (uint32_t)tcb->snd_una - 1);
     tcb->runs_packed = false;
     for (uint32_t i = find(tcb, start); i < tcb->run_count; i++) {
         struct tcp_run *run = &tcb->runs[i];
@@ -250,7 +270,7 @@ static void deliver(struct tcb *tcb, const struct tcp_run *run, struct delivery 
     delivery->timed = true;
 }
 
-void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct delivery *delivery)
+void scoreboard_acked(struct scoreboards *boards, struct tcb *tcb, uint32_t ack, struct delivery *delivery)
 {
     uint32_t gone = 0;
     for (; gone < tcb->run_count && seq_lt(tcb->runs[gone].start, ack); gone++) {
@@ -270,16 +290,17 @@ void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct
     erase(tcb, 0, gone);
     if (tcb->board != TCB_NONE && tcb->run_count <= TCB_RUNS / 2) {
         move_runs(tcb, tcb->few_runs, TCB_RUNS);
-        scoreboard_release(stack, tcb);
+        scoreboard_release(boards, tcb);
     }
 }
 
-void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery)
+void scoreboard_sacked(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
+                       struct delivery *delivery)
 {
     uint32_t first = find(tcb, start);
     if (first == tcb->run_count || ((tcb->runs[first].flags & RUN_SACKED) != 0 && seq_leq(end, tcb->runs[first].end)))
         return; /* as most blocks: it has been said before */
-    if (!make_room(stack, tcb, 2, start))
+    if (!make_room(boards, tcb, 2, start))
         return; /* it is told again when there is room */
     first = find(tcb, start);
     if ((tcb->runs[first].flags & RUN_SACKED) == 0 && seq_lt(tcb->runs[first].start, start))
@@ -300,9 +321,9 @@ void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uin
     merge_to(tcb, first, next - 1);
 }
 
-void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end)
+void scoreboard_lose(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end)
 {
-    make_room(stack, tcb, 2, (uint32_t)tcb->snd_una - 1);
+    make_room(boards, tcb, 2, (uint32_t)tcb->snd_una - 1);
     for (uint32_t i = find(tcb, start); i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
         if ((tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
             continue;

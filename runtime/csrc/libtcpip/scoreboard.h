@@ -5,27 +5,8 @@
 #ifndef SANDSTORM_SCOREBOARD_H
 #define SANDSTORM_SCOREBOARD_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#define RUN_SACKED 1 /* the peer has it, RFC 2018 */
-#define RUN_LOST 2 /* to be sent again */
-#define RUN_RESENT 4 /* has been sent again */
-
-struct tcp_run {
-    uint32_t start, end; /* [start, end) */
-    uint32_t first_us, last_us; /* when the sending of it began and ended */
-    uint32_t flags;
-};
-
-struct tcb;
-
-/* When something was sent. */
-struct sending {
-    uint32_t sent_us;
-    uint32_t end;
-    bool resent;
-};
+#include "tcb.h"
+#include "wire/layout.h"
 
 /* What an acknowledgement newly says has arrived. */
 struct delivery {
@@ -48,21 +29,31 @@ static inline bool scoreboard_after(const struct sending *a, const struct sendin
     return (int32_t)(a->sent_us - b->sent_us) > 0;
 }
 
-struct stack;
+/* Larger boards, a bounded pool. */
+struct scoreboards {
+    struct tcp_run *runs; /* [][SCOREBOARD_RUNS] */
+    uint32_t *free; /* stack of free indices */
+    uint32_t free_count;
+};
+
+/* Lays out the boards of so many connections; scoreboards_init makes all of them free. */
+void scoreboards_lay_out(struct scoreboards *boards, struct layout *layout, uint32_t max_connections);
+void scoreboards_init(struct scoreboards *boards, uint32_t max_connections);
 
 void scoreboard_init(struct tcb *tcb);
 /* Gives a larger board back; the runs are void. */
-void scoreboard_release(struct stack *stack, struct tcb *tcb);
+void scoreboard_release(struct scoreboards *boards, struct tcb *tcb);
 /* New data has been sent. */
 void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
 /* [start, end) at the beginning of a lost run has been sent again. */
-void scoreboard_resent(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
+void scoreboard_resent(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
 /* All below ack has arrived. */
-void scoreboard_acked(struct stack *stack, struct tcb *tcb, uint32_t ack, struct delivery *delivery);
+void scoreboard_acked(struct scoreboards *boards, struct tcb *tcb, uint32_t ack, struct delivery *delivery);
 /* The peer holds [start, end). */
-void scoreboard_sacked(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end, struct delivery *delivery);
+void scoreboard_sacked(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
+                       struct delivery *delivery);
 /* Marks [start, end) lost, what is not SACKed of it. */
-void scoreboard_lose(struct stack *stack, struct tcb *tcb, uint32_t start, uint32_t end);
+void scoreboard_lose(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end);
 /* After a timeout: all that is not SACKed is to be sent again; all of it, where SACKs have been taken back (RFC 2018
  * section 8). */
 void scoreboard_lose_all(struct tcb *tcb);

@@ -7,9 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "congestion.h"
-#include "request.h"
-#include "scoreboard.h"
+#include "wire/probe.h"
+#include "wire/wire.h"
 
 #define TCB_NONE 0xffffffff
 #define TCB_SPANS 4            /* responses queued in a connection (a power of two); more wait as unread requests */
@@ -32,6 +31,43 @@ enum tcp_state {
 };
 
 enum tcp_timer_kind { TCP_TIMER_RTO, TCP_TIMER_REORDER, TCP_TIMER_PROBE, TCP_TIMER_PERSIST };
+
+/* Sequence numbers [start, end). */
+struct seq_range {
+    uint32_t start, end;
+};
+
+/* What is in flight, scoreboard.h: bytes that were sent at about the same time and share a state. */
+#define RUN_SACKED 1 /* the peer has it, RFC 2018 */
+#define RUN_LOST 2 /* to be sent again */
+#define RUN_RESENT 4 /* has been sent again */
+
+struct tcp_run {
+    uint32_t start, end; /* [start, end) */
+    uint32_t first_us, last_us; /* when the sending of it began and ended */
+    uint32_t flags;
+};
+
+/* When something was sent. */
+struct sending {
+    uint32_t sent_us;
+    uint32_t end;
+    bool resent;
+};
+
+/* RFC 9438's variables; windows in bytes. */
+struct cubic {
+    double w_max, w_est, k, fraction;
+    uint64_t epoch_us; /* 0: a new epoch begins with the next ACK */
+    uint64_t counted_us; /* up to when time has been counted as growth */
+};
+
+/* RFC 9406's: round trips in slow start. */
+struct hystart {
+    uint64_t round_end;
+    uint32_t round_min_us, last_min_us, css_baseline_us;
+    uint32_t samples, css_rounds;
+};
 
 /* Addresses of a connection, as they are compared and hashed. */
 struct tcp_flow {
@@ -136,7 +172,7 @@ struct tcb {
     uint64_t challenge_after_us; /* no challenge ACK before */
     uint64_t dsack_round_end; /* one step a round trip */
     uint32_t irs;
-    struct request_range dsack; /* what has come twice and the peer is to hear of, RFC 2883; empty: nothing */
+    struct seq_range dsack; /* what has come twice and the peer is to hear of, RFC 2883; empty: nothing */
     uint64_t ecn_end; /* what was sent before has been answered for by a reduction */
     uint32_t unread_bytes; /* that came when nothing more was read */
     uint32_t opened_s; /* when, in the stack's time */
@@ -175,38 +211,16 @@ static inline void tcb_few_spans(struct tcb *tcb)
     tcb->span_ring = TCB_NONE;
 }
 
-struct stack;
+static inline void tcp_state_set(struct tcb *tcb, enum tcp_state state)
+{
+    PROBE(tcp_state, tcb, tcb->state, state);
+    tcb->state = (uint8_t)state;
+}
 
-/* Keyed, and never shown to anybody: 64 bits that stand for the flow. The low half is the table's. */
-uint64_t tcb_hash(const struct stack *stack, const struct tcp_flow *flow);
-struct tcb *tcb_find(struct stack *stack, const struct tcp_flow *flow, uint64_t hash);
-/* A zeroed TCB in the table, or NULL when the pool is empty. */
-struct tcb *tcb_create(struct stack *stack, const struct tcp_flow *flow, uint64_t hash);
-void tcb_destroy(struct stack *stack, struct tcb *tcb);
-
-/* How a connection has ended. */
-enum tcp_ended {
-    ENDED_BY_US, /* we closed first: TIME-WAIT, RFC 9293 section 3.6.1 */
-    ENDED_BY_PEER, /* the peer closed first: its side has TIME-WAIT */
-    ENDED_BY_RESET, /* ours or the peer's */
-};
-
-/* What is remembered of a connection that has ended, without a TCB: what TIME-WAIT needs; and of any connection as long as its
- * cookie is good, as what of it comes late may be its first segment, which would open it again. hash: tcb_hash of the
- * flow. */
-struct time_wait {
-    uint64_t hash;
-    uint64_t expires_us; /* 0: unused */
-    uint32_t snd_nxt, rcv_nxt, irs, ts_recent, ts_offset;
-    uint32_t quiet_until_ms; /* no bare segment is answered before */
-    bool timestamps;
-    uint8_t ended; /* enum tcp_ended */
-};
-#define TIME_WAIT_WAYS 4
-
-struct time_wait *time_wait_find(struct stack *stack, uint64_t hash);
-void time_wait_add(struct stack *stack, const struct tcb *tcb, enum tcp_ended ended);
-/* TIME-WAIT begins again. */
-void time_wait_restart(struct stack *stack, struct time_wait *wait);
+/* Bytes in flight, whatever has become of them. */
+static inline uint32_t tcp_flight(const struct tcb *tcb)
+{
+    return (uint32_t)(tcb->snd_nxt - tcb->snd_una);
+}
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "image/date.h"
 #include "image/decimal.h"
-#include "stack_internal.h"
+#include "state.h"
 #include "wire/checksum.h"
 
 static uint8_t *put_text(uint8_t *at, const char *text)
@@ -60,11 +60,11 @@ __attribute__((noinline)) static uint64_t put_rare(const struct image *image, co
     return checksum_sum(at, patch->bytes);
 }
 
-static uint64_t put_date(const struct stack *stack, uint32_t date_s, uint8_t *at)
+static uint64_t put_date(const struct web *web, uint32_t date_s, uint8_t *at)
 {
-    if ((int64_t)date_s == stack->date_s) {
-        memcpy(at, stack->date_text, SSI_DATE_BYTES);
-        return stack->date_sum;
+    if ((int64_t)date_s == web->date_s) {
+        memcpy(at, web->date_text, SSI_DATE_BYTES);
+        return web->date_sum;
     }
     date_format(date_s, at);
     return checksum_sum(at, SSI_DATE_BYTES);
@@ -78,21 +78,21 @@ static uint64_t put_connection(bool close, uint8_t *at)
 }
 
 /* Writes the bytes of a patch; their sum where they are. */
-__attribute__((always_inline)) static inline uint64_t put(const struct stack *stack, const struct tcp_span *span,
+__attribute__((always_inline)) static inline uint64_t put(const struct web *web, const struct tcp_span *span,
                                                           const struct ssi_patch *patch, uint8_t *at)
 {
     uint64_t sum;
     if (patch->kind == SSI_PATCH_DATE)
-        sum = put_date(stack, head_values_of(span).date_s, at);
+        sum = put_date(web, head_values_of(span).date_s, at);
     else if (patch->kind == SSI_PATCH_CONNECTION)
         sum = put_connection(head_values_of(span).close, at);
     else
-        sum = put_rare(stack->image, span, patch, at);
+        sum = put_rare(web->image, span, patch, at);
     return (patch->offset & 1) == 0 ? sum : checksum_at(sum, patch->offset);
 }
 
 /* Writes what of patches is in [offset, offset + len_bytes) of the stream. */
-__attribute__((noinline)) static void put_parts(const struct stack *stack, const struct tcp_span *span,
+__attribute__((noinline)) static void put_parts(const struct web *web, const struct tcp_span *span,
                                                 const struct ssi_patch *patch, const struct ssi_patch *end,
                                                 uint64_t offset, uint8_t *dst, uint32_t len_bytes)
 {
@@ -103,24 +103,24 @@ __attribute__((noinline)) static void put_parts(const struct stack *stack, const
         uint64_t to = patch_end < offset + len_bytes ? patch_end : offset + len_bytes;
         if (from >= to)
             continue;
-        put(stack, span, patch, text);
+        put(web, span, patch, text);
         memcpy(dst + (from - offset), text + (from - patch->offset), to - from);
     }
 }
 
-uint64_t head_patch(const struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+uint64_t head_patch(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
                     uint32_t len_bytes)
 {
-    const struct ssi_response *response = &stack->image->responses[head_values_of(span).response];
-    const struct ssi_patch *patch = stack->image->patches + response->first_patch,
-                           *end = patch + response->patch_count;
+    const struct web *web = tcpip->app_state;
+    const struct ssi_response *response = &web->image->responses[head_values_of(span).response];
+    const struct ssi_patch *patch = web->image->patches + response->first_patch, *end = patch + response->patch_count;
     uint64_t sum = 0;
     /* They are in order. */
     if (offset != 0 || (patch < end && (uint32_t)end[-1].offset + end[-1].bytes > len_bytes)) {
-        put_parts(stack, span, patch, end, offset, dst, len_bytes);
+        put_parts(web, span, patch, end, offset, dst, len_bytes);
         return 0;
     }
     for (; patch < end; patch++)
-        sum += put(stack, span, patch, dst + patch->offset);
+        sum += put(web, span, patch, dst + patch->offset);
     return sum;
 }

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "libtcpip/tcb.h"
+#include "libtcpip/tcpip.h"
 
 /* The application's words of a span. */
 struct head_values {
@@ -33,8 +33,8 @@ static inline struct head_values head_values_of(const struct tcp_span *span)
     return values;
 }
 
-/* A struct stack_app has this as its patch. */
-uint64_t head_patch(const struct stack *stack, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+/* A struct tcpip_app has this as its patch. */
+uint64_t head_patch(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
                     uint32_t len_bytes);
 
 #endif

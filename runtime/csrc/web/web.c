@@ -2,12 +2,13 @@
 
 #include <string.h>
 
-#include "ahead.h"
 #include "head_patch.h"
 #include "http_parse.h"
 #include "image/date.h"
 #include "location.h"
-#include "stack_internal.h"
+#include "route_prefetch.h"
+#include "state.h"
+#include "wire/checksum.h"
 #include "wire/probe.h"
 
 #define DRAIN_BYTES_MAX                                                                                              \
@@ -15,11 +16,10 @@
 
 #define QUERY_BYTES_MAX 512 /* that a redirect hands on which can do without */
 
-static void count_status(struct stack *stack, uint32_t status)
+static void count_status(struct web *web, uint32_t status)
 {
-    static const enum counter by_class[] = {COUNTER_http_status_2xx, COUNTER_http_status_3xx, COUNTER_http_status_4xx,
-                                            COUNTER_http_status_5xx};
-    stack->counters[by_class[status / 100 - 2]]++;
+    uint64_t *const classes = &web->counters.http_status_2xx; /* and the three behind it */
+    classes[status / 100 - 2]++;
 }
 
 /* How far a request has come: a head that is not whole yet, or an answer longer than the connection's spans, during which the
@@ -53,14 +53,14 @@ static void seen_set(struct tcb *tcb, uint32_t seen_bytes)
 }
 
 /* A span of a response from its byte skip on. variant: whose 206 or 304 it may be, by its index. */
-static struct tcp_span span_of(const struct stack *stack, uint32_t response_index, uint64_t skip, uint32_t variant,
+static struct tcp_span span_of(const struct web *web, uint32_t response_index, uint64_t skip, uint32_t variant,
                                bool close)
 {
     const struct head_values values = {.response = response_index,
-                                       .date_s = (uint32_t)stack->wall_s,
+                                       .date_s = (uint32_t)web->wall_s,
                                        .close = close,
                                        .variant = variant & SSI_VARIANTS_MAX};
-    struct tcp_span span = {.skip = skip, .first_frame = stack->image->responses[response_index].first_frame};
+    struct tcp_span span = {.skip = skip, .first_frame = web->image->responses[response_index].first_frame};
     head_values_set(&span, &values);
     return span;
 }
@@ -68,33 +68,33 @@ static struct tcp_span span_of(const struct stack *stack, uint32_t response_inde
 /* Queues a response, or its head alone: all that HEAD is answered with, RFC 9110 section 9.3.2. close: the connection
  * ends with it. variant: what a 304 is of, by its index. Always inline: in all that is no 304 it is a constant, and the
  * span is made where it stays. */
-__attribute__((always_inline)) static inline void
-write_of(struct stack *stack, struct tcb *tcb, uint32_t response_index, uint32_t variant, bool head, bool close)
+__attribute__((always_inline)) static inline void write_of(struct web *web, struct tcb *tcb, uint32_t response_index,
+                                                           uint32_t variant, bool head, bool close)
 {
-    const struct ssi_response *response = &stack->image->responses[response_index];
-    struct tcp_span span = span_of(stack, response_index, 0, variant, close);
+    const struct ssi_response *response = &web->image->responses[response_index];
+    struct tcp_span span = span_of(web, response_index, 0, variant, close);
     PROBE(web_write, tcb, response->status);
-    count_status(stack, response->status);
-    stack->response_uses[response_index]++;
-    tcpip_write(stack, tcb, &span, head ? response->head_bytes : response->stream_bytes);
+    count_status(web, response->status);
+    web->response_uses[response_index]++;
+    tcpip_write(web->tcpip, tcb, &span, head ? response->head_bytes : response->stream_bytes);
     if (close)
-        tcpip_finish(stack, tcb);
+        tcpip_finish(web->tcpip, tcb);
 }
 
 /* The same for what says nothing of a variant. */
-static void web_write(struct stack *stack, struct tcb *tcb, uint32_t response_index, bool head, bool close)
+static void web_write(struct web *web, struct tcb *tcb, uint32_t response_index, bool head, bool close)
 {
-    write_of(stack, tcb, response_index, 0, head, close);
+    write_of(web, tcb, response_index, 0, head, close);
 }
 
 /* The site's answer for a status; a site without one gets a bare close. */
-static void write_error(struct stack *stack, struct tcb *tcb, uint32_t site, uint32_t status, bool head, bool close)
+static void write_error(struct web *web, struct tcb *tcb, uint32_t site, uint32_t status, bool head, bool close)
 {
-    const struct ssi_error *error = image_error_find(stack->image, site, status);
+    const struct ssi_error *error = image_error_find(web->image, site, status);
     if (error != NULL)
-        web_write(stack, tcb, error->get_response, head, close);
+        web_write(web, tcb, error->get_response, head, close);
     else
-        tcpip_finish(stack, tcb);
+        tcpip_finish(web->tcpip, tcb);
 }
 
 /* Where a redirect's head has room for what is asked for; 0: nowhere. */
@@ -103,64 +103,64 @@ struct places {
 };
 
 /* Copies bytes [from, to) of a response to where the text ends. */
-static void put_response(struct stack *stack, const struct tcp_span *span, uint32_t from, uint32_t to,
+static void put_response(struct web *web, const struct tcp_span *span, uint32_t from, uint32_t to,
                          struct location_text *text)
 {
     uint8_t *at = location_take(text, to - from);
     if (at != NULL)
-        tcpip_copy(stack, span, from, at, to - from);
+        tcpip_copy(web->tcpip, span, from, at, to - from);
 }
 
 /* A redirect with what of the request goes into its Location. prefix_bytes: of the path, which are not handed on. */
-static void put_redirect(struct stack *stack, const struct tcp_span *span, const struct places *places,
+static void put_redirect(struct web *web, const struct tcp_span *span, const struct places *places,
                          const struct http_request *request, uint32_t prefix_bytes, struct location_text *text)
 {
-    const struct ssi_response *response = &stack->image->responses[head_values_of(span).response];
+    const struct ssi_response *response = &web->image->responses[head_values_of(span).response];
     uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
     uint32_t done = 0;
     text->full = bytes > text->room_bytes;
     if (places->path != 0 && !text->full) {
-        put_response(stack, span, 0, places->path, text);
+        put_response(web, span, 0, places->path, text);
         location_put_path(text, request, prefix_bytes);
         done = places->path;
     }
     if (places->query != 0 && !text->full) {
-        put_response(stack, span, done, places->query, text);
+        put_response(web, span, done, places->query, text);
         location_put_query(text, request->query);
         done = places->query;
     }
     if (!text->full)
-        put_response(stack, span, done, (uint32_t)bytes, text);
+        put_response(web, span, done, (uint32_t)bytes, text);
 }
 
 /* Writes it. Returns 0, or the status that says why not. */
-static uint32_t write_redirect(struct stack *stack, struct tcb *tcb, const struct ssi_variant *variant,
+static uint32_t write_redirect(struct web *web, struct tcb *tcb, const struct ssi_variant *variant,
                                const struct places *places, const struct http_request *request, uint32_t prefix_bytes)
 {
-    struct tcp_span span = span_of(stack, variant->get_response, 0, 0, request->close);
-    uint32_t buffer = composed_acquire(stack, tcb), status = stack->image->responses[variant->get_response].status;
+    struct tcp_span span = span_of(web, variant->get_response, 0, 0, request->close);
+    uint32_t buffer = tcpip_compose(web->tcpip, tcb), status = web->image->responses[variant->get_response].status;
     if (buffer == NMIO_NONE)
         return 503;
-    struct location_text text = {.data = composed_bytes(stack, buffer), .room_bytes = COMPOSED_BYTES};
-    put_redirect(stack, &span, places, request, prefix_bytes, &text);
+    struct location_text text = {.data = composed_bytes(&web->tcpip->composed, buffer), .room_bytes = COMPOSED_BYTES};
+    put_redirect(web, &span, places, request, prefix_bytes, &text);
     span = composed_span(buffer);
     if (text.full) {
-        composed_span_release(stack, &span);
+        composed_span_release(&web->tcpip->composed, &span);
         return 414;
     }
     PROBE(web_write, tcb, status);
-    count_status(stack, status);
-    stack->response_uses[variant->get_response]++;
-    tcpip_write(stack, tcb, &span, text.len_bytes);
+    count_status(web, status);
+    web->response_uses[variant->get_response]++;
+    tcpip_write(web->tcpip, tcb, &span, text.len_bytes);
     if (request->close)
-        tcpip_finish(stack, tcb);
+        tcpip_finish(web->tcpip, tcb);
     return 0;
 }
 
 /* A redirect whose Location has the request's query, or what of its path is behind the route's prefix: as there is no such
  * response in the image, it is made. Where that can't be, it does without the query; to do without the path would be to redirect
  * elsewhere, which is refused. False: the image's is the answer. */
-__attribute__((noinline)) static bool write_handing_on(struct stack *stack, struct tcb *tcb, uint32_t site,
+__attribute__((noinline)) static bool write_handing_on(struct web *web, struct tcb *tcb, uint32_t site,
                                                        const struct ssi_route *route,
                                                        const struct ssi_variant *variant,
                                                        const struct http_request *request)
@@ -170,14 +170,14 @@ __attribute__((noinline)) static bool write_handing_on(struct stack *stack, stru
     if (places.path == 0 && places.query == 0)
         return false;
     bool fits = places.path != 0 || request->query.len_bytes <= QUERY_BYTES_MAX;
-    uint32_t status = fits ? write_redirect(stack, tcb, variant, &places, request, route->path_bytes) : 414;
+    uint32_t status = fits ? write_redirect(web, tcb, variant, &places, request, route->path_bytes) : 414;
     if (status != 0 && places.path == 0) {
-        COUNT(stack, http_queries_left_out);
+        COUNT(web, http_queries_left_out);
         return false;
     }
     if (status != 0) {
-        COUNT(stack, http_redirects_refused);
-        write_error(stack, tcb, site, status, request->method == HTTP_HEAD, request->close);
+        COUNT(web, http_redirects_refused);
+        write_error(web, tcb, site, status, request->method == HTTP_HEAD, request->close);
     }
     return true;
 }
@@ -185,10 +185,10 @@ __attribute__((noinline)) static bool write_handing_on(struct stack *stack, stru
 /* The acceptable variant of the greatest weight; among equals the first, as the image has them in order of
  * preference. If none is acceptable the unencoded one is sent, as RFC 9110 section 12.5.3 allows, unless that is refused
  * by name: then NULL. */
-static const struct ssi_variant *choose_variant(const struct stack *stack, const struct ssi_route *route,
+static const struct ssi_variant *choose_variant(const struct web *web, const struct ssi_route *route,
                                                 const struct http_list *accept_encoding)
 {
-    const struct ssi_variant *variants = &stack->image->variants[route->first_variant];
+    const struct ssi_variant *variants = &web->image->variants[route->first_variant];
     uint16_t weights[SSI_ENCODING_COUNT];
     if (route->variant_count == 1 && (accept_encoding->count == 0 || variants->not_modified_response == SSI_NONE))
         return variants;
@@ -204,60 +204,60 @@ static const struct ssi_variant *choose_variant(const struct stack *stack, const
     return best;
 }
 
-static bool etag_listed(const struct stack *stack, const struct ssi_variant *variant, const struct http_list *field,
+static bool etag_listed(const struct web *web, const struct ssi_variant *variant, const struct http_list *field,
                         bool strong)
 {
-    return http_etag_listed(field, stack->image->strings + variant->etag_offset, variant->etag_bytes, strong);
+    return http_etag_listed(field, web->image->strings + variant->etag_offset, variant->etag_bytes, strong);
 }
 
 /* Has the file changed after a date? otherwise: what to say when the field is to be ignored, being no date (RFC 9110
  * section 13.1.3) or there being nothing to compare with. */
-static bool modified_after(const struct stack *stack, const struct ssi_variant *variant, struct http_text field,
+static bool modified_after(const struct web *web, const struct ssi_variant *variant, struct http_text field,
                            bool otherwise)
 {
     int64_t since;
-    if (variant->last_modified_s < 0 || !date_parse(field.data, field.len_bytes, stack->wall_s, &since))
+    if (variant->last_modified_s < 0 || !date_parse(field.data, field.len_bytes, web->wall_s, &since))
         return otherwise;
     return variant->last_modified_s > since;
 }
 
 /* RFC 9110 section 13.2.2 up to its step 4. Returns 304 or 412, or 0: the conditions hold. A redirect has none, section
  * 13.2.1. */
-static uint32_t failed_condition(const struct stack *stack, const struct ssi_variant *variant,
+static uint32_t failed_condition(const struct web *web, const struct ssi_variant *variant,
                                  const struct http_request *request)
 {
     if (variant->not_modified_response == SSI_NONE)
         return 0;
     if (request->if_match.count > 0) {
-        if (!etag_listed(stack, variant, &request->if_match, true))
+        if (!etag_listed(web, variant, &request->if_match, true))
             return 412;
     } else if (request->if_unmodified_since.data != NULL) {
-        if (modified_after(stack, variant, request->if_unmodified_since, false))
+        if (modified_after(web, variant, request->if_unmodified_since, false))
             return 412;
     }
     if (request->if_none_match.count > 0)
-        return etag_listed(stack, variant, &request->if_none_match, false) ? 304 : 0;
-    if (request->if_modified_since.data != NULL && !modified_after(stack, variant, request->if_modified_since, true))
+        return etag_listed(web, variant, &request->if_none_match, false) ? 304 : 0;
+    if (request->if_modified_since.data != NULL && !modified_after(web, variant, request->if_modified_since, true))
         return 304;
     return 0;
 }
 
 /* A date that must be exact: If-Range's. */
-static bool date_is(const struct stack *stack, struct http_text text, int64_t seconds)
+static bool date_is(const struct web *web, struct http_text text, int64_t seconds)
 {
     int64_t date;
-    return date_parse(text.data, text.len_bytes, stack->wall_s, &date) && date == seconds;
+    return date_parse(text.data, text.len_bytes, web->wall_s, &date) && date == seconds;
 }
 
 /* RFC 9110 section 13.1.5: a strong entity tag, the same byte for byte, or exactly what Last-Modified says. */
-static bool if_range_holds(const struct stack *stack, const struct ssi_variant *variant, struct http_text field)
+static bool if_range_holds(const struct web *web, const struct ssi_variant *variant, struct http_text field)
 {
     if (field.data == NULL)
         return true;
     if (field.len_bytes == variant->etag_bytes &&
-        memcmp(field.data, stack->image->strings + variant->etag_offset, field.len_bytes) == 0)
+        memcmp(field.data, web->image->strings + variant->etag_offset, field.len_bytes) == 0)
         return true;
-    return variant->last_modified_s >= 0 && date_is(stack, field, variant->last_modified_s);
+    return variant->last_modified_s >= 0 && date_is(web, field, variant->last_modified_s);
 }
 
 /* The answer to a Range field. */
@@ -268,21 +268,21 @@ struct partial {
     struct http_range ranges[HTTP_RANGES_MAX];
 };
 
-static uint64_t stream_bytes(const struct stack *stack, uint32_t response_index)
+static uint64_t stream_bytes(const struct web *web, uint32_t response_index)
 {
-    return stack->image->responses[response_index].stream_bytes;
+    return web->image->responses[response_index].stream_bytes;
 }
 
-static uint32_t variant_index(const struct stack *stack, const struct ssi_variant *variant)
+static uint32_t variant_index(const struct web *web, const struct ssi_variant *variant)
 {
-    return (uint32_t)(variant - stack->image->variants);
+    return (uint32_t)(variant - web->image->variants);
 }
 
 /* A span of a 206: of a response from its byte skip on. */
-static struct tcp_span partial_span(const struct stack *stack, const struct partial *p, uint32_t response_index,
+static struct tcp_span partial_span(const struct web *web, const struct partial *p, uint32_t response_index,
                                     uint64_t skip)
 {
-    return span_of(stack, response_index, skip, variant_index(stack, p->variant), p->close);
+    return span_of(web, response_index, skip, variant_index(web, p->variant), p->close);
 }
 
 /* Head or part header: what is patched into it. */
@@ -295,112 +295,111 @@ static void say_range(struct tcp_span *span, struct http_range range)
 }
 
 /* The slice of the body that a range is. */
-static uint64_t body_span(const struct stack *stack, const struct partial *p, struct http_range range,
+static uint64_t body_span(const struct web *web, const struct partial *p, struct http_range range,
                           struct tcp_span *span)
 {
-    uint32_t head_bytes = stack->image->responses[p->variant->get_response].head_bytes;
-    *span = partial_span(stack, p, p->variant->get_response, head_bytes + range.first);
+    uint32_t head_bytes = web->image->responses[p->variant->get_response].head_bytes;
+    *span = partial_span(web, p, p->variant->get_response, head_bytes + range.first);
     return range.last - range.first + 1;
 }
 
 /* One range: head, slice. Returns the span's bytes; 0: there is no such step. */
-static uint64_t single_span(const struct stack *stack, const struct partial *p, uint32_t step, struct tcp_span *span)
+static uint64_t single_span(const struct web *web, const struct partial *p, uint32_t step, struct tcp_span *span)
 {
     if (step == 1)
-        return body_span(stack, p, p->ranges[0], span);
+        return body_span(web, p, p->ranges[0], span);
     if (step > 1)
         return 0;
-    *span = partial_span(stack, p, p->variant->partial_response, 0);
+    *span = partial_span(web, p, p->variant->partial_response, 0);
     say_range(span, p->ranges[0]);
-    return stream_bytes(stack, p->variant->partial_response);
+    return stream_bytes(web, p->variant->partial_response);
 }
 
-static uint64_t multipart_bytes(const struct stack *stack, const struct partial *p)
+static uint64_t multipart_bytes(const struct web *web, const struct partial *p)
 {
-    uint64_t bytes = stream_bytes(stack, stack->image->header->multipart_end_response);
+    uint64_t bytes = stream_bytes(web, web->image->header->multipart_end_response);
     for (uint32_t i = 0; i < p->count; i++)
-        bytes += stream_bytes(stack, p->variant->part_response) + p->ranges[i].last - p->ranges[i].first + 1;
+        bytes += stream_bytes(web, p->variant->part_response) + p->ranges[i].last - p->ranges[i].first + 1;
     return bytes;
 }
 
 /* Several, RFC 9110 section 14.6: the head up to what is swapped, its Content-Type, the rest of the head, then for each
  * range its header and slice, and the closing delimiter. */
-static uint64_t multipart_span(const struct stack *stack, const struct partial *p, uint32_t step,
-                               struct tcp_span *span)
+static uint64_t multipart_span(const struct web *web, const struct partial *p, uint32_t step, struct tcp_span *span)
 {
-    const struct ssi_header *header = stack->image->header;
+    const struct ssi_header *header = web->image->header;
     const struct ssi_variant *variant = p->variant;
     uint32_t behind_swap = variant->swap_offset + variant->swap_bytes;
     uint32_t part = (step - 3) / 2;
     if (step == 0) {
-        *span = partial_span(stack, p, variant->partial_response, 0);
-        say_range(span, (struct http_range){0, multipart_bytes(stack, p) - 1});
+        *span = partial_span(web, p, variant->partial_response, 0);
+        say_range(span, (struct http_range){0, multipart_bytes(web, p) - 1});
         return variant->swap_offset;
     }
     if (step == 1) {
-        *span = partial_span(stack, p, header->multipart_type_response, 0);
-        return stream_bytes(stack, header->multipart_type_response);
+        *span = partial_span(web, p, header->multipart_type_response, 0);
+        return stream_bytes(web, header->multipart_type_response);
     }
     if (step == 2) {
-        *span = partial_span(stack, p, variant->partial_response, behind_swap);
-        return stream_bytes(stack, variant->partial_response) - behind_swap;
+        *span = partial_span(web, p, variant->partial_response, behind_swap);
+        return stream_bytes(web, variant->partial_response) - behind_swap;
     }
     if (part < p->count && (step - 3) % 2 == 0) {
-        *span = partial_span(stack, p, variant->part_response, 0);
+        *span = partial_span(web, p, variant->part_response, 0);
         say_range(span, p->ranges[part]);
-        return stream_bytes(stack, variant->part_response);
+        return stream_bytes(web, variant->part_response);
     }
     if (part < p->count)
-        return body_span(stack, p, p->ranges[part], span);
-    *span = partial_span(stack, p, header->multipart_end_response, 0);
-    return step == 3 + 2 * p->count ? stream_bytes(stack, header->multipart_end_response) : 0;
+        return body_span(web, p, p->ranges[part], span);
+    *span = partial_span(web, p, header->multipart_end_response, 0);
+    return step == 3 + 2 * p->count ? stream_bytes(web, header->multipart_end_response) : 0;
 }
 
 /* Writes as many spans of a 206 as there is room for. False: more is to be written. */
-static bool write_partial(struct stack *stack, struct tcb *tcb, const struct partial *p)
+static bool write_partial(struct web *web, struct tcb *tcb, const struct partial *p)
 {
     uint32_t step = progress_of(tcb).step;
     if (p->count > 1)
-        span_ring_acquire(stack, tcb);
+        tcpip_expect_many(web->tcpip, tcb);
     if (step == 0) {
         PROBE(web_write, tcb, 206);
-        count_status(stack, 206);
-        stack->response_uses[p->variant->get_response]++;
+        count_status(web, 206);
+        web->response_uses[p->variant->get_response]++;
     }
     for (;;) {
         struct tcp_span span;
-        uint64_t bytes = p->count == 1 ? single_span(stack, p, step, &span) : multipart_span(stack, p, step, &span);
+        uint64_t bytes = p->count == 1 ? single_span(web, p, step, &span) : multipart_span(web, p, step, &span);
         if (bytes == 0)
             break;
         if (!tcpip_can_write(tcb)) {
             progress_set(tcb, 0, step);
             return false;
         }
-        tcpip_write(stack, tcb, &span, bytes);
+        tcpip_write(web->tcpip, tcb, &span, bytes);
         step++;
     }
     progress_set(tcb, 0, 0);
-    if (p->close || stack->draining)
-        tcpip_finish(stack, tcb);
+    if (p->close || web->tcpip->draining)
+        tcpip_finish(web->tcpip, tcb);
     return true;
 }
 
 /* RFC 9110 section 15.5.17: the site's 416 says how long the body is. */
-static void write_unsatisfiable(struct stack *stack, struct tcb *tcb, uint32_t site,
-                                const struct ssi_variant *variant, bool close)
+static void write_unsatisfiable(struct web *web, struct tcb *tcb, uint32_t site, const struct ssi_variant *variant,
+                                bool close)
 {
-    const struct ssi_error *error = image_error_find(stack->image, site, 416);
+    const struct ssi_error *error = image_error_find(web->image, site, 416);
     if (error == NULL) {
-        tcpip_finish(stack, tcb);
+        tcpip_finish(web->tcpip, tcb);
         return;
     }
-    struct tcp_span span = span_of(stack, error->get_response, 0, variant_index(stack, variant), close);
+    struct tcp_span span = span_of(web, error->get_response, 0, variant_index(web, variant), close);
     say_range(&span, (struct http_range){1, 0});
     PROBE(web_write, tcb, 416);
-    count_status(stack, 416);
-    tcpip_write(stack, tcb, &span, stream_bytes(stack, error->get_response));
+    count_status(web, 416);
+    tcpip_write(web->tcpip, tcb, &span, stream_bytes(web, error->get_response));
     if (close)
-        tcpip_finish(stack, tcb);
+        tcpip_finish(web->tcpip, tcb);
 }
 
 enum outcome {
@@ -411,7 +410,7 @@ enum outcome {
 
 /* RFC 9110 section 14.2. The conditions have been looked at when the answer was begun: a second later they might come
  * out differently. */
-__attribute__((noinline)) static enum outcome answer_ranges(struct stack *stack, struct tcb *tcb,
+__attribute__((noinline)) static enum outcome answer_ranges(struct web *web, struct tcb *tcb,
                                                             const struct http_request *request, uint32_t site,
                                                             const struct ssi_variant *variant)
 {
@@ -419,17 +418,17 @@ __attribute__((noinline)) static enum outcome answer_ranges(struct stack *stack,
     bool begun = progress_of(tcb).step > 0;
     p.variant = variant;
     p.close = request->close;
-    if (!begun && !if_range_holds(stack, variant, request->if_range))
+    if (!begun && !if_range_holds(web, variant, request->if_range))
         return OUTCOME_NONE;
     int count = http_ranges(request->range, variant->content_bytes, p.ranges);
     if (count == HTTP_RANGES_IGNORED || (count > 1 && variant->part_response == SSI_NONE))
         return OUTCOME_NONE;
     if (count == 0) {
-        write_unsatisfiable(stack, tcb, site, variant, request->close);
+        write_unsatisfiable(web, tcb, site, variant, request->close);
         return OUTCOME_WHOLE;
     }
     p.count = (uint32_t)count;
-    return write_partial(stack, tcb, &p) ? OUTCOME_WHOLE : OUTCOME_BEGUN;
+    return write_partial(web, tcb, &p) ? OUTCOME_WHOLE : OUTCOME_BEGUN;
 }
 
 /* The status that refuses a request whatever it is for; 0: there is none. */
@@ -448,60 +447,60 @@ static uint32_t status_of_method(const struct http_request *request)
 }
 
 /* Of a file: the whole, a part, or why not. False: more of the answer is to be written when a span is free. */
-static bool answer_variant(struct stack *stack, struct tcb *tcb, const struct http_request *request, uint32_t site,
+static bool answer_variant(struct web *web, struct tcb *tcb, const struct http_request *request, uint32_t site,
                            const struct ssi_route *route, const struct ssi_variant *variant)
 {
     bool head = request->method == HTTP_HEAD;
     bool hands_on = variant->partial_response == SSI_NONE && (variant->swap_offset | variant->swap_bytes) != 0;
-    if (hands_on && write_handing_on(stack, tcb, site, route, variant, request))
+    if (hands_on && write_handing_on(web, tcb, site, route, variant, request))
         return true;
-    uint32_t failed = progress_of(tcb).step == 0 ? failed_condition(stack, variant, request) : 0;
+    uint32_t failed = progress_of(tcb).step == 0 ? failed_condition(web, variant, request) : 0;
     if (failed == 412) {
-        write_error(stack, tcb, site, 412, head, request->close);
+        write_error(web, tcb, site, 412, head, request->close);
         return true;
     }
     if (failed == 304) {
-        write_of(stack, tcb, variant->not_modified_response, variant_index(stack, variant), false, request->close);
+        write_of(web, tcb, variant->not_modified_response, variant_index(web, variant), false, request->close);
         return true;
     }
     bool ranged = request->method == HTTP_GET && request->range.data != NULL && variant->partial_response != SSI_NONE;
-    enum outcome outcome = ranged ? answer_ranges(stack, tcb, request, site, variant) : OUTCOME_NONE;
+    enum outcome outcome = ranged ? answer_ranges(web, tcb, request, site, variant) : OUTCOME_NONE;
     if (outcome == OUTCOME_NONE)
-        web_write(stack, tcb, variant->get_response, head, request->close);
+        web_write(web, tcb, variant->get_response, head, request->close);
     return outcome != OUTCOME_BEGUN;
 }
 
 /* RFC 9110 section 9.3.7: the route's own answer (CORS), or the site's. */
-static void answer_options(struct stack *stack, struct tcb *tcb, const struct http_request *request, uint32_t site,
+static void answer_options(struct web *web, struct tcb *tcb, const struct http_request *request, uint32_t site,
                            const struct ssi_route *route)
 {
     if (route != NULL && route->options_response != SSI_NONE)
-        web_write(stack, tcb, route->options_response, false, request->close);
+        web_write(web, tcb, route->options_response, false, request->close);
     else
-        write_error(stack, tcb, site, 204, false, request->close);
+        write_error(web, tcb, site, 204, false, request->close);
 }
 
 /* False: more of the answer is to be written when a span is free. */
-static bool answer(struct stack *stack, struct tcb *tcb, const struct http_request *request)
+static bool answer(struct web *web, struct tcb *tcb, const struct http_request *request)
 {
     bool head = request->method == HTTP_HEAD;
-    uint32_t site = image_site_find(stack->image, request->host.data, request->host.len_bytes);
+    uint32_t site = image_site_find(web->image, request->host.data, request->host.len_bytes);
     uint32_t status = site == SSI_NONE ? 421 : status_of_method(request);
     if (status != 0) {
-        write_error(stack, tcb, site == SSI_NONE ? 0 : site, status, head, request->close);
+        write_error(web, tcb, site == SSI_NONE ? 0 : site, status, head, request->close);
         return true;
     }
-    const struct ssi_route *route = image_route_find(stack->image, site, request->path.data, request->path.len_bytes);
+    const struct ssi_route *route = image_route_find(web->image, site, request->path.data, request->path.len_bytes);
     if (request->method == HTTP_OPTIONS) {
-        answer_options(stack, tcb, request, site, request->asterisk ? NULL : route);
+        answer_options(web, tcb, request, site, request->asterisk ? NULL : route);
         return true;
     }
     const struct ssi_variant *variant = NULL;
     if (route != NULL)
-        variant = choose_variant(stack, route, &request->accept_encoding);
+        variant = choose_variant(web, route, &request->accept_encoding);
     if (variant != NULL)
-        return answer_variant(stack, tcb, request, site, route, variant);
-    write_error(stack, tcb, site, route == NULL ? 404 : 406, head, request->close);
+        return answer_variant(web, tcb, request, site, route, variant);
+    write_error(web, tcb, site, route == NULL ? 404 : 406, head, request->close);
     return true;
 }
 
@@ -541,10 +540,11 @@ static bool goes_on_later(const struct tcb *tcb)
     return tcb->span_count > SPAN_RING_SPANS / 2 && progress_of(tcb).step > 0;
 }
 
-static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
+    struct web *web = tcpip->app_state;
     uint32_t taken = drain(tcb, len_bytes);
-    bool merge_slashes = (stack->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
+    bool merge_slashes = (web->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
     while (taken < len_bytes && tcpip_can_write(tcb) && !goes_on_later(tcb)) {
         struct http_request request;
         int status = HTTP_PARTIAL;
@@ -560,18 +560,18 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
         }
         if (!begun) {
             PROBE(web_recv, tcb, request.path.data, request.path.len_bytes, status);
-            COUNT(stack, http_requests);
+            COUNT(web, http_requests);
         }
         if (status < 0) {
-            COUNT(stack, http_bad_requests);
-            write_error(stack, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
+            COUNT(web, http_bad_requests);
+            write_error(web, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
             break;
         }
         /* A body whose end we would have to wait for, or don't know, is not read: the answer says close. */
         if (request.chunked || request.content_length > DRAIN_BYTES_MAX ||
             (request.expect_continue && request.content_length > 0))
             request.close = true;
-        if (!answer(stack, tcb, &request))
+        if (!answer(web, tcb, &request))
             break;
         taken += (uint32_t)status;
         progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length, 0);
@@ -580,21 +580,70 @@ static uint32_t web_recv(struct stack *stack, struct tcb *tcb, const uint8_t *da
     return taken;
 }
 
-static void web_timeout(struct stack *stack, struct tcb *tcb, bool request_begun)
+static void web_timeout(struct tcpip *tcpip, struct tcb *tcb, bool request_begun)
 {
     if (request_begun && tcpip_can_write(tcb) && progress_of(tcb).step == 0)
-        write_error(stack, tcb, 0, 408, false, true);
+        write_error(tcpip->app_state, tcb, 0, 408, false, true);
 }
 
-static bool web_is_writing(const struct tcb *tcb)
+static bool web_has_pending_response(const struct tcb *tcb)
 {
     return progress_of(tcb).step > 0;
 }
 
-const struct stack_app web_app = {.receive = web_recv,
+static void *web_lay_out(struct layout *layout, const struct image *image)
+{
+    struct web *web = layout_take(layout, sizeof(*web));
+    uint32_t *uses = layout_take(layout, image->header->response_count * sizeof(*uses));
+    if (web == NULL)
+        return NULL;
+    web->image = image;
+    web->response_uses = uses;
+    web->date_s = -1;
+    return web;
+}
+
+static void web_init(void *state, struct tcpip *tcpip, const void *data)
+{
+    struct web *web = state;
+    (void)data;
+    web->tcpip = tcpip;
+    if (web->image->header->route_count >= WEB_PREFETCH_ROUTES_MIN)
+        tcpip->prefetch_steps = WEB_PREFETCH_STEPS;
+}
+
+static void web_clock(void *state, int64_t wall_s)
+{
+    struct web *web = state;
+    web->wall_s = wall_s;
+    if (web->date_s == wall_s)
+        return;
+    web->date_s = wall_s;
+    date_format(wall_s, web->date_text);
+    web->date_sum = checksum_sum(web->date_text, SSI_DATE_BYTES);
+}
+
+static const uint64_t *web_counters(const void *state)
+{
+    return (const uint64_t *)&((const struct web *)state)->counters;
+}
+
+static const uint32_t *web_response_uses(const void *state)
+{
+    return ((const struct web *)state)->response_uses;
+}
+
+static const char *const counter_names[] = {WEB_COUNTERS(COUNTER_NAME)};
+
+const struct tcpip_app web_app = {.lay_out = web_lay_out,
+                                  .init = web_init,
+                                  .clock = web_clock,
+                                  .counters = web_counters,
+                                  .counter_names = counter_names,
+                                  .counter_count = sizeof(counter_names) / sizeof(counter_names[0]),
+                                  .response_uses = web_response_uses,
+                                  .receive = web_receive,
                                   .timeout = web_timeout,
-                                  .is_writing = web_is_writing,
+                                  .has_pending_response = web_has_pending_response,
                                   .patch = head_patch,
-                                  .look_ahead = web_look_ahead,
-                                  .ahead_steps = WEB_AHEAD_STEPS,
-                                  .ahead_routes_min = WEB_AHEAD_ROUTES_MIN};
+                                  .prefetch = web_prefetch};

@@ -2,9 +2,9 @@
 #ifndef SANDSTORM_WEB_H
 #define SANDSTORM_WEB_H
 
-#include "stack_app.h"
+struct tcpip_app;
 
-/* Reads all from the stack's image; it has no app_data. */
-extern const struct stack_app web_app;
+/* Reads all from the stack's image; it needs no data beside that. */
+extern const struct tcpip_app web_app;
 
 #endif

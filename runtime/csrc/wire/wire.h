@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "ip_family.h"
+
 #define ETH_ADDRESS_BYTES 6
 #define ETH_TYPE_IPV4 0x0800
 #define ETH_TYPE_ARP 0x0806

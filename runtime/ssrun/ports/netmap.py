@@ -64,6 +64,17 @@ class Request:
     opened: Opened
 
 
+def frames_of(image: FrameSource) -> dict[str, Any]:
+    """struct nmio_frames: what the image has to send."""
+    header = image.header
+    return {
+        "slots": image.image.slots,
+        "slot_count": header.slot_count,
+        "slot_bytes": header.slot_bytes,
+        "mtu_bytes": header.mtu_bytes,
+    }
+
+
 def _request(image: FrameSource, wanted: Request, external: External | None, *, copy: bool) -> Any:
     """struct netmap_request *; it does not outlive what it is made of."""
     opened = wanted.opened
@@ -75,7 +86,7 @@ def _request(image: FrameSource, wanted: Request, external: External | None, *, 
             "copy": copy,
             "host_rings": wanted.host_rings,
             "extra_buffers": int(image.header.slot_count) + RING_MAX,
-            "image": image.image,
+            "frames": frames_of(image),
         },
     )
     if external:
@@ -88,7 +99,7 @@ def _request(image: FrameSource, wanted: Request, external: External | None, *, 
     addresses = opened.addresses[: lib.NETMAP_ADDRESSES_MAX]
     filter_.address_count = len(addresses)
     for place, address in enumerate(addresses):
-        filter_.family[place] = lib.SSI_FAMILY_IPV4 if address.version == 4 else lib.SSI_FAMILY_IPV6
+        filter_.family[place] = lib.IP_FAMILY_V4 if address.version == 4 else lib.IP_FAMILY_V6
         ffi.memmove(filter_.address[place], address.ip.packed, len(address.ip.packed))
     return request
 
@@ -141,7 +152,8 @@ class Netmap:
     def _external(self, name: str, ports: int) -> External | None:
         """Memory for all ports of an interface; None without huge pages enough."""
         plan = ffi.new("struct netmap_plan *")
-        error = lib.netmap_plan(lib.netmap_kernel(), os.fsencode(name), self.opener.image.image, ports, plan)
+        frames = ffi.new("struct nmio_frames *", frames_of(self.opener.image))
+        error = lib.netmap_plan(lib.netmap_kernel(), os.fsencode(name), frames, ports, plan)
         if error:
             return None  # opening it says why
         self.huge_pages = -(-int(plan.bytes) // lib.NMIO_HUGE_PAGE_BYTES)

@@ -63,7 +63,7 @@ class Opened:
     addresses: list[Interface4or6]
     ports: list[Any] = field(default_factory=list)  # struct nmio_port *
     gather_max: int = 1
-    claim: int = lib.STACK_CLAIM_NONE
+    claim: int = lib.ETH_ACD_NONE
     link: network.Interface | None = None  # what it is of the kernel's, as it was when it was opened
     reservation: PortReservation | None = None  # in shared mode
     filter: Any = None  # struct nmio_filter *, where there is one
@@ -212,7 +212,7 @@ class Opener:
             gather_max=self._superframe(),
             # Nobody to ask: the only other party on a device just made is the kernel, and none of its addresses is
             # ours, as was seen above. So it is only told.
-            claim=lib.STACK_CLAIM_ANNOUNCE,
+            claim=lib.ETH_ACD_ANNOUNCE,
         )
         multi_queue = workers > 1 or self.options.kept_tap
         for _ in range(workers):
@@ -269,7 +269,7 @@ class Opener:
             mtu_bytes=int(self.image.header.mtu_bytes),
             own_address=True,
             addresses=list(self.options.addresses),
-            claim=lib.STACK_CLAIM_CHECK if check else lib.STACK_CLAIM_ANNOUNCE,
+            claim=lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE,
         )
         Netmap(self, opened).port(name)
         return opened
@@ -289,11 +289,11 @@ class Opener:
             mac=interface.mac,
             mtu_bytes=min(interface.mtu_bytes, int(self.image.header.mtu_bytes)),
             own_address=own,
-            addresses=addresses[: lib.STACK_ADDRESSES_MAX],
+            addresses=addresses[: lib.ETH_ADDRESSES_MAX],
             link=interface,
         )
-        for address in addresses[lib.STACK_ADDRESSES_MAX :]:
-            opened.notes.append(f"{address.ip} is not served: no more than {lib.STACK_ADDRESSES_MAX} addresses are")
+        for address in addresses[lib.ETH_ADDRESSES_MAX :]:
+            opened.notes.append(f"{address.ip} is not served: no more than {lib.ETH_ADDRESSES_MAX} addresses are")
         if interface.mtu_bytes < self.image.header.mtu_bytes:
             opened.notes.append(
                 f"{interface.name} has MTU {interface.mtu_bytes}, the image {self.image.header.mtu_bytes}: every "
@@ -302,7 +302,7 @@ class Opener:
         self._lock_served(interface, opened)
         if own:
             check = self.options.address_check
-            opened.claim = lib.STACK_CLAIM_CHECK if check else lib.STACK_CLAIM_ANNOUNCE
+            opened.claim = lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE
             self.stack.callback(network.join_all_multicast(interface.name).close)
         else:
             ips = [address.ip for address in opened.addresses]
@@ -435,8 +435,8 @@ class Opener:
 
 
 def put_address(entry: Any, address: Interface4or6) -> None:
-    """entry: struct stack_address."""
-    entry.family = lib.SSI_FAMILY_IPV4 if address.version == 4 else lib.SSI_FAMILY_IPV6
+    """entry: struct eth_address."""
+    entry.family = lib.IP_FAMILY_V4 if address.version == 4 else lib.IP_FAMILY_V6
     entry.prefix_bits = address.network.prefixlen
     ffi.memmove(entry.bytes, address.ip.packed, len(address.ip.packed))
 

@@ -1,0 +1,25 @@
+/* Longer rings of spans, for connections whose answer has many: an answer to a hundred ranges is two hundred spans, and with the
+ * few of a TCB no more than two parts of it would go in a round trip. A bounded pool; who gets none makes do with the few. */
+#ifndef SANDSTORM_SLICE_RING_H
+#define SANDSTORM_SLICE_RING_H
+
+#include "tcb.h"
+#include "wire/layout.h"
+
+#define SPAN_RING_SPANS 64 /* a power of two */
+
+struct slice_rings {
+    struct tcp_span *spans; /* [][SPAN_RING_SPANS] */
+    uint32_t *free; /* stack of free indices */
+    uint32_t free_count, count;
+};
+
+/* Lays out the rings of so many connections; slice_rings_init makes all of them free. */
+void slice_rings_lay_out(struct slice_rings *rings, struct layout *layout, uint32_t max_connections);
+void slice_rings_init(struct slice_rings *rings, uint32_t max_connections);
+/* Gives a connection one, if it has none and one is free; its spans move. */
+void slice_ring_acquire(struct slice_rings *rings, struct tcb *tcb);
+/* Takes it back; no span may be queued, or none will be sent again. */
+void slice_ring_release(struct slice_rings *rings, struct tcb *tcb);
+
+#endif

@@ -1,0 +1,146 @@
+#include "tcpip.h"
+
+#include "icmp.h"
+#include "input.h"
+#include "ip.h"
+#include "path_mtu_input.h"
+#include "timeout.h"
+
+#define CONNECTIONS_MAX (1u << 24)
+
+bool tcpip_config_good(const struct tcpip_config *c)
+{
+    bool pools = c->max_connections > 0 && c->max_connections <= CONNECTIONS_MAX && c->max_half_requests > 0 &&
+                 c->max_half_requests <= c->max_connections;
+    bool port = c->gather_max >= 1 && c->gather_max <= NMIO_GATHER_MAX && !(c->tx_memcpy && c->gather_max > 1) &&
+                c->mtu_bytes >= TCPIP_MTU_BYTES_MIN && c->mtu_bytes <= TCPIP_MTU_BYTES_MAX;
+    bool times = c->keep_alive_ms > 0 && c->request_ms > 0 && c->send_ms > 0;
+    return pools && port && times && c->congestion < CONGESTION_COUNT;
+}
+
+void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
+                   const struct tcpip_parts *parts)
+{
+    uint32_t connections = config->max_connections;
+    tcb_table_lay_out(&tcpip->connections, layout, connections);
+    time_waits_lay_out(&tcpip->time_waits, layout, connections);
+    receive_buffers_lay_out(&tcpip->buffers, layout, config->max_half_requests);
+    reassembly_lay_out(&tcpip->reassembly, layout, config->reassemble);
+    path_mtus_lay_out(&tcpip->paths, layout);
+    scoreboards_lay_out(&tcpip->boards, layout, connections);
+    slice_rings_lay_out(&tcpip->rings, layout, connections);
+    composed_lay_out(&tcpip->composed, layout, connections);
+    arena_lay_out(&tcpip->arena, layout, parts->image, parts->region);
+    tcpip->app_state = parts->app->lay_out(layout, parts->image);
+}
+
+static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
+{
+    uint32_t connections = config->max_connections;
+    tcb_table_init(&tcpip->connections, connections, config->secret);
+    receive_buffers_init(&tcpip->buffers, config->max_half_requests);
+    scoreboards_init(&tcpip->boards, connections);
+    slice_rings_init(&tcpip->rings, connections);
+    composed_init(&tcpip->composed, connections);
+    ready_init(&tcpip->ready, tcpip->connections.tcbs);
+    timer_init(&tcpip->wheel, tcpip->connections.tcbs, 0);
+}
+
+void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts)
+{
+    tcpip->config = *config;
+    tcpip->app = parts->app;
+    tcpip->image = parts->image;
+    tcpip->region = parts->region;
+    tcpip->tx = parts->tx;
+    tcpip->eth = parts->eth;
+    tcpip->congestion = (struct congestion){config->congestion, config->pacing};
+    memcpy(tcpip->cookies.flow_secret, config->secret, TCPIP_SECRET_BYTES);
+    memcpy(tcpip->paths.secret, config->secret, TCPIP_SECRET_BYTES);
+    tcpip->paths.interface_mtu_bytes = config->mtu_bytes;
+    syn_cookies_rotate(&tcpip->cookies, config->secret);
+    syn_cookies_rotate(&tcpip->cookies, config->secret);
+    tcpip->idle_check_us =
+        (config->keep_alive_ms < config->send_ms ? config->keep_alive_ms : config->send_ms) * 1000ull;
+    init_tables(tcpip, config);
+    arena_init(&tcpip->arena);
+    tcpip->app->init(tcpip->app_state, tcpip, parts->app_data);
+}
+
+void tcpip_clock(struct tcpip *tcpip, uint64_t now_us, int64_t wall_s)
+{
+    tcpip->now_us = now_us;
+    if (tcpip->app->clock != NULL)
+        tcpip->app->clock(tcpip->app_state, wall_s);
+}
+
+static enum tcpip_verdict take_icmp(struct tcpip *tcpip, const struct packet *packet)
+{
+    switch (icmp_input(tcpip, packet)) {
+    case ICMP_TOO_BIG:
+        path_mtu_input(tcpip, packet);
+        return TCPIP_TAKEN;
+    case ICMP_NEIGHBOUR:
+        return TCPIP_NEIGHBOUR;
+    case ICMP_LISTENER_QUERY:
+        return TCPIP_LISTENER_QUERY;
+    default:
+        return TCPIP_TAKEN;
+    }
+}
+
+enum tcpip_verdict tcpip_input(struct tcpip *tcpip, const struct nmio_rx *frame, struct packet *packet)
+{
+    switch (ip_input(tcpip, frame, packet)) {
+    case IP_TCP:
+        tcp_input(tcpip, packet);
+        return TCPIP_TAKEN;
+    case IP_ICMP:
+        return take_icmp(tcpip, packet);
+    default:
+        return TCPIP_TAKEN;
+    }
+}
+
+/* Until none is ready or tx is full. */
+static void send_ready(struct tcpip *tcpip)
+{
+    struct tcb *tcb;
+    while ((tcb = ready_front(&tcpip->ready)) != NULL) {
+        enum tcpip_sent sent = tcp_output(tcpip, tcb);
+        if (sent == TCPIP_NO_SPACE)
+            return;
+        ready_next(&tcpip->ready, sent == TCPIP_TURN_OVER);
+    }
+}
+
+void tcpip_output(struct tcpip *tcpip)
+{
+    struct tcb *tcb;
+    while ((tcb = timer_pop(&tcpip->wheel, tcpip->now_us)) != NULL)
+        tcp_timeout(tcpip, tcb);
+    send_ready(tcpip);
+}
+
+uint64_t tcpip_deadline_us(const struct tcpip *tcpip)
+{
+    return timer_next_us(&tcpip->wheel);
+}
+
+bool tcpip_waits_for_space(const struct tcpip *tcpip)
+{
+    return ready_front(&tcpip->ready) != NULL;
+}
+
+void tcpip_drain(struct tcpip *tcpip)
+{
+    tcpip->draining = true;
+    for (uint32_t i = 0; i < tcpip->connections.count_max; i++) {
+        struct tcb *tcb = &tcpip->connections.tcbs[i];
+        if (tcb->state != 0 && !tcb->fin_queued && !tcpip->app->has_pending_response(tcb)) {
+            tcpip_finish(tcpip, tcb);
+            receive_buffer_release(&tcpip->buffers, tcb);
+            tcb->progress_us = tcpip->now_us; /* the peer has its time to close */
+        }
+    }
+}

@@ -1,0 +1,33 @@
+/* What the web keeps. */
+#ifndef SANDSTORM_WEB_STATE_H
+#define SANDSTORM_WEB_STATE_H
+
+#include "image/image.h"
+#include "libtcpip/tcpip.h"
+#include "wire/counters.h"
+
+#define WEB_COUNTERS(X)                                                                                              \
+    X(http_requests)                                                                                                 \
+    X(http_bad_requests)                                                                                             \
+    X(http_queries_left_out)                                                                                         \
+    X(http_redirects_refused)                                                                                        \
+    X(http_status_2xx)                                                                                               \
+    X(http_status_3xx)                                                                                               \
+    X(http_status_4xx)                                                                                               \
+    X(http_status_5xx)
+
+struct web_counters COUNTERS_DEFINE(WEB_COUNTERS);
+
+struct web {
+    const struct image *image;
+    struct tcpip *tcpip;
+    uint32_t *response_uses; /* [response_count] */
+    int64_t wall_s; /* seconds since 1970-01-01 UTC */
+    /* The Date field of this second, and its sum at an even offset. */
+    int64_t date_s;
+    uint8_t date_text[32];
+    uint64_t date_sum;
+    struct web_counters counters;
+};
+
+#endif
