@@ -17,6 +17,7 @@ from typing import Any
 from .errors import ChangedError, Problem, Report, SsccError
 from .image import writer as image
 from .manifest import netlify as imports
+from .manifest.choice import Choice
 from .manifest.model import Block, Manifest, Site
 from .manifest.patterns import Key, Line, lines_of
 from .manifest.yaml_file import load, of_folder
@@ -30,7 +31,7 @@ from .sources import encode as variants
 from .sources import source as content
 from .sources.cache import Cache, Memory
 from .sources.scan import Looker
-from .sources.walk import Choice
+from .target import FULL, STDOUT, check_stdout, replacing
 
 FILES_MIN, FILES_PER_PROCESS = 32, 4  # that are open at once
 KEPT_BYTES = 128 << 20  # of small files, at most, that need not be read again to be framed
@@ -186,7 +187,7 @@ def _counting(phase: str, total: int, progress: Progress) -> Callable[[int], Non
 
 def own_images(target: Path) -> tuple[Path, ...]:
     """An image and its other form, plain or compressed: a build that takes in the last one grows each time."""
-    if target == image.STDOUT:
+    if target == STDOUT:
         return (Path("/proc/self/fd/1"),)
     other = target.with_suffix("") if target.suffix == ".lz4" else target.with_name(f"{target.name}.lz4")
     return target, other
@@ -249,7 +250,7 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
     total = sum(variant.content_bytes for each in distinct.values() for variant in each)
     total += sum(page.get.body_bytes for page in made.errors)
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(image.replacing(target))
+        file = stack.enter_context(replacing(target))
         compressed = target.suffix == ".lz4"
         raw = stack.enter_context(tempfile.TemporaryFile(dir=target.parent)) if compressed else file
         writer = stack.enter_context(image.Writer(raw, made.manifest, _counting("Framing", total, progress)))
@@ -268,8 +269,8 @@ def _frame(made: Plan, target: Path, progress: Progress) -> image.Summary:
 
 def _check_target(target: Path) -> None:
     """Before much is done for nothing."""
-    if target == image.STDOUT:
-        image.check_stdout()
+    if target == STDOUT:
+        check_stdout()
     elif not target.parent.is_dir():
         raise SsccError(Problem("no such folder; make it, or write the image elsewhere", str(target.parent)))
     elif target.is_dir():
@@ -296,7 +297,7 @@ def _plan_without(stack: contextlib.ExitStack, planned: Callable[..., Plan]) -> 
     try:
         return planned(stack.enter_context(scratch()))
     except OSError as error:
-        if error.errno not in image.FULL:
+        if error.errno not in FULL:
             raise
         advice = "make room, or name another folder with TMPDIR"
         raise SsccError(Problem(f"can't be written: {error.strerror}", tempfile.gettempdir(), help=advice)) from None

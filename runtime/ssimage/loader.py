@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import lz4.frame
-
 from ._sandstorm import ffi, lib
 from .lazy import lazy
 
@@ -102,6 +100,8 @@ def free_memory_bytes() -> int:
 
 def _unpack(path: Path, source_fd: int, fd: int) -> None:
     """Of a few bytes LZ4 can make 255 times as many: no more than the free memory holds."""
+    import lz4.frame  # noqa: PLC0415, as most images are not compressed
+
     most = free_memory_bytes()
     too_large = ImageError(
         f"{path}: it unpacks to more than the {most >> 20} MB of memory that are free; serve what lz4 -d makes of it"

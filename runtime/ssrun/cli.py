@@ -4,56 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from ssimage import console
 from ssimage._sandstorm import lib
-from ssimage.loader import IN_PLACE, ImageFile
+from ssimage.lazy import lazy
 
-from . import profile
 from .errors import SsrunError
-from .ports.open import Options
-from .serve import Service, exit_on_error, serve, serving_options, settings
-from .server import WEB, Limits, Server
+from .options import serving_options, settings
+from .settings import Limits, Options
 
+if TYPE_CHECKING:
+    from ssimage import loader
 
-class Web(Service):
-    """A packet image over HTTP."""
-
-    name = "ssrun"
-    app = WEB
-
-    def __init__(self, image: ImageFile) -> None:
-        """The image must stay open."""
-        self.frames = image
-        self.image = image
-
-    def url(self, host: str, port: int) -> str:
-        return f"http://{host}{'' if port == 80 else f':{port}'}/"
-
-    def headline(self) -> str:
-        header = self.image.header
-        return f"{self.image.path}: {header.route_count} routes in {header.frame_count} frames"
-
-    def event(self) -> dict[str, Any]:
-        header = self.image.header
-        return {
-            "image": {
-                "path": str(self.image.path),
-                "build_id": self.image.build_id.hex(),
-                "routes": header.route_count,
-                "frames": header.frame_count,
-                "slots": header.slot_count,
-                "bytes": header.slot_count * header.slot_bytes,
-            }
-        }
-
-    def check(self) -> None:
-        self.image.check_unchanged()
-
-    def requests(self, counters: dict[str, int]) -> int:
-        return counters["http_requests"]
+    from . import profile, web
+    from . import serve as serving
+    from .server import Server
+else:  # For --help they are not needed.
+    loader = lazy("ssimage.loader")
+    profile = lazy("ssrun.profile")
+    serving = lazy("ssrun.serve")
+    web = lazy("ssrun.web")
 
 
 def run(
@@ -69,15 +41,15 @@ def run(
         raise click.UsageError("--wait-for-interface would begin the profile anew: leave that or --profile out")
     if profile_path is not None and not profile_path.absolute().parent.is_dir():
         raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
-    line = console.printable(f"ssrun: {image_path}: cut short or not readable any more; {IN_PLACE}")
+    line = console.printable(f"ssrun: {image_path}: cut short or not readable any more; {loader.IN_PLACE}")
     lib.fault_guard(line.encode(sys.stderr.encoding, "backslashreplace") + b"\n")
-    with ImageFile(image_path, verify_content=verify_content) as image:
+    with loader.ImageFile(image_path, verify_content=verify_content) as image:
 
         def write_profile(server: Server) -> None:
             if profile_path is not None:
                 profile.write(profile_path, profile.document(image, server.stacks))
 
-        serve(Web(image), options, limits, as_json, write_profile)
+        serving.serve(web.Web(image), options, limits, as_json, write_profile)
 
 
 @click.command(cls=console.Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,7 +65,7 @@ def run(
 def main(image: Path, profile_path: Path | None, no_verify_content: bool, as_json: bool, **values: Any) -> None:
     """Serves the packet image IMAGE."""
     options, limits = settings(values)
-    exit_on_error("ssrun", lambda: run(image, options, limits, as_json, not no_verify_content, profile_path))
+    serving.exit_on_error("ssrun", lambda: run(image, options, limits, as_json, not no_verify_content, profile_path))
 
 
 if __name__ == "__main__":

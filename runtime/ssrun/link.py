@@ -13,10 +13,11 @@ from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 
+from .addresses import Interface4or6, put_address
 from .errors import InterfaceGoneError, SsrunError
-from .ports import kernel as network
-from .ports.kernel import Interface, Interface4or6
-from .ports.open import Opened, put_address
+from .ports import kernel
+from .ports.base import Opened
+from .ports.kernel import Interface
 from .server import Server
 
 # linux/rtnetlink.h
@@ -124,7 +125,7 @@ class Follower:
         """Follows what is other than it was. Raises InterfaceGoneError."""
         if self.closed:  # asked for while we served, and served no more
             return
-        now = network.look_up_index(self.known.index)
+        now = kernel.look_up_index(self.known.index)
         if now is None:
             raise InterfaceGoneError(self.opened.interface)
         before, self.known = self.known, now
@@ -297,7 +298,7 @@ def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) ->
     """
     while True:
         with contextlib.suppress(SsrunError):
-            interface = network.look_up(name)
+            interface = kernel.look_up(name)
             if is_ready(interface, versions):
                 return interface
         if stopped(WAIT_POLL_S):
@@ -306,5 +307,5 @@ def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) ->
 
 def has_gone(interface: Interface, versions: set[int]) -> bool:
     """What was ready is not any more."""
-    now = network.look_up_index(interface.index)
+    now = kernel.look_up_index(interface.index)
     return now is None or not is_ready(now, versions)

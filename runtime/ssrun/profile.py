@@ -13,10 +13,9 @@ from typing import Any
 from ssimage._sandstorm import lib
 from ssimage.loader import ENCODING_NAMES, ImageFile, frame_count
 from ssimage.output import replacing
+from ssimage.profile import VERSION
 
 from .errors import SsrunError
-
-VERSION = 1
 
 
 def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:

@@ -13,17 +13,17 @@ from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 
+from .addresses import Interface4or6, put_address
 from .errors import InterfaceGoneError, SsrunError
 from .events import Events
-from .ports import kernel as network
-from .ports.kernel import Interface4or6
-from .ports.open import Opened, put_address
+from .ports import kernel
+from .ports.base import Opened
+from .settings import CONGESTION, Limits
 
 SECRET_BYTES = 16
 CLAIM_POLL_S = 0.01
 CHECK_POLL_S = 1.0  # of conflicts and of the image
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
-CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,6 @@ class App:
 
 
 WEB = App(ffi.addressof(lib.web_app))
-
-
-@dataclass
-class Limits:
-    """Of each worker."""
-
-    max_connections: int = 65536
-    keep_alive_s: float = 65.0
-    request_s: float = 20.0
-    send_s: float = 60.0
-    busy_poll: bool = False
-    congestion: str = "cubic"
-    pacing: bool = False
-    tx_memcpy: bool = False
 
 
 class Stop:
@@ -198,7 +184,7 @@ class Server:
             return False
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True
-        if self.opened.link is not None and network.look_up_index(self.opened.link.index) is None:
+        if self.opened.link is not None and kernel.look_up_index(self.opened.link.index) is None:
             raise InterfaceGoneError(self.opened.interface)
         raise SsrunError(f"{self.opened.interface}: {os.strerror(-event.reason)}; start ssrun again")
 

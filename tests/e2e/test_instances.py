@@ -147,8 +147,9 @@ def test_it_outlives_its_terminal(image: Path) -> None:
 
 SLOW_TO_LOAD = """
 import time
+from ssimage import loader
 from ssrun import cli
-cli.ImageFile = lambda *_, **__: (print("loading", flush=True), time.sleep(30))
+loader.ImageFile = lambda *_, **__: (print("loading", flush=True), time.sleep(30))
 cli.main()
 """
 
@@ -216,7 +217,7 @@ def test_who_may_not_open_the_tun_device_is_told_its_mode(image: Path, tmp_path:
         words = [
             sys.executable,
             "-c",
-            "import ssrun.ports.open as p, ssrun.ports.privileges as q; print(q.tun_hint())",
+            "import ssrun.ports.tap as p, ssrun.ports.privileges as q; print(q.tun_hint())",
         ]
         done = space.run("unshare", "-m", "sh", "-c", locked, "_", *words, check=False)
     assert done.stdout.startswith("/dev/net/tun has mode crw-------, which keeps user 65534 out")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ssimage._sandstorm import lib
-from ssrun.ports.open import BUFFERS, RING
+from ssrun.ports.base import BUFFERS, RING
 
 from tests.host import build
 from tests.net import BACKENDS, DEVICES, Running, needs, serving

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ssimage._sandstorm import ffi, lib
-from ssrun.ports.open import new_apart
+from ssrun.ports.base import new_apart
 
 from tests.bench.memory import build_image, build_program, paths, run
 from tests.host import Client, Host, Image

@@ -16,8 +16,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from scapy.utils import checksum, rdpcap, wrpcap
 from ssimage._sandstorm import ffi, lib
-from ssrun.ports import kernel as network
-from ssrun.ports.capture import Capture, CaptureOptions
+from ssrun.ports import kernel
+from ssrun.ports.capture import Capture
+from ssrun.settings import CaptureOptions
 
 from tests import pcapng
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, Client, build, checked
@@ -256,7 +257,7 @@ def test_the_file_can_be_read_while_it_grows(model: ModelImage, tmp_path: Path) 
 
 def replay(image: Path, folder: Path, *options: str | Path, status: int = 0) -> Any:
     """An ARP request, a SYN and an echo request through the replay port."""
-    ether = Ether(src=CLIENT_MAC, dst=network.stable_mac("pcap").hex(":"))
+    ether = Ether(src=CLIENT_MAC, dst=kernel.stable_mac("pcap").hex(":"))
     ip = ether / IP(src=CLIENT_IP, dst=SERVER_IP)
     ask = ether / ARP(psrc=CLIENT_IP, hwsrc=CLIENT_MAC, pdst=SERVER_IP)
     wrpcap(str(folder / "in.pcap"), [ask, ip / TCP(sport=9, dport=80, flags="S"), ip / ICMP()])

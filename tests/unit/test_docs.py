@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from sscc.image.format_doc import HEADER, updated
-from sscc.patches import FIELDS
+from sscc.responses.patches import FIELDS
 from ssimage.loader import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,13 +11,14 @@ from typing import IO
 
 import pytest
 from scapy.all import IP, TCP, Ether, IPv6, raw
-from sscc import build, patches
+from sscc import build
 from sscc.errors import SsccError
 from sscc.image import writer as image
 from sscc.image.framer import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
 from sscc.inspect.reader import Reader, open_image
-from sscc.patches import Patch
+from sscc.responses import patches
 from sscc.responses.heads import Response
+from sscc.responses.patches import Patch
 from sscc.sources.source import Content
 from ssimage._sandstorm import ffi
 

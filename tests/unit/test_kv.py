@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 from ssimage._sandstorm import ffi, lib
-from ssrun import kv
+from ssrun import store as kv
 from ssrun.errors import SsrunError
 
 from tests.host import Client, Host

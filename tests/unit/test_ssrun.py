@@ -12,8 +12,8 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import rdpcap, wrpcap
-from ssrun.ports import kernel as network
-from ssrun.ports.open import parse_address
+from ssrun.addresses import parse_address
+from ssrun.ports import kernel
 
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, build
 
@@ -34,7 +34,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_capture_is_replayed(image: Path, tmp_path: Path) -> None:
-    ether = Ether(src=CLIENT_MAC, dst=network.stable_mac("pcap").hex(":"))
+    ether = Ether(src=CLIENT_MAC, dst=kernel.stable_mac("pcap").hex(":"))
     ask = ether / ARP(psrc=CLIENT_IP, hwsrc=CLIENT_MAC, pdst=SERVER_IP)
     wrpcap(
         str(tmp_path / "in.pcap"),

@@ -2,179 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import gc
 import json
-import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
-from pydantic import ByteSize, TypeAdapter, ValidationError
-from rich.filesize import decimal
-from ssimage import console
 from ssimage.console import printable
 from ssimage.lazy import lazy
-from ssimage.loader import ImageError
-from ssrun.errors import SsrunError
 
-from .. import build as building
-from ..errors import Problem, Report, SsccError
-from ..image import writer as image
-from ..inspect.reader import Reader, ReadRoute, open_image
-from ..manifest.model import Manifest, Symlinks
-from ..signals import ended_by_signals
-from ..sources.cache import Cache, default_folder
-from ..sources.walk import Choice
+from ..errors import Report, SsccError
+from ..manifest.choice import Choice, Symlinks
+from ..target import STDOUT, check_stdout, replacing
+from .failures import Commands, command, documents, fail, reporting
+from .parameters import ADDRESS, BYTES, EXCLUDE, OUTPUT, PATH, STRICT, SYMLINKS
+from .progress import Bar
 
 if TYPE_CHECKING:
+    from rich import filesize
+
+    from .. import build as building
     from .. import terminal
+    from ..image.writer import Summary
     from ..inspect import diff, explain, inspect, pcap, verify
     from ..inspect import extract as extracting
+    from ..inspect import reader as reading
+    from ..manifest import model
+    from ..sources import cache as caching
     from . import diagnostics, serving
-else:  # What `build` and `check` get along without, rich above all.
-    diagnostics, diff, explain, inspect, pcap, serving, terminal, verify, extracting = (
-        lazy(f"sscc.{name}")
-        for name in (
-            *("cli.diagnostics", "inspect.diff", "inspect.explain", "inspect.inspect", "inspect.pcap", "cli.serving"),
-            *("terminal", "inspect.verify", "inspect.extract"),
-        )
-    )
+else:  # No command needs all of them, and --help none.
+    filesize = lazy("rich.filesize")
+    building = lazy("sscc.build")
+    terminal = lazy("sscc.terminal")
+    diff = lazy("sscc.inspect.diff")
+    explain = lazy("sscc.inspect.explain")
+    inspect = lazy("sscc.inspect.inspect")
+    pcap = lazy("sscc.inspect.pcap")
+    verify = lazy("sscc.inspect.verify")
+    extracting = lazy("sscc.inspect.extract")
+    reading = lazy("sscc.inspect.reader")
+    model = lazy("sscc.manifest.model")
+    caching = lazy("sscc.sources.cache")
+    diagnostics = lazy("sscc.cli.diagnostics")
+    serving = lazy("sscc.cli.serving")
 
-PATH = click.Path(path_type=Path)
-BAR_S = 0.1
 TROUBLE = 2  # the exit status of diff(1) and its like
-
-
-class _Bytes(click.ParamType[int]):
-    """A size such as 10GB or 512MiB."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return int(TypeAdapter(ByteSize).validate_python(value))
-        except ValidationError:
-            self.fail(f"{value!r} is no size; write one such as 10GB or 512MiB", param, ctx)
-
-
-class _Address(click.ParamType[Any]):
-    """As ssrun has it, which takes long to import."""
-
-    name = "ADDR/LEN"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return serving.address(value, param, ctx)
-
-
-class _Output(click.ParamType[Path]):
-    """A file to write, or `-` for stdout. A file of that name is `./-`."""
-
-    name = "file"
-
-    def convert(self, value: Any, *_: object) -> Path:
-        path = Path(value)
-        return Path.cwd() / path if path == image.STDOUT and value != str(image.STDOUT) else path
-
-
-BYTES = _Bytes()
-ADDRESS = _Address()
-OUTPUT = _Output()
-STRICT = click.option("--strict", is_flag=True, help="Warnings are errors.")
-EXCLUDE = click.option("--exclude", metavar="GLOB", multiple=True, help="Leave out files and folders like this.")
-SYMLINKS = click.option("--symlinks", type=click.Choice(get_args(Symlinks)), help="As a root's `symlinks`, for all.")
-
-
-def _documents(problems: Iterable[Problem]) -> dict[str, Any]:
-    """What --json says of problems."""
-    return {"problems": [problem.document() for problem in problems]}
-
-
-def fail(error: SsccError, status: int = 1) -> NoReturn:
-    """A message for each problem, or one JSON document where that is wanted; and the exit status."""
-    context = click.get_current_context(silent=True)
-    if context is not None and context.params.get("as_json"):
-        click.echo(json.dumps(_documents(error.problems), indent=1), err=context.params.get("output") == image.STDOUT)
-    else:
-        diagnostics.show(error.problems)
-    sys.exit(status)
-
-
-def command(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns our errors, and those of the system that nobody caught, into lines."""
-
-    @functools.wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            with ended_by_signals():
-                return function(*args, **kwargs)
-        except SsccError as error:
-            fail(error)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        except OSError as error:
-            fail(SsccError(Problem(error.strerror or str(error), str(error.filename or ""))))
-        except MemoryError:
-            fail(SsccError("out of memory"))
-
-    return wrapped
-
-
-@contextlib.contextmanager
-def reporting(report: Report) -> Iterator[None]:
-    """Tells what was found beside an error that ends the command; what comes of it is told by others."""
-    try:
-        yield
-    except SsccError as error:
-        told = set(report.problems)
-        report.add(*(problem for problem in error.problems if problem not in told))
-        raise SsccError(*report.sorted()) from None
-
-
-class Bar:
-    """A progress bar on stderr, if that is a terminal."""
-
-    def __init__(self) -> None:
-        """Nothing is shown before something moves."""
-        self.progress = terminal.bar() if sys.stderr.isatty() else None
-        self.tasks: dict[str, Any] = {}
-        self.next_s = 0.0  # when it moves again
-
-    def __enter__(self) -> building.Progress:
-        """The function that moves it."""
-        if self.progress is not None:
-            self.progress.start()
-        return self.move
-
-    def __exit__(self, *_: object) -> None:
-        """Leaves the terminal as it was."""
-        if self.progress is not None:
-            self.progress.stop()
-
-    def move(self, phase: str, done: int, total: int) -> None:
-        """Shows how far a phase is, now and then: it is called for every small file."""
-        if self.progress is None:
-            return
-        now_s = time.monotonic()
-        if done < total and now_s < self.next_s:
-            return
-        self.next_s = now_s + BAR_S
-        if phase not in self.tasks:
-            self.tasks[phase] = self.progress.add_task(phase, total=total)
-        self.progress.update(self.tasks[phase], completed=done)
-
-
-class Commands(click.Group):
-    """What goes wrong outside of a command, as in writing its help, is told as what goes wrong in one."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click has it."""
-        console.prepare()
-        return command(super().main)(*args, **kwargs)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -183,10 +56,10 @@ def main() -> None:
     """Compiles sites into packet images, and looks into them."""
 
 
-def _show(summary: image.Summary, target: Path) -> None:
+def _show(summary: Summary, target: Path) -> None:
     copies = summary.slots / max(summary.frames, 1)
     cached = f", {summary.variants_reused:,} from the cache" if summary.variants_reused else ""
-    to_stderr = target == image.STDOUT
+    to_stderr = target == STDOUT
     click.echo("stdout" if to_stderr else f"{target}", err=to_stderr)
     for name, value in (
         ("files", f"{summary.files:,} ({summary.files_hashed:,} hashed)"),
@@ -194,18 +67,18 @@ def _show(summary: image.Summary, target: Path) -> None:
         ("variants", f"{summary.variants:,} ({summary.variants_made:,} compressed{cached})"),
         ("frames", f"{summary.frames:,}"),
         ("copies", f"{copies:.3g} a frame, {summary.slots:,} slots"),
-        ("shared", f"{summary.shared_frames:,} frames, {decimal(summary.shared_bytes)} saved"),
-        ("content", decimal(summary.content_bytes)),
-        ("image", decimal(summary.image_bytes)),
+        ("shared", f"{summary.shared_frames:,} frames, {filesize.decimal(summary.shared_bytes)} saved"),
+        ("content", filesize.decimal(summary.content_bytes)),
+        ("image", filesize.decimal(summary.image_bytes)),
         ("build-id", summary.build_id[:16]),
     ):
         click.echo(f" {name:8}  {value}", err=to_stderr)
 
 
-def _cache(folder: Path | None, max_bytes: int) -> Cache | None:
+def _cache(folder: Path | None, max_bytes: int) -> caching.Cache | None:
     """The build cache, or None where there can't be one: the build then takes longer, and that is said."""
     try:
-        return Cache.open(folder if folder is not None else default_folder(), max_bytes)
+        return caching.Cache.open(folder if folder is not None else caching.default_folder(), max_bytes)
     except SsccError as error:
         for problem in error.problems:
             click.echo(f"sscc: note: {problem}", err=True)
@@ -247,7 +120,7 @@ def build(
     with reporting(report), Bar() as progress:
         summary = building.build(source, output, progress, cache, profile, report, Choice(exclude, symlinks))
     if as_json:
-        click.echo(json.dumps(vars(summary) | _documents(report.sorted())), err=output == image.STDOUT)
+        click.echo(json.dumps(vars(summary) | documents(report.sorted())), err=output == STDOUT)
         return
     diagnostics.show(each for each in report.sorted() if not (quiet and each.severity == "note"))
     if not quiet:
@@ -279,11 +152,8 @@ def serve(
     """Builds SOURCE into memory and serves it to this host, and again whenever its files change."""
     if not iface.startswith("tap:"):
         raise click.UsageError(f"sscc serve makes a device of its own: write --iface tap:{iface}")
-    try:
-        options, choice = serving.options(iface, **values), Choice(exclude, symlinks)
-        serving.serve(source, options, choice, watch=not no_watch, strict=strict, as_json=as_json)
-    except (SsrunError, ImageError) as error:
-        fail(SsccError(str(error)))
+    options, choice = serving.options(iface, **values), Choice(exclude, symlinks)
+    serving.serve(source, options, choice, watch=not no_watch, strict=strict, as_json=as_json)
 
 
 @main.command()
@@ -299,7 +169,7 @@ def check(source: Path, as_json: bool, exclude: tuple[str, ...], symlinks: Symli
     with reporting(report):
         building.check(source, report, Choice(exclude, symlinks))
     if as_json:
-        click.echo(json.dumps(_documents(report.sorted()), indent=1))
+        click.echo(json.dumps(documents(report.sorted()), indent=1))
         return
     diagnostics.show(report.sorted())
     click.echo(f"{source}: good")
@@ -309,11 +179,11 @@ def check(source: Path, as_json: bool, exclude: tuple[str, ...], symlinks: Symli
 @command
 def schema() -> None:
     """Prints the JSON Schema of manifests, for editors."""
-    document = Manifest.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    document = model.Manifest.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     click.echo(json.dumps(document, indent=2))
 
 
-def _find(reader: Reader, route: str) -> ReadRoute:
+def _find(reader: reading.Reader, route: str) -> reading.ReadRoute:
     names = [(each, (each.text, each.name)) for each in reader.routes()]
     named = [each for each, texts in names if route in (*texts, *map(printable, texts))]
     if len(named) == 1:
@@ -336,8 +206,8 @@ def inspect_command(image_file: Path, route: str | None, as_json: bool, as_tree:
     """Shows what IMAGE holds, or how it answers for one ROUTE."""
     if as_tree and (as_json or route is not None):
         raise click.UsageError("--tree is of all routes, and for people: leave out ROUTE and --json")
-    with open_image(image_file) as file:
-        reader = Reader(file)
+    with reading.open_image(image_file) as file:
+        reader = reading.Reader(file)
         routes = reader.routes() if route is None else [_find(reader, route)]
         if as_json:
             click.echo(json.dumps(inspect.document(reader, routes), indent=1))
@@ -359,8 +229,8 @@ def verify_command(
     image_file: Path, manifest: Path | None, exclude: tuple[str, ...], symlinks: Symlinks | None
 ) -> None:
     """Checks IMAGE against itself: its build-id, every frame, every checksum."""
-    with open_image(image_file) as file:
-        reader = Reader(file)
+    with reading.open_image(image_file) as file:
+        reader = reading.Reader(file)
         problems = verify.image(reader)
         if manifest is not None:
             with Bar() as progress:
@@ -378,8 +248,8 @@ def verify_command(
 @command
 def explain_command(image_file: Path, route: str, as_json: bool) -> None:
     """Predicts what a request for ROUTE costs: frames, bytes on the wire and in memory, requests per second."""
-    with open_image(image_file) as file:
-        reader = Reader(file)
+    with reading.open_image(image_file) as file:
+        reader = reading.Reader(file)
         found = _find(reader, route)
         if as_json:
             click.echo(json.dumps(explain.document(reader, found), indent=1))
@@ -398,8 +268,8 @@ def diff_command(old_file: Path, new_file: Path, as_json: bool) -> None:
     The exit status is 0 without a difference, 1 with some, and 2 when there was trouble.
     """
     try:
-        with open_image(old_file) as old, open_image(new_file) as new, Bar() as progress:
-            difference = diff.compare(Reader(old), Reader(new), progress)
+        with reading.open_image(old_file) as old, reading.open_image(new_file) as new, Bar() as progress:
+            difference = diff.compare(reading.Reader(old), reading.Reader(new), progress)
     except (SsccError, OSError) as error:
         fail(error if isinstance(error, SsccError) else SsccError(str(error)), TROUBLE)
     if as_json:
@@ -416,14 +286,14 @@ def diff_command(old_file: Path, new_file: Path, as_json: bool) -> None:
 @command
 def pcap_command(image_file: Path, route: str | None, output: Path) -> None:
     """Writes IMAGE's frames, or those of one ROUTE, as a capture for Wireshark."""
-    if output == image.STDOUT:
-        image.check_stdout()
-    with open_image(image_file) as file:
-        reader = Reader(file)
+    if output == STDOUT:
+        check_stdout()
+    with reading.open_image(image_file) as file:
+        reader = reading.Reader(file)
         only = _find(reader, route) if route is not None else None
-        with image.replacing(output) as target:
+        with replacing(output) as target:
             count = pcap.write(reader, target, only)
-    click.echo(f"{'stdout' if output == image.STDOUT else output}: {count} frames", err=output == image.STDOUT)
+    click.echo(f"{'stdout' if output == STDOUT else output}: {count} frames", err=output == STDOUT)
 
 
 @main.command(name="extract")
@@ -433,6 +303,6 @@ def pcap_command(image_file: Path, route: str | None, output: Path) -> None:
 @command
 def extract_command(image_file: Path, output: Path, force: bool) -> None:
     """Writes IMAGE's files to a folder."""
-    with open_image(image_file, verify_content=True) as file:
-        count, size_bytes = extracting.extract(Reader(file), output, force=force)
-    click.echo(f"{output}: {count} files, {decimal(size_bytes)}")
+    with reading.open_image(image_file, verify_content=True) as file:
+        count, size_bytes = extracting.extract(reading.Reader(file), output, force=force)
+    click.echo(f"{output}: {count} files, {filesize.decimal(size_bytes)}")

@@ -16,19 +16,15 @@ from typing import Any, Self
 
 import click
 import watchfiles
-from ssimage.loader import ImageFile
-from ssrun import serve as command
-from ssrun.cli import Web
-from ssrun.ports.kept_tap import KeptTap
-from ssrun.ports.kernel import Interface4or6
-from ssrun.ports.open import Opener, Options
-from ssrun.server import Limits
+from ssimage.loader import ImageError, ImageFile
+from ssrun import embed
+from ssrun.embed import Interface4or6, Options
 
 from ..build import read_source
 from ..errors import Problem, SsccError
+from ..manifest.choice import Choice
 from ..scratch import scratch
 from ..sources.source import stamp
-from ..sources.walk import Choice
 
 MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
 DEBOUNCE_MS = 300  # changes that come together are one
@@ -83,7 +79,7 @@ class Watched:
                 yield from (os.path.join(here, name) for name in sorted(names))
 
 
-class Site(Web):
+class Site(embed.Web):
     """An image that gives way to a newer one."""
 
     name = "sscc"
@@ -248,7 +244,7 @@ class Watcher:
 
 def address(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
     """As ssrun takes it on its command line."""
-    return command.Address().convert(value, param, ctx)
+    return embed.Address().convert(value, param, ctx)
 
 
 def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[Any], port: int) -> Options:
@@ -257,14 +253,21 @@ def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[An
 
 
 def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
-    """Until told to stop. choice: what is said of all roots. Raises SsccError, SsrunError or ImageError."""
+    """Until told to stop. choice: what is said of all roots. Raises SsccError."""
+    try:
+        _serve(source, wanted, choice, watch=watch, strict=strict, as_json=as_json)
+    except (embed.SsrunError, ImageError) as error:
+        raise SsccError(str(error)) from None
+
+
+def _serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch(MEMORY if MEMORY.is_dir() else None, PREFIX))
         builder = Builder(source, folder / "site.img", strict, choice)
         if not builder.build():
             sys.exit(1)
         name = wanted.iface.removeprefix("tap:")
-        stack.callback(KeptTap(name).close)
+        stack.callback(embed.KeptTap(name).close)
         if watch:
             thread = threading.Thread(target=builder.watch, daemon=True)
             thread.start()
@@ -273,11 +276,11 @@ def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict:
         while True:
             with builder.take() as image:
                 # The same ones again for the next image, though they are in use now.
-                ours, theirs = Opener(wanted, image, stack).tap_addresses(name)
+                ours, theirs = embed.tap_addresses(wanted, image, name)
                 wanted = replace(wanted, addresses=ours, host_addresses=theirs)
                 site = Site(image, source, builder)
                 with contextlib.suppress(RebuiltError):
-                    command.serve(site, wanted, Limits(), as_json)
+                    embed.serve(site, wanted, embed.Limits(), as_json)
                     return
                 if site.asked_to_stop:
                     return

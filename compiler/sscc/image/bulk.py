@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ssimage._sandstorm import ffi, lib
 
-from .. import patches
+from ..responses import patches
 from ..responses.heads import Blanks, FileVariant
 from ..sources.source import ETAG_DIGITS
 from .framer import BUILD, SHORT_BYTES, Framer, whole

@@ -17,8 +17,8 @@ from typing import IO, Any, Self
 
 from ssimage._sandstorm import ffi, lib
 
-from .. import patches
 from ..errors import ChangedError, SsccError, unreadable
+from ..responses import patches
 from ..responses.heads import Response
 from ..sources.source import Content
 

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import starmap
 from json.encoder import encode_basestring_ascii
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, ClassVar, Self, cast
 
-import lz4.frame
-from ssimage import console, output
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import CHUNK_BYTES, SECTIONS, build_id
 
-from .. import patches
-from ..errors import Problem, SsccError
+from ..errors import SsccError
 from ..manifest.model import Manifest
+from ..responses import patches
 from ..responses.heads import (
     AnyVariant,
     Blanks,
@@ -43,10 +38,6 @@ SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
 ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 ROUTE_PREFIX, ROUTE_ALIAS = int(lib.SSI_ROUTE_PREFIX), int(lib.SSI_ROUTE_ALIAS)
-STDOUT = Path("-")
-STDOUT_FILENO = 1
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_ADVICE = "make room, or write it elsewhere; what was there before is as it was"
 HASH_SEEDS = 64  # tried before giving up; one is nearly always enough
 
 
@@ -500,31 +491,10 @@ class Writer:
         self.file.write(ELF_HEADER.pack(ident, 1, 0, 1, 0, 0, table, 0, 64, 0, 0, 64, len(headers), len(headers) - 1))
 
 
-@contextlib.contextmanager
-def replacing(path: Path, *, clean: bool = True) -> Iterator[IO[bytes]]:
-    """As ssrun.output.replacing; STDOUT gets the bytes at the end. SsccError if that can't be."""
-    is_stdout = path == STDOUT
-    try:
-        with output.to_descriptor(STDOUT_FILENO) if is_stdout else output.replacing(path, clean=clean) as file:
-            yield file
-    except OSError as error:
-        advice = FULL_ADVICE if error.errno in FULL else ""
-        where = "stdout" if is_stdout else str(path)
-        raise SsccError(Problem(f"can't be written: {error.strerror}", where, help=advice)) from None
-
-
-def check_stdout() -> None:
-    """SsccError if that is nothing for an image or a capture."""
-    if STDOUT_FILENO in console.CLOSED:
-        raise SsccError(Problem("is closed", "stdout", help="name a file with -o"))
-    if os.isatty(STDOUT_FILENO):
-        raise SsccError(
-            Problem("is a terminal", "stdout", help="send it to a file or a pipe, or name a file with -o")
-        )
-
-
 def compress(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> None:
     """Writes source as an LZ4 frame with its size and checksum."""
+    import lz4.frame  # noqa: PLC0415, as few images are compressed
+
     size_bytes = source.seek(0, os.SEEK_END)
     source.seek(0)
     context = lz4.frame.LZ4FrameCompressor(content_checksum=True, block_linked=True)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import Problem, SsccError
-from ..image.writer import replacing
+from ..target import replacing
 from .reader import Reader, ReadRoute
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import ImageError, ImageFile, frame_count
 
-from .. import patches
 from ..errors import SsccError
 from ..manifest.patterns import location_of
-from ..patches import Patch
+from ..responses import patches
+from ..responses.patches import Patch
 
 
 def open_image(path: Path, *, verify_content: bool = False) -> ImageFile:

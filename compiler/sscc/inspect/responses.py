@@ -8,8 +8,8 @@ from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 
-from ..patches import VALIDATORS
 from ..responses.heads import http_date
+from ..responses.patches import VALIDATORS
 from .reader import Reader
 
 # A variant's other answers and the members that name them. "part" is what stands in front of each part of several

@@ -10,10 +10,10 @@ from ssimage._sandstorm import ffi, lib
 from ssimage.loader import ENCODING_NAMES
 
 from ..build import Progress, own_images, plan
+from ..manifest.choice import Choice
 from ..responses.heads import ErrorPage, Response, Variant
 from ..scratch import scratch
 from ..sources.source import Content
-from ..sources.walk import Choice
 from .reader import Reader, ReadRoute
 from .responses import boundary
 

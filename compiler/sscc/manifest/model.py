@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ..errors import Problem
 from . import places
+from .choice import Symlinks
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import Node
@@ -41,7 +42,6 @@ MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(?:\s*;.+)?\Z")
 IMPORTS = ("_headers", "_redirects")
 VERSION_CONTROL = (".git", ".svn", ".hg", ".bzr", ".jj")  # what their folders are named
 COPIES_MAX = 64
-Symlinks = Literal["follow-inside", "skip-outside", "skip", "refuse"]
 Encoding = Literal["br", "gzip", "zstd"]
 
 

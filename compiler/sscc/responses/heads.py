@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from ssimage._sandstorm import lib
 from ssimage.loader import ENCODING_NAMES
 
-from .. import patches
 from ..errors import SsccError
 from ..manifest.model import Block, Cors, Rule, Site
 from ..manifest.patterns import Key
 from ..sources.charsets import DECLARED, HEAD_BYTES, traits
 from ..sources.source import ETAG_DIGITS, NO_TIME, Content, Source, coding_of, matches, type_of, typed
+from . import patches
 from .routing import Entry, File, Fixed, Moved, Table
 
 Headers = dict[str, str | None]

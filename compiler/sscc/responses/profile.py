@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ssimage.loader import ENCODING_NAMES
-from ssrun.profile import VERSION
+from ssimage.profile import VERSION
 
 from ..errors import Problem, SsccError, unreadable
 from ..manifest.model import COPIES_MAX

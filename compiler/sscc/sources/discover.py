@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import Problem, Report
+from ..manifest.choice import Choice
 from ..manifest.model import Root, Site
 from .scan import Looker
 from .source import NO_TIME, Content, Source, stamp
-from .walk import Choice, Skipped, Tree
+from .walk import Skipped, Tree
 
 READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 NS = 1_000_000_000
@@ -44,6 +45,12 @@ def _no_folder(folder: Path) -> str:
     near = difflib.get_close_matches(folder.name, names, 1)
     help_ = f"did you mean '{folder.with_name(near[0])}'?" if near else "roots are relative to the manifest"
     return f"{folder}: no such folder; {help_}"
+
+
+def _chosen(root: Root, choice: Choice) -> Root:
+    """A root with what is said of all of them."""
+    said = {"exclude": [*root.exclude, *choice.exclude], "symlinks": choice.symlinks or root.symlinks}
+    return root.model_copy(update=said)
 
 
 class _Finder:
@@ -90,7 +97,7 @@ class _Finder:
             if not folder.is_dir():
                 self.report.add(self.site.problem(_no_folder(folder), *self._place(number)))
                 continue
-            for file in self._of_root(number, self.choice.of(root), folder, skipped):
+            for file in self._of_root(number, _chosen(root, self.choice), folder, skipped):
                 other = found.setdefault(file.route, file)
                 if other is not file:
                     text = f"two files for {os.fsdecode(file.route)}: {other.name} and {file.name}; exclude one"

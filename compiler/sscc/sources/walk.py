@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from ssimage.output import is_left_over
 from wcmatch import glob
 
 from ..errors import Problem, Report
-from ..manifest.model import VERSION_CONTROL, Root, Symlinks
+from ..manifest.model import VERSION_CONTROL, Root
 from .source import EVERYTHING, GLOB_FLAGS, literal, matches
 
 WELL_KNOWN = ".well-known"  # RFC 8615
@@ -35,32 +35,6 @@ class Entry(NamedTuple):
     path: str
     entry: os.DirEntry[str]
     is_plain: bool  # a file, and no link to one, nor anything else
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What is said of all roots beside the manifest.
-
-    Attributes:
-        exclude: Globs, as a root's own.
-        symlinks: Instead of what roots say.
-        own_files: What is written, or was built from: not served where it lies in a root.
-    """
-
-    exclude: tuple[str, ...] = ()
-    symlinks: Symlinks | None = None
-    own_files: tuple[Path, ...] = ()
-
-    @property
-    def words(self) -> list[str]:
-        """As they are said on the command line."""
-        excluded = [word for pattern in self.exclude for word in ("--exclude", pattern)]
-        return excluded + ([] if self.symlinks is None else ["--symlinks", self.symlinks])
-
-    def of(self, root: Root) -> Root:
-        """A root with what is said of it here."""
-        said = {"exclude": [*root.exclude, *self.exclude], "symlinks": self.symlinks or root.symlinks}
-        return root.model_copy(update=said)
 
 
 class Skipped:

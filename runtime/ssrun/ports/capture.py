@@ -5,26 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 
 from ..errors import SsrunError
+from ..settings import CaptureOptions
 
 DRAIN_S = 0.01  # between looks at empty rings
-RING_BYTES = 32_000_000
-SNAP_BYTES = int(lib.CAPTURE_SNAP_BYTES_MAX)
-
-
-@dataclass(frozen=True)
-class CaptureOptions:
-    """What the command line asks for."""
-
-    path: Path
-    snap_bytes: int = SNAP_BYTES  # of each frame
-    ring_bytes: int = RING_BYTES  # of each worker, for frames on their way to the file
 
 
 class Capture:

@@ -8,8 +8,8 @@ import os
 import struct
 
 from .kernel import check_name
-from .open import tap_failure
 from .privileges import TUN
+from .tap import tap_failure
 
 # linux/if_tun.h
 TUNSETIFF, TUNSETQUEUE = 0x400454CA, 0x400454D9

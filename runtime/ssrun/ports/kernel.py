@@ -13,15 +13,18 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from ssimage.lazy import lazy
 
+from ..addresses import Address4or6, Interface4or6
 from ..errors import SsrunError
 from . import privileges
 
-Address4or6 = ipaddress.IPv4Address | ipaddress.IPv6Address
-Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+if TYPE_CHECKING:
+    import pyroute2
+else:  # It takes longer to import than all of ssrun.
+    pyroute2 = lazy("pyroute2")
 
 IFNAMSIZ = 16  # with the zero behind it
 IFA_F_NODAD = 0x02
@@ -70,9 +73,9 @@ class Interface:
         if link.exists():
             return link.resolve().name
         try:
-            with IPRoute() as route:
+            with pyroute2.IPRoute() as route:
                 info = route.get_links(self.index)[0].get_attr("IFLA_LINKINFO")
-        except (NetlinkError, IndexError):
+        except (pyroute2.NetlinkError, IndexError):
             info = None  # it is gone
         return str(info.get_attr("IFLA_INFO_KIND")) if info else "unknown"
 
@@ -92,7 +95,7 @@ def check_name(name: str) -> None:
 def look_up(name: str) -> Interface:
     """An existing interface. Raises SsrunError."""
     check_name(name)
-    with IPRoute() as route:
+    with pyroute2.IPRoute() as route:
         found = route.link_lookup(ifname=name)
         interface = _look_up(route, found[0]) if found else None
     if interface is None:
@@ -102,15 +105,15 @@ def look_up(name: str) -> Interface:
 
 def look_up_index(index: int) -> Interface | None:
     """An interface that was there, under whatever name; None if it is not."""
-    with IPRoute() as route:
+    with pyroute2.IPRoute() as route:
         return _look_up(route, index)
 
 
-def _look_up(route: IPRoute, index: int) -> Interface | None:
+def _look_up(route: pyroute2.IPRoute, index: int) -> Interface | None:
     try:
         link = route.get_links(index)[0]
         messages = list(route.get_addr(index=index))
-    except (NetlinkError, IndexError):
+    except (pyroute2.NetlinkError, IndexError):
         return None
     flags = link["flags"]
     interface = Interface(
@@ -145,7 +148,7 @@ def usable(interface: Interface) -> None:
 
 def host_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """This host's addresses, on whatever interface: the kernel answers for all of them on each."""
-    with IPRoute() as route:
+    with pyroute2.IPRoute() as route:
         messages = route.get_addr()
         return {ipaddress.ip_address(m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS")) for m in messages}
 
@@ -153,7 +156,7 @@ def host_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
 def _taken_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Networks that this host has addresses in or routes to, but for default routes."""
     taken = []
-    with IPRoute() as route:
+    with pyroute2.IPRoute() as route:
         for message in route.get_addr():
             address = message.get_attr("IFA_ADDRESS")
             taken.append(ipaddress.ip_interface(f"{address}/{message['prefixlen']}").network)
@@ -202,7 +205,7 @@ def set_up_tap(name: str, mtu_bytes: int, queue_frames: int, host_addresses: Ite
     """Gives the kernel's side of a TAP its MTU and addresses, and room for frames that nobody has read yet, and sets
     it up; all gone with the device."""
     try:
-        with IPRoute() as route:
+        with pyroute2.IPRoute() as route:
             index = route.link_lookup(ifname=name)[0]
             route.link("set", index=index, mtu=mtu_bytes, txqlen=queue_frames)
             for address in host_addresses:
@@ -211,7 +214,7 @@ def set_up_tap(name: str, mtu_bytes: int, queue_frames: int, host_addresses: Ite
                     "replace", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
                 )
             route.link("set", index=index, state="up")
-    except NetlinkError as error:
+    except pyroute2.NetlinkError as error:
         if error.code == errno.EPERM:
             raise SsrunError(f"tap:{name} can't be set up: {privileges.hint('CAP_NET_ADMIN')}") from None
         raise SsrunError(f"tap:{name} can't be set up: {error.args[-1]}; choose other addresses") from None

@@ -7,16 +7,14 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import FrameSource
 
 from ..errors import SsrunError
-from . import kernel as network
-
-if TYPE_CHECKING:
-    from .open import Opened, Opener
+from . import kernel
+from .base import Opened, Opening
 
 NAME_BYTES_MAX = 63
 ETHERNET_BYTES = 18  # a header with a VLAN tag
@@ -116,32 +114,32 @@ def _error(name: str, error: int, info: Any, image: FrameSource) -> SsrunError:
 
 
 class Netmap:
-    """Opens what an Opener was asked for."""
+    """Opens one run's netmap ports."""
 
-    def __init__(self, opener: Opener, opened: Opened) -> None:
+    def __init__(self, opening: Opening, opened: Opened) -> None:
         """Nothing is opened yet; opened is filled in."""
-        self.opener = opener
+        self.opening = opening
         self.opened = opened
         self.external: External | None = None
-        self.external_memory = opener.stack.enter_context(ExitStack())  # dies with this, or earlier
+        self.external_memory = opening.stack.enter_context(ExitStack())  # dies with this, or earlier
         self.huge_pages = 0  # that the whole image takes in external memory
         opened.backend = "netmap"
         opened.gather_max = 1
 
-    def interface(self, interface: network.Interface) -> None:
+    def interface(self, interface: kernel.Interface) -> None:
         """An interface: one worker with all rings beside the kernel, or a worker for each pair of rings."""
-        workers = self.opener.options.workers or 1
+        workers = self.opening.options.workers or 1
         if workers > 1 and not self.opened.own_address:
             raise SsrunError("netmap shares an interface with the kernel with one worker only; leave --workers out")
         self.external = self._external(interface.name, workers)
         if workers == 1:
-            self.opener.stack.callback(network.Offloads(interface.name).close)
-            request = Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opener.options.port, self.opened)
+            self.opening.stack.callback(kernel.Offloads(interface.name).close)
+            request = Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opening.options.port, self.opened)
             self._fits(interface, self._open(request))
             return
         self.opened.notes.append(f"{workers} workers have all rings: the kernel is cut off from {interface.name}")
         for ring in range(workers):
-            info = self._open(Request(interface.name, ring, False, self.opener.options.port, self.opened))
+            info = self._open(Request(interface.name, ring, False, self.opening.options.port, self.opened))
             self._fits(interface, info)
             if info.rx_rings != workers:
                 raise SsrunError(
@@ -152,7 +150,7 @@ class Netmap:
     def _external(self, name: str, ports: int) -> External | None:
         """Memory for all ports of an interface; None without huge pages enough."""
         plan = ffi.new("struct netmap_plan *")
-        frames = ffi.new("struct nmio_frames *", frames_of(self.opener.image))
+        frames = ffi.new("struct nmio_frames *", frames_of(self.opening.image))
         error = lib.netmap_plan(lib.netmap_kernel(), os.fsencode(name), frames, ports, plan)
         if error:
             return None  # opening it says why
@@ -166,7 +164,7 @@ class Netmap:
         return External(plan, memory)
 
     @staticmethod
-    def _fits(interface: network.Interface, info: Any) -> None:
+    def _fits(interface: kernel.Interface, info: Any) -> None:
         """What is longer than a buffer would be lost, or come in pieces."""
         frame_bytes = interface.mtu_bytes + ETHERNET_BYTES
         if frame_bytes > info.buffer_bytes:
@@ -178,9 +176,9 @@ class Netmap:
 
     def port(self, name: str) -> None:
         """A port of netmap's own, which the kernel knows nothing of."""
-        if (self.opener.options.workers or 1) != 1:
+        if (self.opening.options.workers or 1) != 1:
             raise SsrunError(f"netmap:{name} has one ring; leave --workers out")
-        request = Request(name, lib.NETMAP_RINGS_ALL, False, self.opener.options.port, self.opened)
+        request = Request(name, lib.NETMAP_RINGS_ALL, False, self.opening.options.port, self.opened)
         # A pipe hands the buffers themselves to its other end, which writes to them. A switch copies cache lines:
         # a receiver without offsets then looks for the frame where it isn't.
         is_pipe = "{" in name or "}" in name
@@ -201,10 +199,10 @@ class Netmap:
             return info
         why = NOT_IN_PLACE.get(error)
         if why is None:
-            raise _error(wanted.name, -error, info, self.opener.image)
+            raise _error(wanted.name, -error, info, self.opening.image)
         error = self._try(wanted, info, copy=True)
         if error:
-            raise _error(wanted.name, -error, info, self.opener.image)
+            raise _error(wanted.name, -error, info, self.opening.image)
         self._tell("copied", f"every frame is copied, as {copied or why}")
         return info
 
@@ -213,7 +211,7 @@ class Netmap:
         if info.resident:
             self._tell("in place")
             return
-        header = self.opener.image.header
+        header = self.opening.image.header
         more = header.slot_count + info.tx_slots - info.extra_buffers
         self._tell(
             "in place, cached",
@@ -230,14 +228,41 @@ class Netmap:
     def _try(self, wanted: Request, info: Any, *, copy: bool) -> int:
         """0, or the errno; nothing stays open then."""
         with ExitStack() as undo:
-            memory = self.opener.image_memory(undo) if copy else self.opener.lent_memory(undo)
+            memory = self.opening.image_memory(undo) if copy else self.opening.lent_memory(undo)
             port = ffi.new("struct nmio_port **")
-            request = _request(self.opener.image, wanted, self.external, copy=copy)
+            request = _request(self.opening.image, wanted, self.external, copy=copy)
             error = lib.netmap_open(port, lib.netmap_kernel(), request, *memory, info)
             if error:
                 return int(-error)
             undo.callback(lib.nmio_port_close, port[0])
-            self.opener.stack.push(undo.pop_all())
+            self.opening.stack.push(undo.pop_all())
             self.opened.ports.append(port[0])
             self.opened.details["ring_slots"] = int(info.tx_slots)
             return 0
+
+
+def open_netmap(opening: Opening, name: str) -> Opened:
+    """Opens a port of netmap's own. Raises SsrunError."""
+    if opening.options.backend not in ("auto", "netmap"):
+        raise SsrunError(f"netmap:{name} is served by the netmap backend only; leave --backend out")
+    if not 0 < len(os.fsencode(name)) <= NAME_BYTES_MAX:
+        raise SsrunError(f"{name!r} is no name of a netmap port: vale0:a, or x{{1 for one end of a pipe")
+    if (Path("/sys/class/net") / name).exists():
+        raise SsrunError(f"{name} is an interface; write --iface {name} --backend netmap")
+    if not opening.options.addresses:
+        raise SsrunError(f"netmap:{name} needs --address: the kernel knows nothing of it")
+    if opening.options.host_addresses:
+        raise SsrunError("--host-address is for tap:NAME; the kernel has no side of a netmap port")
+    opening.lock(f"netmap/{name}", f"netmap:{name}: {{}} serves it already; stop it, or choose another port")
+    check = opening.options.address_check
+    opened = Opened(
+        backend="netmap",
+        interface=name,
+        mac=kernel.stable_mac(f"{name} {opening.options.addresses[0]}"),
+        mtu_bytes=int(opening.image.header.mtu_bytes),
+        own_address=True,
+        addresses=list(opening.options.addresses),
+        claim=lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE,
+    )
+    Netmap(opening, opened).port(name)
+    return opened

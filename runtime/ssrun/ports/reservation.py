@@ -10,10 +10,11 @@ import struct
 from collections.abc import Iterable
 from functools import partial
 
+from ..addresses import Address4or6
 from ..errors import SsrunError
 from ..events import Events
 from . import privileges
-from .kernel import Address4or6, Interface
+from .kernel import Interface
 
 SO_ATTACH_FILTER = 26
 IP_FREEBIND = 15

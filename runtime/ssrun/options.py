@@ -1,0 +1,252 @@
+"""The options that all commands that serve have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from ssimage._sandstorm import lib
+from ssimage.parameters import Size
+
+from .addresses import Interface4or6, parse_address, why_no_host
+from .settings import BACKENDS, CONGESTION, NETMAP, PCAP, RING_BYTES, SNAP_BYTES, TAP, CaptureOptions, Limits, Options
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Address(click.ParamType[Interface4or6]):
+    """ADDR or ADDR/LEN of a host."""
+
+    name = "ADDR/LEN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
+        """An ipaddress interface."""
+        try:
+            address = parse_address(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no IPv4 or IPv6 address; write 192.0.2.10/24 or 2001:db8::10/64", param, ctx)
+        why = why_no_host(address)
+        if why is not None:
+            self.fail(f"{value} is {why}", param, ctx)
+        return address
+
+
+class Seconds(click.FloatRange):
+    """A time."""
+
+    name = "SECONDS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """A number of seconds."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):  # which is in every range
+            self.fail(f"{value!r} is no time; write a number of seconds, as 20 or 0.5", param, ctx)
+        return number
+
+
+def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Command]:
+    """Gives a command the options that all have; `settings` takes their values, but for as_json.
+
+    port, keep_alive_s: what the application's clients are used to.
+    """
+    seconds = Seconds(0.1, 86400)
+    options = [
+        click.option(
+            "--iface",
+            required=True,
+            metavar="NAME",
+            help="An interface, tap:NAME (made, and gone on exit), netmap:PORT (VALE or pipe) or pcap:IN:OUT.",
+        ),
+        click.option(
+            "--address", "addresses", type=Address(), multiple=True, help="Be this host on the link (repeatable)."
+        ),
+        click.option(
+            "--host-address", "host_addresses", type=Address(), multiple=True, help="The kernel's side of a TAP."
+        ),
+        click.option(
+            "--port", type=click.IntRange(1, 65535), default=port, show_default=True, help="TCP port to serve."
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(BACKENDS),
+            default="auto",
+            show_default=True,
+            help="How to reach the interface.",
+        ),
+        click.option("--workers", type=click.IntRange(1, 64), help="Threads; one a queue unless given."),
+        click.option(
+            "--superframe",
+            type=click.IntRange(1, 44),
+            default=44,
+            show_default=True,
+            help="Segments behind one header, on virtual interfaces; 1: frame by frame.",
+        ),
+        click.option(
+            "--max-connections",
+            type=click.IntRange(1, 1 << 24),
+            default=65536,
+            show_default=True,
+            help="Of each worker.",
+        ),
+        click.option(
+            "--keep-alive",
+            type=seconds,
+            default=keep_alive_s,
+            show_default=True,
+            metavar="SECONDS",
+            help="An idle connection is closed after this.",
+        ),
+        click.option(
+            "--request-timeout",
+            type=seconds,
+            default=20.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A request must be whole after this, its body too.",
+        ),
+        click.option(
+            "--send-timeout",
+            type=seconds,
+            default=60.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="A client that takes nothing of its answer is reset after this.",
+        ),
+    ]
+    return _decorated([*options, *_sending_options(), *_capture_options(), *_running_options()])
+
+
+def _sending_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--congestion",
+            type=click.Choice(tuple(CONGESTION)),
+            default="cubic",
+            show_default=True,
+            help="Congestion control.",
+        ),
+        click.option("--pacing", is_flag=True, help="Spread each window over the round trip instead of bursts."),
+        click.option(
+            "--arena",
+            type=Size(),
+            help="Memory of each worker to send from; less than the image makes it a cache. The whole image unless "
+            "given.",
+        ),
+        click.option(
+            "--resident",
+            is_flag=True,
+            help="Read all that is sent into memory of each worker at start, in huge pages if there are any. AF_XDP "
+            "always does.",
+        ),
+        click.option(
+            "--tx",
+            type=click.Choice(("zero-copy", "memcpy")),
+            default="zero-copy",
+            show_default=True,
+            help="Send frames from where they lie, or copy each one, to compare.",
+        ),
+    ]
+
+
+def _capture_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option(
+            "--pcapng",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            help="Write what is received and sent here, for Wireshark. A file that is there is overwritten.",
+        ),
+        click.option(
+            "--pcapng-snaplen",
+            metavar="BYTES",
+            type=click.IntRange(1, SNAP_BYTES),
+            default=SNAP_BYTES,
+            help="Keep so much of each frame; all of it unless given.",
+        ),
+        click.option(
+            "--pcapng-buffer",
+            type=Size(),
+            default=RING_BYTES,
+            help="Memory of each worker for frames on their way to the file; 32M unless given.",
+        ),
+    ]
+
+
+def _running_options() -> list[Callable[[Command], Command]]:
+    return [
+        click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken."),
+        click.option(
+            "--wait-for-interface",
+            is_flag=True,
+            help="Wait for it, up and with an address, at the start and whenever it has gone.",
+        ),
+        click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping."),
+        click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the first when ready."),
+        click.version_option(package_name="sandstorm"),
+    ]
+
+
+def _decorated(options: list[Callable[[Any], Any]]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _can_wait(values: dict[str, Any]) -> None:
+    """Raises click.UsageError where --wait-for-interface makes no sense."""
+    if values["iface"].startswith((TAP, PCAP, NETMAP)):
+        raise click.UsageError("--wait-for-interface is for an interface of the kernel's; leave it out")
+    if values["pcapng"] is not None:
+        raise click.UsageError("--wait-for-interface would begin the capture anew: leave that or --pcapng out")
+
+
+def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
+    """The values of serving_options. Raises click.UsageError."""
+    if len(values["addresses"]) > lib.ETH_ADDRESSES_MAX:
+        raise click.UsageError(f"at most {lib.ETH_ADDRESSES_MAX} addresses")
+    for name in ("addresses", "host_addresses"):
+        given = [address.ip for address in values[name]]
+        for ip in given:
+            if given.count(ip) > 1:
+                raise click.UsageError(f"{ip} is given twice; each address once")
+    if values["pcapng_buffer"] < lib.CAPTURE_RING_BYTES_MIN:
+        raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
+    if values["resident"] and values["arena"] is not None:
+        raise click.UsageError("--resident is the whole image in memory, --arena a part of it: leave one out")
+    if values["wait_for_interface"]:
+        _can_wait(values)
+    copied = values["tx"] == "memcpy"
+    capture = None
+    if values["pcapng"] is not None:
+        capture = CaptureOptions(values["pcapng"], values["pcapng_snaplen"], values["pcapng_buffer"])
+    options = Options(
+        values["iface"],
+        values["backend"],
+        list(values["addresses"]),
+        list(values["host_addresses"]),
+        values["port"],
+        values["workers"],
+        1 if copied else values["superframe"],
+        not values["no_address_check"],
+        values["arena"],
+        values["resident"],
+        capture,
+        wait_for_interface=values["wait_for_interface"],
+    )
+    limits = Limits(
+        values["max_connections"],
+        values["keep_alive"],
+        values["request_timeout"],
+        values["send_timeout"],
+        values["busy_poll"],
+        values["congestion"],
+        values["pacing"],
+        copied,
+    )
+    return options, limits

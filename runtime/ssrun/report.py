@@ -1,0 +1,170 @@
+"""What is said while something is served, to people or to machines."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from ssimage import console
+from ssimage.loader import FrameSource
+
+from .ports.base import Opened
+from .server import App, Conflict, Server
+
+
+class Service(ABC):
+    """An application with what it serves."""
+
+    name: str  # of the command
+    frames: FrameSource
+    app: App
+    asked_to_stop = False  # by a signal
+    ends_on_hangup = False  # for those that are only ever started in a terminal
+
+    @abstractmethod
+    def url(self, host: str, port: int) -> str:
+        """How a client names it."""
+
+    @abstractmethod
+    def headline(self) -> str:
+        """What is served, for people."""
+
+    @abstractmethod
+    def event(self) -> dict[str, Any]:
+        """The same for machines."""
+
+    @abstractmethod
+    def requests(self, counters: dict[str, int]) -> int:
+        """How many have come."""
+
+    def check(self) -> None:
+        """Raises an error if what is served is not what it was at the start."""
+        return
+
+    def urls(self, opened: Opened, port: int) -> list[str]:
+        """At all addresses that can be written without naming a link."""
+        hosts = []
+        for address in opened.addresses:
+            if address.version == 6 and address.ip.is_link_local:
+                continue
+            hosts.append(str(address.ip) if address.version == 4 else f"[{address.ip}]")
+        return [self.url(host, port) for host in hosts]
+
+
+class Output:
+    """Lines for people, or for machines."""
+
+    def __init__(self, service: Service, as_json: bool) -> None:
+        """as_json: an object a line."""
+        self.service = service
+        self.as_json = as_json
+
+    def serving(self, opened: Opened, server: Server, port: int) -> None:
+        """We are ready to answer."""
+        mode = "own-address" if opened.own_address else "shared"
+        urls = self.service.urls(opened, port)
+        event = {
+            "event": "serving",
+            "urls": urls,
+            "backend": opened.backend,
+            "interface": opened.interface,
+            "mode": mode,
+            "addresses": [str(address) for address in opened.addresses],
+            "port": port,
+            "workers": len(opened.ports),
+            "superframe": opened.gather_max,
+            "mtu_bytes": opened.mtu_bytes,
+            "memory_bytes": server.memory_bytes,
+            **self.service.event(),
+            "notes": opened.notes,
+            **opened.details,
+        }
+        if self.as_json:
+            self._line(event)
+            return
+        how = ", ".join(f"{key} {value}" for key, value in opened.details.items() if key != "host_addresses")
+        console.say(self.service.headline())
+        console.say(f"{opened.interface}: {opened.backend}{f' ({how})' if how else ''}, {mode} mode")
+        for note in opened.notes:
+            console.say(f"note: {note}")
+        for url in urls:
+            console.say(f"serving {url}")
+
+    def conflict(self, conflict: Conflict, interface: str) -> None:
+        """Somebody else uses an address of ours; we go on."""
+        if self.as_json:
+            self._line(
+                {
+                    "event": "address-conflict",
+                    "address": str(conflict.address.ip),
+                    "mac": conflict.mac,
+                    "interface": interface,
+                    "frames": conflict.frames,
+                }
+            )
+        else:
+            console.say(
+                f"{self.service.name}: note: {conflict.address.ip} is also used by {conflict.mac} on {interface}; "
+                "clients may reach either of us",
+                err=True,
+            )
+
+    def capture_failed(self, path: Path, reason: str) -> None:
+        """The capture is over, but we go on."""
+        if self.as_json:
+            self._line({"event": "capture-failed", "path": str(path), "reason": reason})
+        else:
+            console.say(f"{self.service.name}: note: {path}: {reason}; the capture ends here", err=True)
+
+    def capture_incomplete(self, path: Path, dropped: int) -> None:
+        """At the end, for people; machines have the counter."""
+        if not self.as_json:
+            console.say(
+                f"{self.service.name}: note: {path} lacks {dropped} frames, which came faster than they could be "
+                "written; give more --pcapng-buffer or less --pcapng-snaplen",
+                err=True,
+            )
+
+    def counters(self, counters: dict[str, int]) -> None:
+        """All that are not zero, as SIGUSR1 asks for them."""
+        seen = {name: value for name, value in counters.items() if value}
+        if self.as_json:
+            self._line({"event": "counters", "counters": seen})
+            return
+        for name, value in seen.items():
+            console.say(f"{name} {value}")
+
+    def link(self, text: str, **fields: Any) -> None:
+        """Something is other than it was about the interface; fields: the same for machines."""
+        if self.as_json:
+            self._line({"event": "interface", **fields, "text": text})
+        else:
+            console.say(f"{self.service.name}: note: {text}", err=True)
+
+    def hangup(self) -> None:
+        """SIGHUP: a terminal has gone, or somebody expects a new image to be read."""
+        if self.as_json:
+            self._line({"event": "hangup"})
+        else:
+            console.say(
+                f"{self.service.name}: note: SIGHUP changes nothing; start {self.service.name} again to serve a new "
+                "image",
+                err=True,
+            )
+
+    def stopped(self, counters: dict[str, int]) -> None:
+        """All has been undone."""
+        seen = {name: value for name, value in counters.items() if value}
+        if self.as_json:
+            self._line({"event": "stopped", "counters": seen})
+        else:
+            console.say(
+                f"stopped: {self.service.requests(counters)} requests on {counters['tcp_opened']} connections, "
+                f"{counters['port_tx_bytes']} bytes sent"
+            )
+
+    @staticmethod
+    def _line(event: dict[str, Any]) -> None:
+        console.write(json.dumps(event) + "\n")

@@ -1,0 +1,60 @@
+"""What a command line asks for of whatever serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ssimage._sandstorm import lib
+
+if TYPE_CHECKING:
+    from .addresses import Interface4or6
+
+BACKENDS = ("auto", "afxdp", "packet", "tap", "netmap")
+TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
+CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
+RING_BYTES = 32_000_000
+SNAP_BYTES = int(lib.CAPTURE_SNAP_BYTES_MAX)
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """What the command line asks for."""
+
+    path: Path
+    snap_bytes: int = SNAP_BYTES  # of each frame
+    ring_bytes: int = RING_BYTES  # of each worker, for frames on their way to the file
+
+
+@dataclass
+class Options:
+    """What the command line asks for."""
+
+    iface: str
+    backend: str = "auto"
+    addresses: list[Interface4or6] = field(default_factory=list)
+    host_addresses: list[Interface4or6] = field(default_factory=list)
+    port: int = 80
+    workers: int | None = None
+    superframe: int = lib.NMIO_GATHER_MAX
+    address_check: bool = True
+    arena_bytes: int | None = None  # None: the whole image and spares
+    resident: bool = False  # all of the image in memory from the start
+    capture: CaptureOptions | None = None
+    kept_tap: bool = False  # a KeptTap has made the device
+    wait_for_interface: bool = False
+
+
+@dataclass
+class Limits:
+    """Of each worker."""
+
+    max_connections: int = 65536
+    keep_alive_s: float = 65.0
+    request_s: float = 20.0
+    send_s: float = 60.0
+    busy_poll: bool = False
+    congestion: str = "cubic"
+    pacing: bool = False
+    tx_memcpy: bool = False

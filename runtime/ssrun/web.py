@@ -1,0 +1,48 @@
+"""A packet image as something to serve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssimage.loader import ImageFile
+
+from .report import Service
+from .server import WEB
+
+
+class Web(Service):
+    """A packet image over HTTP."""
+
+    name = "ssrun"
+    app = WEB
+
+    def __init__(self, image: ImageFile) -> None:
+        """The image must stay open."""
+        self.frames = image
+        self.image = image
+
+    def url(self, host: str, port: int) -> str:
+        return f"http://{host}{'' if port == 80 else f':{port}'}/"
+
+    def headline(self) -> str:
+        header = self.image.header
+        return f"{self.image.path}: {header.route_count} routes in {header.frame_count} frames"
+
+    def event(self) -> dict[str, Any]:
+        header = self.image.header
+        return {
+            "image": {
+                "path": str(self.image.path),
+                "build_id": self.image.build_id.hex(),
+                "routes": header.route_count,
+                "frames": header.frame_count,
+                "slots": header.slot_count,
+                "bytes": header.slot_count * header.slot_bytes,
+            }
+        }
+
+    def check(self) -> None:
+        self.image.check_unchanged()
+
+    def requests(self, counters: dict[str, int]) -> int:
+        return counters["http_requests"]
