@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 from sscc.cli.commands import main
 
+from tests import warm
+
 
 def sscc(*words: str | Path, status: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """In a process of its own. It must end with that status, and without a traceback."""
-    command = [sys.executable, "-m", "sscc.cli", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
+    done = warm.run("sscc.cli", *words, env=os.environ | (env or {}))
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done

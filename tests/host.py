@@ -5,8 +5,6 @@ Nothing here shares code with the core: images are read with pyelftools, frames 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 from ssimage._sandstorm import ffi, lib
+
+from tests import warm
 
 SERVER_MAC = "02:00:00:00:00:01"
 CLIENT_MAC = "02:00:00:00:00:02"
@@ -34,8 +34,8 @@ SECTIONS = (
 
 def build(source: Path, image: Path, *options: str) -> Path:
     """Runs `sscc build`, as a user would."""
-    command = [sys.executable, "-m", "sscc.cli", "build", str(source), "-o", str(image), *options]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    done = warm.run("sscc.cli", "build", source, "-o", image, *options)
+    assert done.returncode == 0, done.stderr
     return image
 
 

@@ -18,6 +18,7 @@ from sscc import build as building
 from sscc.errors import SsccError
 from sscc.sources.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
 
+from tests import warm
 from tests.commands import in_lines
 
 MANIFEST = "version: 1\nroot: site\nencodings: {make: [br, gzip, zstd], min_gain_percent: 5}\n"
@@ -25,12 +26,16 @@ TEXTS, NOISES = 12, 3
 CODINGS = 3
 
 
+def arguments(source: Path, target: Path, *words: str | Path) -> list[str]:
+    return ["build", str(source), "-o", str(target), "--json", *map(str, words)]
+
+
 def command(source: Path, target: Path, *words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "sscc.cli", "build", str(source), "-o", str(target), "--json", *map(str, words)]
+    return [sys.executable, "-m", "sscc.cli", *arguments(source, target, *words)]
 
 
 def build(source: Path, target: Path, *words: str | Path, stderr: str = "") -> Any:
-    done = subprocess.run(command(source, target, *words), capture_output=True, text=True, check=False)
+    done = warm.run("sscc.cli", *arguments(source, target, *words))
     assert done.returncode == 0, done.stderr
     assert done.stderr == "" if not stderr else stderr in done.stderr
     return json.loads(done.stdout)
@@ -171,8 +176,7 @@ def test_a_digest_that_is_wrong_after_all_is_forgotten(settled: Path, cache: Pat
     path.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
     source = settled / "one.yaml"
     source.write_text(MANIFEST.replace("[br, gzip, zstd]", make))
-    words = command(source, tmp_path / "again.img", "--cache", cache)
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = warm.run("sscc.cli", *arguments(source, tmp_path / "again.img", "--cache", cache))
     assert done.returncode == 1
     (problem,) = json.loads(done.stdout)["problems"]
     assert problem["file"].endswith("noise0.js")
@@ -193,10 +197,8 @@ def test_a_precompressed_file_is_decoded_once(tree: Path) -> None:
     (path,) = (tree / "cache" / "1" / "trees").iterdir()
     assert b'"inner": {"gzip:' in path.read_bytes()
     (source / "1.txt").write_text("other")
-    done = subprocess.run(
-        command(source, tree / "c.img", "--cache", tree / "cache"), capture_output=True, check=False
-    )
-    assert b"does not hold what 1.txt holds" in done.stdout
+    done = warm.run("sscc.cli", *arguments(source, tree / "c.img", "--cache", tree / "cache"))
+    assert "does not hold what 1.txt holds" in done.stdout
 
 
 def test_files_written_just_now_are_not_remembered(tmp_path: Path) -> None:
@@ -238,8 +240,7 @@ def test_no_cache_where_there_is_no_place_for_one(settled: Path, tmp_path: Path)
 
 
 def test_sizes_are_written_as_people_write_them(settled: Path, tmp_path: Path) -> None:
-    words = command(settled / "site.yaml", tmp_path / "x.img", "--cache-size", "much")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = warm.run("sscc.cli", *arguments(settled / "site.yaml", tmp_path / "x.img", "--cache-size", "much"))
     assert (done.returncode, "'much' is no size; write one such as 10GB" in done.stderr) == (2, True)
 
 
@@ -247,8 +248,8 @@ def test_the_cache_is_where_xdg_says(settled: Path, tmp_path: Path) -> None:
     for environment, folder in (({"XDG_CACHE_HOME": "xdg"}, "xdg"), ({"XDG_CACHE_HOME": ""}, "home/.cache")):
         variables = os.environ | {"HOME": str(tmp_path / "home")}
         variables |= {name: value and str(tmp_path / value) for name, value in environment.items()}
-        words = command(settled / "site.yaml", tmp_path / "x.img")
-        subprocess.run(words, check=True, env=variables, capture_output=True)
+        words = arguments(settled / "site.yaml", tmp_path / "x.img")
+        assert warm.run("sscc.cli", *words, env=variables).returncode == 0
         assert (tmp_path / folder / "sandstorm" / "1").is_dir()
 
 

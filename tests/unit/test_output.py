@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.commands import in_lines
 from tests.host import Image, build
 
@@ -33,8 +34,7 @@ def site(tmp_path: Path) -> Path:
 
 def refused(source: Path, target: Path) -> str:
     """Builds to where it can't be built; what sscc says."""
-    command = [sys.executable, "-m", "sscc.cli", "build", "-q", str(source), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = warm.run("sscc.cli", "build", "-q", source, "-o", target)
     assert done.returncode == 1
     said = in_lines(done.stderr)
     assert said.count("\n") == 1

@@ -15,12 +15,12 @@ from scapy.utils import rdpcap, wrpcap
 from ssrun.addresses import parse_address
 from ssrun.ports import kernel
 
+from tests import warm
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, build
 
 
 def ssrun(*words: str | Path, status: int = 0, module: str = "ssrun.cli") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = warm.run(module, *words)
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
@@ -211,12 +211,11 @@ def test_a_name_is_shown_whatever_is_in_it(
 
 @pytest.mark.parametrize("iface", [b"\xff", b"tap:\xff", b"netmap:\xff", b"", b"tap:", b"a/b", b"a b", b"x\x1b[31m"])
 def test_what_is_no_interface_is_told(image: Path, iface: bytes) -> None:
-    command = [sys.executable, "-m", "ssrun.cli", image, "--iface", iface]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    done = warm.run("ssrun.cli", image, "--iface", iface)
     assert done.returncode == 1
-    assert done.stderr.startswith(b"ssrun: ")
-    assert done.stderr.count(b"\n") == 1
-    assert b"\x1b" not in done.stderr
+    assert done.stderr.startswith("ssrun: ")
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
 
 
 def test_a_wrong_option_can_t_speak_to_the_terminal(image: Path) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.commands import in_lines, sscc, sscc_here
 
 
@@ -105,13 +104,8 @@ def test_an_image_does_not_take_itself_in(site: Path) -> None:
     sizes = set()
     for _ in range(3):
         for name in ("site.img", "site.img.lz4"):
-            done = subprocess.run(
-                [sys.executable, "-m", "sscc.cli", "build", "--no-cache", ".", "-o", name],
-                cwd=site,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            done = warm.run("sscc.cli", "build", "--no-cache", ".", "-o", name, cwd=site)
+            assert done.returncode == 0, done.stderr
         write(site / f".sandstorm-{'0' * 16}-{'1' * 16}")
         sizes.add((site / "site.img").stat().st_size)
     assert len(sizes) == 1
