@@ -23,14 +23,18 @@ $(STAMP): pyproject.toml setup.py setup.cfg runtime/ffi_build.py $(C_FILES) runt
 demo: $(STAMP) ## build the example site and serve it to curl and a browser; DEMO_ONCE=1 ends after one look
 	$(PYTHON) manifests/demo/run.py
 
+# One worker for each core; a worker that is done takes from what the others have left.
+SKIPS := $(CURDIR)/.cache/skips.json
+PYTEST := $(PYTHON) -m pytest -n auto --maxprocesses 8 --dist worksteal --durations 15
+
 test: $(STAMP) lint sanitize ## all checks and tests
-	$(PYTHON) -m pytest
+	SANDSTORM_TAKE_SKIPS=$(SKIPS) $(PYTEST)
 
 check: $(STAMP) ## the inner loop: linters of Python, unit tests and packet scripts but for those that take long
 	$(VENV)/bin/ruff check -q .
 	$(VENV)/bin/ruff format -q --check .
 	$(VENV)/bin/mypy compiler/sscc runtime/ssimage runtime/ssrun
-	$(PYTHON) -m pytest -q -n 2 -m "not long and not slow" --durations 5 tests/unit tests/scripts
+	$(PYTEST) -q -m "not long and not slow" tests/unit tests/scripts
 
 lint: $(STAMP) check-c ## formatters and linters
 	$(VENV)/bin/ruff check -q .
@@ -47,7 +51,7 @@ format: $(STAMP) ## format all files
 	$(VENV)/bin/clang-format -i $(C_FORMATTED)
 
 sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
-	.ci/sanitize $(VENV)
+	SANDSTORM_LEAVE_SKIPS=$(SKIPS) .ci/sanitize $(VENV)
 
 SEEDS ?= 10000
 sim: $(STAMP) ## the simulation: make sim SEEDS=10000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import json
 import os
@@ -27,6 +28,9 @@ SERVERS = Path(__file__).resolve().parents[1] / ".cache" / "servers" / "usr" / "
 # Where a client meets ssrun: the TAP device itself, or the client's end of the link.
 DEVICES = {"tap": "sand0", "packet": "cli0", "afxdp": "cli0"}
 BACKENDS = tuple(DEVICES)
+
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000  # sched.h
+MS_REC, MS_PRIVATE = 0x4000, 0x40000  # sys/mount.h
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for network namespaces")
 
@@ -64,6 +68,25 @@ def until(condition: Callable[[], bool], timeout_s: float = 10) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def leave_the_network() -> None:
+    """From now on this process and those that it starts have a network with a loopback and nothing else, so that no test can send
+    anything to the machine's. What it mounts, as `ip netns add` does, is its own too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    sysfs, nothing = ctypes.c_char_p(b"sysfs"), ctypes.c_char_p(b"none")
+    steps = (
+        lambda: libc.unshare(CLONE_NEWNS),
+        lambda: libc.mount(nothing, ctypes.c_char_p(b"/"), None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None),
+        lambda: libc.unshare(CLONE_NEWNET),
+        # It shows the interfaces of whoever mounted it.
+        lambda: libc.mount(sysfs, ctypes.c_char_p(b"/sys"), sysfs, ctypes.c_ulong(0), None),
+    )
+    for step in steps:
+        if step() != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+    run("ip", "link", "set", "lo", "up")
 
 
 class Namespace:

@@ -28,7 +28,7 @@ from tests.net import (
 )
 from tests.path.path import Link, emulated
 
-pytestmark = [needs("nginx", "gcc"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, needs("nginx", "gcc"), pytest.mark.timeout(120)]
 
 SIZES = (0, 1, 100, 22_528, 300_000)
 SHORT = {"seconds": 0.4, "warmup": 0.1, "connections": 20}

@@ -14,7 +14,7 @@ from tests.net import needs, ssrun
 from tests.path.path import Link, emulated
 from tests.path.yardstick import Cell, Files, fetch, linux, measure
 
-pytestmark = [needs("curl", "gcc"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, needs("curl", "gcc"), pytest.mark.timeout(300)]
 
 SIZES = (0, 1, 1000, 20_000, 150_000, 1_000_000)
 FAIR_LINK = Link(delay_ms=20, jitter_ms=0.4, rate_mbit=20, queue_bytes=100_000)  # jitter: see test_fairness.py
