@@ -85,11 +85,13 @@ def run(
 def warm_up() -> None:
     """Imports all that a command may import, but runs nothing: the command's own module is run again as the program."""
     for package in PACKAGES:
-        for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-            if not module.name.endswith(".__main__"):
-                importlib.import_module(module.name)
-    for module in ("concurrent.futures.process", "rich.progress"):
-        importlib.import_module(module)
+        for found in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+            if not found.name.endswith(".__main__"):
+                importlib.import_module(found.name)
+    for name in ("concurrent.futures.process", "lz4.frame", "rich.progress"):
+        importlib.import_module(name)
+    for module in [*sys.modules.values()]:
+        vars(module)  # which runs one that waits for its first use
     gc.freeze()
 
 
