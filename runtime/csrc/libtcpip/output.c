@@ -105,7 +105,7 @@ static bool is_patched(const struct tcpip *tcpip, const struct tcp_span *span, u
            (tcpip->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
 }
 
-/* What the application writes into such a frame. Never inline: most frames are none, and what they need stays in registers. */
+/* Has the application write into such a frame. Never inline: most frames are none, and what they need stays in registers. */
 __attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const struct tcp_span *span,
                                                 uint32_t frame_index, uint8_t *payload)
 {
@@ -174,7 +174,7 @@ static uint32_t send_ready(struct tcpip *tcpip, struct tcb *tcb, const struct tc
         struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum,
                                        sent + bytes < left ? TCP_ACK : flags_of(tcb, span, position, span->end),
                                        false};
-        if (is_patched(tcpip, span, frame_index))
+        if (sent == 0 && is_patched(tcpip, span, frame_index)) /* a response's first is the first here */
             fields.payload_sum += patch(tcpip, span, frame_index, payload);
         uint8_t *head = header_put(&header, payload, &fields);
         header.ecn_flags &= (uint8_t)~TCP_CWR;

@@ -1,5 +1,7 @@
 #include "head_patch.h"
 
+#include <string.h>
+
 #include "image/date.h"
 #include "image/decimal.h"
 #include "state.h"
@@ -38,17 +40,17 @@ static void put_range(uint8_t *field, uint32_t field_bytes, const struct head_va
 __attribute__((noinline)) static uint64_t put_rare(const struct image *image, const struct tcp_span *span,
                                                    const struct ssi_patch *patch, uint8_t *at)
 {
-    const struct head_values values = head_values_of(span);
+    const struct head_values *values = head_values_of(span);
     /* An image that lies may patch a range into an answer that is none of a variant's, and have no variant. */
     const struct ssi_variant none = {0};
     const struct ssi_variant *variant =
-        values.variant < image->header->variant_count ? &image->variants[values.variant] : &none;
+        values->variant < image->header->variant_count ? &image->variants[values->variant] : &none;
     switch (patch->kind) {
     case SSI_PATCH_CONTENT_LENGTH:
-        decimal_put_right(at, patch->bytes, values.range_last - values.range_first + 1);
+        decimal_put_right(at, patch->bytes, values->range_last - values->range_first + 1);
         break;
     case SSI_PATCH_CONTENT_RANGE:
-        put_range(at, patch->bytes, &values, variant->content_bytes);
+        put_range(at, patch->bytes, values, variant->content_bytes);
         break;
     case SSI_PATCH_ETAG:
         memcpy(at, image->strings + variant->etag_offset, SSI_ETAG_BYTES);
@@ -83,9 +85,9 @@ __attribute__((always_inline)) static inline uint64_t put(const struct web *web,
 {
     uint64_t sum;
     if (patch->kind == SSI_PATCH_DATE)
-        sum = put_date(web, head_values_of(span).date_s, at);
+        sum = put_date(web, head_values_of(span)->date_s, at);
     else if (patch->kind == SSI_PATCH_CONNECTION)
-        sum = put_connection(head_values_of(span).close, at);
+        sum = put_connection(head_values_of(span)->close, at);
     else
         sum = put_rare(web->image, span, patch, at);
     return (patch->offset & 1) == 0 ? sum : checksum_at(sum, patch->offset);
@@ -112,7 +114,7 @@ uint64_t head_patch(const struct tcpip *tcpip, const struct tcp_span *span, uint
                     uint32_t len_bytes)
 {
     const struct web *web = tcpip->app_state;
-    const struct ssi_response *response = &web->image->responses[head_values_of(span).response];
+    const struct ssi_response *response = &web->image->responses[head_values_of(span)->response];
     const struct ssi_patch *patch = web->image->patches + response->first_patch, *end = patch + response->patch_count;
     uint64_t sum = 0;
     /* They are in order. */

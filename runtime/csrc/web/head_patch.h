@@ -5,12 +5,11 @@
 #define SANDSTORM_HEAD_PATCH_H
 
 #include <stdint.h>
-#include <string.h>
 
 #include "libtcpip/tcpip.h"
 
-/* The application's words of a span. */
-struct head_values {
+/* The application's words of a span, read and written where they are. */
+struct __attribute__((may_alias)) head_values {
     uint64_t range_first,
         range_last; /* of Content-Range, and of Content-Length; of a 416 the first is behind the last */
     uint32_t response;
@@ -21,16 +20,9 @@ struct head_values {
 };
 _Static_assert(sizeof(struct head_values) == TCP_SPAN_APP_BYTES, "they are all that a span has room for");
 
-static inline void head_values_set(struct tcp_span *span, const struct head_values *values)
+static inline const struct head_values *head_values_of(const struct tcp_span *span)
 {
-    memcpy(span->app, values, sizeof(*values));
-}
-
-static inline struct head_values head_values_of(const struct tcp_span *span)
-{
-    struct head_values values;
-    memcpy(&values, span->app, sizeof(values));
-    return values;
+    return (const struct head_values *)span->app;
 }
 
 /* A struct tcpip_app has this as its patch. */

@@ -56,12 +56,11 @@ static void seen_set(struct tcb *tcb, uint32_t seen_bytes)
 static struct tcp_span span_of(const struct web *web, uint32_t response_index, uint64_t skip, uint32_t variant,
                                bool close)
 {
-    const struct head_values values = {.response = response_index,
-                                       .date_s = (uint32_t)web->wall_s,
-                                       .close = close,
-                                       .variant = variant & SSI_VARIANTS_MAX};
     struct tcp_span span = {.skip = skip, .first_frame = web->image->responses[response_index].first_frame};
-    head_values_set(&span, &values);
+    *(struct head_values *)span.app = (struct head_values){.response = response_index,
+                                                           .date_s = (uint32_t)web->wall_s,
+                                                           .close = close,
+                                                           .variant = variant & SSI_VARIANTS_MAX};
     return span;
 }
 
@@ -115,7 +114,7 @@ static void put_response(struct web *web, const struct tcp_span *span, uint32_t 
 static void put_redirect(struct web *web, const struct tcp_span *span, const struct places *places,
                          const struct http_request *request, uint32_t prefix_bytes, struct location_text *text)
 {
-    const struct ssi_response *response = &web->image->responses[head_values_of(span).response];
+    const struct ssi_response *response = &web->image->responses[head_values_of(span)->response];
     uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
     uint32_t done = 0;
     text->full = bytes > text->room_bytes;
@@ -288,10 +287,9 @@ static struct tcp_span partial_span(const struct web *web, const struct partial 
 /* Head or part header: what is patched into it. */
 static void say_range(struct tcp_span *span, struct http_range range)
 {
-    struct head_values values = head_values_of(span);
-    values.range_first = range.first;
-    values.range_last = range.last;
-    head_values_set(span, &values);
+    struct head_values *values = (struct head_values *)span->app;
+    values->range_first = range.first;
+    values->range_last = range.last;
 }
 
 /* The slice of the body that a range is. */
