@@ -136,6 +136,16 @@ def test_tcp_knows_nothing_of_http() -> None:
         assert not found, path.name
 
 
+def test_a_big_endian_machine_is_refused() -> None:
+    """Once, where all files see it, and no code is there for one."""
+    flags = ["-xc", "-fsyntax-only", f"-I{CSRC}", "-U__BYTE_ORDER__", "-D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__"]
+    for path in [*CSRC.glob("web/http_parse.c"), *CSRC.glob("libtcpip/segment.c"), *CSRC.glob("image/frame_build.c")]:
+        done = subprocess.run(["gcc", *flags, path], capture_output=True, text=True, check=False)
+        assert "little-endian machines only" in done.stderr, path.name
+    told = [path.name for path in CSRC.rglob("*.[ch]") if "__BYTE_ORDER__" in path.read_text()]
+    assert told == ["wire.h"]
+
+
 @pytest.mark.slow
 def test_the_image_s_layout_in_the_extension_is_the_header_s() -> None:
     built = dwarf_structs()

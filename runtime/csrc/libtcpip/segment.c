@@ -100,12 +100,12 @@ struct tcp_flow segment_flow(const struct packet *packet)
 {
     uint16_t port = ((const struct wire_tcp *)packet->payload)->source_port;
     uint64_t words[TCP_FLOW_WORDS] = {
-        0, 0, in_word(port, 2, 0) | in_word(packet->local, 1, 2) | in_word(packet->family, 1, 3)};
+        0, 0, in_word(port, 0) | in_word(packet->local, 2) | in_word(packet->family, 3)};
     struct tcp_flow flow;
     if (packet->family == IP_FAMILY_V4) {
         uint32_t source;
         memcpy(&source, ((const struct wire_ipv4 *)packet->ip)->source, sizeof(source));
-        words[0] = in_word(source, sizeof(source), 0);
+        words[0] = in_word(source, 0);
     } else {
         const uint8_t *source = ((const struct wire_ipv6 *)packet->ip)->source;
         words[0] = load64(source);

@@ -4,6 +4,7 @@
 
 #include "http_host.h"
 #include "image/image_format.h"
+#include "wire/wire.h"
 
 _Static_assert(HTTP_RANGES_MAX == SSI_RANGES_MAX, "an answer to so many has a length that its field has room for");
 
@@ -119,11 +120,7 @@ static bool next_element(struct http_text *list, struct http_text *element)
  * the first that is flagged rightly. */
 static uint32_t plain_count(const uint8_t *data)
 {
-    uint64_t bytes;
-    memcpy(&bytes, data, sizeof(bytes));
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    bytes = __builtin_bswap64(bytes);
-#endif
+    uint64_t bytes = load64(data);
     uint64_t del = bytes ^ 0x7f * EACH_BYTE;
     uint64_t flags = ((bytes - ' ' * EACH_BYTE) & ~bytes) | ((del - EACH_BYTE) & ~del);
     flags &= 0x80 * EACH_BYTE;

@@ -8,6 +8,11 @@
 
 #include "ip_family.h"
 
+/* An image's integers are little-endian and used where they lie; sums, hashes and scans take eight bytes as a word. */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "Sandstorm runs on little-endian machines only"
+#endif
+
 #define ETH_ADDRESS_BYTES 6
 #define ETH_TYPE_IPV4 0x0800
 #define ETH_TYPE_ARP 0x0806
@@ -171,14 +176,9 @@ static inline uint64_t load64(const void *at)
 }
 
 /* A value as the first bytes of a word in memory, shifted as far as other bytes come before it. */
-static inline uint64_t in_word(uint64_t value, uint32_t value_bytes, uint32_t before_bytes)
+static inline uint64_t in_word(uint64_t value, uint32_t before_bytes)
 {
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return value << 8 * (8 - value_bytes - before_bytes);
-#else
-    (void)value_bytes;
     return value << 8 * before_bytes;
-#endif
 }
 
 static inline uint16_t load_be16(const void *at)
