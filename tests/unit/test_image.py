@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import struct
+from pathlib import Path
 
 import pytest
 from ssimage._sandstorm import ffi, lib
@@ -56,6 +58,12 @@ def test_equal_hashes_and_full_tables_are_told() -> None:
     assert lib.image_route_perfect(ffi.new("uint64_t[]", [1, 2, 3]), 3, displacements, 1, 2, work) == -1
 
 
+def error_text(image: Image) -> str:
+    text = ffi.new("char[200]")
+    lib.image_error_text(image.error, text, 200)
+    return ffi.string(text).decode()
+
+
 HEADER = [
     "version",
     "header_bytes",
@@ -88,9 +96,7 @@ def test_a_header_that_lies_is_refused(sections: dict[str, bytes], field: str, v
     # A head that says something of a variant, as the first 304 and 206 do, is for variants only.
     same = same or (field.startswith("multipart") and value in (0, 3))
     assert (image.error == 0) == same
-    text = ffi.new("char[200]")
-    lib.image_error_text(image.error, text, 200)
-    assert len(ffi.string(text)) > 10
+    assert (error_text(image) == "no error") == same
 
 
 @pytest.mark.parametrize(
@@ -174,12 +180,6 @@ def test_variants_that_lie_about_ranges_are_refused(
 ) -> None:
     for number in (0, 59):
         assert changed(sections, "variants", number * VARIANT_BYTES + member, form, value).error != 0
-
-
-def error_text(image: Image) -> str:
-    text = ffi.new("char[200]")
-    lib.image_error_text(image.error, text, 200)
-    return ffi.string(text).decode()
 
 
 # Of the head of a 206: Date, Connection, Content-Length, ETag, Last-Modified, Content-Range.
@@ -283,3 +283,118 @@ def test_truncated_tables_are_refused(sections: dict[str, bytes]) -> None:
         if data:
             assert Image(sections | {name: data[:-1]}).error != 0, name
             assert Image(sections | {name: b""}).error != 0, name
+
+
+# What is wrong with an image, by what an operator reads: section, row, member, its form, value. A row of a table whose
+# rows are bytes is given in bytes.
+ROWS = {
+    "header": 1,
+    "hosts": 12,
+    "sites": 12,
+    "routes": 32,
+    "variants": 48,
+    "responses": 24,
+    "errors": 8,
+    "frames": 12,
+}
+H, Q = "<H", "<Q"
+WRONG = {
+    "slot_bytes is 3000, no power of two": ("header", 0, 8, "<I", 3000),
+    "segment_bytes is 5, too few": ("header", 0, 12, "<I", 5),
+    "mtu_bytes is 5, less than a segment": ("header", 0, 16, "<I", 5),
+    "families is 4,": ("header", 0, 20, H, 4),
+    "flags is 2,": ("header", 0, 22, H, 2),
+    "route_table_len is 3, no power": ("header", 0, 44, "<I", 3),
+    "bucket_count is 3, no power": ("header", 0, 48, "<I", 3),
+    "its format is another version, 6": ("header", 0, 0, "<I", 6),
+    "the header is 84 bytes long": ("header", 0, 4, "<I", 84),
+    "the strings are not": ("header", 0, 76, "<I", 5),
+    "the table of hosts is not": ("header", 0, 56, "<I", 5),
+    "the table of sites is not": ("header", 0, 60, "<I", 5),
+    "the table of buckets is not": ("header", 0, 48, "<I", 4096),
+    "the table of routes is not": ("header", 0, 44, "<I", 4096),
+    "the table of variants is not": ("header", 0, 36, "<I", 5),
+    "the table of responses is not": ("header", 0, 32, "<I", 5),
+    "the table of patches is not": ("header", 0, 72, "<I", 5),
+    "the table of error answers is not": ("header", 0, 52, "<I", 5),
+    "the table of frames is not": ("header", 0, 28, "<I", 5),
+    "the slots are not as many": ("header", 0, 24, "<I", 5),
+    "multipart_type_response is 16777215 or more:": ("header", 0, 64, "<I", 1 << 30),
+    "multipart_end_response is 5000:": ("header", 0, 68, "<I", 5000),
+    "4 routes are in use": ("header", 0, 40, "<I", 5),
+    "frame 3 has no slot": ("frames", 3, 4, H, 0),
+    "frame 3: its slots are outside": ("frames", 3, 0, "<I", 5000),
+    "frame 3 is empty": ("frames", 3, 6, H, 0),
+    "response 3: its status": ("responses", 3, 20, H, 199),
+    "response 3 has no head": ("responses", 3, 12, "<I", 0),
+    "response 3: its frames are outside": ("responses", 3, 8, "<I", 5000),
+    "response 3 is not as long": ("responses", 3, 0, Q, 400),
+    "variant 1: what GET": ("variants", 1, 0, "<I", 5000),
+    "variant 1: its 304": ("variants", 1, 4, "<I", 5000),
+    "variant 1: its 206": ("variants", 1, 8, "<I", 5000),
+    "variant 1: its part header": ("variants", 1, 12, "<I", 5000),
+    "variant 1: its encoding": ("variants", 1, 30, H, 4),
+    "variant 1: its ETag": ("variants", 1, 24, "<I", 1 << 20),
+    "variant 1: its content": ("variants", 1, 40, Q, 1),
+    "variant 1 has a part header, but no 206": ("variants", 1, 8, "<I", NONE),
+    "variant 1: what several ranges swap": ("variants", 1, 16, "<I", 0),
+    "variant 0 has a part header, but the image": ("header", 0, 64, "<I", NONE),
+    "variant 2: a redirect's places": ("variants", 2, 16, "<I", 5000),
+    "error answer 4:": ("errors", 4, 4, "<I", 5000),
+    "host 0: its name is outside": ("hosts", 0, 0, "<I", 1 << 20),
+    "host 1: its name is longer": ("hosts", 1, 4, "<I", 256),
+    "host 0: there is no such site": ("hosts", 0, 8, "<I", 2),
+    "host 1: its name is not behind": ("hosts", 1, 4, "<I", 0),
+    "site 1: its error answers": ("sites", 1, 4, "<I", 5000),
+    "site 1: its longest prefix": ("sites", 1, 8, "<I", 256),
+    "its variants are outside": ("routes", None, 20, "<I", 5000),
+    "its path is outside": ("routes", None, 8, "<I", 1 << 20),
+    "its path is longer than any request": ("routes", None, 12, "<I", 16385),
+    "what OPTIONS is answered with": ("routes", None, 24, "<I", 5000),
+    "there is no such site": ("routes", None, 28, H, 2),
+    "a flag is not known": ("routes", None, 30, H, 4),
+    "is a prefix, and longer than its site's longest": ("routes", None, 30, H, 1),
+    "is not where its hash says": ("routes", None, 0, Q, 1),
+}
+# What is shown elsewhere in this file, or can't be made of so small an image.
+SHOWN_ELSEWHERE = {
+    *("RESPONSE_PATCHES", "PATCH_FRAME", "PATCH_KIND", "PATCH_BYTES", "PATCH_ORDER", "PATCH_TWICE", "PATCH_HEAD"),
+    *("ALIGNMENT", "VARIANT_COUNT", "SITE_COUNT"),
+}
+
+
+@pytest.fixture(scope="module")
+def plenty() -> dict[str, bytes]:
+    """An image that has one of everything, and more strings than a path may have bytes."""
+    pages = {"/a": Page(b"a"), "/b": Page(b"bb"), "/r": Page(b"moved", location=b"/a")}
+    sections = ModelImage(pages, sites={"b.example": {"/b": Page(b"b")}}).sections
+    strings = sections["strings"] + bytes(17000)
+    header = sections["header"][:76] + struct.pack("<I", len(strings)) + sections["header"][80:]
+    return sections | {"strings": strings, "header": header}
+
+
+def row_of(sections: dict[str, bytes], section: str, row: int | None) -> int:
+    """Where it begins; without a number, of the first route that is in use and no longer than prefixes may be."""
+    if row is not None:
+        return row * ROWS[section]
+    rows = range(0, len(sections[section]), ROWS[section])
+    return next(at for at in rows if 0 < struct.unpack_from("<I", sections[section], at + 12)[0] < 10)
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_is_wrong_is_told_with_its_row(plenty: dict[str, bytes], text: str) -> None:
+    section, row, member, form, value = WRONG[text]
+    assert error_text(Image(plenty)) == "no error"
+    told = error_text(changed(plenty, section, row_of(plenty, section, row) + member, form, value))
+    assert text in told
+    assert "#" not in told
+
+
+def test_every_rule_has_been_seen_to_be_broken() -> None:
+    """Of those in image_check.c."""
+    source = (Path(__file__).resolve().parents[2] / "runtime" / "csrc" / "image" / "image_check.c").read_text()
+    rules = dict(re.findall(r'^    X\((\w+), "(.*?)"\)', source, re.MULTILINE))
+    assert len(rules) > 60
+    for name, rule in rules.items():
+        found = [text for text in WRONG if re.sub(r"\d+( or more)?", "#", text, count=1) in rule or text in rule]
+        assert (name in SHOWN_ELSEWHERE) != bool(found), name

@@ -40,9 +40,12 @@ struct image {
  * later. Returns 0, or a negative enum image_error. */
 int image_open(struct image *image, const struct image_sections *sections, uint32_t *work);
 
-/* What was wrong and where: "frame 12: slot 9 is beyond the last, 8". error: what image_open returned. Writes at
+/* What was wrong and where: "frame 12 has no slot". error: what image_open returned. Writes at
  * most size bytes with the final NUL into text. */
 void image_error_text(int error, char *text, size_t size);
+
+/* The order of hosts' names: as memcmp, and where one name begins with the other, the shorter first. */
+int image_name_compare(const uint8_t *a, uint32_t a_bytes, const uint8_t *b, uint32_t b_bytes);
 
 /* The site that a request for a host means; its name as it came, without port. host_bytes 0: the request names none.
  * SSI_NONE: no site is meant. */
@@ -66,11 +69,5 @@ uint32_t image_route_entry(uint64_t hash, uint32_t displacement, uint32_t route_
 /* The route of a site that is for this path, or else for the longest prefix of it; or NULL. */
 const struct ssi_route *image_route_find(const struct image *image, uint32_t site, const uint8_t *path,
                                          size_t path_bytes);
-
-/* Fills displacements[bucket_count] such that no two of the hashes[count] share an entry; for the compiler.
- * work: room for 5 * count + 2 * bucket_count + 8 + route_table_len uint32_t. Returns 0, or -1 if the table is too full
- * or two hashes are equal (try another seed). */
-int image_route_perfect(const uint64_t *hashes, uint32_t count, uint32_t *displacements, uint32_t bucket_count,
-                        uint32_t route_table_len, uint32_t *work);
 
 #endif
