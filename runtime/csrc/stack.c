@@ -84,20 +84,19 @@ void stack_clock(struct stack *stack, uint64_t now_ns, int64_t wall_s)
 #define TCB_PREFETCH_STEP 2 /* of prefetch */
 
 /* A frame through all layers: each says whose it is, and the next one takes it. */
-static inline void frame_input(struct stack *stack, const struct nmio_rx *rx)
+static inline void frame_input(struct stack *stack, struct nmio_rx *frame)
 {
-    struct nmio_rx frame = *rx;
     struct packet packet;
-    switch (eth_input(&stack->eth, &frame)) {
+    switch (eth_input(&stack->eth, frame)) {
     case ETH_ARP:
-        arp_input(&stack->eth, frame.data, frame.len_bytes);
+        arp_input(&stack->eth, frame->data, frame->len_bytes);
         return;
     case ETH_IP:
         break;
     default:
         return;
     }
-    enum tcpip_verdict verdict = tcpip_input(&stack->tcpip, &frame, &packet);
+    enum tcpip_verdict verdict = tcpip_input(&stack->tcpip, frame, &packet);
     if (verdict == TCPIP_NEIGHBOUR)
         nd_input(&stack->eth, &packet);
     else if (verdict == TCPIP_LISTENER_QUERY)

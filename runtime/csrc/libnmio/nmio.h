@@ -58,7 +58,7 @@ struct nmio_frames {
 #define NMIO_RX_HEADER_OK 4 /* of the stack's own: it has found the IP header's checksum right */
 
 struct nmio_rx {
-    uint8_t *data; /* Ethernet header onward; may be written until released */
+    uint8_t *data; /* Ethernet header onward; may be written until released, and begin later */
     uint32_t len_bytes;
     uint32_t flags; /* NMIO_RX_* */
     uint64_t token; /* the port's own */

@@ -5,6 +5,8 @@
 #include "wire/ipv6_extension.h"
 #include "wire/probe.h"
 
+#define PROTOCOL_FRAGMENT 256 /* none of the numbers that there are */
+
 /* A solicitation goes to the multicast address made of the target's last three bytes, RFC 4291 section 2.7.1. */
 static int find_solicited_node(const struct tcpip *tcpip, const uint8_t *destination)
 {
@@ -25,7 +27,7 @@ static bool ipv4_checksum_good(const struct wire_ipv4 *ip, uint32_t header_bytes
 }
 
 /* Fills in what the IPv4 header says; counts and returns false if the packet isn't for us, or not the whole of one. */
-static bool ipv4_header(struct tcpip *tcpip, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
+static bool ipv4_header(struct tcpip *tcpip, struct packet *packet, uint32_t len_bytes, uint32_t *protocol)
 {
     const struct wire_ipv4 *ip = (const struct wire_ipv4 *)packet->ip;
     uint32_t header_bytes = (ip->version_ihl & 15u) * 4;
@@ -61,7 +63,7 @@ static bool ipv4_header(struct tcpip *tcpip, struct packet *packet, uint32_t len
     packet->local = (uint8_t)local;
     packet->payload = packet->ip + header_bytes;
     packet->payload_bytes = total_bytes - header_bytes;
-    *protocol = ip->protocol;
+    *protocol = (ip->fragment & be16(IPV4_FRAGMENT_MASK)) == 0 ? ip->protocol : PROTOCOL_FRAGMENT;
     return true;
 }
 
@@ -98,7 +100,7 @@ static int ipv6_local(const struct tcpip *tcpip, const struct wire_ipv6 *ip, con
     return local;
 }
 
-static bool ipv6_header(struct tcpip *tcpip, struct packet *packet, uint32_t len_bytes, uint8_t *protocol)
+static bool ipv6_header(struct tcpip *tcpip, struct packet *packet, uint32_t len_bytes, uint32_t *protocol)
 {
     const struct wire_ipv6 *ip = (const struct wire_ipv6 *)packet->ip;
     if (len_bytes < sizeof(*ip) || be16(ip->payload_bytes) > len_bytes - sizeof(*ip)) {
@@ -139,23 +141,17 @@ static bool ipv6_header(struct tcpip *tcpip, struct packet *packet, uint32_t len
     packet->local = (uint8_t)local;
     packet->payload = payload.at;
     packet->payload_bytes = payload.left_bytes;
-    *protocol = payload.next;
+    *protocol = payload.next != IPV6_FRAGMENT ? payload.next : PROTOCOL_FRAGMENT;
     return true;
 }
 
-/* RFC 1122 section 3.3.6: a packet to one address in a frame to a group. It would make many answer, or one a stranger. */
-static bool is_in_group_frame(const struct packet *packet)
-{
-    bool group = packet->family == IP_FAMILY_V6 && ((const struct wire_ipv6 *)packet->ip)->destination[0] == 0xff;
-    return (packet->frame[0] & ETH_GROUP) != 0 && !group;
-}
-
-/* Looks at a packet once. *protocol: of what is behind its headers. */
-static bool read_headers(struct tcpip *tcpip, const struct nmio_rx *frame, struct packet *packet, uint8_t *protocol)
+/* Looks at a packet once. *protocol: of what is behind its headers, or PROTOCOL_FRAGMENT. */
+static bool read_headers(struct tcpip *tcpip, const struct nmio_rx *frame, struct packet *packet, uint32_t *protocol)
 {
     uint32_t ip_bytes = frame->len_bytes - (uint32_t)sizeof(struct wire_eth);
-    *packet = (struct packet){
-        .frame = frame->data, .ip = frame->data + sizeof(struct wire_eth), .rx_flags = (uint8_t)frame->flags};
+    packet->frame = frame->data;
+    packet->ip = frame->data + sizeof(struct wire_eth);
+    packet->rx_flags = (uint8_t)frame->flags;
     if (ip_bytes < sizeof(struct wire_ipv4)) {
         COUNT(tcpip, ip_drop_short);
         return false;
@@ -164,15 +160,18 @@ static bool read_headers(struct tcpip *tcpip, const struct nmio_rx *frame, struc
     return v4 ? ipv4_header(tcpip, packet, ip_bytes, protocol) : ipv6_header(tcpip, packet, ip_bytes, protocol);
 }
 
-static bool is_fragment(const struct packet *packet, uint8_t protocol)
+/* RFC 1122 section 3.3.6: a packet to one address in a frame to a group. It would make many answer, or one a stranger. */
+static bool is_in_group_frame(const struct packet *packet)
 {
-    if (packet->family == IP_FAMILY_V6)
-        return protocol == IPV6_FRAGMENT;
-    return (((const struct wire_ipv4 *)packet->ip)->fragment & be16(IPV4_FRAGMENT_MASK)) != 0;
+    if ((packet->frame[0] & ETH_GROUP) == 0)
+        return false;
+    return packet->family == IP_FAMILY_V4 || ((const struct wire_ipv6 *)packet->ip)->destination[0] != 0xff;
 }
 
-static enum ip_verdict verdict_of(struct tcpip *tcpip, const struct packet *packet, uint8_t protocol)
+static inline enum ip_verdict verdict_of(struct tcpip *tcpip, const struct packet *packet, uint32_t protocol)
 {
+    if (protocol == PROTOCOL_FRAGMENT)
+        return IP_FRAGMENT;
     if (is_in_group_frame(packet)) {
         COUNT(tcpip, ip_drop_group_frame);
         return IP_DROPPED;
@@ -185,10 +184,13 @@ static enum ip_verdict verdict_of(struct tcpip *tcpip, const struct packet *pack
     return IP_DROPPED;
 }
 
-/* True: the fragment was the last one missing, and *whole is the packet's frame. */
-static bool fragment_input(struct tcpip *tcpip, const struct packet *packet, struct nmio_rx *whole)
+bool ip_reassemble(struct tcpip *tcpip, const struct packet *packet, struct nmio_rx *whole)
 {
     bool evicted;
+    if (packet->family == IP_FAMILY_V6 && is_in_group_frame(packet)) {
+        COUNT(tcpip, ip_drop_group_frame);
+        return false;
+    }
     enum reassembly_verdict verdict =
         reassembly_input(&tcpip->reassembly, tcpip->now_us, packet, &whole->data, &whole->len_bytes, &evicted);
     if (verdict == REASSEMBLY_DROPPED) {
@@ -205,29 +207,11 @@ static bool fragment_input(struct tcpip *tcpip, const struct packet *packet, str
     return verdict == REASSEMBLY_WHOLE;
 }
 
-/* Never inline: nearly nothing comes in fragments. A whole that says that it is a fragment again is dropped. */
-static __attribute__((noinline, cold)) enum ip_verdict reassemble(struct tcpip *tcpip, struct packet *packet)
-{
-    struct nmio_rx whole = {0};
-    uint8_t protocol;
-    if (packet->family == IP_FAMILY_V6 && is_in_group_frame(packet)) {
-        COUNT(tcpip, ip_drop_group_frame);
-        return IP_DROPPED;
-    }
-    if (!fragment_input(tcpip, packet, &whole) || !read_headers(tcpip, &whole, packet, &protocol))
-        return IP_DROPPED;
-    if (is_fragment(packet, protocol)) {
-        COUNT(tcpip, ip_drop_fragment);
-        return IP_DROPPED;
-    }
-    return verdict_of(tcpip, packet, protocol);
-}
-
 enum ip_verdict ip_input(struct tcpip *tcpip, const struct nmio_rx *frame, struct packet *packet)
 {
-    uint8_t protocol;
+    uint32_t protocol;
     PROBE(tcpip_input, frame->data, frame->len_bytes);
     if (!read_headers(tcpip, frame, packet, &protocol))
         return IP_DROPPED;
-    return is_fragment(packet, protocol) ? reassemble(tcpip, packet) : verdict_of(tcpip, packet, protocol);
+    return verdict_of(tcpip, packet, protocol);
 }

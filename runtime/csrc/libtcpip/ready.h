@@ -37,10 +37,9 @@ static inline struct tcb *ready_front(const struct ready *ready)
     return ready->first != TCB_NONE ? &ready->tcbs[ready->first] : NULL;
 }
 
-/* The front one is taken off; again: its turn is over, but it has more. */
-static inline void ready_next(struct ready *ready, bool again)
+/* tcb, the front one, is taken off; again: its turn is over, but it has more. */
+static inline void ready_next(struct ready *ready, struct tcb *tcb, bool again)
 {
-    struct tcb *tcb = &ready->tcbs[ready->first];
     ready->first = tcb->ready_next;
     if (ready->first == TCB_NONE)
         ready->last = TCB_NONE;

@@ -116,6 +116,7 @@ struct tcpip {
     struct eth *eth;
     uint64_t now_us; /* the caller sets it before each round */
     bool draining;
+    bool taking_whole; /* what tcpip_input looks at came in fragments */
 
     struct congestion congestion;
     struct syn_cookies cookies;

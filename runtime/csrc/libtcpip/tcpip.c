@@ -89,6 +89,22 @@ static enum tcpip_verdict take_icmp(struct tcpip *tcpip, const struct packet *pa
     }
 }
 
+/* Never inline: nearly nothing comes in fragments. A whole that says that it is a fragment again is dropped. */
+static __attribute__((noinline, cold)) enum tcpip_verdict take_fragment(struct tcpip *tcpip, struct packet *packet)
+{
+    struct nmio_rx whole = {0};
+    if (tcpip->taking_whole) {
+        COUNT(tcpip, ip_drop_fragment);
+        return TCPIP_TAKEN;
+    }
+    if (!ip_reassemble(tcpip, packet, &whole))
+        return TCPIP_TAKEN;
+    tcpip->taking_whole = true;
+    enum tcpip_verdict verdict = tcpip_input(tcpip, &whole, packet);
+    tcpip->taking_whole = false;
+    return verdict;
+}
+
 enum tcpip_verdict tcpip_input(struct tcpip *tcpip, const struct nmio_rx *frame, struct packet *packet)
 {
     switch (ip_input(tcpip, frame, packet)) {
@@ -97,6 +113,8 @@ enum tcpip_verdict tcpip_input(struct tcpip *tcpip, const struct nmio_rx *frame,
         return TCPIP_TAKEN;
     case IP_ICMP:
         return take_icmp(tcpip, packet);
+    case IP_FRAGMENT:
+        return take_fragment(tcpip, packet);
     default:
         return TCPIP_TAKEN;
     }
@@ -110,15 +128,21 @@ static void send_ready(struct tcpip *tcpip)
         enum tcpip_sent sent = tcp_output(tcpip, tcb);
         if (sent == TCPIP_NO_SPACE)
             return;
-        ready_next(&tcpip->ready, sent == TCPIP_TURN_OVER);
+        ready_next(&tcpip->ready, tcb, sent == TCPIP_TURN_OVER);
     }
 }
 
-void tcpip_output(struct tcpip *tcpip)
+static void run_timers(struct tcpip *tcpip)
 {
     struct tcb *tcb;
     while ((tcb = timer_pop(&tcpip->wheel, tcpip->now_us)) != NULL)
         tcp_timeout(tcpip, tcb);
+}
+
+void tcpip_output(struct tcpip *tcpip)
+{
+    if (timer_is_due(&tcpip->wheel, tcpip->now_us))
+        run_timers(tcpip);
     send_ready(tcpip);
 }
 

@@ -68,8 +68,10 @@ struct tcb *timer_pop(struct timer_wheel *wheel, uint64_t now_us)
     for (;;) {
         uint32_t index = wheel->first[wheel->bucket];
         if (index == TCB_NONE) {
-            if (wheel->tick > now_tick)
+            if (wheel->tick > now_tick) {
+                wheel->next_us = wheel->tick * TIMER_TICK_US;
                 return NULL;
+            }
             wheel->bucket = (uint32_t)(wheel->tick % TIMER_BUCKETS);
             wheel->tick++; /* what is put back now belongs to a later tick */
             continue;
