@@ -524,9 +524,19 @@ static int keep_field(struct http_text name, struct http_text value, struct http
     return 0;
 }
 
+/* Of how many bytes the names are that are looked for: most others are told by that. */
+#define LENGTH_BIT(name) (UINT64_C(1) << (sizeof(name) - 1))
+static const uint64_t known_lengths = LENGTH_BIT("host") | LENGTH_BIT("range") | LENGTH_BIT("expect") |
+                                      LENGTH_BIT("if-match") | LENGTH_BIT("if-range") | LENGTH_BIT("connection") |
+                                      LENGTH_BIT("if-none-match") | LENGTH_BIT("content-length") |
+                                      LENGTH_BIT("accept-encoding") | LENGTH_BIT("transfer-encoding") |
+                                      LENGTH_BIT("if-modified-since") | LENGTH_BIT("if-unmodified-since");
+
 static int parse_field(struct http_text name, struct http_text value, struct http_request *request, struct seen *seen)
 {
     int status = 0;
+    if (name.len_bytes >= 64 || (known_lengths >> name.len_bytes & 1) == 0)
+        return 0;
     if (text_is(name, "host")) {
         struct http_text other;
         bool absolute = request->host.data != NULL; /* the target's comes first, RFC 9112 section 3.2.2 */
