@@ -270,8 +270,9 @@ static void counter_groups(const struct stack *stack, struct counter_group group
     groups[0] = (struct counter_group){eth_names, (const uint64_t *)&stack->eth.counters, LENGTH(eth_names)};
     groups[1] = (struct counter_group){tcpip_names, (const uint64_t *)&tcpip->counters, LENGTH(tcpip_names)};
     groups[2] = (struct counter_group){arena_names, (const uint64_t *)&tcpip->arena.counters, LENGTH(arena_names)};
-    groups[3] = (struct counter_group){tcpip->app->counter_names, tcpip->app->counters(tcpip->app_state),
-                                       tcpip->app->counter_count};
+    groups[3] = (struct counter_group){tcpip->app->counter_names, NULL, tcpip->app->counter_count};
+    if (tcpip->app->counters != NULL)
+        groups[3].values = tcpip->app->counters(tcpip->app_state);
 }
 
 uint32_t stack_counter_count(const struct stack *stack)

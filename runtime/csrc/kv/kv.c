@@ -188,12 +188,6 @@ static uint32_t kv_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *
     return taken;
 }
 
-/* There is no answer that a client would expect unasked. */
-static void kv_timeout(struct tcpip *tcpip, struct tcb *tcb, bool request_begun)
-{
-    (void)tcpip, (void)tcb, (void)request_begun;
-}
-
 static bool kv_has_pending_response(const struct tcb *tcb)
 {
     return tcb->app > 0;
@@ -219,11 +213,11 @@ static const uint64_t *kv_counters(const void *state)
 
 static const char *const counter_names[] = {KV_COUNTERS(COUNTER_NAME)};
 
+/* A client that is silent gets no answer: it expects none unasked. */
 const struct tcpip_app kv_app = {.lay_out = kv_lay_out,
                                  .init = kv_init,
                                  .counters = kv_counters,
                                  .counter_names = counter_names,
                                  .counter_count = sizeof(counter_names) / sizeof(counter_names[0]),
                                  .receive = kv_receive,
-                                 .timeout = kv_timeout,
                                  .has_pending_response = kv_has_pending_response};

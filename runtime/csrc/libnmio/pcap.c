@@ -29,23 +29,35 @@ struct pcap_port {
     struct nmio_port port;
     FILE *in, *out;
     uint8_t *rx; /* [PCAP_BATCH][PCAP_SNAP_BYTES] */
+    int end; /* why nothing more comes: -ENODATA or -EINVAL; 0: more may */
 };
+
+/* Reads the next frame to where there is room for PCAP_SNAP_BYTES. Its length, or pcap->end. */
+static int read_frame(struct pcap_port *pcap, uint8_t *at)
+{
+    struct pcap_record record;
+    if (pcap->end != 0)
+        return pcap->end;
+    if (fread(&record, sizeof(record), 1, pcap->in) != 1)
+        pcap->end = -ENODATA;
+    else if (record.kept_bytes > PCAP_SNAP_BYTES || fread(at, 1, record.kept_bytes, pcap->in) != record.kept_bytes)
+        pcap->end = -EINVAL;
+    return pcap->end != 0 ? pcap->end : (int)record.kept_bytes;
+}
 
 static int pcap_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
 {
     struct pcap_port *pcap = (struct pcap_port *)base;
     uint32_t count = 0;
     while (count < max && count < PCAP_BATCH) {
-        struct pcap_record record;
         uint8_t *at = pcap->rx + (size_t)count * PCAP_SNAP_BYTES;
-        if (fread(&record, sizeof(record), 1, pcap->in) != 1)
-            return count > 0 ? (int)count : -ENODATA;
-        if (record.kept_bytes > PCAP_SNAP_BYTES || fread(at, 1, record.kept_bytes, pcap->in) != record.kept_bytes)
-            return -EINVAL;
-        batch[count++] = (struct nmio_rx){.data = at, .len_bytes = record.kept_bytes};
-        base->rx_bytes += record.kept_bytes;
+        int len_bytes = read_frame(pcap, at);
+        if (len_bytes < 0)
+            return count > 0 ? (int)count : len_bytes;
+        batch[count++] = (struct nmio_rx){.data = at, .len_bytes = (uint32_t)len_bytes};
+        base->rx_frames++;
+        base->rx_bytes += (uint32_t)len_bytes;
     }
-    base->rx_frames += count;
     return (int)count;
 }
 

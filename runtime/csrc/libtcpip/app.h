@@ -25,18 +25,19 @@ struct tcpip_prefetch {
 };
 #define TCPIP_PREFETCH_STEPS_MAX 8
 
+/* All but receive may be NULL. */
 struct tcpip_app {
     /* Lays out what it keeps beside its connections; returns where its state is. NULL: it is only counted. */
     void *(*lay_out)(struct layout *layout, const struct image *image);
     /* Before all others. data: what it reads from beside the image. */
     void (*init)(void *state, struct tcpip *tcpip, const void *data); /* may set tcpip->prefetch_steps */
-    /* A round begins, at wall_s seconds since 1970-01-01 UTC; NULL: it does not matter. */
+    /* A round begins, at wall_s seconds since 1970-01-01 UTC. */
     void (*clock)(void *state, int64_t wall_s);
     /* Its counters, as many as it has names; they may be read from any thread. */
     const uint64_t *(*counters)(const void *state);
     const char *const *counter_names;
     uint32_t counter_count;
-    /* How often each of the image's responses has been begun, or NULL where nobody counts that. */
+    /* How often each of the image's responses has been begun, as they are numbered in it. */
     const uint32_t *(*response_uses)(const void *state);
     /* Reads the connection's unread bytes; returns how many it is done with. What it leaves comes again with more
      * behind it, or when a queued response has gone. Ends the connection with tcpip_finish. */

@@ -159,7 +159,8 @@ void tcpip_finish(struct tcpip *tcpip, struct tcb *tcb)
 
 void connection_close_idle(struct tcpip *tcpip, struct tcb *tcb, bool request_begun)
 {
-    tcpip->app->timeout(tcpip, tcb, request_begun);
+    if (tcpip->app->timeout != NULL)
+        tcpip->app->timeout(tcpip, tcb, request_begun);
     tcpip_finish(tcpip, tcb);
     receive_buffer_release(&tcpip->buffers, tcb);
     tcb->request_begun = false;
@@ -178,7 +179,7 @@ static void evict_buffer(struct tcpip *tcpip, struct tcb *victim, enum receive_k
         return;
     }
     COUNT(tcpip, tcp_evicted_pipelined);
-    if (tcpip->app->has_pending_response(victim))
+    if (has_pending_response(tcpip, victim))
         connection_abort(tcpip, victim); /* its answer can't be gone on with: it must not look whole */
     else
         tcpip_finish(tcpip, victim);

@@ -40,7 +40,7 @@ static void challenge_ack(struct tcpip *tcpip, struct tcb *tcb)
 static bool is_reading(const struct tcpip *tcpip, const struct tcb *tcb)
 {
     return tcb->span_count == 0 &&
-           (tcb->request != TCB_NONE || (tcb->app != 0 && !tcpip->app->has_pending_response(tcb)));
+           (tcb->request != TCB_NONE || (tcb->app != 0 && !has_pending_response(tcpip, tcb)));
 }
 
 /* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that any other

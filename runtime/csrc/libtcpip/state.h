@@ -137,4 +137,10 @@ struct tcpip {
     struct tcpip_counters counters;
 };
 
+/* Is the application in the middle of an answer? */
+static inline bool has_pending_response(const struct tcpip *tcpip, const struct tcb *tcb)
+{
+    return tcpip->app->has_pending_response != NULL && tcpip->app->has_pending_response(tcb);
+}
+
 #endif

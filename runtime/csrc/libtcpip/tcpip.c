@@ -31,7 +31,8 @@ void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpi
     slice_rings_lay_out(&tcpip->rings, layout, connections);
     composed_lay_out(&tcpip->composed, layout, connections);
     arena_lay_out(&tcpip->arena, layout, parts->image, parts->region);
-    tcpip->app_state = parts->app->lay_out(layout, parts->image);
+    if (parts->app->lay_out != NULL)
+        tcpip->app_state = parts->app->lay_out(layout, parts->image);
 }
 
 static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
@@ -64,7 +65,8 @@ void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const st
         (config->keep_alive_ms < config->send_ms ? config->keep_alive_ms : config->send_ms) * 1000ull;
     init_tables(tcpip, config);
     arena_init(&tcpip->arena);
-    tcpip->app->init(tcpip->app_state, tcpip, parts->app_data);
+    if (tcpip->app->init != NULL)
+        tcpip->app->init(tcpip->app_state, tcpip, parts->app_data);
 }
 
 void tcpip_clock(struct tcpip *tcpip, uint64_t now_us, int64_t wall_s)
@@ -161,7 +163,7 @@ void tcpip_drain(struct tcpip *tcpip)
     tcpip->draining = true;
     for (uint32_t i = 0; i < tcpip->connections.count_max; i++) {
         struct tcb *tcb = &tcpip->connections.tcbs[i];
-        if (tcb->state != 0 && !tcb->fin_queued && !tcpip->app->has_pending_response(tcb)) {
+        if (tcb->state != 0 && !tcb->fin_queued && !has_pending_response(tcpip, tcb)) {
             tcpip_finish(tcpip, tcb);
             receive_buffer_release(&tcpip->buffers, tcb);
             tcb->progress_us = tcpip->now_us; /* the peer has its time to close */
