@@ -112,6 +112,40 @@ __attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const
     return tcpip->app->patch(tcpip, span, 0, payload, tcpip->image->frames[frame_index].payload_bytes);
 }
 
+/* What one frame has of a part of a response; the walk over the frames of it goes from one to the next. */
+struct frame_part {
+    uint32_t frame_index;
+    uint32_t within; /* the payload, where it begins */
+    uint32_t bytes; /* 0: there is no more */
+    uint32_t left; /* behind it */
+};
+
+static void frame_part_take(const struct tcpip *tcpip, struct frame_part *part)
+{
+    uint32_t there = part->left > 0 ? tcpip->image->frames[part->frame_index].payload_bytes - part->within : 0;
+    part->bytes = part->left < there ? part->left : there;
+    part->left -= part->bytes;
+}
+
+/* Of len_bytes from an offset on. */
+static struct frame_part frame_part_first(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset,
+                                          uint32_t len_bytes)
+{
+    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
+    struct frame_part part = {.frame_index = span->first_frame + (uint32_t)(offset / segment_bytes),
+                              .within = (uint32_t)(offset % segment_bytes),
+                              .left = len_bytes};
+    frame_part_take(tcpip, &part);
+    return part;
+}
+
+static void frame_part_next(const struct tcpip *tcpip, struct frame_part *part)
+{
+    part->frame_index++;
+    part->within = 0;
+    frame_part_take(tcpip, part);
+}
+
 /* A frame's payload to read from. */
 static const uint8_t *image_payload(const struct tcpip *tcpip, uint32_t frame_index)
 {
@@ -195,17 +229,14 @@ void tcpip_copy(struct tcpip *tcpip, const struct tcp_span *span, uint64_t offse
         memcpy(dst, composed_bytes(&tcpip->composed, span->first_frame) + offset, len);
         return;
     }
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    uint32_t done = 0;
-    while (done < len) {
-        uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
-        uint32_t within = (uint32_t)((offset + done) % segment_bytes);
-        uint32_t there = tcpip->image->frames[frame_index].payload_bytes - within;
-        uint32_t part = len - done < there ? len - done : there;
-        memcpy(dst + done, image_payload(tcpip, frame_index) + within, part);
-        done += part;
+    struct frame_part part = frame_part_first(tcpip, span, offset, len);
+    bool patched = is_patched(tcpip, span, part.frame_index);
+    uint8_t *at = dst;
+    for (; part.bytes > 0; frame_part_next(tcpip, &part)) {
+        memcpy(at, image_payload(tcpip, part.frame_index) + part.within, part.bytes);
+        at += part.bytes;
     }
-    if (offset < segment_bytes && is_patched(tcpip, span, span->first_frame))
+    if (patched)
         tcpip->app->patch(tcpip, span, offset, dst, len);
 }
 
@@ -224,17 +255,16 @@ static bool send_cut(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span
 }
 
 /* Adds the payload of one frame, or a part of it, to the superframe. False: no slot is free. */
-static bool add_piece(struct tcpip *tcpip, const struct tcp_span *span, uint32_t frame_index, uint32_t within,
-                      uint32_t bytes)
+static bool add_piece(struct tcpip *tcpip, const struct tcp_span *span, const struct frame_part *part)
 {
-    struct nmio_piece piece = {image_payload(tcpip, frame_index) + within, bytes, NMIO_NONE};
-    if (is_patched(tcpip, span, frame_index)) {
-        uint32_t chunk = arena_acquire(&tcpip->arena, frame_index);
+    struct nmio_piece piece = {image_payload(tcpip, part->frame_index) + part->within, part->bytes, NMIO_NONE};
+    if (is_patched(tcpip, span, part->frame_index)) {
+        uint32_t chunk = arena_acquire(&tcpip->arena, part->frame_index);
         if (chunk == NMIO_NONE)
             return false;
         uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
-        patch(tcpip, span, frame_index, payload);
-        piece = (struct nmio_piece){payload + within, bytes, chunk};
+        patch(tcpip, span, part->frame_index, payload);
+        piece = (struct nmio_piece){payload + part->within, part->bytes, chunk};
     }
     tcpip->tx->piece[tcpip->tx->piece_count++] = piece;
     return true;
@@ -257,20 +287,15 @@ static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct t
     uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk == NMIO_NONE)
         return false;
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    uint64_t offset = stream_offset(span, out->position);
     uint32_t first_piece = tx->piece_count;
-    for (uint32_t done = 0; done < out->fields.payload_bytes;) {
-        uint32_t within = (uint32_t)((offset + done) % segment_bytes);
-        uint32_t frame_index = span->first_frame + (uint32_t)((offset + done) / segment_bytes);
-        uint32_t there = tcpip->image->frames[frame_index].payload_bytes - within;
-        uint32_t bytes = out->fields.payload_bytes - done < there ? out->fields.payload_bytes - done : there;
-        if (!add_piece(tcpip, span, frame_index, within, bytes)) {
+    struct frame_part part =
+        frame_part_first(tcpip, span, stream_offset(span, out->position), out->fields.payload_bytes);
+    for (; part.bytes > 0; frame_part_next(tcpip, &part)) {
+        if (!add_piece(tcpip, span, &part)) {
             tx->piece_count = first_piece; /* only the first piece can have failed: it alone is patched */
             nmio_release(tcpip->region, chunk);
             return false;
         }
-        done += bytes;
     }
     out->fields.partial = true;
     uint8_t *end = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;

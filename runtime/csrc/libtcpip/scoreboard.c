@@ -215,6 +215,21 @@ static void split(struct tcb *tcb, uint32_t at, uint32_t position)
     tcb->runs[at + 1].start = position;
 }
 
+/* The next run from at on that has bytes in [start, end) and none of some flags, cut so that all of it is in there; run_count:
+ * there is none. There must be room for two runs more. */
+static inline uint32_t next_inside(struct tcb *tcb, uint32_t at, uint32_t start, uint32_t end, uint32_t but_flags)
+{
+    while (at < tcb->run_count && seq_lt(tcb->runs[at].start, end) && (tcb->runs[at].flags & but_flags) != 0)
+        at++;
+    if (at == tcb->run_count || !seq_lt(tcb->runs[at].start, end))
+        return tcb->run_count;
+    if (seq_lt(tcb->runs[at].start, start))
+        split(tcb, at++, start);
+    if (seq_lt(end, tcb->runs[at].end))
+        split(tcb, at, end);
+    return at;
+}
+
 void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us)
 {
     if (tcb->run_count > 0) {
@@ -303,38 +318,26 @@ void scoreboard_sacked(struct scoreboards *boards, struct tcb *tcb, uint32_t sta
     if (!make_room(boards, tcb, 2, start))
         return; /* it is told again when there is room */
     first = find(tcb, start);
-    if ((tcb->runs[first].flags & RUN_SACKED) == 0 && seq_lt(tcb->runs[first].start, start))
-        split(tcb, first++, start);
-    uint32_t next = first; /* behind those that are SACKed now */
-    for (; next < tcb->run_count && seq_lt(tcb->runs[next].start, end); next++) {
-        if ((tcb->runs[next].flags & RUN_SACKED) != 0)
-            continue;
-        if (seq_lt(end, tcb->runs[next].end))
-            split(tcb, next, end);
-        deliver(tcb, &tcb->runs[next], delivery);
-        set_flags(tcb, next, RUN_SACKED);
+    uint32_t last = first; /* of those that are SACKed now */
+    for (uint32_t i = first; (i = next_inside(tcb, i, start, end, RUN_SACKED)) < tcb->run_count; last = i++) {
+        deliver(tcb, &tcb->runs[i], delivery);
+        set_flags(tcb, i, RUN_SACKED);
     }
-    if (first > 0 && (tcb->runs[first - 1].flags & RUN_SACKED) != 0)
+    if ((tcb->runs[first].flags & RUN_SACKED) == 0)
+        first++; /* its beginning, which was cut off */
+    while (first > 0 && (tcb->runs[first - 1].flags & RUN_SACKED) != 0)
         first--;
-    if (next < tcb->run_count && (tcb->runs[next].flags & RUN_SACKED) != 0)
-        next++;
-    merge_to(tcb, first, next - 1);
+    while (last + 1u < tcb->run_count && (tcb->runs[last + 1].flags & RUN_SACKED) != 0)
+        last++;
+    merge_to(tcb, first, last);
 }
 
 void scoreboard_lose(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end)
 {
     make_room(boards, tcb, 2, (uint32_t)tcb->snd_una - 1);
-    for (uint32_t i = find(tcb, start); i < tcb->run_count && seq_lt(tcb->runs[i].start, end); i++) {
-        if ((tcb->runs[i].flags & (RUN_SACKED | RUN_LOST)) != 0)
-            continue;
-        if (seq_lt(tcb->runs[i].start, start)) {
-            split(tcb, i, start);
-            continue;
-        }
-        if (seq_lt(end, tcb->runs[i].end))
-            split(tcb, i, end);
+    uint32_t i = find(tcb, start);
+    for (; (i = next_inside(tcb, i, start, end, RUN_SACKED | RUN_LOST)) < tcb->run_count; i++)
         scoreboard_lose_run(tcb, i);
-    }
 }
 
 void scoreboard_lose_run(struct tcb *tcb, uint32_t at)

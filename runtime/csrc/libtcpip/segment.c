@@ -99,8 +99,8 @@ bool segment_parse(const struct packet *packet, struct tcp_segment *segment)
 struct tcp_flow segment_flow(const struct packet *packet)
 {
     uint16_t port = ((const struct wire_tcp *)packet->payload)->source_port;
-    uint64_t words[TCP_FLOW_WORDS] = {
-        0, 0, in_word(port, 0) | in_word(packet->local, 2) | in_word(packet->family, 3)};
+    uint64_t words[TCP_FLOW_WORDS] = {0, 0,
+                                      in_word(port, 0) | in_word(packet->local, 2) | in_word(packet->family, 3)};
     struct tcp_flow flow;
     if (packet->family == IP_FAMILY_V4) {
         uint32_t source;
