@@ -99,8 +99,7 @@ class Host:
         assert image.error == 0, image.error
         header = image.header
         self.image = image
-        self.prompt = prompt
-        self.ring = ring
+        self.prompt, self.ring = prompt, ring
         self.now_ns = start_ns
         self.wall_s = WALL_S
         slots = arena_slots or header.slot_count + ring

@@ -155,7 +155,9 @@ def coalesced(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def ranged(request: Request, body: bytes, etag: str, modified_s: int) -> Answer | None:
+def ranged(  # noqa: PLR0911, one for each step of the RFC
+    request: Request, body: bytes, etag: str, modified_s: int
+) -> Answer | None:
     """RFC 9110 section 14.2; None: the whole."""
     size = len(body)
     pairs = parse_ranges(request.fields.get("Range", ""))
@@ -187,7 +189,7 @@ def closes(request: Request) -> bool:
     return "close" in options or (request.minor_version == 0 and "keep-alive" not in options)
 
 
-def _answer(site: dict[str, File], request: Request) -> Answer:
+def _answer(site: dict[str, File], request: Request) -> Answer:  # noqa: PLR0911, one for each answer
     if request.method == "OPTIONS":
         return Answer(204, {"Allow": "GET, HEAD, OPTIONS", "Content-Length": None}, b"")
     if request.method not in ("GET", "HEAD"):

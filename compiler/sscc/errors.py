@@ -20,7 +20,7 @@ class Problem:
 
     Attributes:
         line, column: They count from 1; 0: the whole file, the whole line.
-        length: How many characters from there on are meant; 0: it can't be told.
+        length: How many characters from there on are meant; 0: unknown.
         help: What to do about it, or what was meant.
         severity: A warning ends nothing, unless --strict says so; a note never does.
     """
@@ -67,16 +67,16 @@ class SsccError(Exception):
     """Ends a command with status 1 and a message for each problem."""
 
     def __init__(self, *problems: Problem | str) -> None:
-        """Problems in the order in which they are told."""
+        """Problems in the order in which they are reported."""
         self.problems = [Problem(problem) if isinstance(problem, str) else problem for problem in problems]
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 class Report:
-    """What is found wrong while a site is looked through: one for all phases, so that all of it is told at once.
+    """What is found wrong while a site is looked through: one for all phases, so that all of it is reported at once.
 
     Attributes:
-        problems: They, in the order in which they were found.
+        problems: What was found, in that order.
     """
 
     def __init__(self, *, strict: bool = False) -> None:

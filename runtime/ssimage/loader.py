@@ -380,7 +380,7 @@ class ImageFile:
         return build_id(digests)
 
     def _slots_digest(self) -> bytes:
-        """Read, not looked at where they are mapped: a file that becomes shorter is told, and ends nobody."""
+        """Read, not looked at where they are mapped: a file that becomes shorter is reported, and ends nobody."""
         digest = hashlib.sha256()
         buffer = bytearray(min(CHUNK_BYTES, self.slots.size_bytes))
         for at in range(0, self.slots.size_bytes, CHUNK_BYTES):

@@ -1,4 +1,4 @@
-"""What other threads, signal handlers and descriptors have to tell the main thread."""
+"""What other threads, signal handlers and descriptors have for the main thread."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Events:
         return self._items.popleft() if self._items else None
 
     def close(self) -> None:
-        """Nothing is told any more; what is put is lost."""
+        """Nothing comes out any more; what is put is lost."""
         self._closed = True
         self._selector.close()
         os.close(self._wake_fd)

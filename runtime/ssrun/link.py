@@ -28,7 +28,7 @@ HAND_OVER_S = 5.0
 HAND_OVER_POLL_S = 0.001
 WAIT_POLL_S = 0.25
 
-Tell = Callable[..., None]  # Output.link
+ReportChange = Callable[..., None]  # Output.link
 
 
 class Doorbell:
@@ -91,23 +91,29 @@ class Follower:
     """Makes what serves follow its interface."""
 
     def __init__(
-        self, interface: Interface, opened: Opened, server: Server, families: set[int], image_mtu: int, tell: Tell
+        self,
+        interface: Interface,
+        opened: Opened,
+        server: Server,
+        families: set[int],
+        image_mtu: int,
+        report: ReportChange,
     ) -> None:
         """interface: as it was when the ports were opened on it. image_mtu: what the frames are made for."""
         self.opened = opened
         self.server = server
         self.families = families
         self.image_mtu = image_mtu
-        self.tell = tell
+        self.report = report
         self.known = interface
         self.places = Places(opened.addresses)
         self.away_since: dict[Any, float] = {}
-        self.refused: set[Any] = set()  # addresses that were told not to be served
+        self.refused: set[Any] = set()  # addresses of which it was reported that they are not served
         self.mtu_bytes = opened.mtu_bytes
         self.mac = opened.mac
         self.has_its_mac = opened.mac == interface.mac  # on a TAP ours is another
         self.not_handed_over = False
-        self.news: list[Callable[[], None]] = []  # to be told when the workers know
+        self.news: list[Callable[[], None]] = []  # to be reported when the workers know
         self.closed = False
         self.doorbell = Doorbell()
 
@@ -131,7 +137,7 @@ class Follower:
         before, self.known = self.known, now
         if now.name != before.name:
             self.opened.interface = now.name
-            self.tell(f"{before.name} is called {now.name} now", change="name", name=now.name)
+            self.report(f"{before.name} is called {now.name} now", change="name", name=now.name)
         link_up = self._state(before, now)
         mac_changed = self._mac(now)
         changed = self._mtu(before, now) or mac_changed
@@ -142,8 +148,8 @@ class Follower:
         if changed or link_up or self.not_handed_over:
             self.not_handed_over = not self._hand_over(announce=link_up or mac_changed)
         if not self.not_handed_over:
-            for tell in self.news:
-                tell()
+            for report in self.news:
+                report()
             self.news.clear()
 
     def _state(self, before: Interface, now: Interface) -> bool:
@@ -151,17 +157,17 @@ class Follower:
         if now.running == before.running:
             return False
         if now.running:
-            self.tell(f"{now.name} is up again; serving goes on", change="state", state="up")
+            self.report(f"{now.name} is up again; serving goes on", change="state", state="up")
             self.away_since.clear()
             return True
         what = "has no carrier" if now.up else f"is down (`ip link set {now.name} up`)"
-        self.tell(f"{now.name} {what}; waiting for it", change="state", state="no-carrier" if now.up else "down")
+        self.report(f"{now.name} {what}; waiting for it", change="state", state="no-carrier" if now.up else "down")
         return False
 
     def _mac(self, now: Interface) -> bool:
         if not self.has_its_mac or now.mac == self.mac or len(now.mac) != len(self.mac):
             return False
-        self.tell(f"{now.name} has the MAC {now.mac.hex(':')} now", change="mac", mac=now.mac.hex(":"))
+        self.report(f"{now.name} has the MAC {now.mac.hex(':')} now", change="mac", mac=now.mac.hex(":"))
         self.mac = now.mac
         return True
 
@@ -169,13 +175,15 @@ class Follower:
         if now.mtu_bytes == before.mtu_bytes:
             return False
         usable = min(now.mtu_bytes, self.image_mtu)
-        told = {"change": "mtu", "mtu_bytes": now.mtu_bytes}
+        fields = {"change": "mtu", "mtu_bytes": now.mtu_bytes}
         if usable < lib.STACK_MTU_BYTES_MIN:
             least = lib.STACK_MTU_BYTES_MIN
-            self.tell(f"{now.name} has MTU {now.mtu_bytes} now, less than the {least} that we can send in", **told)
+            self.report(
+                f"{now.name} has MTU {now.mtu_bytes} now, less than the {least} that we can send in", **fields
+            )
             return False
         smaller = f": every segment is cut again (slow); the image is made for {self.image_mtu}"
-        self.tell(f"{now.name} has MTU {now.mtu_bytes} now{smaller if usable < self.image_mtu else ''}", **told)
+        self.report(f"{now.name} has MTU {now.mtu_bytes} now{smaller if usable < self.image_mtu else ''}", **fields)
         self.mtu_bytes = usable
         return True
 
@@ -183,7 +191,7 @@ class Follower:
         """In own-address mode the kernel may be given an address of ours."""
         kernel_s = self.places.ips() & {address.ip for address in now.addresses}
         for ip in kernel_s - self.refused:
-            self.tell(
+            self.report(
                 f"{ip} is the kernel's too now, and clients may reach either: take it from {now.name}, or start "
                 "without --address",
                 change="address-shared",
@@ -221,7 +229,7 @@ class Follower:
     def _not_followed(self, ips: list[Any], why: str) -> None:
         for ip in ips:
             self.refused.add(ip)
-            self.tell(f"{ip} is not served: {why}", change="address-refused", address=str(ip), reason=why)
+            self.report(f"{ip} is not served: {why}", change="address-refused", address=str(ip), reason=why)
 
     def _take_up(self, address: Interface4or6) -> bool:
         assert self.opened.reservation is not None
@@ -234,8 +242,8 @@ class Follower:
             self.opened.reservation.release(address.ip)
             self._not_followed([address.ip], f"no more than {lib.ETH_ADDRESSES_MAX} addresses are")
             return False
-        text, told = f"{address.ip} is served too now", {"change": "address-added", "address": str(address)}
-        self.news.append(partial(self.tell, text, **told))
+        text, fields = f"{address.ip} is served too now", {"change": "address-added", "address": str(address)}
+        self.news.append(partial(self.report, text, **fields))
         return True
 
     def _give_up(self, ip: Any) -> bool:
@@ -247,8 +255,8 @@ class Follower:
         self.away_since.pop(ip, None)
         self.places.remove(ip)
         left = "" if self.places.ips() else "; no address is left to serve on, waiting for one"
-        text, told = f"{ip} is not served any more{left}", {"change": "address-removed", "address": str(ip)}
-        self.news.append(partial(self.tell, text, **told))
+        text, fields = f"{ip} is not served any more{left}", {"change": "address-removed", "address": str(ip)}
+        self.news.append(partial(self.report, text, **fields))
         return True
 
     def _hand_over(self, *, announce: bool) -> bool:
@@ -273,8 +281,8 @@ class Follower:
             for address in self.opened.addresses:
                 error = lib.nmio_filter_address(self.opened.filter, address.ip.packed, len(address.ip.packed))
                 if error:
-                    self.tell(
-                        f"{address.ip}: the BPF program can't be told of it: {os.strerror(-error)}", change="filter"
+                    self.report(
+                        f"{address.ip}: the BPF program does not take it: {os.strerror(-error)}", change="filter"
                     )
         return True
 

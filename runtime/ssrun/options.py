@@ -52,8 +52,14 @@ def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Comma
 
     port, keep_alive_s: what the application's clients are used to.
     """
-    seconds = Seconds(0.1, 86400)
-    options = [
+    limits = _limit_options(keep_alive_s)
+    return _decorated(
+        [*_reaching_options(port), *limits, *_sending_options(), *_capture_options(), *_running_options()]
+    )
+
+
+def _reaching_options(port: int) -> list[Callable[[Command], Command]]:
+    return [
         click.option(
             "--iface",
             required=True,
@@ -84,6 +90,12 @@ def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Comma
             show_default=True,
             help="Segments behind one header, on virtual interfaces; 1: frame by frame.",
         ),
+    ]
+
+
+def _limit_options(keep_alive_s: float) -> list[Callable[[Command], Command]]:
+    seconds = Seconds(0.1, 86400)
+    return [
         click.option(
             "--max-connections",
             type=click.IntRange(1, 1 << 24),
@@ -116,7 +128,6 @@ def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Comma
             help="A client that takes nothing of its answer is reset after this.",
         ),
     ]
-    return _decorated([*options, *_sending_options(), *_capture_options(), *_running_options()])
 
 
 def _sending_options() -> list[Callable[[Command], Command]]:

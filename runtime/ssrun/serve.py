@@ -102,14 +102,14 @@ class Run:
     def _wait(self, versions: set[int]) -> Interface | None:
         """None: we have been told to stop."""
         name = self.options.iface
-        told = False
+        is_reported = False
 
         def stopped(timeout_s: float) -> bool:
-            nonlocal told
-            if not told:
+            nonlocal is_reported
+            if not is_reported:
                 what = f"waiting for {name}, up" + (" and with an address" if versions else "")
                 self.output.link(what, interface=name, change="waiting")
-            told = True
+            is_reported = True
             event = self.events.wait(timeout_s)
             if callable(event):
                 event()
@@ -147,8 +147,8 @@ class Run:
         if opened.link is None:
             return self.service.check
         frames = self.service.frames
-        tell = partial(self._tell, opened)
-        follower = Follower(opened.link, opened, server, families(frames), int(frames.header.mtu_bytes), tell)
+        report = partial(self._report_change, opened)
+        follower = Follower(opened.link, opened, server, families(frames), int(frames.header.mtu_bytes), report)
         stack.callback(follower.close)
         self.events.watch(follower.doorbell, follower.rung)
         stack.callback(self.events.forget, follower.doorbell)
@@ -160,7 +160,7 @@ class Run:
 
         return check
 
-    def _tell(self, opened: Opened, text: str, **fields: Any) -> None:
+    def _report_change(self, opened: Opened, text: str, **fields: Any) -> None:
         self.output.link(text, interface=opened.interface, **fields)
 
 

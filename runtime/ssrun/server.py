@@ -62,19 +62,19 @@ class Conflict:
 
 
 class ConflictNotes:
-    """Which conflicts are to be told now: new ones, and each address once in CONFLICT_NOTE_S."""
+    """Which conflicts are to be reported now: new ones, and each address once in CONFLICT_NOTE_S."""
 
     def __init__(self) -> None:
-        """Nothing has been told yet."""
-        self.told: dict[Interface4or6, tuple[float, int]] = {}  # when, and of how many frames
+        """Nothing has been reported yet."""
+        self.reported: dict[Interface4or6, tuple[float, int]] = {}  # when, and of how many frames
 
     def due(self, conflicts: list[Conflict], now_s: float) -> list[Conflict]:
-        """Those of which there is something new to tell; they count as told."""
+        """Those of which there is something new; they count as reported."""
         due = []
         for conflict in conflicts:
-            told_s, frames = self.told.get(conflict.address, (-CONFLICT_NOTE_S, 0))
-            if conflict.frames > frames and now_s >= told_s + CONFLICT_NOTE_S:
-                self.told[conflict.address] = (now_s, conflict.frames)
+            reported_s, frames = self.reported.get(conflict.address, (-CONFLICT_NOTE_S, 0))
+            if conflict.frames > frames and now_s >= reported_s + CONFLICT_NOTE_S:
+                self.reported[conflict.address] = (now_s, conflict.frames)
                 due.append(conflict)
         return due
 
@@ -219,17 +219,17 @@ class Server:
                 conflict.frames += frames
         return list(found.values())
 
-    def serve_until_stopped(self, tell: Callable[[Conflict], None], check: Callable[[], None]) -> None:
+    def serve_until_stopped(self, report: Callable[[Conflict], None], check: Callable[[], None]) -> None:
         """Returns after STOP, or when a capture has been replayed. Raises SsrunError if a worker fails.
 
-        tell: what to do with an address of ours that somebody else uses too.
+        report: what to do with an address of ours that somebody else uses too.
         check: raises an error if there is no going on; called once a second.
         """
         notes = ConflictNotes()
         while not self._stopped(CHECK_POLL_S):
             check()
             for conflict in notes.due(self._conflicts(lib.ETH_ADDRESS_OURS), time.monotonic()):
-                tell(conflict)
+                report(conflict)
 
     def stop(self) -> None:
         """Ends all workers and waits for them."""

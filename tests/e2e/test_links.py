@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.host import build
 from tests.net import (
     BACKENDS,
     CLIENT4,
@@ -128,8 +129,6 @@ LARGE = bytes(range(256)) * 80_000
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tests.host import build
-
     folder = tmp_path_factory.mktemp("large")
     (folder / "large").write_bytes(LARGE)
     return build(folder, tmp_path_factory.mktemp("large-image") / "x.img")

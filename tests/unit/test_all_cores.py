@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sscc import build
 from sscc.errors import ChangedError, Problem, Report, SsccError
-from sscc.sources import encode as variants
+from sscc.sources import encode
 from sscc.sources.encode import BATCH_BYTES, Job, Work
 
 FILES = 4
@@ -34,7 +34,7 @@ def test_several_processes_do_what_one_does(site: Path, tmp_path: Path, monkeypa
     manifest = tmp_path / "site.yaml"
     manifest.write_text("version: 1\nroot: site\nencodings: {make: [gzip, zstd]}\n")
     many = build.build(manifest, tmp_path / "many.img", nothing)
-    monkeypatch.setattr(variants, "BATCH_BYTES", 1 << 40)
+    monkeypatch.setattr(encode, "BATCH_BYTES", 1 << 40)
     one = build.build(manifest, tmp_path / "one.img", nothing)
     assert vars(many) == vars(one)
     assert (many.files_hashed, many.variants_made) == (FILES, 2 * FILES)
@@ -44,13 +44,13 @@ def test_several_processes_do_what_one_does(site: Path, tmp_path: Path, monkeypa
 def test_an_error_comes_from_another_process_as_it_was(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare = variants.prepare
+    prepare = encode.prepare
 
     def late(*words: Any) -> Work:
         (site / "2.txt").unlink()
         return prepare(*words)
 
-    monkeypatch.setattr(variants, "prepare", late)
+    monkeypatch.setattr(encode, "prepare", late)
     with pytest.raises(SsccError, match=r"2\.txt: can't be read: No such file"):
         build.build(site, tmp_path / "x.img", nothing, report=Report(strict=True))
     assert not list(tmp_path.glob("*x.img*"))
@@ -75,15 +75,15 @@ def test_the_largest_are_begun_first() -> None:
         Job(number, Path("x"), size_bytes, None, {}, [], 5)
         for number, size_bytes in enumerate((1, 5 << 20, 2, 9 << 20))
     ]
-    assert [[job.number for job in batch] for batch in variants._batches(jobs)] == [[3], [1], [2, 0]]
-    assert variants._batches([]) == []
+    assert [[job.number for job in batch] for batch in encode._batches(jobs)] == [[3], [1], [2, 0]]
+    assert encode._batches([]) == []
     small = [Job(number, Path("x"), 1, None, {}, [], 5) for number in range(1000)]
-    assert [len(batch) for batch in variants._batches(small)] == [256, 256, 256, 232]
+    assert [len(batch) for batch in encode._batches(small)] == [256, 256, 256, 232]
 
 
 def test_no_process_is_asked_for_little(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in site.iterdir():
         path.write_text("small")
-    monkeypatch.setattr(variants, "futures", None)
+    monkeypatch.setattr(encode, "futures", None)
     plan = build.plan(site, site.parent, nothing)
-    assert plan.work == Work(hashed=FILES)
+    assert plan.work == Work(files_hashed=FILES)

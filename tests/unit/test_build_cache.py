@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sscc import build as building
 from sscc.errors import SsccError
-from sscc.sources.cache import HEADER, RACY_NS, Cache, Memory, default_folder, header, is_settled, stamp
+from sscc.sources.cache import HEADER, RACY_NS, Cache, DigestIndex, default_folder, header, stamp, stat_is_stable
 
 from tests import warm
 from tests.commands import in_lines
@@ -205,18 +205,18 @@ def test_files_written_just_now_are_not_remembered(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"x")
     info = path.stat()
-    assert not is_settled(info, info.st_ctime_ns)
-    assert not is_settled(info, info.st_ctime_ns + RACY_NS)
-    assert is_settled(info, info.st_ctime_ns + RACY_NS + 1)
-    memory = Memory(tmp_path / "memory")
-    memory.note("x", stamp(info), "00")
-    memory.save()
-    assert Memory(tmp_path / "memory").digest("x", path) == "00"
+    assert not stat_is_stable(info, info.st_ctime_ns)
+    assert not stat_is_stable(info, info.st_ctime_ns + RACY_NS)
+    assert stat_is_stable(info, info.st_ctime_ns + RACY_NS + 1)
+    digests = DigestIndex(tmp_path / "digests")
+    digests.record("x", stamp(info), "00")
+    digests.save()
+    assert DigestIndex(tmp_path / "digests").digest("x", path) == "00"
     os.utime(path, (1, 1))
-    assert Memory(tmp_path / "memory").digest("x", path) is None
-    assert Memory(tmp_path / "memory").digest("y", path) is None
+    assert DigestIndex(tmp_path / "digests").digest("x", path) is None
+    assert DigestIndex(tmp_path / "digests").digest("y", path) is None
     path.unlink()
-    assert Memory(tmp_path / "memory").digest("x", path) is None
+    assert DigestIndex(tmp_path / "digests").digest("x", path) is None
 
 
 def test_two_builds_at_once(settled: Path, tmp_path: Path) -> None:

@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 from sscc import build
 from sscc.errors import SsccError
-from sscc.image import bulk as files
-from sscc.image import writer as image
+from sscc.image import bulk, writer
 from sscc.image.bulk import BODY_BYTES_MAX, FILES_MAX
 from sscc.image.framer import BATCH_BYTES
-from sscc.sources import scan as looking
+from sscc.sources import scan
 from sscc.sources.cache import Cache
-from sscc.sources.scan import CHUNK_FILES, EXTENT_BYTES, SMALL_BYTES, Looker, _Looking
+from sscc.sources.scan import CHUNK_FILES, EXTENT_BYTES, SMALL_BYTES, Scanner, _Scan
 from sscc.sources.source import stamp
 
 SETTLED_S = 1_700_000_000
@@ -88,7 +87,7 @@ def built(source: Path, target: Path, cache: Cache | None = None) -> dict[str, o
 
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image, "BODY_BYTES_MAX", -1)
+    monkeypatch.setattr(writer, "BODY_BYTES_MAX", -1)
 
 
 @pytest.mark.parametrize(("mtu", "families"), [(1500, "ipv4, ipv6"), (640, "ipv6"), (9000, "ipv4"), (1280, "ipv4")])
@@ -112,13 +111,13 @@ def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monk
         (tree / f"{number}.txt").write_bytes(b"%d" % (1000 + number) * (700 + number % 50))  # three frames
         os.utime(tree / f"{number}.txt", (SETTLED_S + number, SETTLED_S + number))
     cuts: list[int] = []
-    cut = files.Files.cut
+    cut = bulk.Files.cut
 
-    def counting(self: files.Files, *numbers: int) -> int:
+    def counting(self: bulk.Files, *numbers: int) -> int:
         cuts.append(cut(self, *numbers))
         return cuts[-1]
 
-    monkeypatch.setattr(files.Files, "cut", counting)
+    monkeypatch.setattr(bulk.Files, "cut", counting)
     together = built(tree, tmp_path / "together.img")
     assert count - 20 < sum(cuts) < count
     assert len(cuts) > 4
@@ -133,7 +132,7 @@ def test_more_than_wait_at_once_and_more_than_a_batch_holds(tmp_path: Path, monk
 @pytest.fixture
 def wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files for several chunks, to be read by three processes, and old enough that changes show."""
-    monkeypatch.setattr(looking, "FORK_FILES", 1)
+    monkeypatch.setattr(scan, "FORK_FILES", 1)
     monkeypatch.setattr("sscc.sources.cache.RACY_NS", -1 << 60)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     found = []
@@ -163,73 +162,77 @@ def test_several_processes_see_what_there_is(wanted: list[Path]) -> None:
     wanted[largest].write_bytes(bytes(SMALL_BYTES))
     wanted[empty].write_bytes(b"")
     told: list[tuple[int, int]] = []
-    looks = list(Looker(64 << 20, lambda *how: told.append(how)).look([str(path) for path in wanted]))
+    scans = list(Scanner(64 << 20, lambda *how: told.append(how)).scan([str(path) for path in wanted]))
     assert no_process_is_left()
     assert told[-1] == (len(wanted), len(wanted))
-    assert len(looks) == len(wanted)
-    for number, (path, look) in enumerate(zip(wanted, looks, strict=True)):
+    assert len(scans) == len(wanted)
+    for number, (path, file_scan) in enumerate(zip(wanted, scans, strict=True)):
         if number in (gone, loop, folder, pipe):
-            assert look is None
+            assert file_scan is None
             continue
-        assert look is not None
-        assert look.stamp == stamp(path.stat())
+        assert file_scan is not None
+        assert file_scan.stamp == stamp(path.stat())
         data = None if number == large else path.read_bytes()
-        assert look.data == data
-        assert look.sha256 == (None if data is None else hashlib.sha256(data).hexdigest())
-        assert look.settled == (number != large)
+        assert file_scan.data == data
+        assert file_scan.sha256 == (None if data is None else hashlib.sha256(data).hexdigest())
+        assert file_scan.stat_is_stable == (number != large)
 
 
 def test_there_are_no_more_processes_than_they_have_chunks(
     wanted: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forked = []
-    fork = _Looking._fork
+    fork = _Scan._fork
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64))
-    monkeypatch.setattr(_Looking, "_fork", lambda self: forked.append(fork(self)) or forked[-1])
-    looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))
-    assert None not in looks
+    monkeypatch.setattr(_Scan, "_fork", lambda self: forked.append(fork(self)) or forked[-1])
+    scans = list(Scanner(64 << 20, lambda *_: None).scan([str(path) for path in wanted]))
+    assert None not in scans
     assert len(forked) == -(-len(wanted) // CHUNK_FILES) - 1
 
 
 def test_looks_are_told_while_others_look(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """In the files' order, however late others are."""
-    look, here = _Looking._look, os.getpid()
+    file_scan, here = _Scan._scan, os.getpid()
 
-    def slow(self: _Looking, chunk: int) -> None:
+    def slow(self: _Scan, chunk: int) -> None:
         if os.getpid() != here and chunk > 0:
             time.sleep(1)
-        look(self, chunk)
+        file_scan(self, chunk)
 
-    monkeypatch.setattr(_Looking, "_look", slow)
-    looks = Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted])
-    first = next(looks)
+    monkeypatch.setattr(_Scan, "_scan", slow)
+    scans = Scanner(64 << 20, lambda *_: None).scan([str(path) for path in wanted])
+    first = next(scans)
     assert not no_process_is_left()
     assert first is not None
     assert first.sha256 == hashlib.sha256(wanted[0].read_bytes()).hexdigest()
-    assert [look is not None and look.data for look in looks] == [path.read_bytes() for path in wanted[1:]]
+    assert [file_scan is not None and file_scan.data for file_scan in scans] == [
+        path.read_bytes() for path in wanted[1:]
+    ]
     assert no_process_is_left()
 
 
 def test_what_was_just_written_is_not_settled(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sscc.sources.cache.RACY_NS", 1 << 60)
-    looks = list(Looker(64 << 20, lambda *_: None).look([str(path) for path in wanted]))
-    assert all(look is not None and look.data is not None and not look.settled for look in looks)
+    scans = list(Scanner(64 << 20, lambda *_: None).scan([str(path) for path in wanted]))
+    assert all(
+        file_scan is not None and file_scan.data is not None and not file_scan.stat_is_stable for file_scan in scans
+    )
 
 
 @pytest.mark.parametrize("extents", [0, 1, 3, 40])
 def test_there_is_room_for_so_much(wanted: list[Path], extents: int) -> None:
     """Of all files that a looker looks at, in whichever site. All are hashed."""
-    looker = Looker(extents * EXTENT_BYTES, lambda *_: None)
+    scanner = Scanner(extents * EXTENT_BYTES, lambda *_: None)
     kept_bytes = 0
     for _ in range(2):
         for path in wanted[: len(wanted) // 2]:
             path.write_bytes(path.name.encode() * 8000)
-        for path, look in zip(wanted, looker.look([str(path) for path in wanted]), strict=True):
-            assert look is not None
-            assert look.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-            if look.data is not None:
-                assert look.data == path.read_bytes()
-                kept_bytes += len(look.data)
+        for path, file_scan in zip(wanted, scanner.scan([str(path) for path in wanted]), strict=True):
+            assert file_scan is not None
+            assert file_scan.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+            if file_scan.data is not None:
+                assert file_scan.data == path.read_bytes()
+                kept_bytes += len(file_scan.data)
     total = 2 * sum(path.stat().st_size for path in wanted)
     assert total > 4 * EXTENT_BYTES
     assert kept_bytes == total if extents == 40 else kept_bytes <= extents * EXTENT_BYTES
@@ -246,7 +249,7 @@ def test_a_file_that_grows_while_it_is_read_is_not_taken(wanted: list[Path], mon
         return info
 
     monkeypatch.setattr(os, "fstat", growing)
-    assert list(Looker(1 << 30, lambda *_: None).look([str(path) for path in wanted])) == [None] * len(wanted)
+    assert list(Scanner(1 << 30, lambda *_: None).scan([str(path) for path in wanted])) == [None] * len(wanted)
 
 
 def test_a_file_that_has_more_or_less_than_it_says_is_not_taken() -> None:
@@ -254,7 +257,7 @@ def test_a_file_that_has_more_or_less_than_it_says_is_not_taken() -> None:
     paths = ["/proc/self/status", "/proc/version", "/sys/kernel/uevent_seqnum", __file__]
     wrong = [Path(path).stat().st_size != len(Path(path).read_bytes()) for path in paths]
     assert wrong == [True] * 3 + [False]
-    assert [look is None for look in Looker(1 << 30, lambda *_: None).look(paths)] == wrong
+    assert [file_scan is None for file_scan in Scanner(1 << 30, lambda *_: None).scan(paths)] == wrong
 
 
 def test_the_others_end_where_one_fails(wanted: list[Path]) -> None:
@@ -262,7 +265,7 @@ def test_the_others_end_where_one_fails(wanted: list[Path]) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(Looker(0, failing).look([str(path) for path in wanted]))
+        list(Scanner(0, failing).scan([str(path) for path in wanted]))
     assert no_process_is_left()
 
 
@@ -272,7 +275,7 @@ def test_what_another_process_has_not_done_is_done_here(
     """As if it had been ended for lack of memory."""
     tree = tmp_path
     before = built(tree, tmp_path.parent / "before.img")
-    monkeypatch.setattr(_Looking, "_look", lambda *_: None)
+    monkeypatch.setattr(_Scan, "_scan", lambda *_: None)
     assert built(tree, tmp_path.parent / "after.img") == before
 
 
@@ -281,14 +284,14 @@ def test_a_process_that_is_killed_is_not_waited_for(
 ) -> None:
     """What it had begun is done here."""
     before = built(tmp_path, tmp_path.parent / "before.img")
-    read, here = _Looking._read, os.getpid()
+    read, here = _Scan._read, os.getpid()
 
-    def killed(self: _Looking, number: int, fd: int, began_ns: int) -> None:
+    def killed(self: _Scan, number: int, fd: int, began_ns: int) -> None:
         read(self, number, fd, began_ns)
         if os.getpid() != here:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(_Looking, "_read", killed)
+    monkeypatch.setattr(_Scan, "_read", killed)
     assert built(tmp_path, tmp_path.parent / "after.img") == before
     assert no_process_is_left()
     assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
@@ -320,13 +323,13 @@ def test_a_file_that_is_another_when_a_process_reads_it_is_named(
     images.mkdir()
     (images / "x.img").write_bytes(b"old")
     make, expected = CHANGES[change]
-    looks = _Looking.looks
+    scans = _Scan.scans
 
-    def late(self: _Looking) -> Any:
+    def late(self: _Scan) -> Any:
         make(wanted[300])
-        return looks(self)
+        return scans(self)
 
-    monkeypatch.setattr(_Looking, "looks", late)
+    monkeypatch.setattr(_Scan, "scans", late)
     with pytest.raises(SsccError) as raised:
         built(tmp_path, images / "x.img")
     assert str(raised.value) == f"{wanted[300]}: {expected}"
@@ -339,21 +342,21 @@ def test_a_file_that_is_another_when_a_process_reads_it_is_named(
 def test_a_file_that_changes_before_it_is_looked_at_is_what_it_is_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: list[Path], made: bytes
 ) -> None:
-    looks = _Looking.looks
+    scans = _Scan.scans
 
-    def late(self: _Looking) -> Any:
+    def late(self: _Scan) -> Any:
         wanted[300].write_bytes(made)
         os.utime(wanted[300], (SETTLED_S, SETTLED_S))  # what is newer than the build is said to be as old
-        return looks(self)
+        return scans(self)
 
-    monkeypatch.setattr(_Looking, "looks", late)
+    monkeypatch.setattr(_Scan, "scans", late)
     before = built(tmp_path, tmp_path.parent / "before.img")
     monkeypatch.undo()
     assert built(tmp_path, tmp_path.parent / "after.img") == before
     assert (tmp_path.parent / "after.img").read_bytes() == (tmp_path.parent / "before.img").read_bytes()
 
 
-@pytest.mark.parametrize("module", ["sources.scan._Looking._look", "image.framer.Framer.add_files"])
+@pytest.mark.parametrize("module", ["sources.scan._Scan._scan", "image.framer.Framer.add_files"])
 def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, module: str) -> None:
     """Of a terminal, which sends it to all processes; while files are read, and while they are cut."""
     tree, images, scratch = (tmp_path / name for name in ("tree", "images", "scratch"))

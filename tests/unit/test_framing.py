@@ -13,7 +13,7 @@ import pytest
 from scapy.all import IP, TCP, Ether, IPv6, raw
 from sscc import build
 from sscc.errors import SsccError
-from sscc.image import writer as image
+from sscc.image import writer
 from sscc.image.framer import BATCH_BYTES, PIECE_BYTES, SHORT_BYTES, Framer, Progress
 from sscc.inspect.reader import Reader, open_image
 from sscc.responses import patches
@@ -225,4 +225,4 @@ def test_copies_over_several_batches(tmp_path: Path) -> None:
         assert b"".join(reader.body(reader.original(route))) == (site / "x.bin").read_bytes()
         for frame in reader.frames(reader.original(route)):
             assert frame.copies == 64
-    assert isinstance(summary, image.Summary)
+    assert isinstance(summary, writer.Summary)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from httplint import HttpRequestLinter, HttpResponseLinter, levels
-from sscc.responses.heads import ERROR_STATUSES
+from sscc.responses.errors import ERROR_STATUSES
 
 from tests.host import WALL_S, Client, Host, Image, build
 

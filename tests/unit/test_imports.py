@@ -21,7 +21,16 @@ MAY_IMPORT = {"sscc": ("ssimage", "ssrun.embed"), "ssrun": ("ssimage",), "ssimag
 # Each may import those before it.
 SSCC_ORDER = (
     *("sscc", "sscc.errors", "sscc.signals", "sscc.scratch", "sscc.target", "sscc.terminal"),
-    *("sscc.manifest", "sscc.sources", "sscc.responses", "sscc.image", "sscc.build", "sscc.inspect", "sscc.cli"),
+    *(
+        "sscc.manifest",
+        "sscc.sources",
+        "sscc.responses",
+        "sscc.plan",
+        "sscc.image",
+        "sscc.build",
+        "sscc.inspect",
+        "sscc.cli",
+    ),
 )
 SSRUN_ORDER = (
     *("ssrun", "ssrun.errors", "ssrun.events", "ssrun.addresses", "ssrun.settings", "ssrun.options"),

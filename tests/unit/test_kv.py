@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import TCP
 from ssimage._sandstorm import ffi, lib
-from ssrun import store as kv
+from ssrun import store as stores
 from ssrun.errors import SsrunError
 
 from tests.host import Client, Host
@@ -26,7 +26,7 @@ class Image:
     """A store in the form that Host takes."""
 
     def __init__(self, items: dict[bytes, bytes], mtu: int = 1500) -> None:
-        self.store = kv.Store(items, mtu)
+        self.store = stores.Store(items, mtu)
         self.error = 0
         self.image = self.store.image
         self.header = self.store.header
@@ -251,7 +251,7 @@ def test_any_lines_in_any_segments(parts: list[bytes], last: bytes, data: st.Dat
 @given(st.dictionaries(st.binary(min_size=1, max_size=250), st.binary(max_size=4000), max_size=40), st.data())
 def test_the_store_finds_what_a_dict_finds(items: dict[bytes, bytes], data: st.DataObject) -> None:
     """Every key, and none beside; whatever bytes it has."""
-    store = kv.Store(items)
+    store = stores.Store(items)
     asked = [*items, *data.draw(st.lists(st.binary(min_size=1, max_size=250), max_size=40))]
     asked += [key[:-1] for key in items if len(key) > 1] + [key + b"x" for key in items]
     for key in asked:
@@ -264,7 +264,7 @@ def test_the_store_finds_what_a_dict_finds(items: dict[bytes, bytes], data: st.D
     store.close()
 
 
-def payload(store: kv.Store, frame: int, size: int) -> bytes:
+def payload(store: stores.Store, frame: int, size: int) -> bytes:
     found = b""
     while len(found) < size:
         entry = store.image.frames[frame]
@@ -276,7 +276,7 @@ def payload(store: kv.Store, frame: int, size: int) -> bytes:
 
 def test_the_frames_are_real_ones() -> None:
     """As the compiler's own check of its frames has it."""
-    store = kv.Store(ITEMS)
+    store = stores.Store(ITEMS)
     header = store.header
     build = ffi.new("struct frame_build *", {"slot_bytes": header.slot_bytes, "segment_bytes": header.segment_bytes})
     for number in range(header.frame_count):
@@ -315,10 +315,10 @@ def test_a_key_that_is_there_twice_is_refused() -> None:
 
 def test_stores_are_read_from_json_and_folders(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"a": "1", "ü": "ß"}))
-    assert kv.read(tmp_path / "x.json") == {b"a": b"1", "ü".encode(): "ß".encode()}
+    assert stores.read(tmp_path / "x.json") == {b"a": b"1", "ü".encode(): "ß".encode()}
     (tmp_path / "folder" / "sub").mkdir(parents=True)
     (tmp_path / "folder" / "sub" / "f").write_bytes(b"\0\xff")
-    assert kv.read(tmp_path / "folder") == {b"sub/f": b"\0\xff"}
+    assert stores.read(tmp_path / "folder") == {b"sub/f": b"\0\xff"}
 
 
 @pytest.mark.parametrize(
@@ -339,6 +339,6 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path: Path, text: str, why:
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(SsrunError, match=why):
-        kv.read(path)
+        stores.read(path)
     with pytest.raises(SsrunError, match="can't be read"):
-        kv.read(tmp_path / "none")
+        stores.read(tmp_path / "none")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sscc.sources.charsets import Scan, traits
+from sscc.sources.charsets import TextScan, traits
 from sscc.sources.scan import SMALL_BYTES
 
 from tests.commands import sscc
@@ -115,7 +115,7 @@ error_pages: {404: lost.html}
 @given(st.binary() | st.text().map(str.encode) | st.text().map(lambda text: text.encode("utf-16")), st.integers(1, 9))
 def test_read_piece_by_piece_is_the_same(data: bytes, size_bytes: int) -> None:
     """But for what is said at its beginning, of which the first piece has enough."""
-    scan = Scan()
+    scan = TextScan()
     first = data[:2000]
     scan.read(first)
     for at in range(2000, len(data), size_bytes):
@@ -125,7 +125,7 @@ def test_read_piece_by_piece_is_the_same(data: bytes, size_bytes: int) -> None:
 
 def test_shifts_are_seen_across_pieces() -> None:
     for data in (b"a\x1b$B", b"\x1b(J", "é\x1b(".encode()):
-        scan = Scan()
+        scan = TextScan()
         for at in range(len(data)):
             scan.read(data[at : at + 1])
         assert scan.finish() & 1 == traits(data) & 1 == 0

@@ -167,19 +167,18 @@ for number in signal.SIGTERM, signal.SIGHUP:
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may ignore them
 from pathlib import Path
 from sscc.cli import commands as cli
-from sscc.image import writer as image
-from sscc.sources import encode as variants
-from sscc.sources.encode import Worker
+from sscc.image import writer
+from sscc.sources import encode
 here = sys.argv.pop(1)
 def waiting(*_, **__):
     Path(here, str(os.getpid())).write_text("")
     time.sleep(600)
 {place} = waiting
 os.sched_getaffinity = lambda _: {{0, 1, 2}}
-variants.BATCH_BYTES = 0
+encode.BATCH_BYTES = 0
 cli.main()
 """
-PLACES = ("Worker._compress", "image.Writer.add_routes", "cli.building.plan")
+PLACES = ("encode.Worker._compress", "writer.Writer.add_routes", "cli.building.plan")
 
 
 @contextlib.contextmanager
@@ -257,7 +256,7 @@ def test_what_was_left_by_a_killed_build_is_removed_by_the_next(
         folders = [path.name for path in scratch.iterdir() if path.name != "1"]
         return sorted([*(path.name for path in images.iterdir()), *folders])
 
-    with waiting(tmp_path, "image.Writer.add_routes", *cache) as process:
+    with waiting(tmp_path, "writer.Writer.add_routes", *cache) as process:
         running = left()
         assert len(running) == (1 if tmpfile else 2)
         environment = os.environ | {"TMPDIR": str(tmp_path / "scratch")}
@@ -272,7 +271,7 @@ def test_what_was_left_by_a_killed_build_is_removed_by_the_next(
 
 
 def test_processes_end_with_the_one_that_made_them(site: Path, tmp_path: Path) -> None:
-    with waiting(tmp_path, "Worker._compress", "--no-cache", processes=2) as process:
+    with waiting(tmp_path, "encode.Worker._compress", "--no-cache", processes=2) as process:
         process.kill()
         process.wait(60)
         assert all(gone(int(each.name)) for each in (tmp_path / "here").iterdir())

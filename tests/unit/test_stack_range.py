@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import TCP
+from ssimage._sandstorm import lib
 
 from tests.host import WALL_S, WALL_TEXT, Client, Host, Image
 from tests.model import BOUNDARY, ModelImage, Page
@@ -424,8 +425,6 @@ def test_multipart_and_the_client_s_fin(image: Image) -> None:
 
 def test_multipart_ends_before_a_drain(image: Image) -> None:
     """Stopping the server lets an answer come to its end, also the part of it that is not queued yet."""
-    from ssimage._sandstorm import lib
-
     client = Client(Host(image))
     client.connect()
     client.request(get("bytes=" + ",".join(f"{first}-{last}" for first, last in spread(60))))

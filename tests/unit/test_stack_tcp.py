@@ -126,8 +126,6 @@ def test_a_segment_that_overtakes_the_first_is_dropped_without_a_reset(image: Im
 
 
 def test_a_cookie_expires_and_survives_one_rotation_of_the_secret(image: Image) -> None:
-    from ssimage._sandstorm import lib
-
     host = Host(image)
     first, second = Client(host), Client(host, port=40001)
     for client in (first, second):

@@ -14,6 +14,7 @@ import gzip
 import json
 import lzma
 import os
+import random
 import re
 import shutil
 import struct
@@ -182,8 +183,6 @@ def run(folder: Path, only: str = "", parameters: str = "buf_num=32768") -> Iter
 
 def build_site(folder: Path, files: int = 60) -> None:
     """A small site and its image, for the guest to serve and to compare with."""
-    import random
-
     site = folder / "site"
     site.mkdir()
     for number in range(files):

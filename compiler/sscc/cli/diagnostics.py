@@ -53,9 +53,9 @@ def _excerpt(problem: Problem, text: str) -> list[str]:
 
 def render(problem: Problem, lines: Lines) -> str:
     """One problem, in one line or more. Colours are taken out again where they can't be shown."""
-    kind = click.style(f"{problem.severity}:", fg=COLOURS[problem.severity], bold=True)
+    severity = click.style(f"{problem.severity}:", fg=COLOURS[problem.severity], bold=True)
     place = click.style(f"{problem.place or 'sscc'}:", bold=True)
-    made = [f"{place} {kind} {printable(problem.message)}"]
+    made = [f"{place} {severity} {printable(problem.message)}"]
     text = lines.line(problem.file, problem.line) if problem.line else None
     if text is not None:
         made += _excerpt(problem, text)
@@ -67,15 +67,15 @@ def render(problem: Problem, lines: Lines) -> str:
 def _summary(problems: list[Problem]) -> str:
     """`2 errors, 1 warning`."""
     counts = Counter(problem.severity for problem in problems)
-    return ", ".join(f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in sorted(counts.items()))
+    return ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in sorted(counts.items()))
 
 
 def show(problems: Iterable[Problem]) -> None:
     """All of them, on stderr."""
-    told = list(problems)
+    shown = list(problems)
     lines = Lines()
     colour = False if os.environ.get("NO_COLOR") else None  # https://no-color.org; None: if it is a terminal
-    for problem in told:
+    for problem in shown:
         click.echo(render(problem, lines), err=True, color=colour)
-    if len(told) > 1:
-        click.echo(f"sscc: {_summary(told)}", err=True)
+    if len(shown) > 1:
+        click.echo(f"sscc: {_summary(shown)}", err=True)

@@ -61,17 +61,17 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def reporting(report: Report) -> Iterator[None]:
-    """Tells what was found beside an error that ends the command; what comes of it is told by others."""
+    """Adds what was found beside an error that ends the command; what comes of it is reported by others."""
     try:
         yield
     except SsccError as error:
-        told = set(report.problems)
-        report.add(*(problem for problem in error.problems if problem not in told))
+        reported = set(report.problems)
+        report.add(*(problem for problem in error.problems if problem not in reported))
         raise SsccError(*report.sorted()) from None
 
 
 class Commands(click.Group):
-    """What goes wrong outside of a command, as in writing its help, is told as what goes wrong in one."""
+    """What goes wrong outside of a command, as in writing its help, is reported as what goes wrong in one."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click has it."""

@@ -20,9 +20,9 @@ from ssimage.loader import ImageError, ImageFile
 from ssrun import embed
 from ssrun.embed import Interface4or6, Options
 
-from ..build import read_source
 from ..errors import Problem, SsccError
 from ..manifest.choice import Choice
+from ..plan import read_source
 from ..scratch import scratch
 from ..sources.source import stamp
 
@@ -134,8 +134,9 @@ class Builder:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def build(self) -> bool:
-        """Is there an image now? What is wrong has been told. In a process of its own, which shares no lock with the
-        threads that serve."""
+        """Is there an image now? What is wrong has been reported.
+
+        In a process of its own, which shares no lock with the threads that serve."""
         self.built = Watched.of(self.source).stamp()
         words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(self.target), "--quiet"]
         words += [*self.choice.words, *(["--strict"] if self.strict else [])]

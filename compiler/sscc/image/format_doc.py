@@ -21,14 +21,18 @@ def _comment(text: str) -> str:
 
 
 def _struct(name: str, body: str) -> str:
-    kind = ffi.typeof(f"struct {name}")
+    struct_type = ffi.typeof(f"struct {name}")
     comments = {}
     for names, comment in re.findall(r"^\s+\w+ ([\w, ]+);(?:\s*/\*(.*?)\*/)?", body, re.MULTILINE | re.DOTALL):
         for each in names.split(","):
             comments[each.strip()] = _comment(comment)
-    lines = [f"### struct {name}, {ffi.sizeof(kind)} bytes\n", "| offset | type | member | |", "|---|---|---|---|"]
-    assert kind.fields is not None
-    for member, item in kind.fields:
+    lines = [
+        f"### struct {name}, {ffi.sizeof(struct_type)} bytes\n",
+        "| offset | type | member | |",
+        "|---|---|---|---|",
+    ]
+    assert struct_type.fields is not None
+    for member, item in struct_type.fields:
         lines.append(f"| {item.offset} | {item.type.cname} | `{member}` | {comments[member]} |")
     return "\n".join(lines) + "\n"
 

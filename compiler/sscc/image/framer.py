@@ -304,21 +304,21 @@ class Framer:
         output.frames, output.stream, output.stream_bytes_max = self._rows, self._piece_at, self._piece_bytes
         return output
 
-    def add_files(self, moulds: Any, texts: Any, files: Any, bodies: Any, output: Any) -> int:
+    def add_files(self, templates: Any, texts: Any, files: Any, bodies: Any, output: Any) -> int:
         """Cuts files by file_build, as many as there is room for; how many. 0: not even an empty batch has it."""
         self._cut_shorts()
-        count = self._cut_files(moulds, texts, files, bodies, output)
+        count = self._cut_files(templates, texts, files, bodies, output)
         if not count and self._batch.used:
             self._next_batch()
-            count = self._cut_files(moulds, texts, files, bodies, output)
+            count = self._cut_files(templates, texts, files, bodies, output)
         self._check_count()
         return count
 
-    def _cut_files(self, moulds: Any, texts: Any, files: Any, bodies: Any, output: Any) -> int:
+    def _cut_files(self, templates: Any, texts: Any, files: Any, bodies: Any, output: Any) -> int:
         batch = self._batch
         output.slots, output.slots_max = batch.next(), batch.room
         output.first_slot, output.first_frame = self.slot_count, self.frame_count
-        arrays = [item for each in (moulds, texts, files, bodies) for item in (each, len(each))]
+        arrays = [item for each in (templates, texts, files, bodies) for item in (each, len(each))]
         count = int(lib.file_build(*arrays, output))
         self.frames += ffi.buffer(self._rows, output.frames_made * FRAME_BYTES)
         batch.take(output.slots_made)

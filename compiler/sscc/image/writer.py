@@ -4,93 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import starmap
 from json.encoder import encode_basestring_ascii
 from types import TracebackType
-from typing import IO, Any, ClassVar, Self, cast
+from typing import IO, Any, Self, cast
 
 from ssimage._sandstorm import ffi, lib
-from ssimage.loader import CHUNK_BYTES, SECTIONS, build_id
+from ssimage.loader import SECTIONS, build_id
 
 from ..errors import SsccError
 from ..manifest.model import Manifest
 from ..responses import patches
-from ..responses.heads import (
-    AnyVariant,
-    Blanks,
-    ErrorPage,
-    FileVariant,
-    Multipart,
-    Response,
-    Route,
-    Variant,
-    date_is_patched,
-)
+from ..responses.builder import Route
+from ..responses.errors import ErrorPage
+from ..responses.heads import Response, date_is_patched
+from ..responses.multipart import Multipart
+from ..responses.templates import AnyVariant, FileVariant, SizedTemplate, Variant
 from ..sources.source import ETAG_DIGITS
 from .bulk import BODY_BYTES_MAX, Files
+from .elf import write_elf
 from .framer import NONE, Framer, Progress
+from .layout import ERROR, HEADER, HOST, RESPONSE, ROUTE, SITE, VARIANT, segment_bytes, slot_bytes
 
-SHT_PROGBITS, SHT_STRTAB, SHT_NOTE = 1, 3, 7
-ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
-SECTION_HEADER = struct.Struct("<IIQQQQIIQQ")
 ROUTE_PREFIX, ROUTE_ALIAS = int(lib.SSI_ROUTE_PREFIX), int(lib.SSI_ROUTE_ALIAS)
 HASH_SEEDS = 64  # tried before giving up; one is nearly always enough
-
-
-def segment_bytes(manifest: Manifest) -> int:
-    """Payload of a frame: what the MTU leaves behind IP and TCP headers with timestamps."""
-    ip_bytes = 40 if "ipv6" in manifest.families else 20
-    return manifest.mtu - ip_bytes - 32
-
-
-def slot_bytes(manifest: Manifest) -> int:
-    """The power of two that a frame with its room in front fits in."""
-    size = int(lib.SSI_SLOT_BYTES_MIN)
-    while size < lib.SSI_PAYLOAD_OFFSET + segment_bytes(manifest):
-        size *= 2
-    return size
-
-
-class _Row:
-    """Packs a struct of the format; quicker than cffi, which would allocate each."""
-
-    CODES: ClassVar[dict[str, str]] = {
-        "uint8_t": "B",
-        "uint16_t": "H",
-        "uint32_t": "I",
-        "uint64_t": "Q",
-        "int64_t": "q",
-    }
-
-    def __init__(self, name: str) -> None:
-        """name: of a struct in image_format.h, whose members need no padding."""
-        kind = ffi.typeof(f"struct {name}")
-        self.names = [member for member, _ in kind.fields]
-        self.struct = struct.Struct("<" + "".join(self.CODES[item.type.cname] for _, item in kind.fields))
-        assert self.struct.size == ffi.sizeof(kind)
-
-    def __call__(self, **fields: int) -> bytes:
-        """All members, by name."""
-        assert len(fields) == len(self.names)
-        return self.struct.pack(*[fields[name] for name in self.names])
-
-
-HEADER, HOST, SITE, ROUTE, VARIANT, RESPONSE, ERROR = (
-    _Row(f"ssi_{name}") for name in ("header", "host", "site", "route", "variant", "response", "error")
-)
-# By position, as there are so many of them.
-assert ROUTE.names == [
-    *("hash", "path_offset", "path_bytes", "first_variant", "variant_count", "options_response", "site", "flags")
-]
-assert VARIANT.names == [
-    *("get_response", "not_modified_response", "partial_response", "part_response"),
-    *("swap_offset", "swap_bytes", "etag_offset", "etag_bytes", "encoding", "last_modified_s", "content_bytes"),
-]
-assert RESPONSE.names == ["stream_bytes", "first_frame", "head_bytes", "first_patch", "status", "patch_count"]
 
 
 @dataclass
@@ -158,7 +96,9 @@ class Writer:
         self.framer = Framer(file, self.segment_bytes, self.slot_bytes, ipv6, progress)
         self.files = Files(self.framer)
         self.shared_etags: set[str] = set()  # their digits
-        self.learned: dict[int, int] = {}  # frames that files share, by the id of Blanks that Files has learned
+        self.learned: dict[
+            int, int
+        ] = {}  # frames that files share, by the id of SizedTemplate that Files has learned
 
     def __enter__(self) -> Self:
         """The writer."""
@@ -253,20 +193,20 @@ class Writer:
                 digits = variant.content.sha256[:ETAG_DIGITS]
                 (self.shared_etags if digits in seen else seen).add(digits)
 
-    def _blanks(self, variant: FileVariant) -> Blanks | None:
+    def _sized_template(self, variant: FileVariant) -> SizedTemplate | None:
         """The heads that C makes its answers by; None if that is for `add_response`."""
-        mould, content, time_s = variant
+        template, content, time_s = variant
         if content.size_bytes > BODY_BYTES_MAX or not date_is_patched(time_s):
             return None
         if content.sha256[:ETAG_DIGITS] in self.shared_etags:
             return None
-        return mould.blanks_for(content.size_bytes)
+        return template.sized_for(content.size_bytes)
 
-    def _learn(self, blanks: Blanks) -> None:
+    def _learn(self, sized: SizedTemplate) -> None:
         """After its first file, with whose answers those were added that all share."""
-        shared = [self.known[each.key()] for each in (blanks.not_modified, blanks.partial, blanks.part)]
-        self.files.learn(blanks, self._first_patch(blanks.full.patches), [index for *_, index in shared])
-        self.learned[id(blanks)] = sum(frames for _, frames, *_ in shared)
+        shared = [self.known[each.key()] for each in (sized.not_modified, sized.partial, sized.part)]
+        self.files.learn(sized, self._first_patch(sized.full.patches), [index for *_, index in shared])
+        self.learned[id(sized)] = sum(frames for _, frames, *_ in shared)
 
     def _cut_files(self) -> None:
         """None waits any longer."""
@@ -279,7 +219,7 @@ class Writer:
                 self.variants += files.variants
                 self.strings += files.strings
             else:
-                self._add_variant(files.pop().made())
+                self._add_variant(files.pop().complete())
 
     def add_routes(self, routes: list[Route]) -> None:
         """Adds the variants of all routes, once for those that share them. To be called once."""
@@ -297,18 +237,18 @@ class Writer:
     def _add_variants(self, variants: list[AnyVariant]) -> None:
         files, shared = self.files, 0
         for variant in variants:
-            blanks = self._blanks(variant) if isinstance(variant, FileVariant) else None
-            frames = self.learned.get(id(blanks))
+            sized = self._sized_template(variant) if isinstance(variant, FileVariant) else None
+            frames = self.learned.get(id(sized))
             if frames is not None:
-                files.add(cast(FileVariant, variant), cast(Blanks, blanks))
+                files.add(cast(FileVariant, variant), cast(SizedTemplate, sized))
                 shared += frames
                 if files.is_full:
                     self._cut_files()
                 continue
             self._cut_files()
-            self._add_variant(variant.made())
-            if blanks is not None:
-                self._learn(blanks)
+            self._add_variant(variant.complete())
+            if sized is not None:
+                self._learn(sized)
         self._cut_files()
         # They have one copy each.
         self.summary.shared_frames += shared
@@ -411,19 +351,7 @@ class Writer:
             "errors": b"".join(error_rows),
             "frames": self.framer.frames,
         }
-        contents["header"] = HEADER(
-            version=lib.SSI_VERSION,
-            header_bytes=ffi.sizeof("struct ssi_header"),
-            slot_bytes=self.slot_bytes,
-            segment_bytes=self.segment_bytes,
-            mtu_bytes=self.manifest.mtu,
-            families=(lib.SSI_FAMILY_IPV4 if "ipv4" in self.manifest.families else 0)
-            | (lib.SSI_FAMILY_IPV6 if "ipv6" in self.manifest.families else 0),
-            flags=lib.SSI_IMAGE_MERGE_SLASHES if self.manifest.merge_slashes else 0,
-            slot_count=self.framer.slot_count,
-            frame_count=self.framer.frame_count,
-            response_count=self.response_count,
-            variant_count=self.variant_count,
+        header = self._header(
             route_count=len(routes),
             route_table_len=len(table) // ffi.sizeof("struct ssi_route"),
             bucket_count=len(buckets) // 4,
@@ -432,74 +360,42 @@ class Writer:
             site_count=len(site_rows),
             multipart_type_response=multipart_type,
             multipart_end_response=multipart_end,
-            patch_count=patches.count(self.patches),
-            string_bytes=len(self.strings),
             route_hash_seed=seed,
         )
-        slots_digest = self.framer.finish()
-        digests = [hashlib.sha256(contents[name]).digest() for name in SECTIONS[:-1]]
-        image_id = build_id([*digests, slots_digest])
-        self._write_tables(contents, image_id)
+        self._write({"header": header, **contents})
         self.summary.routes = len(routes)
         self.summary.variants = self.variant_count
         self.summary.responses = self.response_count
         self.summary.frames = self.framer.frame_count
         self.summary.slots = self.framer.slot_count
-        self.summary.build_id = image_id.hex()
         return self.summary
 
-    @staticmethod
-    def _note(image_id: bytes) -> bytes:
-        name = b"Sandstorm\0\0\0"
-        notes = b""
-        for kind, desc in (
-            (lib.SSI_NOTE_BUILD_ID, image_id),
-            (lib.SSI_NOTE_VERSION, struct.pack("<I", lib.SSI_VERSION)),
-        ):
-            notes += struct.pack("<III", 10, len(desc), kind) + name + desc
-        return notes
+    def _header(self, **fields: int) -> bytes:
+        """struct ssi_header. fields: those that the tables do not give."""
+        families = self.manifest.families
+        return HEADER(
+            version=lib.SSI_VERSION,
+            header_bytes=ffi.sizeof("struct ssi_header"),
+            slot_bytes=self.slot_bytes,
+            segment_bytes=self.segment_bytes,
+            mtu_bytes=self.manifest.mtu,
+            families=(lib.SSI_FAMILY_IPV4 if "ipv4" in families else 0)
+            | (lib.SSI_FAMILY_IPV6 if "ipv6" in families else 0),
+            flags=lib.SSI_IMAGE_MERGE_SLASHES if self.manifest.merge_slashes else 0,
+            slot_count=self.framer.slot_count,
+            frame_count=self.framer.frame_count,
+            response_count=self.response_count,
+            variant_count=self.variant_count,
+            patch_count=patches.count(self.patches),
+            string_bytes=len(self.strings),
+            **fields,
+        )
 
-    def _write_tables(self, contents: dict[str, bytes | bytearray], image_id: bytes) -> None:
-        page = int(lib.SSI_PAGE_BYTES)
-        names = bytearray(b"\0")
-        headers = [SECTION_HEADER.pack(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)]
-
-        def add(name: str, kind: int, offset: int, size_bytes: int, align: int) -> None:
-            headers.append(SECTION_HEADER.pack(len(names), kind, 0, 0, offset, size_bytes, 0, 0, align, 0))
-            names.extend(name.encode() + b"\0")
-
-        def put(data: bytes | bytearray) -> int:
-            self.file.write(bytes(-self.file.tell() % 8))
-            offset = self.file.tell()
-            self.file.write(data)
-            return offset
-
-        note = self._note(image_id)
-        add(".note.sandstorm", SHT_NOTE, put(note), len(note), 4)
-        for name in SECTIONS[:-1]:
-            add(f".sandstorm.{name}", SHT_PROGBITS, put(contents[name]), len(contents[name]), 8)
-        add(".sandstorm.slots", SHT_PROGBITS, page, self.framer.slot_count * self.slot_bytes, page)
-        strtab_at = len(names)
-        names.extend(b".shstrtab\0")
-        offset = put(bytes(names))
-        headers.append(SECTION_HEADER.pack(strtab_at, SHT_STRTAB, 0, 0, offset, len(names), 0, 0, 1, 0))
-        table = put(b"".join(headers))
-        self.summary.image_bytes = self.file.tell()
-        ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-        self.file.seek(0)
-        # ET_REL, EM_NONE: a container of sections, nothing to run.
-        self.file.write(ELF_HEADER.pack(ident, 1, 0, 1, 0, 0, table, 0, 64, 0, 0, 64, len(headers), len(headers) - 1))
-
-
-def compress(source: IO[bytes], target: IO[bytes], progress: Callable[[int], None]) -> None:
-    """Writes source as an LZ4 frame with its size and checksum."""
-    import lz4.frame  # noqa: PLC0415, as few images are compressed
-
-    size_bytes = source.seek(0, os.SEEK_END)
-    source.seek(0)
-    context = lz4.frame.LZ4FrameCompressor(content_checksum=True, block_linked=True)
-    target.write(context.begin(size_bytes))
-    while chunk := source.read(CHUNK_BYTES):
-        target.write(context.compress(chunk))
-        progress(len(chunk))
-    target.write(context.flush())
+    def _write(self, contents: dict[str, bytes | bytearray]) -> None:
+        """Ends the slots, and writes the sections behind them."""
+        slots_digest = self.framer.finish()
+        digests = [hashlib.sha256(contents[name]).digest() for name in SECTIONS[:-1]]
+        image_id = build_id([*digests, slots_digest])
+        slots_bytes = self.framer.slot_count * self.slot_bytes
+        self.summary.image_bytes = write_elf(self.file, contents, slots_bytes, image_id)
+        self.summary.build_id = image_id.hex()

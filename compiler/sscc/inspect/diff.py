@@ -132,7 +132,7 @@ class _Comparison:
         return changes + self._fields(*heads)
 
     def responses(self, old: dict[str, Answer], new: dict[str, Answer], encoding: str) -> list[Change]:
-        """Answers by name; what several have alike is told once."""
+        """Answers by name; what several have alike is shown once."""
         found: dict[tuple[str, ...], Change] = {}
         for name in dict.fromkeys([*old, *new]):
             if name in old and name in new:

@@ -9,9 +9,11 @@ from typing import Any
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import ENCODING_NAMES
 
-from ..build import Progress, own_images, plan
 from ..manifest.choice import Choice
-from ..responses.heads import ErrorPage, Response, Variant
+from ..plan import Progress, own_images, plan
+from ..responses.errors import ErrorPage
+from ..responses.heads import Response
+from ..responses.templates import Variant
 from ..scratch import scratch
 from ..sources.source import Content
 from .reader import Reader, ReadRoute
@@ -120,26 +122,25 @@ def source(reader: Reader, manifest: Path, progress: Progress, choice: Choice | 
     choice = replace(choice or Choice(), own_files=own_images(Path(reader.file.path)))
     with scratch() as folder:
         # It follows from all contents: of one that has changed, all answers would seem to have.
-        made = plan(manifest, folder, progress, choice=choice, boundary=boundary(reader).decode("latin-1"))
-        names = [sorted(part.site.names) for part in made.parts]
-        if names != reader.hosts:
+        planned = plan(manifest, folder, progress, choice=choice, boundary=boundary(reader).decode("latin-1"))
+        if [sorted(names) for names in planned.hosts] != reader.hosts:
             problems.append("the sites have other hosts now")
         built = {route.key: route for route in reader.routes()}
-        planned = {(route.site, route.path, route.prefix): route for route in made.routes}
-        for path in sorted(built.keys() | planned.keys()):
+        wanted = {(route.site, route.path, route.prefix): route for route in planned.routes}
+        for path in sorted(built.keys() | wanted.keys()):
             text = ReadRoute(path[1], [], prefix=path[2]).text
-            if path not in planned:
+            if path not in wanted:
                 problems.append(f"{text}: in the image, but no longer in the source")
             elif path not in built:
                 problems.append(f"{text}: in the source, but not in the image")
-            elif len(built[path].variants) != len(planned[path].variants):
+            elif len(built[path].variants) != len(wanted[path].variants):
                 problems.append(f"{text}: has other variants now")
             else:
                 options = built[path].options
-                if not _same_or_none(reader, options, planned[path].options):
+                if not _same_or_none(reader, options, wanted[path].options):
                     problems.append(f"{text}: differs (OPTIONS)")
-                for old, new in zip(built[path].variants, planned[path].variants, strict=True):
-                    if old.encoding != new.encoding or not _all_same(reader, old, new.made()):
+                for old, new in zip(built[path].variants, wanted[path].variants, strict=True):
+                    if old.encoding != new.encoding or not _all_same(reader, old, new.complete()):
                         problems.append(f"{text}: differs ({ENCODING_NAMES[int(old.encoding)]})")
-        problems += _errors(reader, made.errors)
+        problems += _errors(reader, planned.errors)
     return problems

@@ -335,7 +335,7 @@ class Site(Model):
         return Problem(message, self._name, *places.place_of(places.node_at(self._node, steps)), help=help)
 
     def spelt(self, *steps: int | str) -> str | None:
-        """A text as somebody wrote it, before it was made what the image has; None: it can't be told."""
+        """A text as somebody wrote it, before it was made what the image has; None: unknown."""
         value = None if self._node is None else places.node_at(self._node, steps).value
         return value if isinstance(value, str) else None
 

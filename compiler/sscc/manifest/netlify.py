@@ -2,7 +2,7 @@
 
 They are described at https://docs.netlify.com/manage/routing/redirects/overview/ and
 https://developers.cloudflare.com/pages/configuration/headers/. What can't be decided before a request comes
-(countries, languages, cookies, query parameters, functions) is a mistake here, told with its line.
+(countries, languages, cookies, query parameters, functions) is a mistake here, reported with its line.
 """
 
 from __future__ import annotations

@@ -222,9 +222,9 @@ def _example(error: Any) -> str:
 
 def phrase(error: Any) -> tuple[str, str]:
     """What is wrong and what to do, of one of a ValidationError's errors()."""
-    kind = error["type"]
+    error_type = error["type"]
     for prefix, make in PHRASES:
-        if kind.startswith(prefix):
+        if error_type.startswith(prefix):
             return make(error)
     message, _, help_ = error["msg"].removeprefix("Value error, ").partition("; ")
     return f"{_key_of(error)}: {message}", help_
@@ -283,7 +283,7 @@ PHRASES: tuple[tuple[str, Callable[[Any], tuple[str, str]]], ...] = (
     ("extra_forbidden", _unknown_key),
     ("missing", _missing),
     ("literal_error", _none_of),
-    *((kind, _wrong_kind) for kind in ("list_type", "dict_type", "model_", "string_type")),
+    *((error_type, _wrong_kind) for error_type in ("list_type", "dict_type", "model_", "string_type")),
     ("bool_", lambda error: (f"{_key_of(error)}: {_kind(error['input'])} is neither true nor false", "")),
     ("int_", lambda error: (f"{_key_of(error)}: {_kind(error['input'])} is no whole number", "")),
     ("greater_than_equal", _out_of_bounds),

@@ -83,7 +83,7 @@ class Web:
             at = self.led_to(at, found[0], found[1])
 
     def text(self, place: Place, of: int) -> str:
-        """A place as people write it; with its host where it is of another site. of: the site that it is told in."""
+        """A place as people write it; with its host where it is of another site. of: the site that is looked at."""
         path = location_of(place.path)
         return path if place.site == of else f"http://{self.sites[place.site].names[0]}{path}"
 
@@ -107,7 +107,7 @@ def _circle(web: Web, start: Place) -> tuple[Way, bool]:
 
 
 def _circle_text(web: Web, circle: Way, closed: bool, number: int) -> str:
-    """number: of the site that it is told in."""
+    """number: of the site that it is reported for."""
     shown = [web.text(place, number) for place, _ in circle]
     shown = [*shown, shown[0]] if closed else [*shown[:STEPS_SHOWN], "..."]
     return f"redirects in a circle: {' -> '.join(shown)}"
@@ -115,15 +115,15 @@ def _circle_text(web: Web, circle: Way, closed: bool, number: int) -> str:
 
 def circles(web: Web, lines: list[dict[Key, Line]], report: Report) -> None:
     """Reports redirects in a circle, each once. lines: of each site, by the paths that they made."""
-    told: set[Line | None] = set()
-    for number, made in enumerate(lines):
-        for key, line in made.items():
-            if line in told or not isinstance(web.tables[number].get(key), Moved):
+    reported: set[Line | None] = set()
+    for number, by_path in enumerate(lines):
+        for key, line in by_path.items():
+            if line in reported or not isinstance(web.tables[number].get(key), Moved):
                 continue
             circle, closed = _circle(web, _sample(number, key))
-            inside = {lines[place.site].get(each) for place, each in circle[-STEPS_SHOWN:] or circle}
-            if line in inside and not told & inside - {None}:
-                told |= inside
+            members = {lines[place.site].get(path) for place, path in circle[-STEPS_SHOWN:] or circle}
+            if line in members and not reported & members - {None}:
+                reported |= members
                 problem = line.wrong(_circle_text(web, circle, closed, number))
                 report.add(replace(problem, help="let one of them lead to what is served"))
 
@@ -137,18 +137,18 @@ def _near(web: Web, place: Place) -> str:
 
 def dead_ends(web: Web, lines: list[dict[Key, Line]], report: Report) -> None:
     """Warns of redirects to paths of a site here that nothing answers."""
-    told: set[Line] = set()
-    for number, made in enumerate(lines):
-        for key, line in made.items():
+    reported: set[Line] = set()
+    for number, by_path in enumerate(lines):
+        for key, line in by_path.items():
             entry = web.tables[number].get(key)
-            if not isinstance(entry, Moved) or line in told:
+            if not isinstance(entry, Moved) or line in reported:
                 continue
             led = web.led_to(_sample(number, key), key, entry)
             if led is None or web.find(led) is not None or (entry.splat_offset and _is_tree(web, led)):
                 continue
-            told.add(line)
+            reported.add(line)
             problem = line.wrong(f"nothing is served at '{line.target}'")
-            is_helped = not entry.splat_offset and len(told) <= SUGGESTIONS_MAX
+            is_helped = not entry.splat_offset and len(reported) <= SUGGESTIONS_MAX
             report.warn(replace(problem, help=_near(web, led) if is_helped else ""))
 
 

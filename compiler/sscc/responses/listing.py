@@ -15,7 +15,7 @@ from ..manifest.model import Site
 from ..manifest.patterns import location_of
 from ..sources.source import NO_TIME, Source
 
-KIND = "text/html; charset=utf-8"
+MEDIA_TYPE = "text/html; charset=utf-8"
 STYLE = (
     "body{font:16px system-ui,sans-serif;margin:2em}td,th{padding:.2em 1em .2em 0;text-align:left}"
     "td:nth-child(2){text-align:right;white-space:nowrap}"
@@ -77,5 +77,5 @@ def pages(site: Site, sources: list[Source], scratch: Path) -> list[Source]:
         path.write_bytes(text)
         mtime_s = max([each.mtime_s for each in here] + list(folders.get(folder, {}).values()))
         name = f"listing of {folder.decode('utf-8', 'backslashreplace')}"
-        made.append(Source(str(path), name, folder, len(text), mtime_s, kind=KIND))
+        made.append(Source(str(path), name, folder, len(text), mtime_s, media_type=MEDIA_TYPE))
     return made

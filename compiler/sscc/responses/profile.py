@@ -13,7 +13,7 @@ from ssimage.profile import VERSION
 
 from ..errors import Problem, SsccError, unreadable
 from ..manifest.model import COPIES_MAX
-from .heads import Route
+from .builder import Route
 
 
 class Entry(BaseModel):
@@ -71,7 +71,7 @@ def apply(profile: Profile, path: Path, hosts: Sequence[list[str]], routes: list
                 continue
             found += 1
             route.requests = max(route.requests, known.requests)
-            made = route.variants[number] = variant.made()
+            made = route.variants[number] = variant.complete()
             made.get = made.get._replace(copies=min(COPIES_MAX, max(made.get.copies, known.copies)))
     if profile.routes and not found:
         text = f"is of another site: of its {len(profile.routes)} paths none is in this one"

@@ -37,8 +37,7 @@ from ..manifest.patterns import (
     pieces,
     shape,
 )
-from ..sources import source as content
-from ..sources.source import Source
+from ..sources.source import Source, media_type_of
 
 TARGET_SAFE = PATH_SAFE + "%?#[]"  # what a target that somebody wrote may hold already
 # What may stand in front of a splat that only a request says: behind a part of a host it would name another host.
@@ -68,7 +67,7 @@ class Fixed:
 
     status: int
     body: bytes | File | None = None
-    kind: str | None = None
+    media_type: str | None = None
     headers: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -78,15 +77,15 @@ Table = dict[Key, Entry]
 
 def _never_asked_for(path: str, merge_slashes: bool) -> str | None:
     """Why no request has a written path, if none has."""
-    found = key_of(path).path
+    decoded_path = key_of(path).path
     reason = None
     if "?" in path or "#" in path:
         reason = "as requests are looked up without their query, and have no fragment"
-    elif any(segment in (b".", b"..") for segment in found.split(b"/")):
+    elif any(segment in (b".", b"..") for segment in decoded_path.split(b"/")):
         reason = "as dots are resolved before a path is looked up"
-    elif b"\0" in found:
+    elif b"\0" in decoded_path:
         reason = "as a path with NUL is refused"
-    elif merge_slashes and b"//" in found:
+    elif merge_slashes and b"//" in decoded_path:
         reason = "as slashes in a row are one; write one, or say 'merge_slashes: false'"
     return reason
 
@@ -129,25 +128,25 @@ def _line_problem(line: Line) -> str | None:
     elif target and not _hands_on(line) and not path.startswith("/"):
         text = f"where '{line.target}' leads depends on the request; only a tree can go there: '/old/*' to ':splat'"
     elif target and missing:
-        text = f"':{missing[0]}' is not in '{line.target}', so the paths meant can't be told; use all names, or none"
+        text = f"':{missing[0]}' is not in '{line.target}', so the paths meant are unclear; use all names, or none"
     elif not target and source not in ([], [SPLAT]):
-        text = f"'{line.target}' has no names, so which paths '{line.source}' means can't be told; write '/path/*'"
+        text = f"'{line.target}' has no names, so it is unclear which paths '{line.source}' means; write '/path/*'"
     return text
 
 
 FORCE_HELP = "say 'force: true' to take files away, or 'force: false' to leave them where they are"
 
 
-def _files_text(key: Key, found: list[Key]) -> str:
+def _files_text(key: Key, files: list[Key]) -> str:
     """What to say of files where there is to be another answer."""
     if not key.prefix:
         return f"there is a file for {key.text} already"
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return f"files in {key.text} go before this: {found[0].text}{more}"
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return f"files in {key.text} go before this: {files[0].text}{more}"
 
 
 class Router:
-    """Makes the table of one site."""
+    """Resolves what each path of one site is answered with."""
 
     def __init__(
         self, site: Site, base: Path, sources: list[Source], report: Report, *, merge_slashes: bool = True
@@ -161,12 +160,12 @@ class Router:
         self.table: Table = {Key(source.route): File(source.route) for source in sources}
         self.implied: set[Key] = set()  # what nobody asked for by name, and gives way
         self.reported: set[Line | None] = set()  # whose files have been: it may be for thousands
-        self.taken: dict[Key, Line] = {}  # what a line has spoken of: the first counts
+        self.lines: dict[Key, Line] = {}  # what a line has spoken of: the first counts
         self.folders: set[Key] = set()  # what stands for a folder because it does for all below: gives way to others
         self.files: list[Key] = []  # what there is without responses and lines, in order
 
-    def made(self, lines: list[Line]) -> Table:
-        """The whole. The first line that speaks of a path counts."""
+    def resolve(self, lines: list[Line]) -> Table:
+        """Makes the whole table. The first line that speaks of a path counts."""
         self._folders()
         self._clean_urls()
         self.files = sorted(self.table)
@@ -238,11 +237,11 @@ class Router:
 
     def _files_at(self, key: Key) -> list[Key]:
         """What there is at a path or in a tree without responses and lines, and has not been taken away."""
-        found = [key]
+        keys = [key]
         if key.prefix:
-            start, end = (bisect.bisect_left(self.files, Key(each)) for each in (key.path, key.path[:-1] + b"0"))
-            found = self.files[start:end]
-        return [each for each in found if each in self.implied or isinstance(self.table.get(each), File)]
+            start, end = (bisect.bisect_left(self.files, Key(path)) for path in (key.path, key.path[:-1] + b"0"))
+            keys = self.files[start:end]
+        return [item for item in keys if item in self.implied or isinstance(self.table.get(item), File)]
 
     def _gives_way(
         self, key: Key, force: bool | None, wrong: Callable[[str], Problem], once: Line | None = None
@@ -250,17 +249,17 @@ class Router:
         """Can there be another answer at a path or a tree? Files that would hide it are reported."""
         if key.prefix and force is False:
             return True
-        present = [each for each in self._files_at(key) if each not in self.taken]
-        found = [each for each in present if each not in self.implied]
+        present = [item for item in self._files_at(key) if item not in self.lines]
+        files = [item for item in present if item not in self.implied]
         if force:
             folder = Key(key.path[:-1])
-            for each in [*present, *([folder] if key.prefix and folder in self.implied else [])]:
-                del self.table[each]
-                self.implied.discard(each)
-        elif found and force is None and once not in self.reported:
+            for item in [*present, *([folder] if key.prefix and folder in self.implied else [])]:
+                del self.table[item]
+                self.implied.discard(item)
+        elif files and force is None and once not in self.reported:
             self.reported |= {once} - {None}
-            self.report.add(replace(wrong(_files_text(key, found)), help=FORCE_HELP))
-        return key.prefix or not found or force is not False
+            self.report.add(replace(wrong(_files_text(key, files)), help=FORCE_HELP))
+        return key.prefix or not files or force is not False
 
     def _with_folder(self, key: Key) -> Iterator[Key]:
         """What stands for all below a folder stands for the folder too, if nothing does when that is in its place."""
@@ -276,11 +275,11 @@ class Router:
         if model.status == HTTPStatus.NO_CONTENT:
             return Fixed(model.status, None, None, model.headers)
         body = (model.body or "").encode()
-        kind = model.type or "text/plain; charset=utf-8"
+        media_type = model.type or "text/plain; charset=utf-8"
         if model.file is not None:
             body = self._file_body(path, self.base / model.file)
-            kind = model.type or content.media_type(self.site, "/" + model.file, body)
-        return Fixed(model.status, body, kind, model.headers)
+            media_type = model.type or media_type_of(self.site, "/" + model.file, body)
+        return Fixed(model.status, body, media_type, model.headers)
 
     def _file_body(self, path: str, file: Path) -> bytes:
         try:
@@ -295,7 +294,7 @@ class Router:
             return b""
 
     def _put(self, line: Line, key: Key, entry: Entry) -> None:
-        if key in self.taken and key not in self.folders:
+        if key in self.lines and key not in self.folders:
             return
         if isinstance(self.table.get(key), Fixed) and key not in self.folders:
             problem = line.wrong(f"there is a response for {key.text} already; keep one of them")
@@ -305,7 +304,7 @@ class Router:
                 self.report.add(problem)
             return
         if self._gives_way(key, line.force, line.wrong, once=line):
-            self.taken[key] = line
+            self.lines[key] = line
             self.implied.discard(key)
             self.table[key] = entry
             self.folders.discard(key)
@@ -327,25 +326,25 @@ class Router:
         """A tree that is elsewhere as it was here: whether there is such a path, its new place knows."""
         (before, _), (after, _) = pieces(line.target)
         start = quote(before, safe=TARGET_SAFE)
-        made = Moved(line.status, start + quote(after, safe=TARGET_SAFE), len(start))
-        yield from ((key, made) for key in self._with_folder(key_of(line.source)))
+        moved = Moved(line.status, start + quote(after, safe=TARGET_SAFE), len(start))
+        yield from ((key, moved) for key in self._with_folder(key_of(line.source)))
 
     def _for_each_target(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
         path = line.target.partition("?")[0].partition("#")[0]
         rest = line.target[len(path) :]
         expression = matcher(path)
-        found = made_any = False
+        has_match = has_route = False
         for key, entry in sorted(existing.items()):
             match = None if key.prefix or isinstance(entry, Moved) else expression.match(key.path)
             if match is not None:
-                found = True
-                made = Key(filled(line.source, match.groupdict()))
-                if made != key:
-                    made_any = True
-                    yield made, self._entry(line, entry, location_of(key.path) + quote(rest, safe=TARGET_SAFE))
-        if not found:
+                has_match = True
+                route = Key(filled(line.source, match.groupdict()))
+                if route != key:
+                    has_route = True
+                    yield route, self._entry(line, entry, location_of(key.path) + quote(rest, safe=TARGET_SAFE))
+        if not has_match:
             self.report.add(line.wrong(f"nothing in this site is like '{line.target}'"))
-        elif not made_any:
+        elif not has_route:
             self.report.add(line.wrong(f"'{line.source}' leads to itself, '{line.target}'"))
 
     def _as_it_is(self, line: Line, existing: Table) -> Iterator[tuple[Key, Entry]]:
@@ -361,8 +360,8 @@ class Router:
         if location == location_of(key.path) and not key.prefix:
             self.report.add(line.wrong(f"'{line.source}' redirects to itself"))
             return
-        made = self._entry(line, entry, location)
-        yield from ((each, made) for each in self._with_folder(key))
+        moved = self._entry(line, entry, location)
+        yield from ((path, moved) for path in self._with_folder(key))
 
     @staticmethod
     def _entry(line: Line, entry: Entry | None, location: str) -> Entry:
@@ -374,7 +373,7 @@ class Router:
         if isinstance(entry, File):
             return Fixed(line.status, entry)
         assert isinstance(entry, Fixed)
-        return Fixed(line.status, entry.body, entry.kind, entry.headers)
+        return Fixed(line.status, entry.body, entry.media_type, entry.headers)
 
     def _missing(self, target: str, existing: Table) -> str:
         if not target.startswith("/"):
@@ -396,9 +395,9 @@ def forced_trees(site: Site, lines: list[Line]) -> tuple[bytes, ...]:
     return tuple(key_of(path).path for path in forced if path.endswith("/*"))
 
 
-def used(made: Table, sources: list[Source]) -> list[Source]:
+def used(table: Table, sources: list[Source]) -> list[Source]:
     """Those that something answers with; the others are none of the site's."""
-    routes = {entry.route for entry in made.values() if isinstance(entry, File)}
-    bodies = [entry.body for entry in made.values() if isinstance(entry, Fixed)]
+    routes = {entry.route for entry in table.values() if isinstance(entry, File)}
+    bodies = [entry.body for entry in table.values() if isinstance(entry, Fixed)]
     routes |= {body.route for body in bodies if isinstance(body, File)}
     return [source for source in sources if source.route in routes]

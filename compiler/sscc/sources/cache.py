@@ -2,7 +2,7 @@
 
     FOLDER/1/ab/cdef...       an entry: a header, then an encoded variant's bytes; or the header alone, where it is
                               enough to know how many they would be
-    FOLDER/1/trees/abcdef...  a Memory
+    FOLDER/1/trees/abcdef...  a DigestIndex
     FOLDER/build-*            scratch folders of builds that run
 
 Entries are written elsewhere and renamed, and checked when they are read. So any number of builds can share a folder,
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import Problem, SsccError
+from ..errors import ChangedError, Problem, SsccError
 from ..scratch import scratch
 from .source import Content, Stamp, stamp
 
@@ -54,7 +54,7 @@ def default_folder() -> Path:
         raise SsccError("no home folder to cache in; name a folder with --cache, or say --no-cache") from None
 
 
-def is_settled(info: os.stat_result, began_ns: int) -> bool:
+def stat_is_stable(info: os.stat_result, began_ns: int) -> bool:
     """Was a file old enough when its hashing began that any later change shows in its stamp?"""
     return max(info.st_mtime_ns, info.st_ctime_ns) < began_ns - RACY_NS
 
@@ -72,27 +72,27 @@ class Entry:
     content: Content | None  # None: its size alone is
 
 
-class Memory:
+class DigestIndex:
     """The digests of a tree's files, for as long as their stamps stay the same.
 
-    Only what a build asks for or notes is saved, so files that are gone are forgotten.
+    Only what a build asks for or records is saved, so files that are gone are forgotten.
     """
 
     def __init__(self, path: Path) -> None:
         """path: of its file, which need not be there."""
         self.path = path
         self.old: dict[str, list[object]] = {}
-        self.old_inner: dict[str, str] = {}
+        self.old_decoded: dict[str, str] = {}
         self.files: dict[str, list[object]] = {}
-        self.inner: dict[str, str] = {}
+        self.decoded: dict[str, str] = {}
         self.old_traits: dict[str, int] = {}
         self.kept_traits: dict[str, int] = {}
-        self.is_new = False
+        self.is_changed = False
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             check, _, text = path.read_bytes().partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() == check:
                 document = json.loads(text)
-                self.old, self.old_inner = document["files"], document["inner"]
+                self.old, self.old_decoded = document["files"], document["inner"]
                 self.old_traits = document["traits"]
 
     def digest(self, name: str, path: str) -> str | None:
@@ -112,23 +112,23 @@ class Memory:
         self.files[name] = known
         return str(known[-1])
 
-    def note(self, name: str, at: Stamp, sha256: str) -> None:
+    def record(self, name: str, at: Stamp, sha256: str) -> None:
         """A file has been hashed."""
         self.files[name] = [*at, sha256]
-        self.is_new = True
+        self.is_changed = True
 
-    def inside(self, coding: str, sha256: str) -> str | None:
+    def decoded_sha256(self, coding: str, sha256: str) -> str | None:
         """The SHA-256 of what a stream decodes to, by the stream's own."""
         key = f"{coding}:{sha256}"
-        found = self.old_inner.get(key)
+        found = self.old_decoded.get(key)
         if found is not None:
-            self.inner[key] = found
+            self.decoded[key] = found
         return found
 
-    def note_inside(self, coding: str, sha256: str, inner: str) -> None:
+    def record_decoded(self, coding: str, sha256: str, decoded_sha256: str) -> None:
         """A stream has been decoded."""
-        self.inner[f"{coding}:{sha256}"] = inner
-        self.is_new = True
+        self.decoded[f"{coding}:{sha256}"] = decoded_sha256
+        self.is_changed = True
 
     def traits(self, sha256: str) -> int | None:
         """What a large text turned out to be (charsets)."""
@@ -137,16 +137,16 @@ class Memory:
             self.kept_traits[sha256] = found
         return found
 
-    def note_traits(self, sha256: str, traits: int) -> None:
+    def record_traits(self, sha256: str, traits: int) -> None:
         """A large text has been read."""
         self.kept_traits[sha256] = traits
-        self.is_new = True
+        self.is_changed = True
 
     def save(self) -> None:
         """For the next build. What can't be written is not remembered."""
-        if not self.is_new and len(self.files) == len(self.old) and len(self.inner) == len(self.old_inner):
+        if not self.is_changed and len(self.files) == len(self.old) and len(self.decoded) == len(self.old_decoded):
             return
-        text = json.dumps({"files": self.files, "inner": self.inner, "traits": self.kept_traits}).encode()
+        text = json.dumps({"files": self.files, "inner": self.decoded, "traits": self.kept_traits}).encode()
         with contextlib.suppress(OSError), _beside(self.path) as name:
             name.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
@@ -154,6 +154,17 @@ class Memory:
         """Something that it said was wrong."""
         with contextlib.suppress(OSError):
             self.path.unlink()
+
+
+@contextlib.contextmanager
+def forgetting(digests: DigestIndex | None) -> Iterator[None]:
+    """If a file has changed, its recorded digest may be what is wrong: the next build must not fail too."""
+    try:
+        yield
+    except ChangedError:
+        if digests is not None:
+            digests.forget()
+        raise
 
 
 @contextlib.contextmanager
@@ -196,9 +207,9 @@ class Cache:
         """A folder for one build on the same file system, so that entries can be linked."""
         return scratch(self.folder, SCRATCH_PREFIX)
 
-    def memory(self, tree: Path) -> Memory:
-        """Of the tree at an absolute path."""
-        return Memory(self.folder / LAYOUT / "trees" / hashlib.sha256(os.fsencode(tree)).hexdigest())
+    def digests(self, tree: Path) -> DigestIndex:
+        """The digests of the tree at an absolute path."""
+        return DigestIndex(self.folder / LAYOUT / "trees" / hashlib.sha256(os.fsencode(tree)).hexdigest())
 
     def _path(self, sha256: str, recipe: str) -> Path:
         key = hashlib.sha256(f"{sha256}\n{recipe}".encode()).hexdigest()
@@ -235,10 +246,10 @@ class Cache:
         _link(path, target)
         return Entry(size_bytes, Content(str(target), size_bytes, digest.hex(), HEADER.size))
 
-    def keep(self, sha256: str, recipe: str, made: Path) -> None:
+    def keep(self, sha256: str, recipe: str, variant: Path) -> None:
         """Keeps a variant that is there with its header. What can't be written is not kept."""
         with contextlib.suppress(OSError), _beside(self._path(sha256, recipe)) as name:
-            _link(made, name)
+            _link(variant, name)
 
     def keep_size(self, sha256: str, recipe: str, size_bytes: int) -> None:
         """Keeps how large a variant would be that is not worth its bytes."""
@@ -247,15 +258,15 @@ class Cache:
 
     def trim(self) -> None:
         """Removes what was used longest ago until the rest fits, and what builds that were ended have left."""
-        found = []
+        entries = []
         for folder in _folders(self.folder / LAYOUT):
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
+            with contextlib.suppress(OSError), os.scandir(folder) as scan:
+                for entry in scan:
                     with contextlib.suppress(OSError):
                         info = entry.stat(follow_symlinks=False)
-                        found.append((info.st_mtime_ns, info.st_blocks * BLOCK_BYTES, entry.path))
-        total = sum(size_bytes for _, size_bytes, _ in found)
-        for _, size_bytes, name in sorted(found):
+                        entries.append((info.st_mtime_ns, info.st_blocks * BLOCK_BYTES, entry.path))
+        total = sum(size_bytes for _, size_bytes, _ in entries)
+        for _, size_bytes, name in sorted(entries):
             if total <= self.max_bytes:
                 break
             with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ CSS = re.compile(rb'@charset "' + LABEL + b'";')
 DECLARATIONS = {"text/html": (META, XML), "text/xml": (XML,), "text/css": (CSS,)}
 
 
-class Scan:
+class TextScan:
     """Reads a text from its beginning to its end.
 
     Attributes:
@@ -69,7 +69,7 @@ def head_traits(data: bytes) -> int:
     if LESS_THAN not in head and data[:1] != b"@":
         return 0
     # Nearly all say that they are UTF-8, which is nothing to look at again.
-    return DECLARED if any(declared(kind, head) not in (None, "utf-8") for kind in DECLARATIONS) else 0
+    return DECLARED if any(declared(media_type, head) not in (None, "utf-8") for media_type in DECLARATIONS) else 0
 
 
 def traits(data: bytes) -> int:
@@ -83,24 +83,24 @@ def traits(data: bytes) -> int:
     return made if ESCAPE in data and any(shift in data for shift in SHIFTS) else made | VALID
 
 
-def declared(kind: str, head: bytes) -> str | None:
+def declared(media_type: str, head: bytes) -> str | None:
     """What a file of that media type says of itself at its beginning."""
     name = MARKS.get(head[:3]) or MARKS.get(head[:2])
     if name is not None:
         return name
-    text = COMMENT.sub(b"", head) if kind == "text/html" and b"<!--" in head else head
-    for pattern in DECLARATIONS.get(kind, ()):
+    text = COMMENT.sub(b"", head) if media_type == "text/html" and b"<!--" in head else head
+    for pattern in DECLARATIONS.get(media_type, ()):
         match = pattern.match(text) if pattern is not META else pattern.search(text)
         if match is not None:
             return match[1].decode().lower()
     return None
 
 
-def charset(kind: str, file_traits: int, head: bytes) -> str | None:
+def charset(media_type: str, file_traits: int, head: bytes) -> str | None:
     """What to say of a text; None: nothing. head: the first bytes of what may say something of itself."""
-    said = declared(kind, head[:HEAD_BYTES]) if head else None
+    label = declared(media_type, head[:HEAD_BYTES]) if head else None
     is_valid = bool(file_traits & VALID)
     # A page can't be UTF-16 if its declaration could be read: browsers take it for UTF-8.
-    if said is None or said == "utf-8" or (said.startswith("utf-16") and head[:2] not in MARKS):
+    if label is None or label == "utf-8" or (label.startswith("utf-16") and head[:2] not in MARKS):
         return "utf-8" if is_valid else None
-    return said
+    return label

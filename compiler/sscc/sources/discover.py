@@ -16,12 +16,13 @@ from typing import NamedTuple
 from ..errors import Problem, Report
 from ..manifest.choice import Choice
 from ..manifest.model import Root, Site
-from .scan import Looker
+from .scan import Scanner
 from .source import NO_TIME, Content, Source, stamp
 from .walk import Skipped, Tree
 
 READABLE = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 NS = 1_000_000_000
+HTTP_DATE_MAX_S = 253402300799  # the last of the year 9999: IMF-fixdate has four digits, RFC 9110 section 5.6.7
 
 
 class _Named(NamedTuple):
@@ -41,7 +42,7 @@ def _no_folder(folder: Path) -> str:
         return f"{folder} is a file, not a folder; name the folder, and the file with 'include'"
     names: list[str] = []
     with contextlib.suppress(OSError):
-        names = [each.name for each in folder.parent.iterdir() if each.is_dir()]
+        names = [entry.name for entry in folder.parent.iterdir() if entry.is_dir()]
     near = difflib.get_close_matches(folder.name, names, 1)
     help_ = f"did you mean '{folder.with_name(near[0])}'?" if near else "roots are relative to the manifest"
     return f"{folder}: no such folder; {help_}"
@@ -49,8 +50,8 @@ def _no_folder(folder: Path) -> str:
 
 def _chosen(root: Root, choice: Choice) -> Root:
     """A root with what is said of all of them."""
-    said = {"exclude": [*root.exclude, *choice.exclude], "symlinks": choice.symlinks or root.symlinks}
-    return root.model_copy(update=said)
+    changes = {"exclude": [*root.exclude, *choice.exclude], "symlinks": choice.symlinks or root.symlinks}
+    return root.model_copy(update=changes)
 
 
 class _Finder:
@@ -64,7 +65,7 @@ class _Finder:
         self.choice = choice
         # No answer may say that a file was changed after it was sent, RFC 9110 section 8.8.2.1.
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        self.latest_s = int(epoch) if epoch.isdigit() else int(time.time())
+        self.latest_s = min(int(epoch), HTTP_DATE_MAX_S) if epoch.isdigit() else int(time.time())
 
     def _place(self, number: int) -> tuple[int | str, ...]:
         """Where in the manifest a root is. number: of all."""
@@ -91,18 +92,18 @@ class _Finder:
 
     def named(self, skipped: Skipped) -> list[_Named]:
         """Those that are wanted, sorted by route."""
-        found: dict[bytes, _Named] = {}
+        by_route: dict[bytes, _Named] = {}
         for number, root in enumerate(self.site.all_roots()):
             folder = self.base / root.path
             if not folder.is_dir():
                 self.report.add(self.site.problem(_no_folder(folder), *self._place(number)))
                 continue
             for file in self._of_root(number, _chosen(root, self.choice), folder, skipped):
-                other = found.setdefault(file.route, file)
+                other = by_route.setdefault(file.route, file)
                 if other is not file:
                     text = f"two files for {os.fsdecode(file.route)}: {other.name} and {file.name}; exclude one"
                     self.report.add(Problem(text))
-        return sorted(found.values(), key=_route)
+        return sorted(by_route.values(), key=_route)
 
     def _stat(self, path: str) -> os.stat_result | None:
         """Of a file; None: it is none, or there is something wrong."""
@@ -133,18 +134,18 @@ class _Finder:
         mtime_s = min(mtime_ns // NS, self.latest_s)
         return mtime_s if mtime_s > 0 else NO_TIME  # as in trees made to be the same everywhere: nobody knows
 
-    def looked_at(self, files: list[_Named], looker: Looker) -> Iterator[Source | None]:
+    def scanned(self, files: list[_Named], scanner: Scanner) -> Iterator[Source | None]:
         """Files with the contents of small ones."""
-        for file, look in zip(files, looker.look([file.path for file in files]), strict=True):
-            if look is None:
+        for file, scan in zip(files, scanner.scan([file.path for file in files]), strict=True):
+            if scan is None:
                 yield self.by_itself(file)
                 continue
-            at, sha256, data, settled, traits = look
+            at, sha256, data, is_stable, traits = scan
             path, name, route = file
             size_bytes, mtime_ns, *_ = at
             content = None if sha256 is None else Content(path, size_bytes, sha256, 0, data)
             mtime_s = self._time_s(mtime_ns)
-            yield Source(path, name, route, size_bytes, mtime_s, content, {}, None, at, settled, traits)
+            yield Source(path, name, route, size_bytes, mtime_s, content, {}, None, at, is_stable, traits)
 
 
 def find(
@@ -152,20 +153,21 @@ def find(
     base: Path,
     report: Report,
     skip: frozenset[Path] = frozenset(),
-    looker: Looker | None = None,
+    scanner: Scanner | None = None,
     choice: Choice | None = None,
 ) -> list[Source]:
     """Every file that a site names but those to skip, sorted by route.
 
-    base: what the manifest's paths start from. report: takes what is wrong. looker: reads what is small; without it
+    base: what the manifest's paths start from. report: takes what is wrong. scanner: reads what is small; without it
     nothing is read. choice: what is said of all roots.
     """
     choice = choice or Choice()
     finder = _Finder(site, base, report, choice)
     named = finder.named(Skipped(skip, choice.own_files))
     # Where something is wrong already, nothing needs to be read to tell what else is.
-    made = map(finder.by_itself, named) if looker is None or report.failed else finder.looked_at(named, looker)
-    sources = [source for source in made if source is not None]
+    unread = map(finder.by_itself, named)
+    found = unread if scanner is None or report.failed else finder.scanned(named, scanner)
+    sources = [source for source in found if source is not None]
     if not sources and site.all_roots() and not report.failed:
         report.add(site.problem("no file to serve: check 'root' and the include and exclude globs"))
     return sources

@@ -18,8 +18,8 @@ from ssimage.lazy import lazy
 from ..errors import ChangedError, Problem, Report, SsccError, unreadable
 from ..manifest.model import Site
 from ..signals import as_a_child, end_with_parent
-from .cache import HEADER, Cache, Memory, header, is_settled
-from .charsets import Scan
+from .cache import HEADER, Cache, DigestIndex, header, stat_is_stable
+from .charsets import TextScan
 from .source import (
     SVGZ,
     Content,
@@ -62,7 +62,7 @@ class Sibling:
     path: str
     size_bytes: int
     sha256: str | None = None  # its own, where that and what it holds are known
-    inner: str | None = None
+    decoded_sha256: str | None = None
 
 
 @dataclass(slots=True)
@@ -76,12 +76,12 @@ class Job:
     siblings: dict[str, Sibling]  # by content coding
     make: Sequence[str]  # content codings, where no sibling has them
     min_gain_percent: int
-    is_text: bool = False  # to be looked at, see charsets
+    is_text: bool = False  # to be scanned, see charsets
 
     @property
     def work_bytes(self) -> int:
         """What is read for it."""
-        unknown = sum(each.size_bytes for each in self.siblings.values() if each.inner is None)
+        unknown = sum(each.size_bytes for each in self.siblings.values() if each.decoded_sha256 is None)
         make = sum(coding not in self.siblings for coding in self.make)
         return unknown + self.size_bytes * (make + (self.sha256 is None))
 
@@ -94,15 +94,15 @@ class Job:
 class Work:
     """What a build had to do, and what it did not have to."""
 
-    hashed: int = 0  # files
-    made: int = 0  # variants
-    reused: int = 0  # variants that the cache had, or had the size of
+    files_hashed: int = 0
+    variants_made: int = 0
+    variants_reused: int = 0  # that the cache had, or had the size of
 
     def add(self, other: Work) -> None:
-        """Both."""
-        self.hashed += other.hashed
-        self.made += other.made
-        self.reused += other.reused
+        """Adds what another had to do."""
+        self.files_hashed += other.files_hashed
+        self.variants_made += other.variants_made
+        self.variants_reused += other.variants_reused
 
 
 @dataclass(slots=True)
@@ -113,8 +113,8 @@ class Done:
     content: Content
     variants: dict[str, Content] = field(default_factory=dict)
     stamp: Stamp | None = None  # of the file, if it was hashed and can be trusted
-    insides: list[tuple[str, str, str]] = field(default_factory=list)  # coding, digest, digest of what is inside
-    traits: int | None = None  # if it was looked at
+    decoded: list[tuple[str, str, str]] = field(default_factory=list)  # coding, digest, digest of what it holds
+    traits: int | None = None  # if it was scanned
     work: Work = field(default_factory=Work)
     stale: list[Problem] = field(default_factory=list)  # siblings that are left out
 
@@ -133,7 +133,7 @@ def _read(fd: int, wanted: int) -> bytes:
 def _trusted(before: os.stat_result, after: os.stat_result, began_ns: int) -> Stamp | None:
     """The stamp of a file that was read in between, if any later change will show in it."""
     now = stamp(after)
-    return now if stamp(before) == now and is_settled(after, began_ns) else None
+    return now if stamp(before) == now and stat_is_stable(after, began_ns) else None
 
 
 class Reading:
@@ -239,35 +239,35 @@ class Worker:
         if job.sha256 is not None:
             return Done(job.number, Content(job.path, job.size_bytes, job.sha256))
         reading = Reading(job.path, job.size_bytes, self.advance)
-        scan = Scan()
+        scan = TextScan()
         for chunk in reading:
             if job.is_text:
                 scan.read(chunk)
         content = Content(job.path, job.size_bytes, reading.sha256)
-        seen = scan.finish() if job.is_text else None
-        return Done(job.number, content, stamp=reading.stamp, traits=seen, work=Work(hashed=1))
+        traits = scan.finish() if job.is_text else None
+        return Done(job.number, content, stamp=reading.stamp, traits=traits, work=Work(files_hashed=1))
 
     def _sibling(self, job: Job, sibling: Sibling, coding: str, done: Done) -> Content:
         """A variant that somebody else made. StaleError if it does not hold the same bytes."""
-        outer, inner = sibling.sha256, sibling.inner
-        if outer is None or inner is None:
-            outer, inner = self._decode(sibling, coding)
-            done.insides.append((coding, outer, inner))
-        if inner != done.content.sha256:
+        sha256, decoded = sibling.sha256, sibling.decoded_sha256
+        if sha256 is None or decoded is None:
+            sha256, decoded = self._decode(sibling, coding)
+            done.decoded.append((coding, sha256, decoded))
+        if decoded != done.content.sha256:
             raise StaleError(f"does not hold what {os.path.basename(job.path)} holds", sibling.path)
-        return Content(sibling.path, sibling.size_bytes, outer)
+        return Content(sibling.path, sibling.size_bytes, sha256)
 
     def _decode(self, sibling: Sibling, coding: str) -> tuple[str, str]:
         """The digests of a stream and of what it holds."""
         decompress = _decompressor(coding)
-        inner = hashlib.sha256()
+        decoded = hashlib.sha256()
         reading = Reading(sibling.path, sibling.size_bytes, self.advance)
         try:
             for chunk in reading:
-                inner.update(decompress(chunk))
+                decoded.update(decompress(chunk))
         except (zlib.error, brotli.error, zstandard.ZstdError):
             raise StaleError(f"is no {coding} stream", sibling.path) from None
-        return reading.sha256, inner.hexdigest()
+        return reading.sha256, decoded.hexdigest()
 
     def _variant(self, job: Job, done: Done, coding: str, target: Path) -> Content | None:
         """From the cache, or made; None if it does not pay."""
@@ -275,19 +275,19 @@ class Worker:
         known = self.cache.find(plain.sha256, recipe, target) if self.cache is not None else None
         if known is not None and (known.content is not None or not job.pays(known.size_bytes)):
             self.advance(plain.size_bytes)
-            done.work.reused += 1
+            done.work.variants_reused += 1
             return known.content if job.pays(known.size_bytes) else None
-        made = self._compress(plain, coding, target)
-        done.work.made += 1
-        pays = job.pays(made.size_bytes)
+        variant = self._compress(plain, coding, target)
+        done.work.variants_made += 1
+        pays = job.pays(variant.size_bytes)
         if self.cache is not None:
             if pays:
                 self.cache.keep(plain.sha256, recipe, target)
             else:
-                self.cache.keep_size(plain.sha256, recipe, made.size_bytes)
+                self.cache.keep_size(plain.sha256, recipe, variant.size_bytes)
         if not pays:
             target.unlink()
-        return made if pays else None
+        return variant if pays else None
 
     def _compress(self, plain: Content, coding: str, target: Path) -> Content:
         """Makes a variant, with the header that entries of the cache have."""
@@ -352,7 +352,7 @@ def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callab
         here = Worker(*begin, progress)
         return [here.run(job) for job in jobs]
     counter = multiprocessing.Value("Q", 0)
-    told = 0
+    reported = 0
     results: list[Done] = []
     processes = min(len(os.sched_getaffinity(0)), len(batches))
     pool = futures.ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter))
@@ -363,8 +363,8 @@ def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callab
             for future in finished:
                 results += future.result()
             now = counter.value
-            progress(now - told)
-            told = now
+            progress(now - reported)
+            reported = now
     except futures.process.BrokenProcessPool:
         raise SsccError("a process that read files was ended, most likely for lack of memory") from None
     except BaseException:  # nobody waits for what they do
@@ -376,22 +376,22 @@ def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callab
     return results
 
 
-def _siblings(source: Source, by_route: dict[bytes, Source], memory: Memory | None) -> dict[str, Sibling]:
-    found = {}
+def _siblings(source: Source, by_route: dict[bytes, Source], digests: DigestIndex | None) -> dict[str, Sibling]:
+    siblings = {}
     for coding, suffix in SUFFIXES.items():
         other = by_route.get(source.route + suffix.encode())
         if other is not None:
-            sha256 = memory.digest(other.name, other.path) if memory is not None else None
-            inner = memory.inside(coding, sha256) if memory is not None and sha256 is not None else None
-            found[coding] = Sibling(other.path, other.size_bytes, sha256, inner)
-    return found
+            sha256 = digests.digest(other.name, other.path) if digests is not None else None
+            decoded = digests.decoded_sha256(coding, sha256) if digests is not None and sha256 is not None else None
+            siblings[coding] = Sibling(other.path, other.size_bytes, sha256, decoded)
+    return siblings
 
 
 @dataclass
 class _Tasks:
     """What there is to do for all sources of all sites."""
 
-    memory: Memory | None
+    digests: DigestIndex | None
     report: Report
     sources: list[Source] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
@@ -399,25 +399,25 @@ class _Tasks:
 
     def _digest(self, source: Source) -> str | None:
         """The SHA-256 of a source, where it is known. SsccError if it is not what it was said to be."""
-        memory, at = self.memory, source.stamp
+        digests, at = self.digests, source.stamp
         # A page made for this build, which has no stamp, is another file each time.
-        known = memory.digest_at(source.name, at) if memory is not None and at is not None else None
+        known = digests.digest_at(source.name, at) if digests is not None and at is not None else None
         if source.content is None:
             return known
         read = source.content.sha256
         if known is None:
-            self.work.hashed += 1
-            if memory is not None and at is not None and source.settled:
-                memory.note(source.name, at, read)
+            self.work.files_hashed += 1
+            if digests is not None and at is not None and source.stat_is_stable:
+                digests.record(source.name, at, read)
         elif known != read:
             raise ChangedError(source.path)
         return read
 
-    def _needs_look(self, kind: str, source: Source, sha256: str | None) -> bool:
-        """Does it depend on the bytes of a file that was not looked at yet how it is served?"""
-        if source.content is not None or not (is_open(kind) or source.route.lower().endswith(SVGZ.encode())):
+    def _needs_scan(self, media_type: str, source: Source, sha256: str | None) -> bool:
+        """Does it depend on the bytes of a file that was not scanned yet how it is served?"""
+        if source.content is not None or not (is_open(media_type) or source.route.lower().endswith(SVGZ.encode())):
             return False
-        known = self.memory.traits(sha256) if self.memory is not None and sha256 is not None else None
+        known = self.digests.traits(sha256) if self.digests is not None and sha256 is not None else None
         source.traits = known or 0
         return known is None
 
@@ -428,15 +428,15 @@ class _Tasks:
         beside = encodings.precompressed and any(source.route.endswith(suffixes) for source in sources)
         by_route = {source.route: source for source in sources} if beside else {}
         for number, source in enumerate(sources, len(self.sources)):
-            siblings = _siblings(source, by_route, self.memory) if beside else {}
+            siblings = _siblings(source, by_route, self.digests) if beside else {}
             worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
-            kind = source.kind or (
+            media_type = source.media_type or (
                 bare_type(site, os.fsdecode(source.route)) if worth or source.content is None else ""
             )
-            worth = worth and is_compressible(kind) and coding_of(source) is None
+            worth = worth and is_compressible(media_type) and coding_of(source) is None
             make = encodings.make if worth else []
             sha256 = self._digest(source)
-            is_text = self._needs_look(kind, source, sha256)
+            is_text = self._needs_scan(media_type, source, sha256)
             if siblings or make or source.content is None:
                 gain = encodings.min_gain_percent
                 known = None if is_text else sha256
@@ -449,15 +449,15 @@ class _Tasks:
         source.content, source.variants = source.content or done.content, done.variants
         if done.traits is not None:
             source.traits = done.traits
-            if self.memory is not None:
-                self.memory.note_traits(done.content.sha256, done.traits)
+            if self.digests is not None:
+                self.digests.record_traits(done.content.sha256, done.traits)
         for problem in done.stale:
             self.report.warn(problem)
-        if self.memory is not None and source.stamp is not None:
+        if self.digests is not None and source.stamp is not None:
             if done.stamp is not None:
-                self.memory.note(source.name, done.stamp, done.content.sha256)
-            for inside in done.insides:
-                self.memory.note_inside(*inside)
+                self.digests.record(source.name, done.stamp, done.content.sha256)
+            for stream in done.decoded:
+                self.digests.record_decoded(*stream)
         self.work.add(done.work)
 
 
@@ -467,13 +467,13 @@ def prepare(
     progress: Progress,
     report: Report,
     cache: Cache | None = None,
-    memory: Memory | None = None,
+    digests: DigestIndex | None = None,
 ) -> Work:
     """Sets the content and the variants of all sources of all sites. Raises SsccError.
 
     scratch: a folder for variants that are made; with a cache, its own. report: takes warnings.
     """
-    tasks = _Tasks(memory, report)
+    tasks = _Tasks(digests, report)
     for site, sources in sites:
         tasks.add(site, sources)
     total = sum(job.work_bytes for job in tasks.jobs)

@@ -1,4 +1,4 @@
-"""Looks at many files, and reads and hashes the small ones, over all cores.
+"""Scans many files, and reads and hashes the small ones, over all cores.
 
 Processes that were forked take files from one queue, and put what they find into memory that all share: to pass it on
 would take as long as to read it. What can't be read, or grows meanwhile, is left for others, who say why.
@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, NoReturn
 
 from ..signals import SIGNALS, as_a_child
-from .cache import is_settled
+from .cache import stat_is_stable
 from .charsets import traits
 from .source import Stamp, stamp
 
@@ -29,18 +29,18 @@ QUEUE_MAX = 1024  # numbers that the smallest pipe holds while nobody reads it
 CHUNK_FILES = 256
 FORK_FILES = 2048  # for fewer, a process takes longer to make than it saves
 RECORD = struct.Struct("=BB32sqQqQQq")  # how far it is, traits, SHA-256, where its bytes are kept, stamp
-UNREAD, LARGE, READ, SETTLED = range(4)
+UNREAD, LARGE, READ, STABLE = range(4)
 # A file that has become a pipe must not be waited for, nor a terminal become ours.
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-class Look(NamedTuple):
-    """A file as it was when it was looked at."""
+class FileScan(NamedTuple):
+    """A file as it was when it was scanned."""
 
     stamp: Stamp
     sha256: str | None  # of a small one
     data: memoryview | None  # its bytes, if there was room
-    settled: bool  # will any later change of the file show in its stamp?
+    stat_is_stable: bool  # will any later change of the file show in its stamp?
     traits: int  # of a small one, see charsets
 
 
@@ -70,8 +70,8 @@ class _Queue:
         os.close(self.fd)
 
 
-class _Looking:
-    """One look at files."""
+class _Scan:
+    """One scan of files."""
 
     def __init__(self, paths: Sequence[str], extents: int) -> None:
         """extents: that may be kept."""
@@ -83,24 +83,24 @@ class _Looking:
         self.chunk_files = max(CHUNK_FILES, -(-len(paths) // QUEUE_MAX))
         self.chunk_count = -(-len(paths) // self.chunk_files)
         self.chunks = _Queue(self.chunk_count)
-        self.done = memoryview(mmap.mmap(-1, self.chunk_count + 1))  # 1 for each that has been looked at
+        self.done = memoryview(mmap.mmap(-1, self.chunk_count + 1))  # 1 for each that has been scanned
         self.spare = memoryview(bytearray(SMALL_BYTES + 1))  # to read into when all extents have been given away
         self.room, self.at, self.end = self.view, 0, 0  # where this process reads into
         self.extents_left = 0  # when all is over
 
-    def looks(self) -> Generator[list[Look | None]]:
+    def scans(self) -> Generator[list[FileScan | None]]:
         """Of the files of each chunk, in order, as soon as they are there: while the caller takes them in, other
-        processes look at more. To be closed, or taken to its end."""
+        processes scan more. To be closed, or taken to its end."""
         others: list[int] = []
-        told = 0
+        yielded = 0
         try:
             if len(self.paths) >= FORK_FILES:
                 others = [self._fork() for _ in range(min(len(os.sched_getaffinity(0)), self.chunk_count) - 1)]
             for chunk in iter(self.chunks.take, None):
-                self._look(chunk)
-                while told < self.chunk_count and self.done[told]:
-                    yield list(self._results(told))
-                    told += 1
+                self._scan(chunk)
+                while yielded < self.chunk_count and self.done[yielded]:
+                    yield list(self._results(yielded))
+                    yielded += 1
         finally:
             self.chunks.drain()  # if something went wrong, nobody begins another
             self.chunks.close()
@@ -109,7 +109,7 @@ class _Looking:
                     os.waitpid(process, 0)
             self.extents_left = self.extents.drain()
             self.extents.close()
-        for chunk in range(told, self.chunk_count):
+        for chunk in range(yielded, self.chunk_count):
             yield list(self._results(chunk))
 
     def _fork(self) -> int:
@@ -131,7 +131,7 @@ class _Looking:
             as_a_child()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for chunk in iter(self.chunks.take, None):
-                self._look(chunk)
+                self._scan(chunk)
             status = 0
         finally:
             os._exit(status)  # no handler and no buffer of the other's is for here, whatever was raised
@@ -141,8 +141,8 @@ class _Looking:
         first = chunk * self.chunk_files
         return range(first, min(first + self.chunk_files, len(self.paths)))
 
-    def _look(self, chunk: int) -> None:
-        """At all files of a chunk."""
+    def _scan(self, chunk: int) -> None:
+        """Scans all files of a chunk."""
         began_ns = time.time_ns()
         for number in self._files(chunk):
             try:
@@ -170,7 +170,7 @@ class _Looking:
             return
         data = bytes(self.room[at : at + size_bytes])
         digest = hashlib.sha256(data).digest()
-        how = SETTLED if is_settled(info, began_ns) else READ
+        how = STABLE if stat_is_stable(info, began_ns) else READ
         place = -1 if self.room is self.spare else at
         RECORD.pack_into(self.records, number * RECORD.size, how, traits(data), digest, place, *stamp(info))
         if place >= 0:
@@ -184,7 +184,7 @@ class _Looking:
         else:
             self.room, self.at, self.end = self.spare, 0, len(self.spare)
 
-    def _results(self, chunk: int) -> Generator[Look | None]:
+    def _results(self, chunk: int) -> Generator[FileScan | None]:
         """Of each file of a chunk; None: it could not be read."""
         files = self._files(chunk)
         records = self.records[files.start * RECORD.size : files.stop * RECORD.size]
@@ -193,27 +193,27 @@ class _Looking:
             if how == UNREAD:
                 yield None
             elif how == LARGE:
-                yield Look((size_bytes, *others), None, None, False, 0)
+                yield FileScan((size_bytes, *others), None, None, False, 0)
             else:
                 kept = None if place < 0 else view[place : place + size_bytes]
-                yield Look((size_bytes, *others), digest.hex(), kept, how == SETTLED, seen)
+                yield FileScan((size_bytes, *others), digest.hex(), kept, how == STABLE, seen)
 
 
-class Looker:
-    """Looks at files, and keeps the bytes of small ones for as long as there is room."""
+class Scanner:
+    """Scans files, and keeps the bytes of small ones for as long as there is room."""
 
     def __init__(self, keep_bytes: int, advance: Callable[[int, int], None]) -> None:
-        """keep_bytes: at most, of all. advance: called with how many of so many files have been looked at."""
+        """keep_bytes: at most, of all. advance: called with how many of so many files have been scanned."""
         self.extents = min(keep_bytes // EXTENT_BYTES, QUEUE_MAX)
         self.advance = advance
 
-    def look(self, paths: Sequence[str]) -> Generator[Look | None]:
+    def scan(self, paths: Sequence[str]) -> Generator[FileScan | None]:
         """Of each file; None: it could not be read as it was, which is for others to look into."""
-        looking = _Looking(paths, self.extents)
+        scan = _Scan(paths, self.extents)
         done = 0
-        with contextlib.closing(looking.looks()) as chunks:
-            for looks in chunks:
-                done += len(looks)
+        with contextlib.closing(scan.scans()) as chunks:
+            for scans in chunks:
+                done += len(scans)
                 self.advance(done, len(paths))
-                yield from looks
-        self.extents = looking.extents_left
+                yield from scans
+        self.extents = scan.extents_left

@@ -68,9 +68,9 @@ def standard_types() -> dict[str, str]:
     found: dict[str, str] = {}
     for line in Path(__file__).with_name("media_types.txt").read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):
-            kind, *extensions = line.split()
+            media_type, *extensions = line.split()
             for extension in extensions:
-                found.setdefault(f".{extension}", kind)
+                found.setdefault(f".{extension}", media_type)
     return found
 
 
@@ -111,9 +111,9 @@ class Source:
     mtime_s: int
     content: Content | None = None
     variants: dict[str, Content] = field(default_factory=dict)  # by content coding
-    kind: str | None = None  # media type of what was made for the build; a file's follows from its name
+    media_type: str | None = None  # of what was made for the build; a file's follows from its name
     stamp: Stamp | None = None  # of a file when it was found
-    settled: bool = False  # will any later change show in it?
+    stat_is_stable: bool = False  # will any later change show in it?
     traits: int = 0  # see charsets
 
     def head(self) -> bytes:
@@ -157,32 +157,32 @@ def matches(path: str, pattern: str) -> bool:
 def bare_type(site: Site, route: str) -> str:
     """The media type of a file by its name, as far as that and the manifest say."""
     extension = os.path.splitext(route)[1].lower()
-    kind = site.mime.get(extension) or MEDIA_TYPES.get(extension) or standard_types().get(extension, OCTETS)
+    media_type = site.mime.get(extension) or MEDIA_TYPES.get(extension) or standard_types().get(extension, OCTETS)
     for rule in site.rules:
         if rule.mime is not None and matches(route, rule.match):
-            kind = rule.mime
-    return kind
+            media_type = rule.mime
+    return media_type
 
 
-def is_open(kind: str) -> bool:
+def is_open(media_type: str) -> bool:
     """Is it left to the bytes of a text what it is written in?"""
-    return kind.startswith("text/") and "charset" not in kind.lower()
+    return media_type.startswith("text/") and "charset" not in media_type.lower()
 
 
-def media_type(site: Site, route: str, data: bytes) -> str:
+def media_type_of(site: Site, route: str, data: bytes) -> str:
     """The Content-Type of these bytes under that name."""
     return typed(bare_type(site, route), traits(data), data[:HEAD_BYTES])
 
 
-def typed(kind: str, file_traits: int, head: bytes) -> str:
+def typed(media_type: str, file_traits: int, head: bytes) -> str:
     """A Content-Type with the charset, if it is a text that shows it."""
-    name = charset(kind.partition(";")[0].strip().lower(), file_traits, head) if is_open(kind) else None
-    return kind if name is None else f"{kind}; charset={name}"
+    name = charset(media_type.partition(";")[0].strip().lower(), file_traits, head) if is_open(media_type) else None
+    return media_type if name is None else f"{media_type}; charset={name}"
 
 
 def type_of(site: Site, source: Source) -> str:
-    """The Content-Type of a source, whose bytes have been looked at."""
-    return source.kind or typed(bare_type(site, os.fsdecode(source.route)), source.traits, source.head())
+    """The Content-Type of a source, whose bytes have been scanned."""
+    return source.media_type or typed(bare_type(site, os.fsdecode(source.route)), source.traits, source.head())
 
 
 def coding_of(source: Source) -> str | None:
@@ -192,7 +192,7 @@ def coding_of(source: Source) -> str | None:
     return "gzip" if source.route[-len(SVGZ) :].lower() == SVGZ.encode() else None
 
 
-def is_compressible(kind: str) -> bool:
+def is_compressible(media_type: str) -> bool:
     """Is it worth trying to compress this media type?"""
-    bare = kind.partition(";")[0].strip()
+    bare = media_type.partition(";")[0].strip()
     return bare.startswith("text/") or bare in COMPRESSIBLE or bare.endswith(("+xml", "+json"))

@@ -22,7 +22,7 @@ from ..manifest.model import VERSION_CONTROL, Root
 from .source import EVERYTHING, GLOB_FLAGS, literal, matches
 
 WELL_KNOWN = ".well-known"  # RFC 8615
-NAMES_MAX = 20  # that one message tells
+NAMES_MAX = 20  # that one message has
 MAGIC = re.compile(r"[*?\[\\]")  # what is not itself in a glob
 
 _name = operator.attrgetter("name")
@@ -38,23 +38,23 @@ class Entry(NamedTuple):
 
 
 class Skipped:
-    """Files that are left out, told by what they are, whatever their names and wherever links lead."""
+    """Files that are left out, known by what they are, whatever their names and wherever links lead."""
 
-    def __init__(self, silently: Iterable[Path] = (), told: Iterable[Path] = ()) -> None:
-        """Paths of files that need not be there. told: those of which it is said that they are left out."""
+    def __init__(self, silently: Iterable[Path] = (), reported: Iterable[Path] = ()) -> None:
+        """Paths of files that need not be there. reported: those of which it is said that they are left out."""
         self.names: set[str] = set()
-        self.files: dict[tuple[int, int], bool] = {}  # by inode and device: is it told?
-        for paths, is_told in ((told, True), (silently, False)):
+        self.files: dict[tuple[int, int], bool] = {}  # by inode and device: is it reported?
+        for paths, is_reported in ((reported, True), (silently, False)):
             for path in paths:
                 with contextlib.suppress(OSError):
                     info = path.stat()
                     if stat.S_ISREG(info.st_mode):
-                        self.files[info.st_ino, info.st_dev] = is_told
+                        self.files[info.st_ino, info.st_dev] = is_reported
                         self.names.add(path.resolve().name)
         self.inodes = {inode for inode, _ in self.files}
 
     def find(self, entry: os.DirEntry[str]) -> bool | None:
-        """Is it told that this is left out? None: it is not. Only links, and what names or inodes have, can be."""
+        """Is it reported that this is left out? None: it is not. Only links, and equal names or inodes, can be."""
         with contextlib.suppress(OSError):
             info = entry.stat()
             return self.files.get((info.st_ino, info.st_dev))
@@ -64,11 +64,11 @@ class Skipped:
 @functools.cache
 def _segments(pattern: str) -> list[re.Pattern[str] | None]:
     """The parts of a glob between slashes, as regular expressions; None: any number of folders."""
-    made: list[re.Pattern[str] | None] = []
+    segments: list[re.Pattern[str] | None] = []
     for part in pattern.split("/"):
         regexes = glob.translate(part, flags=GLOB_FLAGS)[0] if part and part != EVERYTHING else ["$"]
-        made.append(None if part == EVERYTHING else re.compile(regexes[0]))
-    return made
+        segments.append(None if part == EVERYTHING else re.compile(regexes[0]))
+    return segments
 
 
 def may_match_below(folder: str, pattern: str) -> bool:
@@ -104,9 +104,9 @@ class _Wish:
     def takes(self, relative: str) -> bool:
         """Is a file wanted?"""
         if self.include is not None:
-            found = [pattern for pattern in self.include if matches(relative, pattern)]
-            self.used.update(found)
-            if not found:
+            matching = [pattern for pattern in self.include if matches(relative, pattern)]
+            self.used.update(matching)
+            if not matching:
                 return False
         for text, pattern in self.exclude:
             if text in relative and matches(relative, pattern):
@@ -132,8 +132,8 @@ class _Wish:
 
     def unused(self) -> list[str]:
         """Globs that nothing was like."""
-        said = [*(self.include or []), *(pattern for _, pattern in self.exclude)]
-        return [pattern for pattern in said if pattern not in self.used]
+        patterns = [*(self.include or []), *(pattern for _, pattern in self.exclude)]
+        return [pattern for pattern in patterns if pattern not in self.used]
 
 
 def _listed(names: list[str]) -> str:
@@ -169,18 +169,18 @@ class Tree:
         self.own: list[str] = []  # left out too, as they are what is built from or written
 
     def files(self) -> list[Entry]:
-        """All of them. What is left out or wrong is told, each kind in one message."""
-        self._look("", frozenset({self.top}))
-        self._tell_hidden()
-        self._tell_links()
-        self._tell_globs()
+        """All of them. What is left out or wrong is reported, each sort in one message."""
+        self._enter("", frozenset({self.top}))
+        self._report_hidden()
+        self._report_links()
+        self._report_globs()
         for name in self.own:
             text = "is not served: it is the manifest, or the image that is written"
             self.report.note(Problem(text, self.start + name))
         return self.found
 
-    def _look(self, before: str, seen: frozenset[Path]) -> None:
-        """Into a folder. before: what stands before its names; seen: it and all above."""
+    def _enter(self, before: str, seen: frozenset[Path]) -> None:
+        """Finds what is wanted in a folder. before: what stands before its names; seen: it and all above."""
         folder = self.start + before
         found, takes = self.found, self.wish.takes
         names, inodes = self.skipped.names, self.skipped.inodes
@@ -196,30 +196,30 @@ class Tree:
             if name[0] == "." and self._is_hidden(relative, entry):
                 continue
             if not entry.is_file(follow_symlinks=False):
-                self._look_at(relative, entry, seen)
+                self._enter_other(relative, entry, seen)
             elif takes(relative):  # as most are
                 file = Entry(relative, folder + name, entry, True)
-                if name in names or entry.inode() in inodes:  # else it need not be looked at
+                if name in names or entry.inode() in inodes:  # else it need not be looked up
                     self._take(file)
                 else:
                     found.append(file)
 
     def _take(self, file: Entry) -> None:
         """A file that is wanted, if it isn't one of those to skip."""
-        is_told = self.skipped.find(file.entry)
-        if is_told is None:
+        is_reported = self.skipped.find(file.entry)
+        if is_reported is None:
             self.found.append(file)
-        elif is_told:
+        elif is_reported:
             self.own.append(file.relative)
 
-    def _look_at(self, relative: str, entry: os.DirEntry[str], seen: frozenset[Path]) -> None:
-        """At what is no plain file."""
+    def _enter_other(self, relative: str, entry: os.DirEntry[str], seen: frozenset[Path]) -> None:
+        """Takes or enters what is no plain file."""
         path = self.start + relative
         if entry.is_symlink() and not self._follows(relative, path, seen):
             return
         if entry.is_dir():
             if self.wish.enters(relative):
-                self._look(relative + "/", seen | {Path(path).resolve()})
+                self._enter(relative + "/", seen | {Path(path).resolve()})
         elif self.wish.takes(relative):
             self._take(Entry(relative, path, entry, False))
 
@@ -263,13 +263,13 @@ class Tree:
             return "leaves the root"
         return "leads back to a folder above it" if real in seen else None
 
-    def _tell_hidden(self) -> None:
+    def _report_hidden(self) -> None:
         if self.hidden:
             what = "a hidden file is" if len(self.hidden) == 1 else f"{len(self.hidden)} hidden files are"
             advice = "serve them by 'include_hidden: true' of the root, or exclude them (--exclude) to hear no more"
             self.report.warn(Problem(f"{what} left out: {_listed(self.hidden)}", self.place, help=advice))
 
-    def _tell_links(self) -> None:
+    def _report_links(self) -> None:
         if not self.links:
             return
         many = len(self.links) > 1
@@ -286,7 +286,7 @@ class Tree:
         text = f"{what} can't be followed: {_listed(self.links)}"
         self.report.add(Problem(text, self.place, help=advice))
 
-    def _tell_globs(self) -> None:
+    def _report_globs(self) -> None:
         """Those that are like nothing here, where something else was meant."""
         for pattern in self.wish.unused():
             near = self._near(pattern)

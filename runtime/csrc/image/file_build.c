@@ -48,7 +48,7 @@ static uint32_t slots_of(const struct file_build_head *head, uint64_t stream_byt
            head->build.copies;
 }
 
-/* Is a file as its mould says, and is there room for its answer? */
+/* Is a file as its template says, and is there room for its answer? */
 static bool file_fits(const struct file_build_head *head, uint32_t texts_bytes, const struct file_build_file *file,
                       uint64_t bodies_left, const struct file_build_output *out)
 {
@@ -96,10 +96,11 @@ static void cut(const struct file_build_head *head, uint64_t body_bytes, struct 
 }
 
 /* The answers of the file with this index. */
-static void put_file(const struct file_build_mould *mould, const uint8_t *texts, const struct file_build_file *file,
-                     const uint8_t *body, uint32_t index, struct file_build_output *out)
+static void put_file(const struct file_build_template *template, const uint8_t *texts,
+                     const struct file_build_file *file, const uint8_t *body, uint32_t index,
+                     struct file_build_output *out)
 {
-    const struct file_build_head *full = &mould->full;
+    const struct file_build_head *full = &template->full;
     put_head(full, texts, file, out->stream);
     memcpy(out->stream + full->text_bytes, body, file->content_bytes);
     cut(full, file->content_bytes, &out->responses[index], out);
@@ -108,20 +109,20 @@ static void put_file(const struct file_build_mould *mould, const uint8_t *texts,
     memcpy(etag + 1, file->etag, FILE_BUILD_ETAG_BYTES);
     out->variants[index] = (struct ssi_variant){
         .get_response = out->first_response + index,
-        .not_modified_response = mould->not_modified_response,
-        .partial_response = mould->partial_response,
-        .part_response = mould->part_response,
-        .swap_offset = mould->swap_offset,
-        .swap_bytes = mould->swap_bytes,
+        .not_modified_response = template->not_modified_response,
+        .partial_response = template->partial_response,
+        .part_response = template->part_response,
+        .swap_offset = template->swap_offset,
+        .swap_bytes = template->swap_bytes,
         .etag_offset = out->first_string + index * SSI_ETAG_BYTES,
         .etag_bytes = SSI_ETAG_BYTES,
-        .encoding = (uint16_t)mould->encoding,
+        .encoding = (uint16_t)template->encoding,
         .last_modified_s = file->last_modified_s,
         .content_bytes = file->content_bytes,
     };
 }
 
-uint32_t file_build(const struct file_build_mould *moulds, uint32_t mould_count, const uint8_t *texts,
+uint32_t file_build(const struct file_build_template *templates, uint32_t template_count, const uint8_t *texts,
                     uint32_t texts_bytes, const struct file_build_file *files, uint32_t file_count,
                     const uint8_t *bodies, uint64_t bodies_bytes, struct file_build_output *output)
 {
@@ -130,10 +131,10 @@ uint32_t file_build(const struct file_build_mould *moulds, uint32_t mould_count,
     for (uint32_t index = 0; index < file_count; index++) {
         const struct file_build_file *file = &files[index];
         uint64_t used = output->bodies_bytes;
-        if (file->mould >= mould_count ||
-            !file_fits(&moulds[file->mould].full, texts_bytes, file, bodies_bytes - used, output))
+        if (file->template >= template_count ||
+            !file_fits(&templates[file->template].full, texts_bytes, file, bodies_bytes - used, output))
             return index;
-        put_file(&moulds[file->mould], texts, file, bodies + used, index, output);
+        put_file(&templates[file->template], texts, file, bodies + used, index, output);
         output->bodies_bytes = used + file->content_bytes;
     }
     return file_count;

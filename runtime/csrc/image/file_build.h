@@ -21,7 +21,7 @@ struct file_build_head {
 };
 
 /* What files have in common that differ in content and time alone, and whose sizes have as many digits. */
-struct file_build_mould {
+struct file_build_template {
     struct file_build_head full;
     /* As in struct ssi_variant. */
     uint32_t not_modified_response, partial_response, part_response;
@@ -33,7 +33,7 @@ struct file_build_mould {
 struct file_build_file {
     int64_t last_modified_s; /* of a year of four digits */
     uint64_t content_bytes;
-    uint32_t mould;
+    uint32_t template;
     uint8_t etag[FILE_BUILD_ETAG_BYTES];
 };
 
@@ -52,9 +52,9 @@ struct file_build_output {
 };
 
 /* Cuts what files answer GET with, in their order, and writes their rows. bodies: the files' bytes, one after the other,
- * bodies_bytes in all. Stops at a file that there is no room for, or that is not as its mould and these sizes say. Returns
+ * bodies_bytes in all. Stops at a file that there is no room for, or that is not as its template and these sizes say. Returns
  * the number of files that are done. */
-uint32_t file_build(const struct file_build_mould *moulds, uint32_t mould_count, const uint8_t *texts,
+uint32_t file_build(const struct file_build_template *templates, uint32_t template_count, const uint8_t *texts,
                     uint32_t texts_bytes, const struct file_build_file *files, uint32_t file_count,
                     const uint8_t *bodies, uint64_t bodies_bytes, struct file_build_output *output);
 

@@ -52,7 +52,7 @@ class Capture:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _tell(self, error: int) -> None:
+    def _report(self, error: int) -> None:
         failed, self._failed = self._failed, None
         if failed is not None:
             failed(os.strerror(-error))
@@ -62,7 +62,7 @@ class Capture:
             stopping = self._stop.is_set()
             count = lib.capture_drain(self._capture)
             if count < 0:
-                self._tell(count)
+                self._report(count)
                 return
             if stopping:
                 return
@@ -77,7 +77,7 @@ class Capture:
             self._thread = None
             error = lib.capture_finish(self._capture)
             if error:
-                self._tell(error)
+                self._report(error)
 
     def counters(self) -> dict[str, int]:
         """Frames that are in the file, and those for which there was no room on the way."""
@@ -91,4 +91,4 @@ class Capture:
         self.finish()
         error = lib.capture_close(self._capture)
         if error:
-            self._tell(error)
+            self._report(error)

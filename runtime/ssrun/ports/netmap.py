@@ -188,7 +188,7 @@ class Netmap:
         """In place if that can be, and nothing speaks against it. Returns struct netmap_info *."""
         info = ffi.new("struct netmap_info *")
         if not copied and self.external and not self._try(wanted, info, copy=False):
-            self._tell("in place, external memory")
+            self._describe("in place, external memory")
             return info
         if not self.opened.ports:
             self.external_memory.close()  # no port has it
@@ -203,24 +203,24 @@ class Netmap:
         error = self._try(wanted, info, copy=True)
         if error:
             raise _error(wanted.name, -error, info, self.opening.image)
-        self._tell("copied", f"every frame is copied, as {copied or why}")
+        self._describe("copied", f"every frame is copied, as {copied or why}")
         return info
 
     def _in_place(self, info: Any) -> None:
         """Says whether the image lies in netmap's own buffers or passes through them."""
         if info.resident:
-            self._tell("in place")
+            self._describe("in place")
             return
         header = self.opening.image.header
         more = header.slot_count + info.tx_slots - info.extra_buffers
-        self._tell(
+        self._describe(
             "in place, cached",
             f"netmap gave {info.extra_buffers} buffers, the image has {header.slot_count} slots: those asked for "
             f"most are kept; {more} buffers more (module parameter buf_num) hold all of it, or, with a module that "
             f"takes external memory, {self.huge_pages} free huge pages (vm.nr_hugepages)",
         )
 
-    def _tell(self, sending: str, note: str = "") -> None:
+    def _describe(self, sending: str, note: str = "") -> None:
         self.opened.details["sending"] = sending
         if note and note not in self.opened.notes:
             self.opened.notes.append(note)

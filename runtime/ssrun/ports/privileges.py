@@ -1,4 +1,4 @@
-"""What this process may do, and how what it lacks is told: by name."""
+"""What this process may do, and what it lacks, by name."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def open_tap(opening: Opening, name: str) -> Opened:
         addresses=ours,
         gather_max=opening.superframe(),
         # Nobody to ask: the only other party on a device just made is the kernel, and none of its addresses is
-        # ours, as was seen above. So it is only told.
+        # ours, as was seen above. So the address is only announced.
         claim=lib.ETH_ACD_ANNOUNCE,
     )
     multi_queue = workers > 1 or opening.options.kept_tap
