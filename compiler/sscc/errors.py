@@ -54,11 +54,11 @@ class Problem:
         return printable(f"{self.message}; {self.help}" if self.help else self.message)
 
     def __str__(self) -> str:
-        """All of it in one line."""
+        """Writes all of it in one line."""
         return f"{self.place}: {self.text}" if self.file else self.text
 
     def document(self) -> dict[str, Any]:
-        """For --json."""
+        """Gives the problem as --json prints it."""
         where = {"file": printable(self.file) or None, "line": self.line or None, "column": self.column or None}
         return {"severity": self.severity, "message": printable(self.message), "help": printable(self.help), **where}
 
@@ -85,15 +85,15 @@ class Report:
         self.problems: list[Problem] = []
 
     def add(self, *problems: Problem) -> None:
-        """Of each severity."""
+        """Takes problems of each severity."""
         self.problems += problems
 
     def warn(self, problem: Problem) -> None:
-        """As a warning, whatever it says of itself."""
+        """Takes a problem as a warning, whatever it says of itself."""
         self.problems.append(replace(problem, severity="warning"))
 
     def note(self, problem: Problem) -> None:
-        """As something to know, which is no mistake."""
+        """Takes a problem as something to know, which is no mistake."""
         self.problems.append(replace(problem, severity="note"))
 
     @contextlib.contextmanager
@@ -113,7 +113,7 @@ class Report:
         return any(problem.severity in ending for problem in self.problems)
 
     def sorted(self) -> list[Problem]:
-        """By their places, the files in the order in which they were first named; each once."""
+        """Sorts problems by their places, the files in the order in which they were first named; each once."""
         files = list(dict.fromkeys(problem.file for problem in self.problems))
         unique = dict.fromkeys(self.problems)
         return sorted(unique, key=lambda problem: (files.index(problem.file), problem.line, problem.column))
@@ -138,5 +138,5 @@ class ChangedError(SsccError):
         self.file = file
 
     def __reduce__(self) -> tuple[type[ChangedError], tuple[object]]:
-        """For its way from one process to another."""
+        """Says how the error goes from one process to another."""
         return ChangedError, (self.file,)

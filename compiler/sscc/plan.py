@@ -130,7 +130,7 @@ def plan(
 def survey(
     manifest: Manifest, base: Path, scratch: Path, report: Report, choice: Choice, scanner: Scanner | None = None
 ) -> list[SitePlan]:
-    """All sites. Raises SsccError with the mistakes of all, those that are reported already too.
+    """Plans all sites. Raises SsccError with the mistakes of all, those that are reported already too.
 
     report: takes warnings. choice: what is said of all roots. scanner: reads files that are small.
     """
@@ -217,7 +217,10 @@ def _provenance(text: bytes) -> dict[str, Any]:
 
 
 def _check_open_files() -> None:
-    """With too few, processes that share the work can't be made, or wait for each other for ever."""
+    """Raises the limit of open files if need be.
+
+    With too few, processes that share the work can't be made, or wait for each other for ever.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_MIN + FILES_PER_PROCESS * len(os.sched_getaffinity(0))
     if soft != resource.RLIM_INFINITY and soft < needed:

@@ -16,7 +16,7 @@ LOCK = ".lock"  # locked for as long as the folder is in use
 
 
 def _remove_abandoned(parent: Path, prefix: str) -> None:
-    """Of builds that were killed. Without a lock it is not one of those, whatever its name."""
+    """Removes what builds left that were killed. Without a lock it is not one of those, whatever its name."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False):

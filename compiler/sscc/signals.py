@@ -51,14 +51,14 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def as_a_child() -> None:
-    """In a process that was just made: signals end it without a word."""
+    """Lets signals end a process that was just made, without a word."""
     for each in SIGNALS:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:
-    """In a process that waits for work: it ends with whoever made it, however that ends."""
+    """Lets a process that waits for work end with whoever made it, however that ends."""
     import ctypes  # noqa: PLC0415, as most builds need none of these processes
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

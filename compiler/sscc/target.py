@@ -27,7 +27,7 @@ FULL_ADVICE = "make room, or write it elsewhere; what was there before is as it 
 
 @contextlib.contextmanager
 def replacing(path: Path, *, clean: bool = True) -> Iterator[IO[bytes]]:
-    """As ssimage.output.replacing; STDOUT gets the bytes at the end. SsccError if that can't be."""
+    """Opens a target as ssimage.output does; STDOUT gets the bytes at the end. SsccError if that can't be."""
     is_stdout = path == STDOUT
     try:
         with output.to_descriptor(STDOUT_FILENO) if is_stdout else output.replacing(path, clean=clean) as file:

@@ -28,7 +28,7 @@ def _escape(char: str) -> str:
 
 
 def prepare() -> None:
-    """Before anything else is opened, or that would become standard output. And no encoding is a reason to fail."""
+    """Opens closed standard streams before anything else takes their place. And no encoding is a reason to fail."""
     for fd in STANDARD_FDS:
         try:
             os.fstat(fd)
@@ -53,7 +53,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def write(text: str, *, err: bool = False) -> None:
-    """As it is. A terminal that has gone, a full disk or a closed pipe is no reason to stop serving."""
+    """Writes text as it is. A terminal that has gone, a full disk or a closed pipe is no reason to stop serving."""
     stream = sys.stderr if err else sys.stdout
     try:
         stream.write(text)

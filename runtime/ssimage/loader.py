@@ -99,7 +99,7 @@ def free_memory_bytes() -> int:
 
 
 def _unpack(path: Path, source_fd: int, fd: int) -> None:
-    """Of a few bytes LZ4 can make 255 times as many: no more than the free memory holds."""
+    """Unpacks no more than the free memory holds: of a few bytes LZ4 can make 255 times as many."""
     import lz4.frame  # noqa: PLC0415, as most images are not compressed
 
     most = free_memory_bytes()
@@ -285,7 +285,7 @@ class ImageFile:
         return found
 
     def _check_version(self, found: dict[str, Section], size_bytes: int) -> None:
-        """Before anything else is said of what the file has: an image of another version may have other sections."""
+        """Refuses another version before anything else is said of the file: such an image may have other sections."""
         note = found.get("note")
         if note is None or note.size_bytes > NOTE_BYTES_MAX or note.offset + note.size_bytes > size_bytes:
             return
@@ -321,7 +321,7 @@ class ImageFile:
             at = section.offset + section.size_bytes
 
     def _read_tables(self) -> None:
-        """All sections but the slots into memory of our own, each at a multiple of 8."""
+        """Reads all sections but the slots into memory of our own, each at a multiple of 8."""
         names = [name for name in self.table if name != "slots"]
         self._places: dict[str, int] = {}
         size_bytes = 0
@@ -425,5 +425,5 @@ class ImageFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes."""
+        """Closes the image."""
         self.close()

@@ -114,7 +114,7 @@ class _New:
         return -1
 
     def place(self) -> None:
-        """It takes the target's place. Raises OSError."""
+        """Puts the file in the target's place. Raises OSError."""
         if self.name is None:
             try:
                 self._link(self.target)

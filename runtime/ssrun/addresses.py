@@ -51,7 +51,7 @@ def why_no_host(address: Interface4or6) -> str | None:
 
 
 def _why_network_s(address: Interface4or6) -> str | None:
-    """The same of addresses that belong to the network as a whole."""
+    """Says why no host can have an address that belongs to the network as a whole."""
     ip, network_ = address.ip, address.network
     if ip not in (network_[0], network_[-1]) or network_.prefixlen >= network_.max_prefixlen - 1:
         return None

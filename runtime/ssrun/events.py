@@ -34,7 +34,7 @@ class Events:
         self._selector.register(source, selectors.EVENT_READ, ready)
 
     def forget(self, source: Any) -> None:
-        """It is watched no more; before it is closed."""
+        """Watches a source no more; to be called before it is closed."""
         self._selector.unregister(source)
 
     def wait(self, timeout_s: float | None) -> Any:

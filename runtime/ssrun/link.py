@@ -42,7 +42,7 @@ class Doorbell:
         self._sock.bind((0, GROUPS))
 
     def fileno(self) -> int:
-        """For Events.watch."""
+        """Gives the descriptor, for Events.watch."""
         return self._sock.fileno()
 
     def silence(self) -> None:
@@ -57,7 +57,7 @@ class Doorbell:
                     raise
 
     def close(self) -> None:
-        """Silent."""
+        """Closes the socket."""
         self._sock.close()
 
 
@@ -65,7 +65,7 @@ class Places:
     """Which address has which place in the workers' stacks."""
 
     def __init__(self, addresses: Iterable[Interface4or6]) -> None:
-        """In this order."""
+        """Gives the addresses their places in this order."""
         self.held: list[Interface4or6 | None] = list(addresses)
 
     def ips(self) -> set[Any]:
@@ -73,7 +73,7 @@ class Places:
         return {address.ip for address in self.held if address is not None}
 
     def add(self, address: Interface4or6) -> bool:
-        """False: there is no place left."""
+        """Gives an address a place. False: there is none left."""
         if len(self.held) < lib.ETH_ADDRESSES_MAX:
             self.held.append(address)
         elif None in self.held:
@@ -83,7 +83,7 @@ class Places:
         return True
 
     def remove(self, ip: Any) -> None:
-        """Its place is free, but taken only when no new one is left: late segments had better meet nobody there."""
+        """Frees a place, to be taken only when no new one is left: late segments had better meet nobody there."""
         self.held = [None if address is not None and address.ip == ip else address for address in self.held]
 
 
@@ -188,7 +188,7 @@ class Follower:
         return True
 
     def _kernel_s_too(self, now: Interface) -> None:
-        """In own-address mode the kernel may be given an address of ours."""
+        """Reports where the kernel was given an address of ours, in own-address mode."""
         kernel_s = self.places.ips() & {address.ip for address in now.addresses}
         for ip in kernel_s - self.refused:
             self.report(
@@ -260,7 +260,7 @@ class Follower:
         return True
 
     def _hand_over(self, *, announce: bool) -> bool:
-        """To all workers; then the filter gives them what is for new addresses. False: a worker does not take it."""
+        """Hands the change to all workers, then to the filter: that gives them new addresses. False: in vain."""
         link = ffi.new("struct stack_link *", {"mac": self.mac, "announce": announce, "mtu_bytes": self.mtu_bytes})
         link.address_count = len(self.places.held)
         for entry, address in zip(link.addresses, self.places.held, strict=False):
@@ -300,7 +300,7 @@ def is_ready(interface: Interface, versions: set[int]) -> bool:
 
 
 def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) -> Interface | None:
-    """Until there is an interface of that name that is ready. None: we are to end.
+    """Waits until there is an interface of that name that is ready. None: we are to end.
 
     stopped: waits for a time, and says whether we are to end.
     """

@@ -19,7 +19,7 @@ from .errors import SsrunError
 
 
 def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:
-    """Of one variant, over all workers: requests in all, slots of the worker that held the most."""
+    """Measures one variant over all workers: requests in all, slots of the worker that held the most."""
     response = image.responses[variant.get_response]
     frames = range(response.first_frame, response.first_frame + frame_count(image.header, response))
     requests = sum(int(lib.stack_response_uses(stack, variant.get_response)) for stack in stacks)

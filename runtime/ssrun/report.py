@@ -33,7 +33,7 @@ class Service(ABC):
 
     @abstractmethod
     def event(self) -> dict[str, Any]:
-        """The same for machines."""
+        """Says what is served, for machines."""
 
     @abstractmethod
     def requests(self, counters: dict[str, int]) -> int:
@@ -44,7 +44,7 @@ class Service(ABC):
         return
 
     def urls(self, opened: Opened, port: int) -> list[str]:
-        """At all addresses that can be written without naming a link."""
+        """Gives the URLs at all addresses that can be written without naming a link."""
         hosts = []
         for address in opened.addresses:
             if address.version == 6 and address.ip.is_link_local:
@@ -119,7 +119,7 @@ class Output:
             console.say(f"{self.service.name}: note: {path}: {reason}; the capture ends here", err=True)
 
     def capture_incomplete(self, path: Path, dropped: int) -> None:
-        """At the end, for people; machines have the counter."""
+        """Reports at the end that frames are missing, to people; machines have the counter."""
         if not self.as_json:
             console.say(
                 f"{self.service.name}: note: {path} lacks {dropped} frames, which came faster than they could be "
@@ -128,7 +128,7 @@ class Output:
             )
 
     def counters(self, counters: dict[str, int]) -> None:
-        """All that are not zero, as SIGUSR1 asks for them."""
+        """Prints all that are not zero, as SIGUSR1 asks for them."""
         seen = {name: value for name, value in counters.items() if value}
         if self.as_json:
             self._line({"event": "counters", "counters": seen})
@@ -155,7 +155,7 @@ class Output:
             )
 
     def stopped(self, counters: dict[str, int]) -> None:
-        """All has been undone."""
+        """Reports that all has been undone."""
         seen = {name: value for name, value in counters.items() if value}
         if self.as_json:
             self._line({"event": "stopped", "counters": seen})

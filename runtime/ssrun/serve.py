@@ -51,7 +51,7 @@ def serve(
 
 
 class Run:
-    """From start to end; where the interface is waited for, several times that something is served."""
+    """One run, from start to end; where the interface is waited for, several times that something is served."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Run:
         self.totals: dict[str, int] = {}  # of the times before
 
     def counters(self) -> dict[str, int]:
-        """Of all times."""
+        """Sums the counters of all times that something was served."""
         return _sum(self.totals, self.server.counters() if self.server is not None else {})
 
     def stop(self) -> None:
-        """From a signal handler."""
+        """Stops the run; to be called from a signal handler."""
         self.service.asked_to_stop = True
         self.events.put(STOP)
 
@@ -100,7 +100,7 @@ class Run:
                 return
 
     def _wait(self, versions: set[int]) -> Interface | None:
-        """None: we have been told to stop."""
+        """Waits for the interface. None: we have been told to stop."""
         name = self.options.iface
         is_reported = False
 
@@ -169,7 +169,7 @@ def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
 
 
 def _on_signal(number: int, do: Callable[[], None]) -> None:
-    """To the end: after we have served too there are files to be written, and no handler kills us meanwhile."""
+    """Handles a signal to the very end: after serving files are written, and no handler kills us meanwhile."""
     signal.signal(number, lambda *_: do())
 
 
@@ -186,7 +186,7 @@ def _capture(options: CaptureOptions | None, opened: Opened, output: Output, sta
 
 
 def _captured(capture: Capture | None, output: Output) -> dict[str, int]:
-    """Its counters when all is written."""
+    """Ends the capture; its counters when all is written."""
     if capture is None:
         return {}
     capture.finish()

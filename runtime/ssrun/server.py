@@ -69,7 +69,7 @@ class ConflictNotes:
         self.reported: dict[Interface4or6, tuple[float, int]] = {}  # when, and of how many frames
 
     def due(self, conflicts: list[Conflict], now_s: float) -> list[Conflict]:
-        """Those of which there is something new; they count as reported."""
+        """Gives conflicts of which there is something new; they count as reported."""
         due = []
         for conflict in conflicts:
             reported_s, frames = self.reported.get(conflict.address, (-CONFLICT_NOTE_S, 0))
@@ -151,7 +151,7 @@ class Server:
 
     @property
     def memory_bytes(self) -> int:
-        """Of all workers' stacks."""
+        """The memory of all workers' stacks."""
         return sum(lib.worker_memory_bytes(worker) for worker in self.workers)
 
     def start(self) -> None:
@@ -205,7 +205,7 @@ class Server:
         return True
 
     def _conflicts(self, state: int) -> list[Conflict]:
-        """Of addresses that any worker has in this state."""
+        """Gives conflicts of addresses that any worker has in this state."""
         found: dict[Interface4or6, Conflict] = {}
         mac = ffi.new("uint8_t[6]")
         for worker in self.workers:

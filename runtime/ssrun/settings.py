@@ -48,7 +48,7 @@ class Options:
 
 @dataclass
 class Limits:
-    """Of each worker."""
+    """What each worker keeps to."""
 
     max_connections: int = 65536
     keep_alive_s: float = 65.0

@@ -22,11 +22,11 @@ class Lines:
     """The lines of files, each read once."""
 
     def __init__(self) -> None:
-        """None is read yet."""
+        """Begins with no line read."""
         self.known: dict[str, list[str]] = {}
 
     def line(self, file: str, number: int) -> str | None:
-        """One of them, counted from 1; None if it can't be had."""
+        """Gives a line of a file, counted from 1; None if it can't be had."""
         if file not in self.known:
             self.known[file] = []
             with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -52,7 +52,7 @@ def _excerpt(problem: Problem, text: str) -> list[str]:
 
 
 def render(problem: Problem, lines: Lines) -> str:
-    """One problem, in one line or more. Colours are taken out again where they can't be shown."""
+    """Writes one problem, in one line or more. Colours are taken out again where they can't be shown."""
     severity = click.style(f"{problem.severity}:", fg=COLOURS[problem.severity], bold=True)
     place = click.style(f"{problem.place or 'sscc'}:", bold=True)
     made = [f"{place} {severity} {printable(problem.message)}"]
@@ -71,7 +71,7 @@ def _summary(problems: list[Problem]) -> str:
 
 
 def show(problems: Iterable[Problem]) -> None:
-    """All of them, on stderr."""
+    """Shows all problems on stderr."""
     shown = list(problems)
     lines = Lines()
     colour = False if os.environ.get("NO_COLOR") else None  # https://no-color.org; None: if it is a terminal

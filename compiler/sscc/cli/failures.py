@@ -74,6 +74,6 @@ class Commands(click.Group):
     """What goes wrong outside of a command, as in writing its help, is reported as what goes wrong in one."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """As click has it."""
+        """Runs the command as click does."""
         console.prepare()
         return command(super().main)(*args, **kwargs)

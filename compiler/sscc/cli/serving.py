@@ -97,7 +97,7 @@ class Site(embed.Web):
 
     @property
     def asked_to_stop(self) -> bool:
-        """It is the builder's: a signal that comes between two images is heeded too."""
+        """The flag is the builder's: a signal that comes between two images is heeded too."""
         return self.builder.asked_to_stop
 
     @asked_to_stop.setter
@@ -166,7 +166,7 @@ class Builder:
                 self.is_new.set()
 
     def watch(self) -> None:
-        """Until told to stop."""
+        """Rebuilds the site whenever it changes, until told to stop."""
         try:
             while not self.stop.is_set():
                 self._watch_once(Watched.of(self.source))
@@ -175,7 +175,7 @@ class Builder:
             self.failure = SsccError(Problem(text, str(self.source)))
 
     def _watch_once(self, watched: Watched) -> None:
-        """As long as the same files are what the site is made of."""
+        """Watches as long as the same files are what the site is made of."""
         with Watcher(watched) as watcher:
             was_looked_at = False  # what changed while nobody watched, as in the midst of a build, shows in the stamp
             while not self.stop.is_set():
@@ -231,30 +231,30 @@ class Watcher:
         return sorted(os.path.relpath(path) for path in self.changes.get())
 
     def __enter__(self) -> Self:
-        """Begins."""
+        """Begins to watch."""
         for thread in self.threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends."""
+        """Ends the threads."""
         self.done.set()
         for thread in self.threads:
             thread.join()
 
 
 def address(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
-    """As ssrun takes it on its command line."""
+    """Reads an address as ssrun takes it on its command line."""
     return embed.Address().convert(value, param, ctx)
 
 
 def options(iface: str, *, addresses: Sequence[Any], host_addresses: Sequence[Any], port: int) -> Options:
-    """As ssrun has them."""
+    """Makes ssrun's settings."""
     return Options(iface, addresses=list(addresses), host_addresses=list(host_addresses), port=port, kept_tap=True)
 
 
 def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
-    """Until told to stop. choice: what is said of all roots. Raises SsccError."""
+    """Builds and serves until told to stop. choice: what is said of all roots. Raises SsccError."""
     try:
         _serve(source, wanted, choice, watch=watch, strict=strict, as_json=as_json)
     except (embed.SsrunError, ImageError) as error:

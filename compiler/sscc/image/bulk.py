@@ -55,7 +55,7 @@ class Files:
     """
 
     def __init__(self, framer: Framer) -> None:
-        """None yet, and no template."""
+        """Begins with no file and no template."""
         self.framer = framer
         self.waiting: list[FileVariant] = []
         self.is_full = False
@@ -83,7 +83,7 @@ class Files:
         self._templates += TEMPLATE.pack(head, *responses, sized.swap_offset, sized.swap_bytes, sized.encoding)
 
     def add(self, variant: FileVariant, sized: SizedTemplate) -> None:
-        """Now it waits. SsccError if it has changed."""
+        """Lets a file wait to be cut. SsccError if it has changed."""
         _, content, time_s = variant
         self._bodies += whole(content)
         etag = content.sha256[:ETAG_DIGITS].encode()

@@ -66,7 +66,7 @@ class _Batch:
         return memoryview(self.memory)[: self.used * self.slot_bytes]
 
     def clear(self) -> None:
-        """To be filled again."""
+        """Empties the batch, to be filled again."""
         self.room += self.used
         self.used = 0
 
@@ -147,7 +147,7 @@ class _Sink:
 
 
 def _read(body: Content) -> bytes:
-    """All bytes of a body, and one more if there is one. Raises OSError."""
+    """Reads all bytes of a body, and one more if there is one. Raises OSError."""
     fd = os.open(body.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         wanted = body.size_bytes + 1
@@ -192,7 +192,7 @@ class _File:
         self.at = body.offset_bytes
 
     def __enter__(self) -> Self:
-        """The file."""
+        """Gives the file."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -214,7 +214,7 @@ class _File:
         self.sha256.update(into)
 
     def finish(self) -> None:
-        """All has been read. SsccError if it is longer, or something else."""
+        """Checks that all has been read. SsccError if the file is longer, or something else."""
         try:
             longer = os.pread(self.fd, 1, self.at)
         except OSError as error:
@@ -227,7 +227,7 @@ class _Shorts:
     """Short streams that are noted, to be cut by one call: to call for each would take longer than the cutting."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Begins with no stream."""
         self.builds = bytearray()  # struct frame_build_whole of each
         self.streams = bytearray()
         self.slots = 0  # that they take
@@ -272,7 +272,7 @@ class Framer:
         self._shorts = _Shorts()  # never more than there is room for in the batch
 
     def __enter__(self) -> Self:
-        """The framer."""
+        """Gives the framer."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -43,7 +43,7 @@ class Row:
         assert self.struct.size == ffi.sizeof(struct_type)
 
     def __call__(self, **fields: int) -> bytes:
-        """All members, by name."""
+        """Packs all members, given by name."""
         assert len(fields) == len(self.names)
         return self.struct.pack(*[fields[name] for name in self.names])
 

@@ -52,14 +52,14 @@ class Summary:
 
 
 def _source(path: str, size_bytes: int, sha256: str) -> str:
-    """As json writes it with an indent, which it does slowly."""
+    """Writes a file's provenance as json does with an indent, which it does slowly."""
     return (
         f'  {{\n   "bytes": {size_bytes},\n   "path": {encode_basestring_ascii(path)},\n   "sha256": "{sha256}"\n  }}'
     )
 
 
 def _document(provenance: dict[str, Any], sources: list[tuple[str, int, str]]) -> bytes:
-    """As JSON, for people too: sorted and indented. sources: path, size and SHA-256 of each."""
+    """Writes provenance as JSON, for people too: sorted and indented. sources: path, size and SHA-256 of each."""
     text = json.dumps({**provenance, "sources": []}, sort_keys=True, indent=1)
     if sources:
         text = text.replace('"sources": []', '"sources": [\n' + ",\n".join(starmap(_source, sources)) + "\n ]")
@@ -101,7 +101,7 @@ class Writer:
         ] = {}  # frames that files share, by the id of SizedTemplate that Files has learned
 
     def __enter__(self) -> Self:
-        """The writer."""
+        """Gives the writer."""
         return self
 
     def __exit__(
@@ -129,7 +129,7 @@ class Writer:
         return index
 
     def _add_known(self, response: Response, first: int, count: int, status: int, index: int) -> int:
-        """One whose frames are there, with a row of this status and index."""
+        """Adds a response whose frames are there, with a row of this status and index."""
         self.summary.shared_frames += count
         self.summary.shared_bytes += count * response.copies * self.slot_bytes
         if response.body:
@@ -203,13 +203,13 @@ class Writer:
         return template.sized_for(content.size_bytes)
 
     def _learn(self, sized: SizedTemplate) -> None:
-        """After its first file, with whose answers those were added that all share."""
+        """Makes a template known to C after its first file, with whose answers those were added that all share."""
         shared = [self.known[each.key()] for each in (sized.not_modified, sized.partial, sized.part)]
         self.files.learn(sized, self._first_patch(sized.full.patches), [index for *_, index in shared])
         self.learned[id(sized)] = sum(frames for _, frames, *_ in shared)
 
     def _cut_files(self) -> None:
-        """None waits any longer."""
+        """Cuts all files that wait."""
         files = self.files
         while files.waiting:
             count = files.cut(self.response_count, len(self.strings))

@@ -40,7 +40,7 @@ class Change:
 
 @dataclass
 class Difference:
-    """All of it."""
+    """Everything that is different."""
 
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Difference:
         return bool(self.added or self.removed or self.changed or self.errors or hosts)
 
     def document(self) -> dict[str, Any]:
-        """For --json."""
+        """Gives the difference as --json prints it."""
 
         def listed(changes: dict[str, list[Change]], key: str) -> list[dict[str, Any]]:
             return [{key: name, "changes": [asdict(each) for each in all_]} for name, all_ in changes.items()]
@@ -229,7 +229,7 @@ def _text(change: Change) -> str:
 
 
 def show(difference: Difference, console: Console) -> None:
-    """For people: + added, - removed, ~ changed."""
+    """Shows the difference to people: + added, - removed, ~ changed."""
 
     def put(text: str, style: str = "") -> None:
         console.print(shown(text, style), soft_wrap=True)

@@ -31,7 +31,7 @@ ANSWERS = ("GET", "HEAD", "304")  # a 206 depends on what is asked for
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one answer over one address family, in bytes; requests_s by the link's Gbit/s."""
+    """What one answer costs over one address family, in bytes; requests_s by the link's Gbit/s."""
 
     family: str
     frame_bytes: int  # from Ethernet's header to the payload's end: what the NIC reads by DMA
@@ -70,7 +70,7 @@ def _cut_bytes(reader: Reader, response: Any) -> int:
 
 
 def cost(reader: Reader, route: ReadRoute, response: Any, family: str) -> Cost:
-    """Of one response."""
+    """Predicts what one response costs."""
     head = header_bytes(family)
     segments = reader.frame_count(response)
     full = reader.header.segment_bytes
@@ -132,7 +132,7 @@ def _count(count: int) -> str:
 
 
 def show(reader: Reader, console: Console, route: ReadRoute) -> None:
-    """For people: a table for each variant."""
+    """Shows people a table for each variant."""
     for variant in document(reader, route)["variants"]:
         title = f"{route.text}  {variant['encoding']}, {_size(variant['content_bytes'])}"
         console.print(shown(title, "bold"), soft_wrap=True)

@@ -66,7 +66,7 @@ def summary(reader: Reader) -> dict[str, Any]:
 
 
 def answer(reader: Reader, name: str, each: Answer) -> dict[str, Any]:
-    """One answer. Fields that differ from one sending to the next have values that are never sent."""
+    """Describes one answer. Fields that differ from one sending to the next have values that are never sent."""
     response, text = each.response, each.head(reader)
     head = parsed(text)
     return {
@@ -131,7 +131,7 @@ def errors(reader: Reader) -> list[dict[str, Any]]:
 
 
 def document(reader: Reader, routes: Iterable[ReadRoute]) -> dict[str, Any]:
-    """For --json."""
+    """Describes the image as --json prints it."""
     return summary(reader) | {"routes_list": [route(reader, each) for each in routes], "errors": errors(reader)}
 
 
@@ -143,7 +143,7 @@ def _plain(value: Any) -> str:
 
 
 def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limit: int) -> None:
-    """For people: the numbers, then the routes."""
+    """Shows people the numbers, then the routes."""
     for key, value in summary(reader).items():
         console.print(shown(f"{key:15} {_plain(value)}"), soft_wrap=True)
     table = Table("route", "status", "encodings", "bytes", "frames", "copies", box=None, header_style="bold")
@@ -163,7 +163,7 @@ def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limi
 
 
 def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
-    """For people: a route's answers with their heads."""
+    """Shows people a route's answers with their heads."""
     for one in route(reader, each)["variants"]:
         title = f"{each.name}  {one['encoding']}: {one['bytes']:,} bytes"
         console.print(shown(title, "bold"), soft_wrap=True)
@@ -239,7 +239,7 @@ def _grow(tree: Tree, folder: _Folder, limit: int) -> None:
 
 
 def show_tree(reader: Reader, console: Console, routes: list[ReadRoute], limit: int) -> None:
-    """For people: paths as a tree with what their bodies take, at most limit to a folder."""
+    """Shows people paths as a tree with what their bodies take, at most limit to a folder."""
     top = _folders(reader, routes)
     label = shown(str(reader.file.path))
     label.append(f"  {decimal(sum(top.sizes.values()))} in {top.routes:,} routes", "bold")

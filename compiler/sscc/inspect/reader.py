@@ -71,7 +71,7 @@ class Reader:
         self.hosts = image.hosts()
 
     def routes(self) -> list[ReadRoute]:
-        """All routes, sorted by path."""
+        """Reads all routes, sorted by path."""
         found = []
         for entry in self.image.routes[0 : self.header.route_table_len]:
             if entry.variant_count:

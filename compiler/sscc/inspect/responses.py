@@ -46,7 +46,7 @@ class Answer:
     path_offset: int = 0
 
     def head(self, reader: Reader) -> bytes:
-        """As it is sent, but for what differs from one sending to the next, which is as the image has it."""
+        """Gives the head as it is sent; what differs from one sending to the next is as the image has it."""
         head = reader.head(self.response)
         for patch in reader.patches(self.response):
             if patch.field in VALIDATORS:

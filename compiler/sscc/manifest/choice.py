@@ -25,6 +25,6 @@ class Choice:
 
     @property
     def words(self) -> list[str]:
-        """As they are said on the command line."""
+        """Writes the choice as the words of a command line."""
         excluded = [word for pattern in self.exclude for word in ("--exclude", pattern)]
         return excluded + ([] if self.symlinks is None else ["--symlinks", self.symlinks])

@@ -131,7 +131,7 @@ def _target(target: str) -> str:
 
 
 def _cache(value: str) -> str:
-    """As Cache-Control has it, RFC 9111 section 5.2."""
+    """Writes a time as Cache-Control has it, RFC 9111 section 5.2."""
     if value in ("no-store", "no-cache"):
         return value
     if value == "immutable":
@@ -167,7 +167,7 @@ def _number(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """For those who make a manifest in Python."""
+    """Takes a number as text, for those who make a manifest in Python."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -325,7 +325,7 @@ class Site(Model):
 
     @property
     def names(self) -> list[str]:
-        """Its hosts as the image has them: the empty one stands for all that no other site has."""
+        """The site's hosts as the image has them: the empty one stands for all that no other site has."""
         return ["" if host == "*" else host for host in self.hosts] or [""]
 
     def problem(self, message: str, *steps: int | str, help: str = "") -> Problem:  # noqa: A002, as Problem has it
@@ -340,7 +340,7 @@ class Site(Model):
         return value if isinstance(value, str) else None
 
     def found_at(self, name: str, node: Node | None) -> Self:
-        """The same, knowing the YAML that it came from."""
+        """Gives a copy that knows the YAML it came from."""
         made = self.model_copy()
         made._name, made._node = name, node
         return made

@@ -40,7 +40,7 @@ class _File:
         self.report = report
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Those that say something, with their numbers. A byte-order mark is none of the text."""
+        """Reads the lines that say something, with their numbers. A byte-order mark is none of the text."""
         try:
             text = self.path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
@@ -54,13 +54,13 @@ class _File:
                 yield number, line
 
     def problem(self, at: tuple[int, str], word: str, message: str, what_to_do: str = "") -> Problem:
-        """At a word of a line. at: its number and text."""
+        """Makes a problem at a word of a line. at: the line's number and text."""
         number, text = at
         column = text.find(word) + 1
         return Problem(message, str(self.path), number, column, len(word) if column else 0, what_to_do)
 
     def add(self, at: tuple[int, str], word: str, message: str, what_to_do: str = "") -> None:
-        """The same, reported."""
+        """Reports a problem at a word of a line."""
         self.report.add(self.problem(at, word, message, what_to_do))
 
     def path_of(self, at: tuple[int, str], pattern: str) -> str | None:
@@ -89,7 +89,7 @@ class _Redirects(_File):
     """One file of redirects."""
 
     def read(self) -> list[Line]:
-        """Its lines, but for those that are wrong."""
+        """Reads the file's lines, but for those that are wrong."""
         made = (self._line((number, text)) for number, text in self.lines())
         return [line for line in made if line is not None]
 
@@ -148,7 +148,7 @@ class _Redirects(_File):
 
 
 def _escaped(pattern: str) -> str:
-    """As a glob, but for the asterisk: a name is one segment."""
+    """Writes a pattern as a glob, but for the asterisk: a name is one segment."""
     return "*".join(glob.escape(text) for text, _ in pieces(pattern))
 
 

@@ -25,7 +25,7 @@ class Key(NamedTuple):
 
     @property
     def text(self) -> str:
-        """For people."""
+        """Writes the path for people."""
         return self.path.decode("utf-8", "backslashreplace") + ("*" if self.prefix else "")
 
 

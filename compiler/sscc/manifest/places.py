@@ -47,7 +47,7 @@ def node_at(node: Node, steps: Steps, *, key: bool = False) -> Node:
 
 
 def place_of(node: Node) -> Place:
-    """Of a node; a collection is meant by its first character."""
+    """Finds a node's place; a collection is meant by its first character."""
     start, end = node.start_mark, node.end_mark
     is_short = isinstance(node, yaml.nodes.ScalarNode) and start.line == end.line
     return Place(start.line + 1, start.column + 1, end.column - start.column if is_short else 1)

@@ -87,7 +87,7 @@ class ResponseBuilder:
         return known
 
     def _variant(self, source: Source, content: Content, coding: str | None, settings: PathSettings) -> FileVariant:
-        """All answers of one encoding."""
+        """Makes the variant of one encoding."""
         own_coding = coding_of(source) if coding is None else None
         key = self._media_type(source), coding, bool(source.variants), settings, own_coding
         template = self.templates.get(key)
@@ -175,5 +175,5 @@ class ResponseBuilder:
 
 
 def routes_of(number: int, builder: ResponseBuilder, table: Table) -> list[Route]:
-    """All routes of a site, sorted. number: the site's."""
+    """Builds all routes of a site, sorted. number: the site's."""
     return [builder.route(number, key, table[key]) for key in sorted(table)]

@@ -177,7 +177,7 @@ def _suggestion(pattern: str, paths: list[str]) -> str:
 
 
 def _idle(rules: list[tuple[str, Rule]], paths: list[str]) -> list[Rule]:
-    """Those that match no path. rules: with what is one rule for people."""
+    """Warns of globs that match no path. rules: with what is one rule for people."""
     busy = {name for name, rule in rules if any(matches(path, rule.match) for path in paths)}
     return list({name: rule for name, rule in reversed(rules) if name not in busy}.values())[::-1]
 

@@ -46,7 +46,7 @@ def page(folder: bytes, folders: dict[bytes, int], files: list[Source]) -> bytes
 
 
 def _parents(route: bytes) -> Iterator[bytes]:
-    """All folders above a route, the root first."""
+    """Gives all folders above a route, the root first."""
     at = route.find(b"/")
     while at >= 0:
         yield route[: at + 1]

@@ -35,7 +35,7 @@ class Patch(NamedTuple):
 
 
 def row(patch: Patch) -> bytes:
-    """As the image has it."""
+    """Packs a patch as the image has it."""
     return ROW.pack(patch.offset, patch.size_bytes, KINDS[patch.field])
 
 

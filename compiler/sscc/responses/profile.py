@@ -30,7 +30,7 @@ class Entry(BaseModel):
 
 
 class Profile(BaseModel):
-    """The file."""
+    """A profile's file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

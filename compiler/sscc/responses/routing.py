@@ -396,7 +396,7 @@ def forced_trees(site: Site, lines: list[Line]) -> tuple[bytes, ...]:
 
 
 def used(table: Table, sources: list[Source]) -> list[Source]:
-    """Those that something answers with; the others are none of the site's."""
+    """Gives the sources that something answers with; the others are none of the site's."""
     routes = {entry.route for entry in table.values() if isinstance(entry, File)}
     bodies = [entry.body for entry in table.values() if isinstance(entry, Fixed)]
     routes |= {body.route for body in bodies if isinstance(body, File)}

@@ -186,7 +186,7 @@ class ResponseTemplate:
         return Partial(head.response(206), swap, swap_bytes)
 
     def _digits(self, size_bytes: int, part: Response) -> tuple[int, int]:
-        """Of the most that a multipart answer can have, and of the file's size. part: of a body of that size."""
+        """Counts the digits of the longest multipart answer, and of the file's size. part: of a body of that size."""
         multipart_bytes = PARTS_MAX * part.stream_bytes + self.multipart.end.stream_bytes
         return len(str(size_bytes + multipart_bytes)), len(str(size_bytes))
 

@@ -105,7 +105,7 @@ class DigestIndex:
             return None
 
     def digest_at(self, name: str, now: Stamp) -> str | None:
-        """The same of a file that looks like this now."""
+        """Gives the SHA-256 that a file had, if this was its stamp."""
         known = self.old.get(name)
         if known is None or known[:-1] != list(now):
             return None
@@ -143,7 +143,7 @@ class DigestIndex:
         self.is_changed = True
 
     def save(self) -> None:
-        """For the next build. What can't be written is not remembered."""
+        """Writes the index for the next build. What can't be written is not remembered."""
         if not self.is_changed and len(self.files) == len(self.old) and len(self.decoded) == len(self.old_decoded):
             return
         text = json.dumps({"files": self.files, "inner": self.decoded, "traits": self.kept_traits}).encode()
@@ -230,7 +230,7 @@ class Cache:
 
     @staticmethod
     def _read(path: Path, target: Path) -> Entry | None:
-        """None if it is damaged."""
+        """Reads an entry; None if it is damaged."""
         with path.open("rb", buffering=0) as file:
             head = file.read(HEADER.size)
             if len(head) != HEADER.size:

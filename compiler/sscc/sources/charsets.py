@@ -60,7 +60,7 @@ class TextScan:
 
 
 def head_traits(data: bytes) -> int:
-    """Those that the beginning of a file shows."""
+    """Gives the traits that the beginning of a file shows."""
     if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return DECLARED
     if data[:3] == GZIP_MAGIC:
@@ -73,7 +73,7 @@ def head_traits(data: bytes) -> int:
 
 
 def traits(data: bytes) -> int:
-    """Those of a whole file; quick, as every small file is asked."""
+    """Gives the traits of a whole file; quick, as every small file is asked."""
     made = head_traits(data)
     if not data.isascii():
         try:

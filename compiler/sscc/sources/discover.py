@@ -91,7 +91,7 @@ class _Finder:
                 yield _Named(path, before + relative, os.fsencode(at + relative))
 
     def named(self, skipped: Skipped) -> list[_Named]:
-        """Those that are wanted, sorted by route."""
+        """Finds the files that are wanted, sorted by route."""
         by_route: dict[bytes, _Named] = {}
         for number, root in enumerate(self.site.all_roots()):
             folder = self.base / root.path
@@ -106,7 +106,7 @@ class _Finder:
         return sorted(by_route.values(), key=_route)
 
     def _stat(self, path: str) -> os.stat_result | None:
-        """Of a file; None: it is none, or there is something wrong."""
+        """Gives a file's status; None: it is none, or there is something wrong."""
         try:
             info = os.stat(path)
         except OSError as error:

@@ -270,7 +270,7 @@ class Worker:
         return reading.sha256, decoded.hexdigest()
 
     def _variant(self, job: Job, done: Done, coding: str, target: Path) -> Content | None:
-        """From the cache, or made; None if it does not pay."""
+        """Takes a variant from the cache, or makes it; None if it does not pay."""
         recipe, plain = RECIPES[coding], done.content
         known = self.cache.find(plain.sha256, recipe, target) if self.cache is not None else None
         if known is not None and (known.content is not None or not job.pays(known.size_bytes)):
@@ -347,7 +347,7 @@ def _batches(jobs: list[Job]) -> list[list[Job]]:
 
 
 def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callable[[int], None]) -> list[Done]:
-    """Over all cores. progress: called with bytes done since it was last called."""
+    """Does the jobs over all cores. progress: called with bytes done since it was last called."""
     if len(batches := _batches(jobs)) < 2:
         here = Worker(*begin, progress)
         return [here.run(job) for job in jobs]
@@ -422,7 +422,7 @@ class _Tasks:
         return known is None
 
     def add(self, site: Site, sources: list[Source]) -> None:
-        """Those of one site."""
+        """Adds what there is to do for one site."""
         encodings = site.encodings
         suffixes = tuple(suffix.encode() for suffix in SUFFIXES.values())
         beside = encodings.precompressed and any(source.route.endswith(suffixes) for source in sources)

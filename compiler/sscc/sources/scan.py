@@ -177,7 +177,7 @@ class _Scan:
             self.at = at + size_bytes
 
     def _next_extent(self) -> None:
-        """From now on what is read goes into another, or where it can't stay if there is none."""
+        """Has what is read go into another extent, or where it can't stay if there is none."""
         extent = self.extents.take()
         if extent is not None:
             self.at, self.end = extent * EXTENT_BYTES, (extent + 1) * EXTENT_BYTES
@@ -185,7 +185,7 @@ class _Scan:
             self.room, self.at, self.end = self.spare, 0, len(self.spare)
 
     def _results(self, chunk: int) -> Generator[FileScan | None]:
-        """Of each file of a chunk; None: it could not be read."""
+        """Gives the scan of each file of a chunk; None: it could not be read."""
         files = self._files(chunk)
         records = self.records[files.start * RECORD.size : files.stop * RECORD.size]
         view = self.view
@@ -208,7 +208,7 @@ class Scanner:
         self.advance = advance
 
     def scan(self, paths: Sequence[str]) -> Generator[FileScan | None]:
-        """Of each file; None: it could not be read as it was, which is for others to look into."""
+        """Scans each file; None: it could not be read as it was, which is for others to look into."""
         scan = _Scan(paths, self.extents)
         done = 0
         with contextlib.closing(scan.scans()) as chunks:

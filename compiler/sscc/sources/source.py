@@ -117,7 +117,7 @@ class Source:
     traits: int = 0  # see charsets
 
     def head(self) -> bytes:
-        """Its first bytes if they may say what it is written in. Raises SsccError."""
+        """Gives the file's first bytes if they may say what it is written in. Raises SsccError."""
         if not self.traits & DECLARED:
             return b""
         if self.content is not None and self.content.kept is not None:

@@ -169,7 +169,7 @@ class Tree:
         self.own: list[str] = []  # left out too, as they are what is built from or written
 
     def files(self) -> list[Entry]:
-        """All of them. What is left out or wrong is reported, each sort in one message."""
+        """Finds all of them. What is left out or wrong is reported, each sort in one message."""
         self._enter("", frozenset({self.top}))
         self._report_hidden()
         self._report_links()
@@ -287,7 +287,7 @@ class Tree:
         self.report.add(Problem(text, self.place, help=advice))
 
     def _report_globs(self) -> None:
-        """Those that are like nothing here, where something else was meant."""
+        """Reports globs that are like nothing here, where something else was meant."""
         for pattern in self.wish.unused():
             near = self._near(pattern)
             if near is not None or pattern in (self.wish.include or []):

@@ -113,7 +113,7 @@ class Opening:
         return port[0]
 
     def lock(self, name: str, taken: str) -> None:
-        """Until the stack is closed. Raises SsrunError if another ssrun has it; taken: see instances.lock."""
+        """Locks until the stack is closed. Raises SsrunError if another ssrun has it; taken: see instances.lock."""
         self.stack.callback(instances.lock(name, taken).close)
 
     def superframe(self) -> int:

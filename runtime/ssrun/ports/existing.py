@@ -46,7 +46,7 @@ class ExistingInterface:
         return opened
 
     def _addresses(self) -> list[Interface4or6]:
-        """Those to serve: in shared mode the kernel's. Raises SsrunError."""
+        """Gives the addresses to serve: in shared mode the kernel's. Raises SsrunError."""
         name, kernels = self.interface.name, self.interface.addresses
         versions = families(self.image)
         addresses = self.options.addresses or [address for address in kernels if address.version in versions]

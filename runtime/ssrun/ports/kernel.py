@@ -58,7 +58,7 @@ class Interface:
 
     @property
     def sysfs(self) -> Path:
-        """Its folder below /sys."""
+        """The interface's folder below /sys."""
         return Path("/sys/class/net") / self.name
 
     @property
@@ -249,7 +249,7 @@ class Offloads:
                 self.was.insert(0, (change, value))
 
     def _call(self, command: int, value: int) -> int | None:
-        """One ethtool request; its value, or None if it can't be."""
+        """Makes one ethtool request; its value, or None if it can't be."""
         data = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
         request = struct.pack("16sQ16x", self.name.encode(), ctypes.addressof(data))
         try:

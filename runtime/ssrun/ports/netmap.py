@@ -185,7 +185,7 @@ class Netmap:
         self._open(request, copied="a pipe moves buffers" if is_pipe else "a switch loses offsets")
 
     def _open(self, wanted: Request, *, copied: str = "") -> Any:
-        """In place if that can be, and nothing speaks against it. Returns struct netmap_info *."""
+        """Opens a port, in place if that can be and nothing speaks against it. Returns struct netmap_info *."""
         info = ffi.new("struct netmap_info *")
         if not copied and self.external and not self._try(wanted, info, copy=False):
             self._describe("in place, external memory")
@@ -226,7 +226,7 @@ class Netmap:
             self.opened.notes.append(note)
 
     def _try(self, wanted: Request, info: Any, *, copy: bool) -> int:
-        """0, or the errno; nothing stays open then."""
+        """Tries to open a port; 0, or the errno, and nothing stays open then."""
         with ExitStack() as undo:
             memory = self.opening.image_memory(undo) if copy else self.opening.lent_memory(undo)
             port = ffi.new("struct nmio_port **")

@@ -70,7 +70,7 @@ class PortReservation:
             raise
 
     def hold(self, address: Address4or6) -> None:
-        """One address more. Raises SsrunError."""
+        """Holds the port at one address more. Raises SsrunError."""
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
@@ -121,7 +121,7 @@ class PortReservation:
 
     @staticmethod
     def _stop(sock: socket.socket) -> None:
-        """It stays bound, and from now on keeps even those out that would share the port (SO_REUSEADDR)."""
+        """Lets a socket listen no more. Bound, it keeps even those out that would share the port (SO_REUSEADDR)."""
         sock.shutdown(socket.SHUT_RD)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
