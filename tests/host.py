@@ -156,7 +156,7 @@ class Host:
             "mtu_bytes": mtu,
             "gather_max": gather_max,
             "max_connections": max_connections,
-            "max_half_requests": max_connections,
+            "max_incomplete_requests": max_connections,
             "keep_alive_ms": 10_000,
             "request_ms": 5_000,
             "send_ms": 10_000,

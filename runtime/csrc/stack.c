@@ -114,7 +114,7 @@ static uint32_t choose(struct stack *stack, struct nmio_rx *batch, uint32_t coun
     }
     COUNT_BY(&stack->eth, eth_rx_frames, count - kept);
     COUNT_BY(&stack->tcpip, tcp_rx_segments, count - kept);
-    COUNT_BY(&stack->tcpip, tcp_rx_acks_joined, count - kept);
+    COUNT_BY(&stack->tcpip, tcp_rx_acks_coalesced, count - kept);
     return kept;
 }
 

@@ -14,9 +14,9 @@ static uint32_t echo_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t
     uint32_t buffer = tcpip_compose(tcpip, tcb);
     if (buffer == NMIO_NONE || data == NULL)
         return 0;
-    const struct tcp_span span = composed_span(buffer);
+    const struct response_slice slice = composed_slice(buffer);
     memcpy(composed_bytes(&tcpip->composed, buffer), "hello\n", 6);
-    tcpip_write(tcpip, tcb, &span, 6);
+    tcpip_write(tcpip, tcb, &slice, 6);
     tcpip_finish(tcpip, tcb);
     return len_bytes;
 }
@@ -26,7 +26,7 @@ static const struct eth_config link = {
     {2, 0, 0, 0, 0, 1}, true, ETH_ACD_NONE, 1, {{IP_FAMILY_V4, 24, {192, 0, 2, 1}}}};
 /* clang-format off */
 static const struct tcpip_config config = {
-    .tcp_port = 7, .mtu_bytes = 1500, .gather_max = 1, .max_connections = 8, .max_half_requests = 8,
+    .tcp_port = 7, .mtu_bytes = 1500, .gather_max = 1, .max_connections = 8, .max_incomplete_requests = 8,
     .keep_alive_ms = 10000, .request_ms = 10000, .send_ms = 10000, .secret = "not random here"};
 /* clang-format on */
 static const struct ssi_header header = {.slot_bytes = 2048, .segment_bytes = 1448};

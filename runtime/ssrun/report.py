@@ -78,7 +78,7 @@ class Output:
             "mtu_bytes": opened.mtu_bytes,
             "memory_bytes": server.memory_bytes,
             **self.service.event(),
-            "notes": opened.notes,
+            "warnings": opened.warnings,
             **opened.details,
         }
         if self.as_json:
@@ -87,7 +87,7 @@ class Output:
         how = ", ".join(f"{key} {value}" for key, value in opened.details.items() if key != "host_addresses")
         console.say(self.service.headline())
         console.say(f"{opened.interface}: {opened.backend}{f' ({how})' if how else ''}, {mode} mode")
-        for note in opened.notes:
+        for note in opened.warnings:
             console.say(f"note: {note}")
         for url in urls:
             console.say(f"serving {url}")

@@ -121,7 +121,7 @@ class Server:
             "mtu_bytes": opened.mtu_bytes,
             "gather_max": opened.gather_max,
             "max_connections": limits.max_connections,
-            "max_half_requests": max(1, limits.max_connections // 16),
+            "max_incomplete_requests": max(1, limits.max_connections // 16),
             "keep_alive_ms": int(limits.keep_alive_s * 1000),
             "request_ms": int(limits.request_s * 1000),
             "send_ms": int(limits.send_s * 1000),

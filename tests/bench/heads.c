@@ -64,10 +64,10 @@ int main(int argc, char **argv)
         stop("the image has more responses than there is room for");
     web_app.init(tcpip->app_state, tcpip, NULL);
     ready_init(&tcpip->ready, tcb);
-    tcb_few_spans(tcb);
+    tcb_few_slices(tcb);
     uint32_t taken = 0;
     for (uint32_t len = piece_bytes; taken == 0 && len < head_bytes + piece_bytes; len += piece_bytes)
         taken = take_piece(tcpip, tcb, head, len < head_bytes ? len : head_bytes);
-    printf("%u\n", tcb->span_count);
-    return taken == head_bytes && tcb->span_count == 1 ? 0 : 1;
+    printf("%u\n", tcb->slice_count);
+    return taken == head_bytes && tcb->slice_count == 1 ? 0 : 1;
 }

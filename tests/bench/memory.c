@@ -94,7 +94,7 @@ static struct stack_config configuration(void)
                                             .gather_max = (uint32_t)options.gather,
                                             .tx_memcpy = options.memcpy_tx != 0,
                                             .max_connections = (uint32_t)options.connections + 1,
-                                            .max_half_requests = 1,
+                                            .max_incomplete_requests = 1,
                                             .keep_alive_ms = 1u << 30,
                                             .request_ms = 1u << 30,
                                             .send_ms = 1u << 30}};

@@ -12,7 +12,7 @@
 #include "libtcpip/recovery.h"
 
 #define MSS_BYTES 1448u
-#define FULL_BLOCKS (SCOREBOARD_RUNS / 2) /* with as many holes between them */
+#define FULL_BLOCKS (SCOREBOARD_RANGES / 2) /* with as many holes between them */
 
 /* In a function of its own so that callgrind can count it alone. */
 __attribute__((noipa)) void take_ack(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment)
@@ -30,11 +30,11 @@ static void block_of(const struct tcb *tcb, uint32_t number, uint32_t sack[2])
 static struct tcpip *make_tcpip(struct tcb *tcb)
 {
     struct tcpip *tcpip = calloc(1, sizeof(*tcpip));
-    struct tcp_run *boards = calloc(SCOREBOARD_RUNS, sizeof(*boards));
+    struct sent_range *boards = calloc(SCOREBOARD_RANGES, sizeof(*boards));
     uint32_t *board_free = calloc(1, sizeof(*board_free));
     if (tcpip == NULL || boards == NULL || board_free == NULL)
         stop("no memory");
-    tcpip->boards = (struct scoreboards){boards, board_free, 1};
+    tcpip->overflow = (struct overflow_scoreboards){boards, board_free, 1};
     tcpip->connections.tcbs = tcb;
     ready_init(&tcpip->ready, tcb);
     tcpip->now_us = 1000000;
@@ -76,6 +76,6 @@ int main(int argc, char **argv)
         else
             take_ack(tcpip, tcb, &segment);
     }
-    printf("%u\n", tcb->run_count);
+    printf("%u\n", tcb->range_count);
     return 0;
 }

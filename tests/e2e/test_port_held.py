@@ -98,7 +98,7 @@ def test_the_host_itself_is_refused_at_once(image: Path, backend: str) -> None:
         for host in (SERVER4, f"[{SERVER6}]"):
             assert refused(running.server, host) == COULD_NOT_CONNECT
             assert "small" in running.client.run("curl", "-sS", f"http://{host}/").stdout
-        assert any("tap:NAME" in note for note in running.event["notes"])
+        assert any("tap:NAME" in note for note in running.event["warnings"])
         assert running.stop() == 0
 
 

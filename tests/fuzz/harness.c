@@ -83,7 +83,7 @@ static struct stack_config configure(const struct host *host, uint32_t gather_ma
                   .mtu_bytes = 1500,
                   .gather_max = gather_max,
                   .max_connections = CONNECTIONS,
-                  .max_half_requests = 2,
+                  .max_incomplete_requests = 2,
                   .keep_alive_ms = 300000,
                   .request_ms = 10000,
                   .send_ms = 300000,
@@ -108,8 +108,8 @@ void host_start(struct host *host, const struct image *image, uint32_t gather_ma
     memset(stack_memory, 0, bytes);
     host->stack = stack_init(stack_memory, bytes, &config, image, &host->region, &host->tx);
     CHECK(host->stack != NULL);
-    CHECK(host->stack->tcpip.boards.free_count >= BOARDS);
-    host->stack->tcpip.boards.free_count = BOARDS;
+    CHECK(host->stack->tcpip.overflow.free_count >= BOARDS);
+    host->stack->tcpip.overflow.free_count = BOARDS;
     host->now_ns = START_NS;
     host->flying = first_flight = 0;
     host->slow = false;
@@ -217,11 +217,11 @@ static void judge_connection(const struct tcb *tcb)
     /* What is in flight, or waits for the window, has a timer. */
     CHECK(tcb->rto_deadline_us != 0 || tcb->ready || (tcb->snd_nxt == tcb->snd_una && tcb->snd_nxt >= tcb->snd_end));
     uint32_t at = (uint32_t)tcb->snd_una;
-    for (uint32_t i = 0; i < tcb->run_count; i++) {
-        CHECK(tcb->runs[i].start == at && seq_lt(at, tcb->runs[i].end));
-        at = tcb->runs[i].end;
+    for (uint32_t i = 0; i < tcb->range_count; i++) {
+        CHECK(tcb->ranges[i].start == at && seq_lt(at, tcb->ranges[i].end));
+        at = tcb->ranges[i].end;
     }
-    CHECK(tcb->run_count <= tcb->run_capacity && at == (uint32_t)tcb->snd_nxt);
+    CHECK(tcb->range_count <= tcb->range_capacity && at == (uint32_t)tcb->snd_nxt);
 }
 
 void host_run(struct host *host)
@@ -271,7 +271,7 @@ void host_end(struct host *host)
     for (int hour = 0; hour < 24 && stack_connections(host->stack) > 0; hour++)
         host_advance(host, 3600000);
     CHECK(stack_connections(host->stack) == 0);
-    CHECK(host->region.free_count == BUFFERS && host->stack->tcpip.boards.free_count == BOARDS);
+    CHECK(host->region.free_count == BUFFERS && host->stack->tcpip.overflow.free_count == BOARDS);
     for (uint32_t i = 0; i < host->region.chunk_count; i++)
         CHECK(host->region.in_flight[i] == NMIO_FREE);
     uint32_t unused = 0;

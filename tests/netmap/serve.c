@@ -300,7 +300,7 @@ static void open_stack(void)
                   .mtu_bytes = file.image.header->mtu_bytes,
                   .gather_max = 1,
                   .max_connections = (uint32_t)options.connections + 1,
-                  .max_half_requests = 1,
+                  .max_incomplete_requests = 1,
                   .keep_alive_ms = 1u << 30,
                   .request_ms = 1u << 30,
                   .send_ms = 1u << 30}};

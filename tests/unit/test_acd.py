@@ -126,12 +126,12 @@ CONTESTS = {
     "a solicitation from nobody": (V6, solicitation("::")),
 }
 HARMLESS = {
-    "a question for ours": ("arp_drop_unclaimed", arp(source=CLIENT_IP, target=SERVER_IP)),
+    "a question for ours": ("arp_drop_tentative", arp(source=CLIENT_IP, target=SERVER_IP)),
     "a reply of another": ("arp_drop_not_ours", arp(2, source=CLIENT_IP, target="192.0.2.9")),
     "a probe for another": ("arp_drop_not_ours", arp(source="0.0.0.0", target="192.0.2.9")),
     "our own probe": ("arp_drop_looped", ARP_PROBE),
     "our own announcement": ("arp_drop_looped", ARP_ANNOUNCEMENT),
-    "a solicitation for ours": ("nd_drop_unclaimed", solicitation(CLIENT_IP6)),
+    "a solicitation for ours": ("nd_drop_tentative", solicitation(CLIENT_IP6)),
     "an advertisement of another": ("nd_drop_not_ours", advertisement(target=CLIENT_IP6)),
     "an advertisement from afar": ("nd_drop_malformed", advertisement(hlim=254)),
     "a solicitation from afar": ("nd_drop_malformed", solicitation("::", hlim=64)),
@@ -240,8 +240,8 @@ def test_nothing_is_answered_for_an_address_that_is_not_ours(image: Image, lost:
         assert state(host, V4) == state(host, V6) == lib.ETH_ADDRESS_CONFLICT
     for name, question in questions.items():
         assert host.send(question) == [], name
-    drops = {name: count for name, count in host.counters().items() if "unclaimed" in name}
-    assert drops == {"arp_drop_unclaimed": 1, "ip_drop_unclaimed": 6, "nd_drop_unclaimed": 1}
+    drops = {name: count for name, count in host.counters().items() if "tentative" in name}
+    assert drops == {"arp_drop_tentative": 1, "ip_drop_tentative": 6, "nd_drop_tentative": 1}
     host = owned(image)
     for name, question in questions.items():
         assert len(host.send(question)) == 1, name

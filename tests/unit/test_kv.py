@@ -115,7 +115,7 @@ def test_a_get_of_one_key_leaves_as_it_was_made() -> None:
     client = connected(ITEMS)
     ask(client, b"get big\r\nget a\r\nget none\r\n")
     counters = client.host.counters()
-    assert "tcp_tx_segments_cut" not in counters
+    assert "tcp_tx_resegmented" not in counters
     assert "arena_misses" not in counters
     assert (counters["kv_hits"], counters["kv_misses"]) == (2, 1)
 
@@ -198,7 +198,7 @@ def test_draining_ends_an_answer_first() -> None:
 
 def test_the_oldest_answer_under_way_makes_room() -> None:
     """Its rest can't be kept without a buffer, and must not be missed in silence: its connection is reset."""
-    client = connected(ITEMS, config={"max_half_requests": 1})
+    client = connected(ITEMS, config={"max_incomplete_requests": 1})
     other = Client(client.host, port=40001)
     other.connect()
     other.request(b"get " + b"a " * 30 + b"\r\n")  # takes the only buffer: its answers are not acknowledged

@@ -83,7 +83,7 @@ def test_a_large_download_does_not_starve_the_others(gather: int, ring: int) -> 
 
 def test_slow_readers_do_not_keep_half_requests_from_making_room(image: Image) -> None:
     """Requests that wait behind answers which nobody reads have half of the buffers at most."""
-    host = Host(image, config={"max_half_requests": 32}, max_connections=128)
+    host = Host(image, config={"max_incomplete_requests": 32}, max_connections=128)
     for port in range(40_000, 40_024):
         _, reader = connected(image, port, host, window=1000)
         reader.request(GET_BIG + GET * 8)  # more than a connection answers at once
@@ -94,7 +94,7 @@ def test_slow_readers_do_not_keep_half_requests_from_making_room(image: Image) -
         half.request(GET[10:])
         assert half.received.endswith(b"hello")
     counters = host.counters()
-    assert counters["tcp_evicted_half_requests"] == 24
+    assert counters["tcp_evicted_incomplete_requests"] == 24
     assert counters["tcp_evicted_pipelined"] == 8
 
 

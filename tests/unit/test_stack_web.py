@@ -265,14 +265,14 @@ def test_a_long_head_in_pieces(image: Image, piece_bytes: int) -> None:
 
 def test_a_head_that_gave_up_its_buffer_is_not_gone_on_with(image: Image) -> None:
     """The oldest half request makes room: what has been seen of it does not count for whoever takes the place."""
-    host = Host(image, config={"max_half_requests": 1})
+    host = Host(image, config={"max_incomplete_requests": 1})
     first, second = Client(host, port=41000), Client(host)
     first.connect()
     second.connect()
     request = b"GET /a" + HTTP + b"X: y\r\n\r\n"
     first.request(request[:30])
     second.request(request[:12])
-    assert host.counters()["tcp_evicted_half_requests"] == 1
+    assert host.counters()["tcp_evicted_incomplete_requests"] == 1
     for piece in (request[12:31], request[31:]):
         second.request(piece)
     assert second.drain().endswith(A)

@@ -112,7 +112,7 @@ def served(folder: Path, *options: str, address: str, pings: bool = False) -> di
     counters = server.stop()
     if counters.get("arena_stalls"):
         raise CaseError("the arena stalled")
-    details = {key: server.serving.get(key) for key in ("sending", "ring_slots", "notes", "mode")}
+    details = {key: server.serving.get(key) for key in ("sending", "ring_slots", "warnings", "mode")}
     shown = ("port_tx_frames", "port_tx_dropped", "arena_copies_made", "arena_misses", "arena_evictions")
     drops = {key: value for key, value in counters.items() if "drop" in key and value}
     return {"files": files, **details, **{key: counters.get(key, 0) for key in shown}, "drops": drops}

@@ -14,7 +14,7 @@
     X(kv_bad_lines)                                                                                                  \
     X(kv_refused_writes)
 
-_Static_assert(KV_LINE_BYTES_MAX <= TCB_REQUEST_BYTES, "a line that is allowed must fit where it is collected");
+_Static_assert(KV_LINE_BYTES_MAX <= TCB_RECEIVE_BYTES, "a line that is allowed must fit where it is collected");
 
 /* What would change the store. */
 static const char *const writing_commands[] = {"set",  "add",  "replace", "append", "prepend", "cas",      "delete",
@@ -75,8 +75,8 @@ static uint32_t take_line(const uint8_t *data, uint32_t len_bytes, struct text *
 /* Queues the first len_bytes of an answer. */
 static void kv_write(struct kv *kv, struct tcb *tcb, const struct kv_answer *answer, uint32_t len_bytes)
 {
-    struct tcp_span span = {.first_frame = answer->first_frame};
-    tcpip_write(kv->tcpip, tcb, &span, len_bytes);
+    struct response_slice slice = {.first_frame = answer->first_frame};
+    tcpip_write(kv->tcpip, tcb, &slice, len_bytes);
 }
 
 static void write_text(struct kv *kv, struct tcb *tcb, enum kv_text text)
@@ -96,7 +96,7 @@ static bool keys_fit(struct text keys)
 
 /* The answers to a line of keys, as many as there is room for. tcb->app: bytes of keys that have been answered. What a
  * peer sends again needn't be what it sent before, so that may be more than there are now. False: more is to be written
- * when a span is free. */
+ * when a slice is free. */
 static bool answer_keys(struct kv *kv, struct tcb *tcb, struct text keys)
 {
     struct text key;
@@ -118,7 +118,7 @@ static bool answer_keys(struct kv *kv, struct tcb *tcb, struct text keys)
     return keys.len_bytes == 0;
 }
 
-/* False: more is to be written when a span is free. */
+/* False: more is to be written when a slice is free. */
 static bool answer_get(struct kv *kv, struct tcb *tcb, struct text keys)
 {
     if (keys.len_bytes == 0) {
@@ -142,7 +142,7 @@ static bool is_writing_command(struct text command)
     return false;
 }
 
-/* False: more is to be written when a span is free. */
+/* False: more is to be written when a slice is free. */
 static bool answer_line(struct kv *kv, struct tcb *tcb, struct text line)
 {
     struct text command = {line.data, 0};

@@ -1,4 +1,4 @@
-/* A read-only key-value store made at start: the answer to a get of each key as ready frames, and a hash table that
+/* A read-only key-value store made at start: the answer to a get of each key as prebuilt frames, and a hash table that
  * finds them. The frames are those of a small image of its own, which the stack and the port are opened with.
  *
  * Answers are what memcached's text protocol has (protocol.txt of memcached 1.6): of a key one stream,

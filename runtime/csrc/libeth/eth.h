@@ -30,7 +30,7 @@
     X(arp_drop_malformed)                                                                                            \
     X(arp_drop_not_ours)                                                                                             \
     X(arp_drop_looped)                                                                                               \
-    X(arp_drop_unclaimed)                                                                                            \
+    X(arp_drop_tentative)                                                                                            \
     X(nd_rx_solicitations)                                                                                           \
     X(nd_tx_advertisements)                                                                                          \
     X(nd_tx_probes)                                                                                                  \
@@ -39,7 +39,7 @@
     X(nd_drop_malformed)                                                                                             \
     X(nd_drop_not_ours)                                                                                              \
     X(nd_drop_looped)                                                                                                \
-    X(nd_drop_unclaimed)                                                                                             \
+    X(nd_drop_tentative)                                                                                             \
     X(mld_rx_queries)                                                                                                \
     X(mld_tx_reports)                                                                                                \
     X(mld_drop_malformed)                                                                                            \

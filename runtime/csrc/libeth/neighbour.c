@@ -46,7 +46,7 @@ void arp_input(struct eth *eth, uint8_t *frame, uint32_t len_bytes)
         return;
     }
     if (!eth_address_is_ours(eth, (uint32_t)local)) {
-        COUNT(eth, arp_drop_unclaimed);
+        COUNT(eth, arp_drop_tentative);
         return;
     }
     COUNT(eth, arp_rx_requests);
@@ -107,7 +107,7 @@ void nd_input(struct eth *eth, const struct packet *packet)
     if ((advertisement || !has_source) && acd_neighbour(eth, (uint32_t)local, advertisement, mac))
         return;
     if (!eth_address_is_ours(eth, (uint32_t)local)) {
-        COUNT(eth, nd_drop_unclaimed);
+        COUNT(eth, nd_drop_tentative);
         return;
     }
     COUNT(eth, nd_rx_solicitations);

@@ -13,7 +13,7 @@
 struct image;
 struct layout;
 struct tcb;
-struct tcp_span;
+struct response_slice;
 struct tcpip;
 
 /* A segment that will soon be taken. */
@@ -48,10 +48,10 @@ struct tcpip_app {
     /* In the middle of an answer: the rest is written when queued responses have gone. */
     bool (*has_pending_response)(const struct tcb *tcb);
     /* Writes what is to be written into a response's first frame when it is sent, where it says that (SSI_FRAME_PATCHED): what of
-     * it is in bytes [offset, offset + len_bytes) of the response goes over dst, a copy of those. It follows from span->app
+     * it is in bytes [offset, offset + len_bytes) of the response goes over dst, a copy of those. It follows from slice->app
      * alone, as it must be the same when it is sent again. Returns the checksum's sum of what has been written, where it is in
      * the frame, if dst is the whole payload. NULL: no frame of the image says so. */
-    uint64_t (*patch)(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+    uint64_t (*patch)(const struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst,
                       uint32_t len_bytes);
     /* Brings what an answer to a segment's data would touch into the caches, in tcpip->prefetch_steps steps, some time apart: each looks
      * at what the one before has fetched. Only a guess. False: no more steps. */

@@ -50,12 +50,12 @@ uint32_t composed_acquire(struct composed *pool, uint64_t now_us, uint32_t owner
     return buffer;
 }
 
-void composed_span_release(struct composed *pool, const struct tcp_span *span)
+void composed_slice_release(struct composed *pool, const struct response_slice *slice)
 {
-    if (!is_composed(span))
+    if (!is_composed(slice))
         return;
     struct composed_use *uses = pool->uses;
-    const struct composed_use *use = &uses[span->first_frame];
+    const struct composed_use *use = &uses[slice->first_frame];
     if (use->previous != TCB_NONE)
         uses[use->previous].next = use->next;
     else
@@ -64,5 +64,5 @@ void composed_span_release(struct composed *pool, const struct tcp_span *span)
         uses[use->next].previous = use->previous;
     else
         pool->last = use->previous;
-    pool->free[pool->free_count++] = span->first_frame;
+    pool->free[pool->free_count++] = slice->first_frame;
 }

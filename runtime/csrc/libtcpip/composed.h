@@ -41,18 +41,18 @@ static inline uint8_t *composed_bytes(const struct composed *pool, uint32_t buff
     return pool->bytes + (size_t)buffer * COMPOSED_BYTES;
 }
 
-/* The span of what is in a buffer; it gives the buffer back when it goes. */
-static inline struct tcp_span composed_span(uint32_t buffer)
+/* The slice of what is in a buffer; it gives the buffer back when it goes. */
+static inline struct response_slice composed_slice(uint32_t buffer)
 {
-    return (struct tcp_span){.first_frame = buffer, .composed = true};
+    return (struct response_slice){.first_frame = buffer, .composed = true};
 }
 
-static inline bool is_composed(const struct tcp_span *span)
+static inline bool is_composed(const struct response_slice *slice)
 {
-    return span->composed;
+    return slice->composed;
 }
 
-/* A span goes: nothing of it will be sent again. */
-void composed_span_release(struct composed *pool, const struct tcp_span *span);
+/* A slice goes: nothing of it will be sent again. */
+void composed_slice_release(struct composed *pool, const struct response_slice *slice);
 
 #endif

@@ -58,10 +58,10 @@ void connection_destroy(struct tcpip *tcpip, struct tcb *tcb)
     PROBE(tcb_destroy, tcb, tcb->state);
     timer_remove(&tcpip->wheel, tcb);
     receive_buffer_release(&tcpip->buffers, tcb);
-    for (uint32_t i = 0; i < tcb->span_count; i++)
-        composed_span_release(&tcpip->composed, tcb_span(tcb, i));
+    for (uint32_t i = 0; i < tcb->slice_count; i++)
+        composed_slice_release(&tcpip->composed, tcb_slice(tcb, i));
     slice_ring_release(&tcpip->rings, tcb);
-    scoreboard_release(&tcpip->boards, tcb);
+    scoreboard_release(&tcpip->overflow, tcb);
     tcb_table_remove(&tcpip->connections, tcb);
     COUNT(tcpip, tcp_closed);
 }
@@ -88,7 +88,7 @@ static uint64_t worth(const struct tcb *tcb)
     if (!idle)
         return 0;
     return tcb->progress_us +
-           (tcb->request != TCB_NONE ? 1ull << 62 : 1); /* those with an incomplete request after all the others */
+           (tcb->buffer != TCB_NONE ? 1ull << 62 : 1); /* those with an incomplete request after all the others */
 }
 
 void connection_evict_idle(struct tcpip *tcpip)
@@ -140,11 +140,11 @@ struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, co
     return tcb;
 }
 
-void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes)
+void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice, uint64_t len_bytes)
 {
     PROBE(tcpip_write, tcb, len_bytes);
-    struct tcp_span *slot = tcb_span(tcb, tcb->span_count++);
-    *slot = *span;
+    struct response_slice *slot = tcb_slice(tcb, tcb->slice_count++);
+    *slot = *slice;
     slot->start = tcb->snd_end;
     slot->end = tcb->snd_end + len_bytes;
     tcb->snd_end = slot->end;
@@ -174,7 +174,7 @@ static void evict_buffer(struct tcpip *tcpip, struct tcb *victim, enum receive_k
 {
     receive_buffer_release(&tcpip->buffers, victim);
     if (kind == RECEIVE_INCOMPLETE) {
-        COUNT(tcpip, tcp_evicted_half_requests);
+        COUNT(tcpip, tcp_evicted_incomplete_requests);
         connection_close_idle(tcpip, victim, true);
         return;
     }
@@ -189,7 +189,7 @@ void connection_need_buffer(struct tcpip *tcpip, struct tcb *tcb)
 {
     enum receive_kind kind;
     uint32_t victim;
-    if (tcb->request != TCB_NONE)
+    if (tcb->buffer != TCB_NONE)
         return;
     while ((victim = receive_buffer_victim(&tcpip->buffers, tcb, &kind)) != TCB_NONE)
         evict_buffer(tcpip, &tcpip->connections.tcbs[victim], kind);

@@ -27,10 +27,10 @@ void connection_need_buffer(struct tcpip *tcpip, struct tcb *tcb);
 /* Is there room for another slice? */
 static inline bool tcpip_can_write(const struct tcb *tcb)
 {
-    return tcb->span_count <= tcb->span_mask && !tcb->fin_queued;
+    return tcb->slice_count <= tcb->slice_mask && !tcb->fin_queued;
 }
-/* Queues a span behind snd_end; its start and end are set here from len_bytes. tcpip_can_write must say so. */
-void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, uint64_t len_bytes);
+/* Queues a slice behind snd_end; its start and end are set here from len_bytes. tcpip_can_write must say so. */
+void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice, uint64_t len_bytes);
 /* No more will be written; FIN goes out behind the last byte. */
 void tcpip_finish(struct tcpip *tcpip, struct tcb *tcb);
 /* A buffer for a response that is made on the spot (composed.h), or NMIO_NONE. It is the caller's until it is written or released. */

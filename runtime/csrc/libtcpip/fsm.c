@@ -39,8 +39,7 @@ static void challenge_ack(struct tcpip *tcpip, struct tcb *tcb)
 /* Is a request incomplete, its body included? What the application keeps of a connection is nothing between requests. */
 static bool is_reading(const struct tcpip *tcpip, const struct tcb *tcb)
 {
-    return tcb->span_count == 0 &&
-           (tcb->request != TCB_NONE || (tcb->app != 0 && !has_pending_response(tcpip, tcb)));
+    return tcb->slice_count == 0 && (tcb->buffer != TCB_NONE || (tcb->app != 0 && !has_pending_response(tcpip, tcb)));
 }
 
 /* A request or its answer goes on. For a request silence is reckoned from its first byte on. Which limit it is that any other
@@ -69,11 +68,11 @@ static __attribute__((noinline)) void recv_parts(struct tcpip *tcpip, struct tcb
         taken += receive_buffer_append(&tcpip->buffers, tcb, data + used_bytes, len_bytes - used_bytes);
     }
     tcb->rcv_nxt += taken - used_bytes;
-    if (tcb->request != TCB_NONE)
+    if (tcb->buffer != TCB_NONE)
         receive_buffer_join(&tcpip->buffers, tcb, &tcb->dsack);
-    while (tcb->request_len > 0 && !tcb->fin_queued) {
+    while (tcb->buffered_bytes > 0 && !tcb->fin_queued) {
         uint32_t consumed =
-            tcpip->app->receive(tcpip, tcb, receive_buffer_bytes(&tcpip->buffers, tcb), tcb->request_len);
+            tcpip->app->receive(tcpip, tcb, receive_buffer_bytes(&tcpip->buffers, tcb), tcb->buffered_bytes);
         if (consumed == 0)
             break;
         receive_buffer_consume(&tcpip->buffers, tcb, consumed);
@@ -107,10 +106,10 @@ void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint3
         discard(tcpip, tcb, len_bytes);
         return;
     }
-    if (tcb->request == TCB_NONE && len_bytes > 0)
+    if (tcb->buffer == TCB_NONE && len_bytes > 0)
         taken = tcpip->app->receive(tcpip, tcb, data, len_bytes);
     tcb->rcv_nxt += taken;
-    if (taken < len_bytes || tcb->request != TCB_NONE || tcb->fin_received)
+    if (taken < len_bytes || tcb->buffer != TCB_NONE || tcb->fin_received)
         recv_parts(tcpip, tcb, data, taken, len_bytes);
     if (!sending) /* else progress is what the peer takes, not what it sends */
         idle_restart(tcpip, tcb);
@@ -146,15 +145,15 @@ static bool fin_acked(struct tcpip *tcpip, struct tcb *tcb)
     }
 }
 
-static void release_spans(struct tcpip *tcpip, struct tcb *tcb)
+static void release_slices(struct tcpip *tcpip, struct tcb *tcb)
 {
-    while (tcb->span_count > 0 && tcb_span(tcb, 0)->end <= tcb->snd_una) {
-        composed_span_release(&tcpip->composed, tcb_span(tcb, 0));
-        tcb->span_first = (uint8_t)((tcb->span_first + 1) & tcb->span_mask);
-        tcb->span_count--;
+    while (tcb->slice_count > 0 && tcb_slice(tcb, 0)->end <= tcb->snd_una) {
+        composed_slice_release(&tcpip->composed, tcb_slice(tcb, 0));
+        tcb->slice_first = (uint8_t)((tcb->slice_first + 1) & tcb->slice_mask);
+        tcb->slice_count--;
     }
-    if (tcb->span_count == 0) {
-        tcb->span_first = 0; /* the place that is in the cache */
+    if (tcb->slice_count == 0) {
+        tcb->slice_first = 0; /* the place that is in the cache */
         slice_ring_release(&tcpip->rings, tcb);
     }
 }
@@ -164,7 +163,7 @@ static bool ack_advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack)
 {
     bool fin_sent = tcb->snd_nxt > tcb->snd_end;
     tcb->snd_una = ack;
-    release_spans(tcpip, tcb);
+    release_slices(tcpip, tcb);
     if (tcb->snd_nxt > ack)
         recovery_arm(tcpip, tcb, true);
     else
@@ -173,7 +172,7 @@ static bool ack_advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack)
     if (fin_sent && ack > tcb->snd_end && !fin_acked(tcpip, tcb))
         return false;
     /* Unread requests go on, and behind the last of them our FIN if the peer's has come. */
-    if ((tcb->request != TCB_NONE || tcb->fin_received) && tcpip_can_write(tcb))
+    if ((tcb->buffer != TCB_NONE || tcb->fin_received) && tcpip_can_write(tcb))
         tcpip_recv(tcpip, tcb, NULL, 0);
     idle_restart(tcpip, tcb);
     return true;
@@ -272,7 +271,7 @@ static void out_of_order_input(struct tcpip *tcpip, struct tcb *tcb, const struc
 static bool has_sack_blocks(const struct tcpip *tcpip, const struct tcb *tcb)
 {
     return tcb->dsack.start != tcb->dsack.end ||
-           (tcb->request != TCB_NONE && tcpip->buffers.buffers[tcb->request].range_count > 0);
+           (tcb->buffer != TCB_NONE && tcpip->buffers.buffers[tcb->buffer].range_count > 0);
 }
 
 static void text_input(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment)
@@ -297,7 +296,7 @@ static void text_input(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_se
     }
     if (fin && tcb->rcv_nxt == expected)
         fin_input(tcpip, tcb);
-    else if ((skip > 0 || tcb->request != TCB_NONE) && new_bytes > 0 && has_sack_blocks(tcpip, tcb))
+    else if ((skip > 0 || tcb->buffer != TCB_NONE) && new_bytes > 0 && has_sack_blocks(tcpip, tcb))
         acknowledge_at_once(tcpip, tcb);
 }
 
@@ -305,7 +304,7 @@ static void text_input(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_se
 static bool sequence_acceptable(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment)
 {
     uint32_t len = segment->data_bytes + ((segment->flags & TCP_FIN) != 0);
-    uint32_t window = TCB_REQUEST_BYTES - tcb->request_len;
+    uint32_t window = TCB_RECEIVE_BYTES - tcb->buffered_bytes;
     int32_t ahead = seq_diff(segment->seq, tcb->rcv_nxt);
     bool beyond = ahead > 0 && (uint32_t)ahead >= window;
     bool behind = ahead < 0 && seq_leq(segment->seq + len, tcb->rcv_nxt);

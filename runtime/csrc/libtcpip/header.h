@@ -53,7 +53,7 @@ static inline void header_prepare(const struct tcpip *tcpip, const struct tcb *t
     header->total_bytes = header->ip_checksum = 0;
     header->ecn_flags = tcb->ect ? tcb->ecn_flags : tcb->ecn_flags & TCP_ECE;
     header->ack = be32(tcb->rcv_nxt);
-    header->window = be16((uint16_t)(TCB_REQUEST_BYTES - tcb->request_len));
+    header->window = be16((uint16_t)(TCB_RECEIVE_BYTES - tcb->buffered_bytes));
     memcpy(&ports, tcb->header + sizeof(struct wire_eth) + tcb->ip_bytes, sizeof(ports));
     header->sum = tcb->pseudo_sum + ports + header->ack + header->window;
     if (tcb->timestamps) {

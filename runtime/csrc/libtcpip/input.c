@@ -55,7 +55,7 @@ static bool is_late(const struct tcp_segment *segment, const struct time_wait *w
     uint32_t there = segment->seq - wait->irs, had = wait->rcv_nxt - wait->irs;
     if (verdict == COOKIE_GOOD)
         return there == 1 || !begins_another(segment, wait);
-    return verdict == COOKIE_BAD || there <= had + TCB_REQUEST_BYTES;
+    return verdict == COOKIE_BAD || there <= had + TCB_RECEIVE_BYTES;
 }
 
 /* RFC 9293 section 3.10.7.4: a reset ends TIME-WAIT, if it is exact as RFC 5961 asks. RFC 1337 would have it ignored; but

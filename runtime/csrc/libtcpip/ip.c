@@ -56,7 +56,7 @@ static bool ipv4_header(struct tcpip *tcpip, struct packet *packet, uint32_t len
         return false;
     }
     if (!eth_address_is_ours(tcpip->eth, (uint32_t)local)) {
-        COUNT(tcpip, ip_drop_unclaimed);
+        COUNT(tcpip, ip_drop_tentative);
         return false;
     }
     packet->family = IP_FAMILY_V4;
@@ -134,7 +134,7 @@ static bool ipv6_header(struct tcpip *tcpip, struct packet *packet, uint32_t len
         return false;
     }
     if (!discovery && type != ICMPV6_MLD_QUERY && !eth_address_is_ours(tcpip->eth, (uint32_t)local)) {
-        COUNT(tcpip, ip_drop_unclaimed);
+        COUNT(tcpip, ip_drop_tentative);
         return false;
     }
     packet->family = IP_FAMILY_V6;

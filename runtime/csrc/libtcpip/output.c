@@ -16,10 +16,10 @@ struct outgoing {
     struct header_fields fields;
 };
 
-/* Where in its frames' stream a span has a position. */
-static uint64_t stream_offset(const struct tcp_span *span, uint64_t position)
+/* Where in its frames' stream a slice has a position. */
+static uint64_t stream_offset(const struct response_slice *slice, uint64_t position)
 {
-    return position - span->start + span->skip;
+    return position - slice->start + slice->skip;
 }
 
 /* What the header says from here on: new data can be marked by routers; what is sent again and segments without data can't, RFC
@@ -99,17 +99,17 @@ static void count_payload(struct tcpip *tcpip, struct tcb *tcb, uint64_t positio
 }
 
 /* Does the application write into a frame that is sent? Into a response's first only, and never into a slice. */
-static bool is_patched(const struct tcpip *tcpip, const struct tcp_span *span, uint32_t frame_index)
+static bool is_patched(const struct tcpip *tcpip, const struct response_slice *slice, uint32_t frame_index)
 {
-    return frame_index == span->first_frame && span->skip == 0 &&
+    return frame_index == slice->first_frame && slice->skip == 0 &&
            (tcpip->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
 }
 
 /* Has the application write into such a frame. Never inline: most frames are none, and what they need stays in registers. */
-__attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const struct tcp_span *span,
+__attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const struct response_slice *slice,
                                                 uint32_t frame_index, uint8_t *payload)
 {
-    return tcpip->app->patch(tcpip, span, 0, payload, tcpip->image->frames[frame_index].payload_bytes);
+    return tcpip->app->patch(tcpip, slice, 0, payload, tcpip->image->frames[frame_index].payload_bytes);
 }
 
 /* What one frame has of a part of a response; the walk over the frames of it goes from one to the next. */
@@ -128,11 +128,11 @@ static void frame_part_take(const struct tcpip *tcpip, struct frame_part *part)
 }
 
 /* Of len_bytes from an offset on. */
-static struct frame_part frame_part_first(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset,
-                                          uint32_t len_bytes)
+static struct frame_part frame_part_first(const struct tcpip *tcpip, const struct response_slice *slice,
+                                          uint64_t offset, uint32_t len_bytes)
 {
     uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    struct frame_part part = {.frame_index = span->first_frame + (uint32_t)(offset / segment_bytes),
+    struct frame_part part = {.frame_index = slice->first_frame + (uint32_t)(offset / segment_bytes),
                               .within = (uint32_t)(offset % segment_bytes),
                               .left = len_bytes};
     frame_part_take(tcpip, &part);
@@ -163,29 +163,29 @@ static uint32_t copied_frame(struct tcpip *tcpip, uint32_t frame_index)
     return chunk;
 }
 
-/* Where a ready frame leaves from: its slot, in place, or (to compare with) a copy. */
-static uint32_t ready_chunk(struct tcpip *tcpip, uint32_t frame_index)
+/* Where a prebuilt frame leaves from: its slot, in place, or (to compare with) a copy. */
+static uint32_t prebuilt_chunk(struct tcpip *tcpip, uint32_t frame_index)
 {
     return tcpip->config.tx_memcpy ? copied_frame(tcpip, frame_index) : arena_acquire(&tcpip->arena, frame_index);
 }
 
 /* Of a segment that ends at a position: PSH at the end of a response, or an odd last segment waits for the peer's delayed
  * ACK; FIN with the last one, but sent again without it while that has not been sent yet. */
-static uint8_t flags_of(const struct tcb *tcb, const struct tcp_span *span, uint64_t position, uint64_t end)
+static uint8_t flags_of(const struct tcb *tcb, const struct response_slice *slice, uint64_t position, uint64_t end)
 {
-    uint8_t flags = end == span->end ? TCP_ACK | TCP_PSH : TCP_ACK;
+    uint8_t flags = end == slice->end ? TCP_ACK | TCP_PSH : TCP_ACK;
     if (tcb->fin_queued && end == tcb->snd_end && (position == tcb->snd_nxt || tcb->snd_nxt > tcb->snd_end))
         flags |= TCP_FIN;
     return flags;
 }
 
-/* Ready frames from a position on, in place: nothing of a payload is read. Those that are whole within max_bytes and the
+/* Prebuilt frames from a position on, in place: nothing of a payload is read. Those that are whole within max_bytes and the
  * MSS; the first one is. Returns their payload's bytes; 0: no slot is free. */
-static uint32_t send_ready(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
-                           uint32_t frame_index, uint32_t max_bytes)
+static uint32_t send_prebuilt(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice,
+                              uint64_t position, uint32_t frame_index, uint32_t max_bytes)
 {
     const struct ssi_frame *frames = tcpip->image->frames;
-    uint64_t left = span->end - position;
+    uint64_t left = slice->end - position;
     uint32_t sent = 0, first = frame_index, mss = tcb->snd_mss, segment_bytes = tcpip->image->header->segment_bytes;
     struct header header;
     max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
@@ -201,15 +201,15 @@ static uint32_t send_ready(struct tcpip *tcpip, struct tcb *tcb, const struct tc
             break;
         if (sent + PREFETCH_AHEAD * segment_bytes < max_bytes)
             arena_prefetch(&tcpip->arena, frame_index + PREFETCH_AHEAD);
-        uint32_t chunk = ready_chunk(tcpip, frame_index);
+        uint32_t chunk = prebuilt_chunk(tcpip, frame_index);
         if (chunk == NMIO_NONE)
             break;
         uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
         struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum,
-                                       sent + bytes < left ? TCP_ACK : flags_of(tcb, span, position, span->end),
+                                       sent + bytes < left ? TCP_ACK : flags_of(tcb, slice, position, slice->end),
                                        false};
-        if (sent == 0 && is_patched(tcpip, span, frame_index)) /* a response's first is the first here */
-            fields.payload_sum += patch(tcpip, span, frame_index, payload);
+        if (sent == 0 && is_patched(tcpip, slice, frame_index)) /* a response's first is the first here */
+            fields.payload_sum += patch(tcpip, slice, frame_index, payload);
         uint8_t *head = header_put(&header, payload, &fields);
         header.ecn_flags &= (uint8_t)~TCP_CWR;
         describe(desc++, &like, head, (uint32_t)(payload - head) + bytes, chunk);
@@ -223,65 +223,67 @@ static uint32_t send_ready(struct tcpip *tcpip, struct tcb *tcb, const struct tc
     return sent;
 }
 
-void tcpip_copy(struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len)
+void tcpip_copy(struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst, uint32_t len)
 {
-    if (is_composed(span)) {
-        memcpy(dst, composed_bytes(&tcpip->composed, span->first_frame) + offset, len);
+    if (is_composed(slice)) {
+        memcpy(dst, composed_bytes(&tcpip->composed, slice->first_frame) + offset, len);
         return;
     }
-    struct frame_part part = frame_part_first(tcpip, span, offset, len);
-    bool patched = is_patched(tcpip, span, part.frame_index);
+    struct frame_part part = frame_part_first(tcpip, slice, offset, len);
+    bool patched = is_patched(tcpip, slice, part.frame_index);
     uint8_t *at = dst;
     for (; part.bytes > 0; frame_part_next(tcpip, &part)) {
         memcpy(at, image_payload(tcpip, part.frame_index) + part.within, part.bytes);
         at += part.bytes;
     }
     if (patched)
-        tcpip->app->patch(tcpip, span, offset, dst, len);
+        tcpip->app->patch(tcpip, slice, offset, dst, len);
 }
 
-/* A segment that is no ready frame: the slow path. */
-static bool send_cut(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
+/* A segment that is no prebuilt frame: the slow path. */
+static bool send_resegmented(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice,
+                             struct outgoing *out)
 {
     uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk == NMIO_NONE)
         return false;
     uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
-    tcpip_copy(tcpip, span, stream_offset(span, out->position), payload, out->fields.payload_bytes);
+    tcpip_copy(tcpip, slice, stream_offset(slice, out->position), payload, out->fields.payload_bytes);
     out->fields.payload_sum = checksum_sum(payload, out->fields.payload_bytes);
     send_one(tcpip, tcb, payload, out->fields.payload_bytes, 0, chunk, &out->fields);
-    COUNT(tcpip, tcp_tx_segments_cut);
+    COUNT(tcpip, tcp_tx_resegmented);
     return true;
 }
 
 /* Adds the payload of one frame, or a part of it, to the superframe. False: no slot is free. */
-static bool add_piece(struct tcpip *tcpip, const struct tcp_span *span, const struct frame_part *part)
+static bool add_piece(struct tcpip *tcpip, const struct response_slice *slice, const struct frame_part *part)
 {
     struct nmio_piece piece = {image_payload(tcpip, part->frame_index) + part->within, part->bytes, NMIO_NONE};
-    if (is_patched(tcpip, span, part->frame_index)) {
+    if (is_patched(tcpip, slice, part->frame_index)) {
         uint32_t chunk = arena_acquire(&tcpip->arena, part->frame_index);
         if (chunk == NMIO_NONE)
             return false;
         uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
-        patch(tcpip, span, part->frame_index, payload);
+        patch(tcpip, slice, part->frame_index, payload);
         piece = (struct nmio_piece){payload + part->within, part->bytes, chunk};
     }
     tcpip->tx->piece[tcpip->tx->piece_count++] = piece;
     return true;
 }
 
-static uint32_t pieces_of(const struct tcpip *tcpip, const struct tcp_span *span, const struct outgoing *out)
+static uint32_t pieces_of(const struct tcpip *tcpip, const struct response_slice *slice, const struct outgoing *out)
 {
     uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    uint64_t offset = stream_offset(span, out->position);
+    uint64_t offset = stream_offset(slice, out->position);
     return (uint32_t)((offset + out->fields.payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
 }
 
 /* Up to gather_max segments behind one header. */
-static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, struct outgoing *out)
+static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice,
+                            struct outgoing *out)
 {
     struct nmio_tx *tx = tcpip->tx;
-    uint32_t pieces = pieces_of(tcpip, span, out);
+    uint32_t pieces = pieces_of(tcpip, slice, out);
     if (tx->piece_count + pieces > tx->piece_capacity)
         return false;
     uint32_t chunk = eth_buffer(tcpip->eth);
@@ -289,9 +291,9 @@ static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct t
         return false;
     uint32_t first_piece = tx->piece_count;
     struct frame_part part =
-        frame_part_first(tcpip, span, stream_offset(span, out->position), out->fields.payload_bytes);
+        frame_part_first(tcpip, slice, stream_offset(slice, out->position), out->fields.payload_bytes);
     for (; part.bytes > 0; frame_part_next(tcpip, &part)) {
-        if (!add_piece(tcpip, span, &part)) {
+        if (!add_piece(tcpip, slice, &part)) {
             tx->piece_count = first_piece; /* only the first piece can have failed: it alone is patched */
             nmio_release(tcpip->region, chunk);
             return false;
@@ -307,18 +309,18 @@ static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct t
     return true;
 }
 
-/* The span that holds a position in [snd_una, snd_end). */
-static const struct tcp_span *span_at(const struct tcb *tcb, uint64_t position)
+/* The slice that holds a position in [snd_una, snd_end). */
+static const struct response_slice *slice_at(const struct tcb *tcb, uint64_t position)
 {
     uint32_t i = 0;
-    while (i + 1u < tcb->span_count && position >= tcb_span(tcb, i)->end)
+    while (i + 1u < tcb->slice_count && position >= tcb_slice(tcb, i)->end)
         i++;
-    return tcb_span(tcb, i);
+    return tcb_slice(tcb, i);
 }
 
-/* Most payload of one segment or superframe from a position on: ends with its span, and where the port gathers nothing
- * with the frame, so that the next one is a ready frame again (unless the path takes none whole). */
-static uint32_t send_size(const struct tcpip *tcpip, const struct tcb *tcb, const struct tcp_span *span,
+/* Most payload of one segment or superframe from a position on: ends with its slice, and where the port gathers nothing
+ * with the frame, so that the next one is a prebuilt frame again (unless the path takes none whole). */
+static uint32_t send_size(const struct tcpip *tcpip, const struct tcb *tcb, const struct response_slice *slice,
                           uint64_t position, uint32_t max_bytes)
 {
     uint32_t segment_bytes = tcpip->image->header->segment_bytes;
@@ -326,48 +328,49 @@ static uint32_t send_size(const struct tcpip *tcpip, const struct tcb *tcb, cons
     uint64_t bytes = (uint64_t)size * tcpip->config.gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
     if (tcpip->config.gather_max == 1 && size == segment_bytes)
-        bytes = segment_bytes - stream_offset(span, position) % segment_bytes;
+        bytes = segment_bytes - stream_offset(slice, position) % segment_bytes;
     bytes = bytes < max_bytes ? bytes : max_bytes;
-    return (uint32_t)(bytes < span->end - position ? bytes : span->end - position);
+    return (uint32_t)(bytes < slice->end - position ? bytes : slice->end - position);
 }
 
 /* A segment of a response that lies in a buffer. What may be given back while the port still reads it is never sent in place. */
 __attribute__((noinline)) static uint32_t send_composed(struct tcpip *tcpip, struct tcb *tcb,
-                                                        const struct tcp_span *span, uint64_t position,
+                                                        const struct response_slice *slice, uint64_t position,
                                                         uint32_t max_bytes)
 {
-    uint64_t left = span->end - position;
+    uint64_t left = slice->end - position;
     uint32_t bytes = tcb->snd_mss < max_bytes ? tcb->snd_mss : max_bytes;
     bytes = bytes < left ? bytes : (uint32_t)left;
     struct outgoing out = {.position = position, .mss = tcb->snd_mss};
     out.fields = (struct header_fields){
-        .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
-    if (!send_cut(tcpip, tcb, span, &out))
+        .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, slice, position, position + bytes)};
+    if (!send_resegmented(tcpip, tcb, slice, &out))
         return 0;
     count_payload(tcpip, tcb, position, bytes, 1);
     return bytes;
 }
 
-/* Sends a superframe, a segment or a run of ready frames from a position on. Returns its payload's bytes; 0: there was no
+/* Sends a superframe, a segment or a run of prebuilt frames from a position on. Returns its payload's bytes; 0: there was no
  * space. */
-static uint32_t send_at(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_span *span, uint64_t position,
+static uint32_t send_at(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice, uint64_t position,
                         uint32_t max_bytes)
 {
     if (tcpip->tx->space == 0)
         return 0;
-    if (is_composed(span))
-        return send_composed(tcpip, tcb, span, position, max_bytes);
+    if (is_composed(slice))
+        return send_composed(tcpip, tcb, slice, position, max_bytes);
     uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    uint32_t bytes = send_size(tcpip, tcb, span, position, max_bytes);
-    uint64_t offset = stream_offset(span, position);
-    uint32_t frame_index = span->first_frame + (uint32_t)(offset / segment_bytes);
+    uint32_t bytes = send_size(tcpip, tcb, slice, position, max_bytes);
+    uint64_t offset = stream_offset(slice, position);
+    uint32_t frame_index = slice->first_frame + (uint32_t)(offset / segment_bytes);
     bool whole = offset % segment_bytes == 0 && tcpip->image->frames[frame_index].payload_bytes == bytes;
     if (tcpip->config.gather_max == 1 && whole)
-        return send_ready(tcpip, tcb, span, position, frame_index, max_bytes);
+        return send_prebuilt(tcpip, tcb, slice, position, frame_index, max_bytes);
     struct outgoing out = {.position = position, .mss = tcb->snd_mss};
     out.fields = (struct header_fields){
-        .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, span, position, position + bytes)};
-    if (tcpip->config.gather_max > 1 ? !send_superframe(tcpip, tcb, span, &out) : !send_cut(tcpip, tcb, span, &out))
+        .seq = (uint32_t)position, .payload_bytes = bytes, .flags = flags_of(tcb, slice, position, position + bytes)};
+    if (tcpip->config.gather_max > 1 ? !send_superframe(tcpip, tcb, slice, &out)
+                                     : !send_resegmented(tcpip, tcb, slice, &out))
         return 0;
     count_payload(tcpip, tcb, position, bytes, (bytes + out.mss - 1) / out.mss);
     return bytes;
@@ -408,8 +411,8 @@ static uint32_t sack_option(const struct tcpip *tcpip, struct tcb *tcb, uint32_t
         words[2] = be32(tcb->dsack.end);
         count = 1;
     }
-    if (tcb->request != TCB_NONE) {
-        const struct receive_buffer *buffer = &tcpip->buffers.buffers[tcb->request];
+    if (tcb->buffer != TCB_NONE) {
+        const struct receive_buffer *buffer = &tcpip->buffers.buffers[tcb->buffer];
         for (uint32_t i = 0; i < buffer->range_count && count < most; i++, count++) {
             words[1 + 2 * count] = be32(buffer->ranges[i].start);
             words[2 + 2 * count] = be32(buffer->ranges[i].end);
@@ -505,14 +508,14 @@ static void advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t end)
     scoreboard_sent(tcb, (uint32_t)start, (uint32_t)tcb->snd_nxt, (uint32_t)tcpip->now_us);
 }
 
-/* Sends lost runs again, as far as cwnd goes. False: space ran out. */
+/* Sends lost ranges again, as far as cwnd goes. False: space ran out. */
 static bool send_lost(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint32_t mss = tcb->snd_mss;
     while (tcb->lost_bytes > 0 && tcb->turn_bytes > 0) {
-        const struct tcp_run *run = scoreboard_next_lost(tcb);
-        uint64_t start = seq_unwrap(run->start, tcb->snd_una);
-        uint32_t bytes = run->end - run->start;
+        const struct sent_range *lost = scoreboard_next_lost(tcb);
+        uint64_t start = seq_unwrap(lost->start, tcb->snd_una);
+        uint32_t bytes = lost->end - lost->start;
         uint32_t pipe = recovery_pipe(tcb);
         uint32_t room = tcb->cwnd > pipe ? tcb->cwnd - pipe : 0;
         if (tcb->tlp_now || pipe == 0)
@@ -530,7 +533,7 @@ static bool send_lost(struct tcpip *tcpip, struct tcb *tcb)
                 return true;
             room = room < allowed ? room : allowed;
             ect_set(tcb, false);
-            uint32_t sent = send_at(tcpip, tcb, span_at(tcb, start), start, data <= room ? data : room - room % mss);
+            uint32_t sent = send_at(tcpip, tcb, slice_at(tcb, start), start, data <= room ? data : room - room % mss);
             if (sent == 0)
                 return false;
             spend(tcpip, tcb, sent);
@@ -539,7 +542,7 @@ static bool send_lost(struct tcpip *tcpip, struct tcb *tcb)
         }
         tcb->tlp_now = false;
         tcb->prr_out += (uint32_t)(end - start);
-        scoreboard_resent(&tcpip->boards, tcb, (uint32_t)start, (uint32_t)end, (uint32_t)tcpip->now_us);
+        scoreboard_resent(&tcpip->overflow, tcb, (uint32_t)start, (uint32_t)end, (uint32_t)tcpip->now_us);
     }
     return true;
 }
@@ -564,8 +567,8 @@ static bool send_data(struct tcpip *tcpip, struct tcb *tcb)
         congestion_flight_begins(tcb, tcpip->now_us);
     while (tcb->snd_nxt < tcb->snd_end && tcb->turn_bytes > 0) {
         uint32_t usable = usable_window(tcb);
-        const struct tcp_span *span = span_at(tcb, tcb->snd_nxt);
-        uint64_t left = span->end - tcb->snd_nxt;
+        const struct response_slice *slice = slice_at(tcb, tcb->snd_nxt);
+        uint64_t left = slice->end - tcb->snd_nxt;
         /* No silly windows, RFC 9293 section 3.8.6.2.1: a whole segment (snd_mss is no more than half of the largest
          * window), the end, or what fits when the persist timer has waited for more. */
         bool silly = usable < mss && usable < left;
@@ -578,7 +581,7 @@ static bool send_data(struct tcpip *tcpip, struct tcb *tcb)
         if (usable >= mss && usable < left)
             usable -= usable % mss;
         ect_set(tcb, true);
-        uint32_t sent = send_at(tcpip, tcb, span, tcb->snd_nxt, usable);
+        uint32_t sent = send_at(tcpip, tcb, slice, tcb->snd_nxt, usable);
         if (sent == 0)
             return false;
         tcb->ecn_flags &= (uint8_t)~TCP_CWR;

@@ -1,4 +1,4 @@
-/* What a connection sends. A segment that is a ready frame leaves from its slot, in place; one that is not (the path's
+/* What a connection sends. A segment that is a prebuilt frame leaves from its slot, in place; one that is not (the path's
  * MSS is smaller, the window ends within it) is cut: its payload is copied. On ports that take superframes, payloads
  * are gathered in place whatever the segment size. */
 #ifndef SANDSTORM_OUTPUT_H
@@ -16,7 +16,8 @@ enum tcpip_sent tcp_output(struct tcpip *tcpip, struct tcb *tcb);
 void tcp_send_ack(struct tcpip *tcpip, struct tcb *tcb);
 void tcp_send_probe(struct tcpip *tcpip, struct tcb *tcb);
 void tcp_send_rst(struct tcpip *tcpip, struct tcb *tcb);
-/* Copies [offset, offset + len_bytes) of the response that a span is of, with its patched fields as it says. */
-void tcpip_copy(struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst, uint32_t len_bytes);
+/* Copies [offset, offset + len_bytes) of the response that a slice is of, with its patched fields as it says. */
+void tcpip_copy(struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst,
+                uint32_t len_bytes);
 
 #endif

@@ -4,7 +4,7 @@
 
 void receive_buffers_lay_out(struct receive_buffers *pool, struct layout *layout, uint32_t count)
 {
-    pool->bytes = layout_take(layout, (size_t)count * TCB_REQUEST_BYTES);
+    pool->bytes = layout_take(layout, (size_t)count * TCB_RECEIVE_BYTES);
     pool->buffers = layout_take(layout, count * sizeof(*pool->buffers));
 }
 
@@ -20,7 +20,7 @@ void receive_buffers_init(struct receive_buffers *pool, uint32_t count)
 
 uint8_t *receive_buffer_bytes(const struct receive_buffers *pool, const struct tcb *tcb)
 {
-    return pool->bytes + (size_t)tcb->request * TCB_REQUEST_BYTES;
+    return pool->bytes + (size_t)tcb->buffer * TCB_RECEIVE_BYTES;
 }
 
 static void list_append(struct receive_buffers *pool, uint32_t index, enum receive_kind kind)
@@ -55,33 +55,33 @@ static void list_remove(struct receive_buffers *pool, uint32_t index)
 
 void receive_buffer_release(struct receive_buffers *pool, struct tcb *tcb)
 {
-    if (tcb->request == TCB_NONE)
+    if (tcb->buffer == TCB_NONE)
         return;
-    list_remove(pool, tcb->request);
-    pool->buffers[tcb->request].next = pool->free;
-    pool->free = tcb->request;
-    tcb->request = TCB_NONE;
-    tcb->request_len = 0;
+    list_remove(pool, tcb->buffer);
+    pool->buffers[tcb->buffer].next = pool->free;
+    pool->free = tcb->buffer;
+    tcb->buffer = TCB_NONE;
+    tcb->buffered_bytes = 0;
 }
 
 static enum receive_kind kind_of(const struct tcb *tcb)
 {
-    return tcb->span_count > 0 ? RECEIVE_PIPELINED : RECEIVE_INCOMPLETE;
+    return tcb->slice_count > 0 ? RECEIVE_PIPELINED : RECEIVE_INCOMPLETE;
 }
 
 void receive_buffer_sort(struct receive_buffers *pool, struct tcb *tcb)
 {
-    if (tcb->request == TCB_NONE || pool->buffers[tcb->request].kind == kind_of(tcb))
+    if (tcb->buffer == TCB_NONE || pool->buffers[tcb->buffer].kind == kind_of(tcb))
         return;
-    list_remove(pool, tcb->request);
-    list_append(pool, tcb->request, kind_of(tcb));
+    list_remove(pool, tcb->buffer);
+    list_append(pool, tcb->buffer, kind_of(tcb));
 }
 
 uint32_t receive_buffer_victim(const struct receive_buffers *pool, const struct tcb *tcb, enum receive_kind *kind)
 {
     const struct receive_list *lists = pool->lists;
     uint32_t most = pool->count / 2;
-    if (tcb->request != TCB_NONE)
+    if (tcb->buffer != TCB_NONE)
         return TCB_NONE;
     bool share_used = lists[RECEIVE_PIPELINED].count > 0 && lists[RECEIVE_PIPELINED].count >= most;
     if (kind_of(tcb) == RECEIVE_PIPELINED && share_used)
@@ -95,22 +95,22 @@ uint32_t receive_buffer_victim(const struct receive_buffers *pool, const struct 
 
 void receive_buffer_take(struct receive_buffers *pool, struct tcb *tcb, uint32_t owner)
 {
-    if (tcb->request != TCB_NONE)
+    if (tcb->buffer != TCB_NONE)
         return;
     uint32_t index = pool->free;
     pool->free = pool->buffers[index].next;
     pool->buffers[index].owner = owner;
     pool->buffers[index].range_count = 0;
     list_append(pool, index, kind_of(tcb));
-    tcb->request = index;
+    tcb->buffer = index;
 }
 
 uint32_t receive_buffer_append(struct receive_buffers *pool, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
-    uint32_t room = TCB_REQUEST_BYTES - tcb->request_len;
+    uint32_t room = TCB_RECEIVE_BYTES - tcb->buffered_bytes;
     uint32_t kept = len_bytes < room ? len_bytes : room;
-    memcpy(receive_buffer_bytes(pool, tcb) + tcb->request_len, data, kept);
-    tcb->request_len += kept;
+    memcpy(receive_buffer_bytes(pool, tcb) + tcb->buffered_bytes, data, kept);
+    tcb->buffered_bytes += kept;
     return kept;
 }
 
@@ -160,12 +160,12 @@ static bool touches_one(const struct receive_buffer *buffer, const struct seq_ra
 bool receive_buffer_hold(struct receive_buffers *pool, struct tcb *tcb, struct seq_range range, const uint8_t *data,
                          struct seq_range *duplicate)
 {
-    struct receive_buffer *buffer = &pool->buffers[tcb->request];
-    uint32_t edge = tcb->rcv_nxt + TCB_REQUEST_BYTES - tcb->request_len;
+    struct receive_buffer *buffer = &pool->buffers[tcb->buffer];
+    uint32_t edge = tcb->rcv_nxt + TCB_RECEIVE_BYTES - tcb->buffered_bytes;
     range.end = earlier(range.end, edge);
     if (!seq_lt(range.start, range.end) || (buffer->range_count == RECEIVE_RANGES && !touches_one(buffer, &range)))
         return false;
-    memcpy(receive_buffer_bytes(pool, tcb) + tcb->request_len + (range.start - tcb->rcv_nxt), data,
+    memcpy(receive_buffer_bytes(pool, tcb) + tcb->buffered_bytes + (range.start - tcb->rcv_nxt), data,
            range.end - range.start);
     take_touched(buffer, &range, duplicate);
     memmove(&buffer->ranges[1], &buffer->ranges[0], buffer->range_count * sizeof(range));
@@ -176,7 +176,7 @@ bool receive_buffer_hold(struct receive_buffers *pool, struct tcb *tcb, struct s
 
 void receive_buffer_join(struct receive_buffers *pool, struct tcb *tcb, struct seq_range *duplicate)
 {
-    struct receive_buffer *buffer = &pool->buffers[tcb->request];
+    struct receive_buffer *buffer = &pool->buffers[tcb->buffer];
     for (uint32_t i = 0; i < buffer->range_count;) {
         struct seq_range held = buffer->ranges[i];
         if (seq_lt(tcb->rcv_nxt, held.start)) {
@@ -185,7 +185,7 @@ void receive_buffer_join(struct receive_buffers *pool, struct tcb *tcb, struct s
         }
         note_duplicate(duplicate, held.start, earlier(held.end, tcb->rcv_nxt));
         if (seq_lt(tcb->rcv_nxt, held.end)) {
-            tcb->request_len += held.end - tcb->rcv_nxt;
+            tcb->buffered_bytes += held.end - tcb->rcv_nxt;
             tcb->rcv_nxt = held.end;
         }
         buffer->ranges[i] = buffer->ranges[--buffer->range_count];
@@ -204,10 +204,10 @@ static uint32_t held_bytes(const struct tcb *tcb, const struct receive_buffer *b
 
 void receive_buffer_consume(struct receive_buffers *pool, struct tcb *tcb, uint32_t consumed_bytes)
 {
-    const struct receive_buffer *buffer = &pool->buffers[tcb->request];
+    const struct receive_buffer *buffer = &pool->buffers[tcb->buffer];
     uint8_t *bytes = receive_buffer_bytes(pool, tcb);
-    tcb->request_len -= consumed_bytes;
-    memmove(bytes, bytes + consumed_bytes, tcb->request_len + held_bytes(tcb, buffer));
-    if (tcb->request_len == 0 && buffer->range_count == 0)
+    tcb->buffered_bytes -= consumed_bytes;
+    memmove(bytes, bytes + consumed_bytes, tcb->buffered_bytes + held_bytes(tcb, buffer));
+    if (tcb->buffered_bytes == 0 && buffer->range_count == 0)
         receive_buffer_release(pool, tcb);
 }

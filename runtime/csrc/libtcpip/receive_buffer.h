@@ -29,7 +29,7 @@ struct receive_list {
 };
 
 struct receive_buffers {
-    uint8_t *bytes; /* [count][TCB_REQUEST_BYTES] */
+    uint8_t *bytes; /* [count][TCB_RECEIVE_BYTES] */
     struct receive_buffer *buffers; /* [count] */
     uint32_t free; /* a stack of buffers, through next */
     uint32_t count;
@@ -47,7 +47,7 @@ uint32_t receive_buffer_victim(const struct receive_buffers *pool, const struct 
 /* Gives a connection one, if it has none; receive_buffer_victim has found none that must go. */
 void receive_buffer_take(struct receive_buffers *pool, struct tcb *tcb, uint32_t owner);
 
-/* The connection's unread bytes; tcb->request_len of them. It must have a buffer. */
+/* The connection's unread bytes; tcb->buffered_bytes of them. It must have a buffer. */
 uint8_t *receive_buffer_bytes(const struct receive_buffers *pool, const struct tcb *tcb);
 /* Keeps a copy of data behind what is there, in the connection's buffer. Returns the bytes kept: fewer when that is full. */
 uint32_t receive_buffer_append(struct receive_buffers *pool, struct tcb *tcb, const uint8_t *data,

@@ -52,7 +52,7 @@ void recovery_rtt_guess(struct tcb *tcb, uint64_t rtt_us)
 /* RFC 8985's reckoning: neither SACKed nor lost. */
 uint32_t recovery_pipe(const struct tcb *tcb)
 {
-    uint32_t sent = tcb->run_count > 0 ? tcb->runs[tcb->run_count - 1].end - tcb->runs[0].start : 0;
+    uint32_t sent = tcb->range_count > 0 ? tcb->ranges[tcb->range_count - 1].end - tcb->ranges[0].start : 0;
     uint32_t pipe = sent - tcb->sacked_bytes - tcb->lost_bytes;
     if (tcb->sack || tcb->in_loss)
         return pipe;
@@ -68,7 +68,7 @@ static void remember(struct tcpip *tcpip, struct tcb *tcb)
     tcb->undo_cwnd = tcb->cwnd;
     tcb->undo_ssthresh = tcb->ssthresh;
     tcb->undo_ts = tcp_ts_clock(tcpip->now_us, tcb->ts_offset);
-    tcb->undo = tcb->timestamps && tcb->run_count > 0 && (tcb->runs[0].flags & RUN_LOST) != 0;
+    tcb->undo = tcb->timestamps && tcb->range_count > 0 && (tcb->ranges[0].flags & RANGE_LOST) != 0;
 }
 
 static void enter_recovery(struct tcpip *tcpip, struct tcb *tcb)
@@ -128,12 +128,12 @@ static uint32_t reorder_window_us(const struct tcb *tcb)
     return window < tcb->srtt_us ? window : tcb->srtt_us;
 }
 
-/* Was something that has arrived sent after a run? By its time, or by its position: whatever lies above it was sent behind
- * it, if it has not been sent again itself. The times of a run alone would overlook that, as they are only so exact. */
-static bool overtaken(const struct tcb *tcb, const struct tcp_run *run)
+/* Was something that has arrived sent after a range? By its time, or by its position: whatever lies above it was sent behind
+ * it, if it has not been sent again itself. The times of a range alone would overlook that, as they are only so exact. */
+static bool overtaken(const struct tcb *tcb, const struct sent_range *range)
 {
-    struct sending sending = {run->last_us, run->end, (run->flags & RUN_RESENT) != 0};
-    return scoreboard_after(&tcb->rack, &sending) || (!sending.resent && seq_lt(run->end, tcb->rack_fack));
+    struct sending sending = {range->last_us, range->end, (range->flags & RANGE_RESENT) != 0};
+    return scoreboard_after(&tcb->rack, &sending) || (!sending.resent && seq_lt(range->end, tcb->rack_fack));
 }
 
 /* RFC 8985 section 6.2 step 5. Marks what is lost; returns when the next might be, 0 if none waits. */
@@ -141,14 +141,14 @@ static uint32_t detect_loss(struct tcpip *tcpip, struct tcb *tcb)
 {
     uint32_t now_us = (uint32_t)tcpip->now_us, wait_us = 0;
     uint32_t window_us = reorder_window_us(tcb);
-    for (uint32_t i = 0; i < tcb->run_count; i++) {
-        struct tcp_run *run = &tcb->runs[i];
-        if ((run->flags & (RUN_SACKED | RUN_LOST)) != 0 || !overtaken(tcb, run))
+    for (uint32_t i = 0; i < tcb->range_count; i++) {
+        struct sent_range *range = &tcb->ranges[i];
+        if ((range->flags & (RANGE_SACKED | RANGE_LOST)) != 0 || !overtaken(tcb, range))
             continue;
-        /* Without a window to wait for, order alone decides: the times of a run are only so exact. */
-        int32_t left_us = window_us == 0 ? 0 : (int32_t)(run->last_us + tcb->rack_rtt_us + window_us - now_us);
+        /* Without a window to wait for, order alone decides: the times of a range are only so exact. */
+        int32_t left_us = window_us == 0 ? 0 : (int32_t)(range->last_us + tcb->rack_rtt_us + window_us - now_us);
         if (left_us <= 0)
-            scoreboard_lose_run(tcb, i);
+            scoreboard_lose_range(tcb, i);
         else if ((uint32_t)left_us > wait_us)
             wait_us = (uint32_t)left_us;
     }
@@ -191,7 +191,7 @@ static bool take_sacks(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_se
         }
         if (seq_lt(start, (uint32_t)ack) || seq_lt((uint32_t)tcb->snd_nxt, end))
             continue;
-        scoreboard_sacked(&tcpip->boards, tcb, start, end, delivery);
+        scoreboard_sacked(&tcpip->overflow, tcb, start, end, delivery);
     }
     return duplicate;
 }
@@ -225,7 +225,7 @@ static void newreno_detect(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack, b
     if (!partial && !third)
         return;
     uint32_t start = (uint32_t)ack;
-    scoreboard_lose(&tcpip->boards, tcb, start, start + tcb->snd_mss);
+    scoreboard_lose(&tcpip->overflow, tcb, start, start + tcb->snd_mss);
     if (third)
         enter_recovery(tcpip, tcb);
 }
@@ -301,7 +301,7 @@ void recovery_ack(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment
     if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
         return;
     if (advanced) {
-        scoreboard_acked(&tcpip->boards, tcb, (uint32_t)ack, &delivery);
+        scoreboard_acked(&tcpip->overflow, tcb, (uint32_t)ack, &delivery);
         take_rtt(tcpip, tcb, ack);
         undo_spurious(tcpip, tcb, segment);
     } else if (duplicate && tcb->dupacks < UINT8_MAX) {
@@ -324,14 +324,14 @@ static void probe_tail(struct tcpip *tcpip, struct tcb *tcb)
 {
     PROBE(probe_tail, tcb, tcb->cwnd, tcb->srtt_us);
     COUNT(tcpip, tcp_tail_probes);
-    struct tcp_run *last = &tcb->runs[tcb->run_count - 1];
+    struct sent_range *last = &tcb->ranges[tcb->range_count - 1];
     bool room = tcb->snd_nxt < tcb->snd_end && tcb->snd_wnd >= tcp_flight(tcb) + tcb->snd_mss;
     tcb->tlp_resent = !room;
     tcb->tlp_now = room;
     if (!room) {
-        /* As it was cut, as far as can be told: a run begins where a segment did. */
+        /* As it was cut, as far as can be told: a range begins where a segment did. */
         uint32_t bytes = (last->end - last->start - 1) % tcb->snd_mss + 1;
-        scoreboard_lose(&tcpip->boards, tcb, last->end - bytes, last->end);
+        scoreboard_lose(&tcpip->overflow, tcb, last->end - bytes, last->end);
         tcb->tlp_now = true;
     }
     tcb->rtt_end = 0;
@@ -369,7 +369,7 @@ void recovery_timeout(struct tcpip *tcpip, struct tcb *tcb)
             prr(tcb, 0, false);
         return;
     }
-    if (kind == TCP_TIMER_PROBE && tcb->run_count > 0) {
+    if (kind == TCP_TIMER_PROBE && tcb->range_count > 0) {
         probe_tail(tcpip, tcb);
         return;
     }
@@ -379,7 +379,7 @@ void recovery_timeout(struct tcpip *tcpip, struct tcb *tcb)
 /* May a tail loss probe be scheduled? RFC 8985 section 7.2. */
 static bool may_probe(const struct tcb *tcb)
 {
-    return tcb->sack && tcb->run_count > 0 && !tcb->in_recovery && tcb->tlp_end == 0 && tcb->srtt_us != 0 &&
+    return tcb->sack && tcb->range_count > 0 && !tcb->in_recovery && tcb->tlp_end == 0 && tcb->srtt_us != 0 &&
            tcb->retries == 0 && tcb->sacked_bytes == 0;
 }
 
@@ -408,7 +408,7 @@ void recovery_arm(struct tcpip *tcpip, struct tcb *tcb, bool restart)
  * turn, and send nothing. */
 void recovery_rearm(struct tcpip *tcpip, struct tcb *tcb)
 {
-    bool pointless = tcb->run_count > 0 && tcb->timer_kind == TCP_TIMER_PROBE && !may_probe(tcb);
+    bool pointless = tcb->range_count > 0 && tcb->timer_kind == TCP_TIMER_PROBE && !may_probe(tcb);
     if (tcb->reorder_wait_us > 0 || pointless)
         recovery_arm(tcpip, tcb, false);
 }

@@ -1,6 +1,6 @@
-/* What is in flight: runs of bytes that were sent at about the same time and share a fate. Sorted, adjacent, together
- * [snd_una, snd_nxt). A TCB has room for a few, which is enough while nothing is lost; losses take a larger board from a
- * bounded pool and give it back. How many bytes share a fate is counted as it changes. Where there is no room, neighbours are merged in the direction that at worst sends
+/* What is in flight: ranges of bytes that were sent at about the same time and share a state. Sorted, adjacent, together
+ * [snd_una, snd_nxt). A TCB has room for a few, which is enough while nothing is lost; losses take an overflow scoreboard from a
+ * bounded pool and give it back. How many bytes share a state is counted as it changes. Where there is no room, neighbours are merged in the direction that at worst sends
  * something twice. Times are the low 32 bits of microseconds, positions the low 32 bits, as on the wire. */
 #ifndef SANDSTORM_SCOREBOARD_H
 #define SANDSTORM_SCOREBOARD_H
@@ -18,7 +18,7 @@ struct delivery {
     bool reordered; /* something never sent again arrived after what was sent later */
     uint32_t bytes;
     struct sending
-        latest; /* what was sent last of it; of a run its beginning, so that no RTT is taken for too small */
+        latest; /* what was sent last of it; of a range its beginning, so that no RTT is taken for too small */
 };
 
 /* Was a sent after b? First sendings went out in the order of their positions. */
@@ -29,39 +29,41 @@ static inline bool scoreboard_after(const struct sending *a, const struct sendin
     return (int32_t)(a->sent_us - b->sent_us) > 0;
 }
 
-/* Larger boards, a bounded pool. */
-struct scoreboards {
-    struct tcp_run *runs; /* [][SCOREBOARD_RUNS] */
+/* A bounded pool. */
+struct overflow_scoreboards {
+    struct sent_range *ranges; /* [][SCOREBOARD_RANGES] */
     uint32_t *free; /* stack of free indices */
     uint32_t free_count;
 };
 
-/* Lays out the boards of so many connections; scoreboards_init makes all of them free. */
-void scoreboards_lay_out(struct scoreboards *boards, struct layout *layout, uint32_t max_connections);
-void scoreboards_init(struct scoreboards *boards, uint32_t max_connections);
+/* Lays out those of so many connections; overflow_scoreboards_init makes all of them free. */
+void overflow_scoreboards_lay_out(struct overflow_scoreboards *boards, struct layout *layout,
+                                  uint32_t max_connections);
+void overflow_scoreboards_init(struct overflow_scoreboards *boards, uint32_t max_connections);
 
 void scoreboard_init(struct tcb *tcb);
-/* Gives a larger board back; the runs are void. */
-void scoreboard_release(struct scoreboards *boards, struct tcb *tcb);
+/* Gives an overflow scoreboard back; the ranges are void. */
+void scoreboard_release(struct overflow_scoreboards *boards, struct tcb *tcb);
 /* New data has been sent. */
 void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
-/* [start, end) at the beginning of a lost run has been sent again. */
-void scoreboard_resent(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now_us);
+/* [start, end) at the beginning of a lost range has been sent again. */
+void scoreboard_resent(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
+                       uint32_t now_us);
 /* All below ack has arrived. */
-void scoreboard_acked(struct scoreboards *boards, struct tcb *tcb, uint32_t ack, struct delivery *delivery);
+void scoreboard_acked(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t ack, struct delivery *delivery);
 /* The peer holds [start, end). */
-void scoreboard_sacked(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
+void scoreboard_sacked(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
                        struct delivery *delivery);
 /* Marks [start, end) lost, what is not SACKed of it. */
-void scoreboard_lose(struct scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end);
+void scoreboard_lose(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end);
 /* After a timeout: all that is not SACKed is to be sent again; all of it, where SACKs have been taken back (RFC 2018
  * section 8). */
 void scoreboard_lose_all(struct tcb *tcb);
 /* Takes back all marks of loss. */
 void scoreboard_unlose(struct tcb *tcb);
-/* Run at is lost. */
-void scoreboard_lose_run(struct tcb *tcb, uint32_t at);
-/* The first lost run; there must be one (tcb->lost_bytes). */
-const struct tcp_run *scoreboard_next_lost(struct tcb *tcb);
+/* Range at is lost. */
+void scoreboard_lose_range(struct tcb *tcb, uint32_t at);
+/* The first lost range; there must be one (tcb->lost_bytes). */
+const struct sent_range *scoreboard_next_lost(struct tcb *tcb);
 
 #endif

@@ -21,7 +21,7 @@ bool segment_size_shrink(struct tcpip *tcpip, struct tcb *tcb, uint32_t mtu_byte
         return false;
     tcb->mss = (uint16_t)mss;
     segment_size_set(tcb);
-    scoreboard_lose(&tcpip->boards, tcb, (uint32_t)from, (uint32_t)tcb->snd_nxt);
+    scoreboard_lose(&tcpip->overflow, tcb, (uint32_t)from, (uint32_t)tcb->snd_nxt);
     tcb->dupacks = 0; /* they were for what is now taken for lost: none of it counts as in flight */
     tcb->rtt_end = 0;
     ready_mark(&tcpip->ready, tcb);

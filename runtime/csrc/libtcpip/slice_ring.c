@@ -3,7 +3,8 @@
 #define RINGS_MIN 16
 #define CONNECTIONS_PER_RING 256
 
-_Static_assert((SPAN_RING_SPANS & (SPAN_RING_SPANS - 1)) == 0 && SPAN_RING_SPANS <= UINT8_MAX, "span_mask is a byte");
+_Static_assert((SLICE_RING_SLICES & (SLICE_RING_SLICES - 1)) == 0 && SLICE_RING_SLICES <= UINT8_MAX,
+               "slice_mask is a byte");
 
 static uint32_t rings_of(uint32_t max_connections)
 {
@@ -14,7 +15,7 @@ static uint32_t rings_of(uint32_t max_connections)
 void slice_rings_lay_out(struct slice_rings *rings, struct layout *layout, uint32_t max_connections)
 {
     uint32_t count = rings_of(max_connections);
-    rings->spans = layout_take(layout, (size_t)count * SPAN_RING_SPANS * sizeof(*rings->spans));
+    rings->slices = layout_take(layout, (size_t)count * SLICE_RING_SLICES * sizeof(*rings->slices));
     rings->free = layout_take(layout, count * sizeof(*rings->free));
 }
 
@@ -27,22 +28,22 @@ void slice_rings_init(struct slice_rings *rings, uint32_t max_connections)
 
 void slice_ring_acquire(struct slice_rings *rings, struct tcb *tcb)
 {
-    if (tcb->span_ring != TCB_NONE || rings->free_count == 0)
+    if (tcb->slice_ring != TCB_NONE || rings->free_count == 0)
         return;
     uint32_t index = rings->free[--rings->free_count];
-    struct tcp_span *ring = &rings->spans[(size_t)index * SPAN_RING_SPANS];
-    for (uint32_t i = 0; i < tcb->span_count; i++)
-        ring[i] = *tcb_span(tcb, i);
-    tcb->spans = ring;
-    tcb->span_first = 0;
-    tcb->span_mask = SPAN_RING_SPANS - 1;
-    tcb->span_ring = index;
+    struct response_slice *ring = &rings->slices[(size_t)index * SLICE_RING_SLICES];
+    for (uint32_t i = 0; i < tcb->slice_count; i++)
+        ring[i] = *tcb_slice(tcb, i);
+    tcb->slices = ring;
+    tcb->slice_first = 0;
+    tcb->slice_mask = SLICE_RING_SLICES - 1;
+    tcb->slice_ring = index;
 }
 
 void slice_ring_release(struct slice_rings *rings, struct tcb *tcb)
 {
-    if (tcb->span_ring == TCB_NONE)
+    if (tcb->slice_ring == TCB_NONE)
         return;
-    rings->free[rings->free_count++] = tcb->span_ring;
-    tcb_few_spans(tcb);
+    rings->free[rings->free_count++] = tcb->slice_ring;
+    tcb_few_slices(tcb);
 }

@@ -1,4 +1,4 @@
-/* Longer rings of spans, for connections whose answer has many: an answer to a hundred ranges is two hundred spans, and with the
+/* Longer rings of slices, for connections whose answer has many: an answer to a hundred ranges is two hundred slices, and with the
  * few of a TCB no more than two parts of it would go in a round trip. A bounded pool; who gets none makes do with the few. */
 #ifndef SANDSTORM_SLICE_RING_H
 #define SANDSTORM_SLICE_RING_H
@@ -6,10 +6,10 @@
 #include "tcb.h"
 #include "wire/layout.h"
 
-#define SPAN_RING_SPANS 64 /* a power of two */
+#define SLICE_RING_SLICES 64 /* a power of two */
 
 struct slice_rings {
-    struct tcp_span *spans; /* [][SPAN_RING_SPANS] */
+    struct response_slice *slices; /* [][SLICE_RING_SLICES] */
     uint32_t *free; /* stack of free indices */
     uint32_t free_count, count;
 };
@@ -17,9 +17,9 @@ struct slice_rings {
 /* Lays out the rings of so many connections; slice_rings_init makes all of them free. */
 void slice_rings_lay_out(struct slice_rings *rings, struct layout *layout, uint32_t max_connections);
 void slice_rings_init(struct slice_rings *rings, uint32_t max_connections);
-/* Gives a connection one, if it has none and one is free; its spans move. */
+/* Gives a connection one, if it has none and one is free; its slices move. */
 void slice_ring_acquire(struct slice_rings *rings, struct tcb *tcb);
-/* Takes it back; no span may be queued, or none will be sent again. */
+/* Takes it back; no slice may be queued, or none will be sent again. */
 void slice_ring_release(struct slice_rings *rings, struct tcb *tcb);
 
 #endif

@@ -32,7 +32,7 @@
     X(ip_drop_fragment_overlap)                                                                                      \
     X(ip_drop_fragment)                                                                                              \
     X(ip_drop_not_ours)                                                                                              \
-    X(ip_drop_unclaimed)                                                                                             \
+    X(ip_drop_tentative)                                                                                             \
     X(ip_drop_group_frame)                                                                                           \
     X(ip_drop_source)                                                                                                \
     X(ip_drop_extension)                                                                                             \
@@ -49,7 +49,7 @@
     X(pmtu_drop_not_in_flight)                                                                                       \
     X(pmtu_drop_no_less)                                                                                             \
     X(tcp_rx_segments)                                                                                               \
-    X(tcp_rx_acks_joined)                                                                                            \
+    X(tcp_rx_acks_coalesced)                                                                                         \
     X(tcp_drop_short)                                                                                                \
     X(tcp_drop_checksum)                                                                                             \
     X(tcp_drop_port)                                                                                                 \
@@ -69,7 +69,7 @@
     X(tcp_drop_after_close)                                                                                          \
     X(tcp_drop_challenge_limit)                                                                                      \
     X(tcp_drop_linger)                                                                                               \
-    X(tcp_evicted_half_requests)                                                                                     \
+    X(tcp_evicted_incomplete_requests)                                                                               \
     X(tcp_evicted_pipelined)                                                                                         \
     X(tcp_evicted_composed)                                                                                          \
     X(tcp_evicted_idle)                                                                                              \
@@ -88,7 +88,7 @@
     X(tcp_timeout_fin_wait)                                                                                          \
     X(tcp_timeout_retransmit)                                                                                        \
     X(tcp_tx_segments)                                                                                               \
-    X(tcp_tx_segments_cut)                                                                                           \
+    X(tcp_tx_resegmented)                                                                                            \
     X(tcp_tx_superframes)                                                                                            \
     X(tcp_tx_payload_bytes)                                                                                          \
     X(tcp_tx_acks)                                                                                                   \
@@ -126,7 +126,7 @@ struct tcpip {
     struct time_waits time_waits;
     struct reassembly reassembly;
     struct path_mtus paths;
-    struct scoreboards boards;
+    struct overflow_scoreboards overflow;
     struct receive_buffers buffers;
     struct slice_rings rings;
     struct composed composed;

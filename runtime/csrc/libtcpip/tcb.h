@@ -11,13 +11,13 @@
 #include "wire/wire.h"
 
 #define TCB_NONE 0xffffffff
-#define TCB_SPANS 4            /* responses queued in a connection (a power of two); more wait as unread requests */
-#define TCB_RUNS 24            /* of the scoreboard in a TCB, */
-#define SCOREBOARD_RUNS 1024   /* and in a board of the pool */
-#define TCB_HEADER_BYTES 64    /* up to the ports in an IPv6 packet */
-#define TCB_TURN_BYTES 32768   /* a connection sends in its turn; what begins within it is sent whole, */
+#define TCB_SLICES 4 /* responses queued in a connection (a power of two); more wait as unread requests */
+#define TCB_RANGES 24 /* of the scoreboard in a TCB, */
+#define SCOREBOARD_RANGES 1024 /* and in an overflow scoreboard */
+#define TCB_HEADER_BYTES 64 /* up to the ports in an IPv6 packet */
+#define TCB_TURN_BYTES 32768 /* a connection sends in its turn; what begins within it is sent whole, */
 #define TCB_SEND_BYTES_MAX 65536 /* at most so much */
-#define TCB_REQUEST_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
+#define TCB_RECEIVE_BYTES 16384 /* unread bytes a connection may hold: the window we advertise */
 
 /* RFC 9293 section 3.3.2, without those that need no TCB here: LISTEN, SYN-RECEIVED (cookies), TIME-WAIT (a table of
  * its own) and CLOSED. */
@@ -38,11 +38,11 @@ struct seq_range {
 };
 
 /* What is in flight, scoreboard.h: bytes that were sent at about the same time and share a state. */
-#define RUN_SACKED 1 /* the peer has it, RFC 2018 */
-#define RUN_LOST 2 /* to be sent again */
-#define RUN_RESENT 4 /* has been sent again */
+#define RANGE_SACKED 1 /* the peer has it, RFC 2018 */
+#define RANGE_LOST 2 /* to be sent again */
+#define RANGE_RESENT 4 /* has been sent again */
 
-struct tcp_run {
+struct sent_range {
     uint32_t start, end; /* [start, end) */
     uint32_t first_us, last_us; /* when the sending of it began and ended */
     uint32_t flags;
@@ -82,14 +82,14 @@ _Static_assert(sizeof(struct tcp_flow) == 8 * TCP_FLOW_WORDS, "a flow is hashed 
 
 /* A response, or a slice of one, in the stream of a connection: [start, end) are the positions of its bytes. All that
  * is needed to send any of them again, the same. */
-struct tcp_span {
+struct response_slice {
     uint64_t start, end;
     uint64_t skip; /* bytes of the response in front of a slice's first; such a slice is not patched */
     uint32_t first_frame; /* the response's, or the buffer */
     uint32_t composed; /* it lies in a buffer (composed.h) */
     uint64_t app[4]; /* the application's own, for its patch */
 };
-#define TCP_SPAN_APP_BYTES sizeof(((struct tcp_span *)0)->app)
+#define SLICE_APP_BYTES sizeof(((struct response_slice *)0)->app)
 
 /* What most segments touch comes first, line by line (TCB_HOT_BYTES); what only loss or a second answer needs is behind. */
 struct tcb {
@@ -117,16 +117,16 @@ struct tcb {
     bool persist_now; /* the persist timer lets a segment go however small */
     bool undo; /* the Eifel response is possible */
     bool reordering;
-    uint8_t span_first, span_count, span_mask; /* of the ring spans */
+    uint8_t slice_first, slice_count, slice_mask; /* of the ring slices */
     uint16_t mss; /* payload of the largest segment to send: the peer's and the path's, options taken off, and never
                          * more than the image's segments hold */
     uint16_t snd_mss; /* mss, or less where the peer's window is small */
-    uint16_t run_count, run_capacity;
-    bool runs_packed; /* no two neighbours share a fate */
-    uint16_t lost_first; /* no run before it is lost */
-    uint32_t board; /* of the pool, or TCB_NONE */
-    uint32_t span_ring; /* likewise, span_ring.h */
-    struct tcp_span *spans; /* few_spans, or the ring's */
+    uint16_t range_count, range_capacity;
+    bool ranges_packed; /* no two neighbours share a state */
+    uint16_t lost_first; /* no range before it is lost */
+    uint32_t overflow; /* an overflow scoreboard of the pool, or TCB_NONE */
+    uint32_t slice_ring; /* likewise, slice_ring.h */
+    struct response_slice *slices; /* few_slices, or the ring's */
 
     uint64_t snd_una, snd_nxt; /* oldest unacknowledged, next to send for the first time */
     uint64_t snd_end; /* end of what was written */
@@ -139,11 +139,11 @@ struct tcb {
     uint64_t rtt_end; /* the segment being timed ends here; 0: none */
     uint64_t rtt_sent_us;
     uint32_t srtt_us, rttvar_us, rto_us, min_rtt_us;
-    uint32_t request; /* buffer of unread bytes, or TCB_NONE */
-    uint32_t request_len; /* bytes in it */
+    uint32_t buffer; /* of unread bytes, receive_buffer.h, or TCB_NONE */
+    uint32_t buffered_bytes; /* in it */
     uint64_t app; /* the application's own */
     uint32_t sacked_bytes, lost_bytes; /* of what is in flight: held by the peer, and to be sent again */
-    struct tcp_run *runs; /* few_runs, or the board's */
+    struct sent_range *ranges; /* few_ranges, or the overflow scoreboard's */
 
     uint64_t rto_at_us; /* retransmission timeout; 0: not running */
     uint64_t rto_deadline_us; /* 0: not running */
@@ -152,7 +152,7 @@ struct tcb {
     uint64_t pace_at_us; /* nothing is sent before */
     uint64_t timer_at_us; /* where the wheel holds us; may be earlier than needed */
     uint32_t timer_next, timer_previous, timer_bucket;
-    uint32_t reorder_wait_us; /* until the next run may be taken for lost; 0: none waits */
+    uint32_t reorder_wait_us; /* until the next range may be taken for lost; 0: none waits */
     bool paced; /* something waits for pace_at_us */
     int32_t turn_bytes; /* that may go before it is the turn of the next in the FIFO */
 
@@ -181,10 +181,10 @@ struct tcb {
     uint8_t reorder_persist; /* recoveries until they are forgotten */
 
     /* From here on nothing is cleared for a new connection. */
-    struct tcp_span few_spans[TCB_SPANS] __attribute__((aligned(64)));
-    struct tcp_run few_runs[TCB_RUNS];
+    struct response_slice few_slices[TCB_SLICES] __attribute__((aligned(64)));
+    struct sent_range few_ranges[TCB_RANGES];
 } __attribute__((aligned(64)));
-#define TCB_CLEARED_BYTES offsetof(struct tcb, few_spans)
+#define TCB_CLEARED_BYTES offsetof(struct tcb, few_slices)
 #define TCB_HOT_BYTES offsetof(struct tcb, cubic)
 
 /* Brings the part of a TCB that most segments touch into the cache. Always inline: see arena_prefetch. */
@@ -192,23 +192,23 @@ __attribute__((always_inline)) static inline void tcb_prefetch(const struct tcb 
 {
     for (uint32_t at = 0; at < TCB_HOT_BYTES; at += 64)
         __builtin_prefetch((const uint8_t *)tcb + at, 1);
-    __builtin_prefetch(tcb->few_spans, 1);
-    __builtin_prefetch(tcb->few_runs, 1);
+    __builtin_prefetch(tcb->few_slices, 1);
+    __builtin_prefetch(tcb->few_ranges, 1);
 }
 
-/* The span that is number i in the queue. */
-static inline struct tcp_span *tcb_span(const struct tcb *tcb, uint32_t i)
+/* The slice that is number i in the queue. */
+static inline struct response_slice *tcb_slice(const struct tcb *tcb, uint32_t i)
 {
-    return &tcb->spans[(tcb->span_first + i) & tcb->span_mask];
+    return &tcb->slices[(tcb->slice_first + i) & tcb->slice_mask];
 }
 
 /* The ring is that of the TCB, and empty. */
-static inline void tcb_few_spans(struct tcb *tcb)
+static inline void tcb_few_slices(struct tcb *tcb)
 {
-    tcb->spans = tcb->few_spans;
-    tcb->span_first = 0;
-    tcb->span_mask = TCB_SPANS - 1;
-    tcb->span_ring = TCB_NONE;
+    tcb->slices = tcb->few_slices;
+    tcb->slice_first = 0;
+    tcb->slice_mask = TCB_SLICES - 1;
+    tcb->slice_ring = TCB_NONE;
 }
 
 static inline void tcp_state_set(struct tcb *tcb, enum tcp_state state)

@@ -86,8 +86,8 @@ struct tcb *tcb_table_add(struct tcb_table *table, const struct tcp_flow *flow, 
     tcb->turn_bytes = TCB_TURN_BYTES;
     tcb->flow = *flow;
     uint32_t hash = tcb->table_hash = (uint32_t)flow_hash;
-    tcb->request = TCB_NONE;
-    tcb_few_spans(tcb);
+    tcb->buffer = TCB_NONE;
+    tcb_few_slices(tcb);
     uint32_t at = hash & table->mask;
     while (table->entries[at].index != TCB_NONE)
         at = (at + 1) & table->mask;

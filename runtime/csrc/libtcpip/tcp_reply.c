@@ -73,7 +73,7 @@ void tcp_reply_syn_ack(struct tcpip *tcpip, const struct packet *packet, const s
     struct wire_tcp headers = {.seq = be32(iss),
                                .ack = be32(segment->seq + 1),
                                .flags = (uint8_t)(TCP_SYN | TCP_ACK | (segment->options.ecn ? TCP_ECE : 0)),
-                               .window = be16(TCB_REQUEST_BYTES)};
+                               .window = be16(TCB_RECEIVE_BYTES)};
     COUNT(tcpip, tcp_tx_syn_ack);
     tcp_reply(tcpip, packet, &headers, options, (uint32_t)(at - options));
 }

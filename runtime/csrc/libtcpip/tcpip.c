@@ -10,8 +10,8 @@
 
 bool tcpip_config_good(const struct tcpip_config *c)
 {
-    bool pools = c->max_connections > 0 && c->max_connections <= CONNECTIONS_MAX && c->max_half_requests > 0 &&
-                 c->max_half_requests <= c->max_connections;
+    bool pools = c->max_connections > 0 && c->max_connections <= CONNECTIONS_MAX && c->max_incomplete_requests > 0 &&
+                 c->max_incomplete_requests <= c->max_connections;
     bool port = c->gather_max >= 1 && c->gather_max <= NMIO_GATHER_MAX && !(c->tx_memcpy && c->gather_max > 1) &&
                 c->mtu_bytes >= TCPIP_MTU_BYTES_MIN && c->mtu_bytes <= TCPIP_MTU_BYTES_MAX;
     bool times = c->keep_alive_ms > 0 && c->request_ms > 0 && c->send_ms > 0;
@@ -24,10 +24,10 @@ void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpi
     uint32_t connections = config->max_connections;
     tcb_table_lay_out(&tcpip->connections, layout, connections);
     time_waits_lay_out(&tcpip->time_waits, layout, connections);
-    receive_buffers_lay_out(&tcpip->buffers, layout, config->max_half_requests);
+    receive_buffers_lay_out(&tcpip->buffers, layout, config->max_incomplete_requests);
     reassembly_lay_out(&tcpip->reassembly, layout, config->reassemble);
     path_mtus_lay_out(&tcpip->paths, layout);
-    scoreboards_lay_out(&tcpip->boards, layout, connections);
+    overflow_scoreboards_lay_out(&tcpip->overflow, layout, connections);
     slice_rings_lay_out(&tcpip->rings, layout, connections);
     composed_lay_out(&tcpip->composed, layout, connections);
     arena_lay_out(&tcpip->arena, layout, parts->image, parts->region);
@@ -39,8 +39,8 @@ static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
 {
     uint32_t connections = config->max_connections;
     tcb_table_init(&tcpip->connections, connections, config->secret);
-    receive_buffers_init(&tcpip->buffers, config->max_half_requests);
-    scoreboards_init(&tcpip->boards, connections);
+    receive_buffers_init(&tcpip->buffers, config->max_incomplete_requests);
+    overflow_scoreboards_init(&tcpip->overflow, connections);
     slice_rings_init(&tcpip->rings, connections);
     composed_init(&tcpip->composed, connections);
     ready_init(&tcpip->ready, tcpip->connections.tcbs);

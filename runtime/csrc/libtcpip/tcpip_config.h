@@ -22,7 +22,8 @@ struct tcpip_config {
     uint32_t mtu_bytes; /* of the interface */
     uint32_t gather_max; /* of the port */
     uint32_t max_connections;
-    uint32_t max_half_requests; /* connections that may have an incomplete request, or pipelined requests waiting */
+    uint32_t
+        max_incomplete_requests; /* connections that may have an incomplete request, or pipelined requests waiting */
     uint32_t keep_alive_ms; /* an idle connection is closed after this */
     uint32_t request_ms; /* a request must be whole this long after its first byte (or the handshake), its body too */
     uint32_t send_ms; /* a connection that takes nothing of what it is sent ends after this */

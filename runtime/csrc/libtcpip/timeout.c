@@ -38,7 +38,7 @@ static void idle_timeout(struct tcpip *tcpip, struct tcb *tcb)
     if (counter == &tcpip->counters.tcp_timeout_send || counter == &tcpip->counters.tcp_timeout_fin_wait)
         connection_abort(tcpip, tcb);
     else
-        connection_close_idle(tcpip, tcb, tcb->request != TCB_NONE);
+        connection_close_idle(tcpip, tcb, tcb->buffer != TCB_NONE);
 }
 
 /* The window is shut, or too small for a segment that is worth it: the peer is asked, or gets what fits, RFC 9293 sections

@@ -37,10 +37,10 @@ static void put_range(uint8_t *field, uint32_t field_bytes, const struct head_va
 }
 
 /* Writes the bytes of a patch that few heads have. Never inline: those that all heads have would be the slower for it. */
-__attribute__((noinline)) static uint64_t put_rare(const struct image *image, const struct tcp_span *span,
+__attribute__((noinline)) static uint64_t put_rare(const struct image *image, const struct response_slice *slice,
                                                    const struct ssi_patch *patch, uint8_t *at)
 {
-    const struct head_values *values = head_values_of(span);
+    const struct head_values *values = head_values_of(slice);
     /* An image that lies may patch a range into an answer that is none of a variant's, and have no variant. */
     const struct ssi_variant none = {0};
     const struct ssi_variant *variant =
@@ -80,21 +80,21 @@ static uint64_t put_connection(bool close, uint8_t *at)
 }
 
 /* Writes the bytes of a patch; their sum where they are. */
-__attribute__((always_inline)) static inline uint64_t put(const struct web *web, const struct tcp_span *span,
+__attribute__((always_inline)) static inline uint64_t put(const struct web *web, const struct response_slice *slice,
                                                           const struct ssi_patch *patch, uint8_t *at)
 {
     uint64_t sum;
     if (patch->kind == SSI_PATCH_DATE)
-        sum = put_date(web, head_values_of(span)->date_s, at);
+        sum = put_date(web, head_values_of(slice)->date_s, at);
     else if (patch->kind == SSI_PATCH_CONNECTION)
-        sum = put_connection(head_values_of(span)->close, at);
+        sum = put_connection(head_values_of(slice)->close, at);
     else
-        sum = put_rare(web->image, span, patch, at);
+        sum = put_rare(web->image, slice, patch, at);
     return (patch->offset & 1) == 0 ? sum : checksum_at(sum, patch->offset);
 }
 
 /* Writes what of patches is in [offset, offset + len_bytes) of the stream. */
-__attribute__((noinline)) static void put_parts(const struct web *web, const struct tcp_span *span,
+__attribute__((noinline)) static void put_parts(const struct web *web, const struct response_slice *slice,
                                                 const struct ssi_patch *patch, const struct ssi_patch *end,
                                                 uint64_t offset, uint8_t *dst, uint32_t len_bytes)
 {
@@ -105,24 +105,24 @@ __attribute__((noinline)) static void put_parts(const struct web *web, const str
         uint64_t to = patch_end < offset + len_bytes ? patch_end : offset + len_bytes;
         if (from >= to)
             continue;
-        put(web, span, patch, text);
+        put(web, slice, patch, text);
         memcpy(dst + (from - offset), text + (from - patch->offset), to - from);
     }
 }
 
-uint64_t head_patch(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+uint64_t head_patch(const struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst,
                     uint32_t len_bytes)
 {
     const struct web *web = tcpip->app_state;
-    const struct ssi_response *response = &web->image->responses[head_values_of(span)->response];
+    const struct ssi_response *response = &web->image->responses[head_values_of(slice)->response];
     const struct ssi_patch *patch = web->image->patches + response->first_patch, *end = patch + response->patch_count;
     uint64_t sum = 0;
     /* They are in order. */
     if (offset != 0 || (patch < end && (uint32_t)end[-1].offset + end[-1].bytes > len_bytes)) {
-        put_parts(web, span, patch, end, offset, dst, len_bytes);
+        put_parts(web, slice, patch, end, offset, dst, len_bytes);
         return 0;
     }
     for (; patch < end; patch++)
-        sum += put(web, span, patch, dst + patch->offset);
+        sum += put(web, slice, patch, dst + patch->offset);
     return sum;
 }

@@ -1,6 +1,6 @@
 /* What a response's head says anew each time it is sent, RFC 9110: Date and Connection, in a 206 Content-Length and
  * Content-Range, and in a 206 and a 304, which files share, ETag and Last-Modified (struct ssi_patch). It follows from what web
- * has put into the span alone, so that a retransmission carries the same bytes. */
+ * has put into the slice alone, so that a retransmission carries the same bytes. */
 #ifndef SANDSTORM_HEAD_PATCH_H
 #define SANDSTORM_HEAD_PATCH_H
 
@@ -8,7 +8,7 @@
 
 #include "libtcpip/tcpip.h"
 
-/* The application's words of a span, read and written where they are. */
+/* The application's words of a slice, read and written where they are. */
 struct __attribute__((may_alias)) head_values {
     uint64_t range_first,
         range_last; /* of Content-Range, and of Content-Length; of a 416 the first is behind the last */
@@ -18,15 +18,15 @@ struct __attribute__((may_alias)) head_values {
     uint32_t variant : 31; /* whose ETag, Last-Modified and size a 206, 304 or 416 says */
     uint32_t zero;
 };
-_Static_assert(sizeof(struct head_values) == TCP_SPAN_APP_BYTES, "they are all that a span has room for");
+_Static_assert(sizeof(struct head_values) == SLICE_APP_BYTES, "they are all that a slice has room for");
 
-static inline const struct head_values *head_values_of(const struct tcp_span *span)
+static inline const struct head_values *head_values_of(const struct response_slice *slice)
 {
-    return (const struct head_values *)span->app;
+    return (const struct head_values *)slice->app;
 }
 
 /* A struct tcpip_app has this as its patch. */
-uint64_t head_patch(const struct tcpip *tcpip, const struct tcp_span *span, uint64_t offset, uint8_t *dst,
+uint64_t head_patch(const struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst,
                     uint32_t len_bytes);
 
 #endif

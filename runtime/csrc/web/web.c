@@ -22,14 +22,14 @@ static void count_status(struct web *web, uint32_t status)
     classes[status / 100 - 2]++;
 }
 
-/* How far a request has come: a head that is not whole yet, or an answer longer than the connection's spans, during which the
+/* How far a request has come: a head that is not whole yet, or an answer longer than the connection's slices, during which the
  * head stays unread; and then its body. It is tcb->app. */
 struct progress {
     uint32_t body_bytes; /* to read and forget */
-    uint16_t step; /* spans of the answer that have been written */
+    uint16_t step; /* slices of the answer that have been written */
     uint16_t seen_bytes; /* of a head that was looked at and is not whole */
 };
-_Static_assert(TCB_REQUEST_BYTES <= UINT16_MAX, "seen_bytes counts them");
+_Static_assert(TCB_RECEIVE_BYTES <= UINT16_MAX, "seen_bytes counts them");
 _Static_assert(sizeof(struct progress) == sizeof(((struct tcb *)0)->app), "tcb->app is all there is");
 
 static struct progress progress_of(const struct tcb *tcb)
@@ -52,30 +52,30 @@ static void seen_set(struct tcb *tcb, uint32_t seen_bytes)
     memcpy(&tcb->app, &progress, sizeof(progress));
 }
 
-/* A span of a response from its byte skip on. variant: whose 206 or 304 it may be, by its index. */
-static struct tcp_span span_of(const struct web *web, uint32_t response_index, uint64_t skip, uint32_t variant,
-                               bool close)
+/* A slice of a response from its byte skip on. variant: whose 206 or 304 it may be, by its index. */
+static struct response_slice slice_of(const struct web *web, uint32_t response_index, uint64_t skip, uint32_t variant,
+                                      bool close)
 {
-    struct tcp_span span = {.skip = skip, .first_frame = web->image->responses[response_index].first_frame};
-    *(struct head_values *)span.app = (struct head_values){.response = response_index,
-                                                           .date_s = (uint32_t)web->wall_s,
-                                                           .close = close,
-                                                           .variant = variant & SSI_VARIANTS_MAX};
-    return span;
+    struct response_slice slice = {.skip = skip, .first_frame = web->image->responses[response_index].first_frame};
+    *(struct head_values *)slice.app = (struct head_values){.response = response_index,
+                                                            .date_s = (uint32_t)web->wall_s,
+                                                            .close = close,
+                                                            .variant = variant & SSI_VARIANTS_MAX};
+    return slice;
 }
 
 /* Queues a response, or its head alone: all that HEAD is answered with, RFC 9110 section 9.3.2. close: the connection
  * ends with it. variant: what a 304 is of, by its index. Always inline: in all that is no 304 it is a constant, and the
- * span is made where it stays. */
+ * slice is made where it stays. */
 __attribute__((always_inline)) static inline void write_of(struct web *web, struct tcb *tcb, uint32_t response_index,
                                                            uint32_t variant, bool head, bool close)
 {
     const struct ssi_response *response = &web->image->responses[response_index];
-    struct tcp_span span = span_of(web, response_index, 0, variant, close);
+    struct response_slice slice = slice_of(web, response_index, 0, variant, close);
     PROBE(web_write, tcb, response->status);
     count_status(web, response->status);
     web->response_uses[response_index]++;
-    tcpip_write(web->tcpip, tcb, &span, head ? response->head_bytes : response->stream_bytes);
+    tcpip_write(web->tcpip, tcb, &slice, head ? response->head_bytes : response->stream_bytes);
     if (close)
         tcpip_finish(web->tcpip, tcb);
 }
@@ -102,55 +102,55 @@ struct places {
 };
 
 /* Copies bytes [from, to) of a response to where the text ends. */
-static void put_response(struct web *web, const struct tcp_span *span, uint32_t from, uint32_t to,
+static void put_response(struct web *web, const struct response_slice *slice, uint32_t from, uint32_t to,
                          struct location_text *text)
 {
     uint8_t *at = location_take(text, to - from);
     if (at != NULL)
-        tcpip_copy(web->tcpip, span, from, at, to - from);
+        tcpip_copy(web->tcpip, slice, from, at, to - from);
 }
 
 /* A redirect with what of the request goes into its Location. prefix_bytes: of the path, which are not handed on. */
-static void put_redirect(struct web *web, const struct tcp_span *span, const struct places *places,
+static void put_redirect(struct web *web, const struct response_slice *slice, const struct places *places,
                          const struct http_request *request, uint32_t prefix_bytes, struct location_text *text)
 {
-    const struct ssi_response *response = &web->image->responses[head_values_of(span)->response];
+    const struct ssi_response *response = &web->image->responses[head_values_of(slice)->response];
     uint64_t bytes = request->method == HTTP_HEAD ? response->head_bytes : response->stream_bytes;
     uint32_t done = 0;
     text->full = bytes > text->room_bytes;
     if (places->path != 0 && !text->full) {
-        put_response(web, span, 0, places->path, text);
+        put_response(web, slice, 0, places->path, text);
         location_put_path(text, request, prefix_bytes);
         done = places->path;
     }
     if (places->query != 0 && !text->full) {
-        put_response(web, span, done, places->query, text);
+        put_response(web, slice, done, places->query, text);
         location_put_query(text, request->query);
         done = places->query;
     }
     if (!text->full)
-        put_response(web, span, done, (uint32_t)bytes, text);
+        put_response(web, slice, done, (uint32_t)bytes, text);
 }
 
 /* Writes it. Returns 0, or the status that says why not. */
 static uint32_t write_redirect(struct web *web, struct tcb *tcb, const struct ssi_variant *variant,
                                const struct places *places, const struct http_request *request, uint32_t prefix_bytes)
 {
-    struct tcp_span span = span_of(web, variant->get_response, 0, 0, request->close);
+    struct response_slice slice = slice_of(web, variant->get_response, 0, 0, request->close);
     uint32_t buffer = tcpip_compose(web->tcpip, tcb), status = web->image->responses[variant->get_response].status;
     if (buffer == NMIO_NONE)
         return 503;
     struct location_text text = {.data = composed_bytes(&web->tcpip->composed, buffer), .room_bytes = COMPOSED_BYTES};
-    put_redirect(web, &span, places, request, prefix_bytes, &text);
-    span = composed_span(buffer);
+    put_redirect(web, &slice, places, request, prefix_bytes, &text);
+    slice = composed_slice(buffer);
     if (text.full) {
-        composed_span_release(&web->tcpip->composed, &span);
+        composed_slice_release(&web->tcpip->composed, &slice);
         return 414;
     }
     PROBE(web_write, tcb, status);
     count_status(web, status);
     web->response_uses[variant->get_response]++;
-    tcpip_write(web->tcpip, tcb, &span, text.len_bytes);
+    tcpip_write(web->tcpip, tcb, &slice, text.len_bytes);
     if (request->close)
         tcpip_finish(web->tcpip, tcb);
     return 0;
@@ -277,39 +277,40 @@ static uint32_t variant_index(const struct web *web, const struct ssi_variant *v
     return (uint32_t)(variant - web->image->variants);
 }
 
-/* A span of a 206: of a response from its byte skip on. */
-static struct tcp_span partial_span(const struct web *web, const struct partial *p, uint32_t response_index,
-                                    uint64_t skip)
+/* A slice of a 206: of a response from its byte skip on. */
+static struct response_slice partial_slice(const struct web *web, const struct partial *p, uint32_t response_index,
+                                           uint64_t skip)
 {
-    return span_of(web, response_index, skip, variant_index(web, p->variant), p->close);
+    return slice_of(web, response_index, skip, variant_index(web, p->variant), p->close);
 }
 
 /* Head or part header: what is patched into it. */
-static void say_range(struct tcp_span *span, struct http_range range)
+static void say_range(struct response_slice *slice, struct http_range range)
 {
-    struct head_values *values = (struct head_values *)span->app;
+    struct head_values *values = (struct head_values *)slice->app;
     values->range_first = range.first;
     values->range_last = range.last;
 }
 
 /* The slice of the body that a range is. */
-static uint64_t body_span(const struct web *web, const struct partial *p, struct http_range range,
-                          struct tcp_span *span)
+static uint64_t body_slice(const struct web *web, const struct partial *p, struct http_range range,
+                           struct response_slice *slice)
 {
     uint32_t head_bytes = web->image->responses[p->variant->get_response].head_bytes;
-    *span = partial_span(web, p, p->variant->get_response, head_bytes + range.first);
+    *slice = partial_slice(web, p, p->variant->get_response, head_bytes + range.first);
     return range.last - range.first + 1;
 }
 
-/* One range: head, slice. Returns the span's bytes; 0: there is no such step. */
-static uint64_t single_span(const struct web *web, const struct partial *p, uint32_t step, struct tcp_span *span)
+/* One range: head, slice. Returns the slice's bytes; 0: there is no such step. */
+static uint64_t single_slice(const struct web *web, const struct partial *p, uint32_t step,
+                             struct response_slice *slice)
 {
     if (step == 1)
-        return body_span(web, p, p->ranges[0], span);
+        return body_slice(web, p, p->ranges[0], slice);
     if (step > 1)
         return 0;
-    *span = partial_span(web, p, p->variant->partial_response, 0);
-    say_range(span, p->ranges[0]);
+    *slice = partial_slice(web, p, p->variant->partial_response, 0);
+    say_range(slice, p->ranges[0]);
     return stream_bytes(web, p->variant->partial_response);
 }
 
@@ -323,37 +324,38 @@ static uint64_t multipart_bytes(const struct web *web, const struct partial *p)
 
 /* Several, RFC 9110 section 14.6: the head up to what is swapped, its Content-Type, the rest of the head, then for each
  * range its header and slice, and the closing delimiter. */
-static uint64_t multipart_span(const struct web *web, const struct partial *p, uint32_t step, struct tcp_span *span)
+static uint64_t multipart_slice(const struct web *web, const struct partial *p, uint32_t step,
+                                struct response_slice *slice)
 {
     const struct ssi_header *header = web->image->header;
     const struct ssi_variant *variant = p->variant;
     uint32_t behind_swap = variant->swap_offset + variant->swap_bytes;
     uint32_t part = (step - 3) / 2;
     if (step == 0) {
-        *span = partial_span(web, p, variant->partial_response, 0);
-        say_range(span, (struct http_range){0, multipart_bytes(web, p) - 1});
+        *slice = partial_slice(web, p, variant->partial_response, 0);
+        say_range(slice, (struct http_range){0, multipart_bytes(web, p) - 1});
         return variant->swap_offset;
     }
     if (step == 1) {
-        *span = partial_span(web, p, header->multipart_type_response, 0);
+        *slice = partial_slice(web, p, header->multipart_type_response, 0);
         return stream_bytes(web, header->multipart_type_response);
     }
     if (step == 2) {
-        *span = partial_span(web, p, variant->partial_response, behind_swap);
+        *slice = partial_slice(web, p, variant->partial_response, behind_swap);
         return stream_bytes(web, variant->partial_response) - behind_swap;
     }
     if (part < p->count && (step - 3) % 2 == 0) {
-        *span = partial_span(web, p, variant->part_response, 0);
-        say_range(span, p->ranges[part]);
+        *slice = partial_slice(web, p, variant->part_response, 0);
+        say_range(slice, p->ranges[part]);
         return stream_bytes(web, variant->part_response);
     }
     if (part < p->count)
-        return body_span(web, p, p->ranges[part], span);
-    *span = partial_span(web, p, header->multipart_end_response, 0);
+        return body_slice(web, p, p->ranges[part], slice);
+    *slice = partial_slice(web, p, header->multipart_end_response, 0);
     return step == 3 + 2 * p->count ? stream_bytes(web, header->multipart_end_response) : 0;
 }
 
-/* Writes as many spans of a 206 as there is room for. False: more is to be written. */
+/* Writes as many slices of a 206 as there is room for. False: more is to be written. */
 static bool write_partial(struct web *web, struct tcb *tcb, const struct partial *p)
 {
     uint32_t step = progress_of(tcb).step;
@@ -365,15 +367,15 @@ static bool write_partial(struct web *web, struct tcb *tcb, const struct partial
         web->response_uses[p->variant->get_response]++;
     }
     for (;;) {
-        struct tcp_span span;
-        uint64_t bytes = p->count == 1 ? single_span(web, p, step, &span) : multipart_span(web, p, step, &span);
+        struct response_slice slice;
+        uint64_t bytes = p->count == 1 ? single_slice(web, p, step, &slice) : multipart_slice(web, p, step, &slice);
         if (bytes == 0)
             break;
         if (!tcpip_can_write(tcb)) {
             progress_set(tcb, 0, step);
             return false;
         }
-        tcpip_write(web->tcpip, tcb, &span, bytes);
+        tcpip_write(web->tcpip, tcb, &slice, bytes);
         step++;
     }
     progress_set(tcb, 0, 0);
@@ -391,18 +393,18 @@ static void write_unsatisfiable(struct web *web, struct tcb *tcb, uint32_t site,
         tcpip_finish(web->tcpip, tcb);
         return;
     }
-    struct tcp_span span = span_of(web, error->get_response, 0, variant_index(web, variant), close);
-    say_range(&span, (struct http_range){1, 0});
+    struct response_slice slice = slice_of(web, error->get_response, 0, variant_index(web, variant), close);
+    say_range(&slice, (struct http_range){1, 0});
     PROBE(web_write, tcb, 416);
     count_status(web, 416);
-    tcpip_write(web->tcpip, tcb, &span, stream_bytes(web, error->get_response));
+    tcpip_write(web->tcpip, tcb, &slice, stream_bytes(web, error->get_response));
     if (close)
         tcpip_finish(web->tcpip, tcb);
 }
 
 enum outcome {
     OUTCOME_WHOLE, /* written */
-    OUTCOME_BEGUN, /* more is to be written when a span is free */
+    OUTCOME_BEGUN, /* more is to be written when a slice is free */
     OUTCOME_NONE, /* nothing is written */
 };
 
@@ -444,7 +446,7 @@ static uint32_t status_of_method(const struct http_request *request)
     }
 }
 
-/* Of a file: the whole, a part, or why not. False: more of the answer is to be written when a span is free. */
+/* Of a file: the whole, a part, or why not. False: more of the answer is to be written when a slice is free. */
 static bool answer_variant(struct web *web, struct tcb *tcb, const struct http_request *request, uint32_t site,
                            const struct ssi_route *route, const struct ssi_variant *variant)
 {
@@ -478,7 +480,7 @@ static void answer_options(struct web *web, struct tcb *tcb, const struct http_r
         write_error(web, tcb, site, 204, false, request->close);
 }
 
-/* False: more of the answer is to be written when a span is free. */
+/* False: more of the answer is to be written when a slice is free. */
 static bool answer(struct web *web, struct tcb *tcb, const struct http_request *request)
 {
     bool head = request->method == HTTP_HEAD;
@@ -514,7 +516,7 @@ static uint32_t drain(struct tcb *tcb, uint32_t len_bytes)
 }
 
 /* Empty lines in front of a request, which clients send behind one with a body: RFC 9112 section 2.2. Read and forgotten, so
- * that they are no request half read. */
+ * that they are no incomplete request. */
 static uint32_t empty_lines_bytes(const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t at = 0;
@@ -529,13 +531,13 @@ static bool worth_parsing(const struct tcb *tcb, const uint8_t *data, uint32_t l
 {
     uint32_t seen_bytes = progress_of(tcb).seen_bytes;
     return seen_bytes == 0 || seen_bytes > len_bytes ||
-           http_worth_parsing(data, len_bytes, TCB_REQUEST_BYTES, seen_bytes);
+           http_worth_parsing(data, len_bytes, TCB_RECEIVE_BYTES, seen_bytes);
 }
 
 /* An answer of many parts goes on when half of a long ring is free: each time its request is read again. */
 static bool goes_on_later(const struct tcb *tcb)
 {
-    return tcb->span_count > SPAN_RING_SPANS / 2 && progress_of(tcb).step > 0;
+    return tcb->slice_count > SLICE_RING_SLICES / 2 && progress_of(tcb).step > 0;
 }
 
 static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
@@ -549,7 +551,7 @@ static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t 
         if (data[taken] == '\r')
             taken += empty_lines_bytes(data + taken, len_bytes - taken);
         if (worth_parsing(tcb, data + taken, len_bytes - taken))
-            status = http_parse(data + taken, len_bytes - taken, TCB_REQUEST_BYTES, merge_slashes, &request);
+            status = http_parse(data + taken, len_bytes - taken, TCB_RECEIVE_BYTES, merge_slashes, &request);
         bool begun = progress_of(tcb).step > 0;
         if (status == HTTP_PARTIAL) {
             if (!begun)

@@ -41,7 +41,7 @@ class Opened:
     link: Interface | None = None  # what it is of the kernel's, as it was when it was opened
     reservation: PortReservation | None = None  # in shared mode
     filter: Any = None  # struct nmio_filter *, where there is one
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -71,9 +71,9 @@ class ExistingInterface:
             link=interface,
         )
         for address in addresses[lib.ETH_ADDRESSES_MAX :]:
-            opened.notes.append(f"{address.ip} is not served: no more than {lib.ETH_ADDRESSES_MAX} addresses are")
+            opened.warnings.append(f"{address.ip} is not served: no more than {lib.ETH_ADDRESSES_MAX} addresses are")
         if interface.mtu_bytes < image_mtu_bytes:
-            opened.notes.append(
+            opened.warnings.append(
                 f"{interface.name} has MTU {interface.mtu_bytes}, the image {image_mtu_bytes}: every segment is cut "
                 "again (slow); build with the interface's MTU"
             )
@@ -83,7 +83,7 @@ class ExistingInterface:
     def _refuse_this_host(opened: Opened, reservation: PortReservation) -> None:
         if opened.details.get("tcx", True):  # or XDP, or netmap: the kernel does not get what is ours
             reservation.stop_listening()
-        opened.notes.append(
+        opened.warnings.append(
             "this host itself is refused, as what it sends to its own addresses does not pass the interface; "
             "--iface tap:NAME serves it"
         )
@@ -102,7 +102,7 @@ class ExistingInterface:
     def _choose(self, opened: Opened) -> None:
         backend = self.options.backend
         if backend == "auto" and not self.interface.is_physical:
-            opened.notes.append(
+            opened.warnings.append(
                 f"{self.interface.name} is virtual ({self.interface.driver}): superframes through AF_PACKET"
             )
             backend = "packet"
@@ -111,7 +111,7 @@ class ExistingInterface:
                 self._afxdp(opened)
                 return
             except SsrunError as error:
-                opened.notes.append(f"AF_XDP can't be used ({error}): AF_PACKET instead")
+                opened.warnings.append(f"AF_XDP can't be used ({error}): AF_PACKET instead")
                 backend = "packet"
         if backend == "packet":
             self._packet(opened)

@@ -137,7 +137,7 @@ class Netmap:
             request = Request(interface.name, lib.NETMAP_RINGS_ALL, True, self.opening.options.port, self.opened)
             self._fits(interface, self._open(request))
             return
-        self.opened.notes.append(f"{workers} workers have all rings: the kernel is cut off from {interface.name}")
+        self.opened.warnings.append(f"{workers} workers have all rings: the kernel is cut off from {interface.name}")
         for ring in range(workers):
             info = self._open(Request(interface.name, ring, False, self.opening.options.port, self.opened))
             self._fits(interface, info)
@@ -222,8 +222,8 @@ class Netmap:
 
     def _describe(self, sending: str, note: str = "") -> None:
         self.opened.details["sending"] = sending
-        if note and note not in self.opened.notes:
-            self.opened.notes.append(note)
+        if note and note not in self.opened.warnings:
+            self.opened.warnings.append(note)
 
     def _try(self, wanted: Request, info: Any, *, copy: bool) -> int:
         """Tries to open a port; 0, or the errno, and nothing stays open then."""

@@ -41,7 +41,7 @@ def asking(host: Host, **how: Any) -> tuple[Client, list[int]]:
 
 
 def joined(host: Host) -> int:
-    return host.counters().get("tcp_rx_acks_joined", 0)
+    return host.counters().get("tcp_rx_acks_coalesced", 0)
 
 
 def pad(packet: Packet) -> bytes:
