@@ -25,8 +25,8 @@ class Ended(BaseException):
 
 def _end(number: int, _: FrameType | None) -> None:
     # The same once more, to all processes of a terminal or service, must not stop the cleaning up.
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
     raise Ended(number)
 
 
@@ -37,24 +37,24 @@ def ended_by_signals() -> Iterator[None]:
         yield
         return
     usual = (signal.SIG_DFL, signal.default_int_handler)
-    before = {each: signal.getsignal(each) for each in SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        for each, handler in before.items():
+        for number, handler in before.items():
             if handler in usual:
-                signal.signal(each, _end)
+                signal.signal(number, _end)
         yield
     except Ended as ended:
         sys.exit(STATUS + ended.number)
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def as_a_child() -> None:
     """Lets signals end a process that was just made, without a word."""
-    for each in SIGNALS:
-        if signal.getsignal(each) != signal.SIG_IGN:
-            signal.signal(each, signal.SIG_DFL)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def end_with_parent() -> None:

@@ -260,7 +260,7 @@ class ImageFile:
             raise self._error(IN_PLACE)
 
     def _sections(self, size_bytes: int) -> dict[str, Section]:
-        found: dict[str, Section] = {}
+        sections: dict[str, Section] = {}
         used = [Section(0, ELF_HEADER_BYTES)]
         try:
             with os.fdopen(os.dup(self.fd), "rb") as file:
@@ -268,21 +268,21 @@ class ImageFile:
                 if not elf.little_endian or elf.elfclass != 64:
                     raise self._error("not a 64-bit little-endian ELF file, so no packet image")
                 used.append(Section(int(elf["e_shoff"]), elf.num_sections() * int(elf["e_shentsize"])))
-                self._sections_of(elf, found, used)
+                self._sections_of(elf, sections, used)
         except ImageError:
             raise
         except Exception as error:  # pyelftools meets a damaged file with whatever comes first
             kind = type(error).__name__
             raise self._error(f"not a packet image, or damaged ({kind}); build one with sscc build") from None
-        self._check_version(found, size_bytes)
-        missing = [name for name in (*SECTIONS, "note") if name not in found]
+        self._check_version(sections, size_bytes)
+        missing = [name for name in (*SECTIONS, "note") if name not in sections]
         if missing:
             raise self._error(f"not a packet image: no section {PREFIX}{missing[0]}")
-        for name, section in found.items():
+        for name, section in sections.items():
             if section.offset + section.size_bytes > size_bytes:
                 raise self._error(f"section {name} ends beyond the file: truncated; copy or build it again")
         self._check_padding(used, size_bytes)
-        return found
+        return sections
 
     def _check_version(self, found: dict[str, Section], size_bytes: int) -> None:
         """Refuses another version before anything else is said of the file: such an image may have other sections."""
@@ -299,14 +299,14 @@ class ImageFile:
             )
 
     @staticmethod
-    def _sections_of(elf: Any, found: dict[str, Section], used: list[Section]) -> None:
+    def _sections_of(elf: Any, sections: dict[str, Section], used: list[Section]) -> None:
         """Ours by name, and where anything is that takes room in the file."""
-        for each in elf.iter_sections():
-            if each["sh_type"] not in ("SHT_NULL", "SHT_NOBITS"):
-                used.append(Section(int(each["sh_offset"]), int(each["sh_size"])))
-            name = "note" if each.name == ".note.sandstorm" else each.name.removeprefix(PREFIX)
-            if each.name.startswith((PREFIX, ".note.sandstorm")) and name not in found:
-                found[name] = Section(int(each["sh_offset"]), int(each["sh_size"]))
+        for section in elf.iter_sections():
+            if section["sh_type"] not in ("SHT_NULL", "SHT_NOBITS"):
+                used.append(Section(int(section["sh_offset"]), int(section["sh_size"])))
+            name = "note" if section.name == ".note.sandstorm" else section.name.removeprefix(PREFIX)
+            if section.name.startswith((PREFIX, ".note.sandstorm")) and name not in sections:
+                sections[name] = Section(int(section["sh_offset"]), int(section["sh_size"]))
 
     def _check_padding(self, used: list[Section], size_bytes: int) -> None:
         """What is in no section is for alignment: zeros, and less than a page of them. No sections share bytes."""
@@ -403,7 +403,7 @@ class ImageFile:
         names: list[list[str]] = [[] for _ in range(self.header.site_count)]
         for row in self.image.hosts[0 : self.header.host_count]:
             names[row.site].append(self.string(row.name_offset, row.name_bytes).decode("latin-1"))
-        return [each or [""] for each in names]
+        return [of_site or [""] for of_site in names]
 
     def close(self) -> None:
         """Unmaps; the C structs must not be used any more."""

@@ -44,14 +44,14 @@ def document(file: ImageFile, stacks: list[Any]) -> dict[str, Any]:
                 }
                 encoding = {"encoding": ENCODING_NAMES[int(variant.encoding)]}
                 routes.append(place | encoding | _measured(image, stacks, variant))
-    routes.sort(key=lambda each: (-each["requests"], each["host"], each["path"], each["encoding"]))
+    routes.sort(key=lambda row: (-row["requests"], row["host"], row["path"], row["encoding"]))
     return {"version": VERSION, "build_id": file.build_id.hex(), "routes": routes}
 
 
-def write(path: Path, made: dict[str, Any]) -> None:
+def write(path: Path, document: dict[str, Any]) -> None:
     """Beside its name, and renamed. SsrunError if it can't be."""
     try:
         with replacing(path) as file:
-            file.write(json.dumps(made, indent=1).encode() + b"\n")
+            file.write(json.dumps(document, indent=1).encode() + b"\n")
     except OSError as error:
         raise SsrunError(f"{path}: the profile can't be written: {error.strerror}") from None

@@ -130,7 +130,7 @@ class Run:
             self.server = server
             server.start()
             try:
-                if server.claim_addresses():
+                if server.confirm_addresses():
                     self.output.serving(opened, server, self.options.port)
                     server.serve_until_stopped(
                         lambda conflict: self.output.conflict(conflict, opened.interface), check

@@ -21,7 +21,7 @@ from .ports.base import Opened
 from .settings import CONGESTION, Limits
 
 SECRET_BYTES = 16
-CLAIM_POLL_S = 0.01
+ACD_POLL_S = 0.01
 CHECK_POLL_S = 1.0  # of conflicts and of the image
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
 
@@ -100,7 +100,7 @@ class Server:
         self.threads: list[threading.Thread] = []
         config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
-            config.eth.acd = self._claim(opened, first=not self.workers)
+            config.eth.acd = self._acd(opened, first=not self.workers)
             worker = lib.worker_create(config, image, nmio_port, limits.busy_poll)
             if worker == ffi.NULL:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")
@@ -138,11 +138,11 @@ class Server:
         return config
 
     @staticmethod
-    def _claim(opened: Opened, *, first: bool) -> int:
+    def _acd(opened: Opened, *, first: bool) -> int:
         """One worker asks and announces; the others wait for it and watch, as an answer may come to their queue."""
         if first:
-            return opened.claim
-        return int(lib.ETH_ACD_FOLLOW if opened.claim == lib.ETH_ACD_CHECK else lib.ETH_ACD_NONE)
+            return opened.acd
+        return int(lib.ETH_ACD_FOLLOW if opened.acd == lib.ETH_ACD_CHECK else lib.ETH_ACD_NONE)
 
     @property
     def stacks(self) -> list[Any]:
@@ -188,7 +188,7 @@ class Server:
             raise InterfaceGoneError(self.opened.interface)
         raise SsrunError(f"{self.opened.interface}: {os.strerror(-event.reason)}; start ssrun again")
 
-    def claim_addresses(self) -> bool:
+    def confirm_addresses(self) -> bool:
         """Waits until our addresses are ours; False after STOP. Raises SsrunError if another host has one."""
         stack = lib.worker_stack(self.workers[0])
         states = [lib.ETH_ADDRESS_TENTATIVE]
@@ -198,7 +198,7 @@ class Server:
             if conflicts:
                 ip, mac = conflicts[0].address.ip, conflicts[0].mac
                 raise SsrunError(f"{ip} is used by {mac} on {self.opened.interface}; choose another --address")
-            if lib.ETH_ADDRESS_TENTATIVE in states and self._stopped(CLAIM_POLL_S):
+            if lib.ETH_ADDRESS_TENTATIVE in states and self._stopped(ACD_POLL_S):
                 return False
         for worker in self.workers[1:]:
             lib.worker_addresses_confirmed(worker)
@@ -206,7 +206,7 @@ class Server:
 
     def _conflicts(self, state: int) -> list[Conflict]:
         """Gives conflicts of addresses that any worker has in this state."""
-        found: dict[Interface4or6, Conflict] = {}
+        by_address: dict[Interface4or6, Conflict] = {}
         mac = ffi.new("uint8_t[6]")
         for worker in self.workers:
             stack = lib.worker_stack(worker)
@@ -214,10 +214,10 @@ class Server:
                 frames = lib.stack_address_conflicts(stack, place, mac)
                 if frames == 0 or lib.stack_address_state(stack, place) != state:
                     continue
-                conflict = found.setdefault(address, Conflict(address, "", 0))
+                conflict = by_address.setdefault(address, Conflict(address, "", 0))
                 conflict.mac = bytes(mac).hex(":")
                 conflict.frames += frames
-        return list(found.values())
+        return list(by_address.values())
 
     def serve_until_stopped(self, report: Callable[[Conflict], None], check: Callable[[], None]) -> None:
         """Returns after STOP, or when a capture has been replayed. Raises SsrunError if a worker fails.

@@ -22,11 +22,11 @@ BAD_IN_KEY = re.compile(rb"[\x00-\x20\x7f]")
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    by_name = dict(pairs)
+    if len(by_name) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return found
+    return by_name
 
 
 def _from_json(path: Path) -> dict[bytes, bytes]:
@@ -34,13 +34,13 @@ def _from_json(path: Path) -> dict[bytes, bytes]:
     if contents.startswith((ELF_MAGIC, LZ4_MAGIC)):
         raise SsrunError(f"{path}: this is a packet image; serve it with ssrun")
     try:
-        found = json.loads(contents, object_pairs_hook=_no_twins)
+        items = json.loads(contents, object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:
         raise SsrunError(f"{path}: no JSON object of texts: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    if not isinstance(items, dict) or not all(isinstance(value, str) for value in items.values()):
         raise SsrunError(f'{path}: no JSON object of texts; write {{"key": "value", ...}}')
     try:
-        return {key.encode(): value.encode() for key, value in found.items()}
+        return {key.encode(): value.encode() for key, value in items.items()}
     except UnicodeEncodeError as error:
         raise SsrunError(f"{path}: {error.object!r} is no text") from None
 
@@ -66,7 +66,7 @@ def read(path: Path) -> dict[bytes, bytes]:
 
 
 class Store:
-    """The answers to all keys as ready frames, in a file in memory. To be closed."""
+    """The answers to all keys as prebuilt frames, in a file in memory. To be closed."""
 
     def __init__(self, items: dict[bytes, bytes], mtu_bytes: int = MTU_BYTES) -> None:
         """Lays everything out. Raises SsrunError if it is too large."""

@@ -122,7 +122,7 @@ def build(
     if as_json:
         click.echo(json.dumps(vars(summary) | documents(report.sorted())), err=output == STDOUT)
         return
-    diagnostics.show(each for each in report.sorted() if not (quiet and each.severity == "note"))
+    diagnostics.show(problem for problem in report.sorted() if not (quiet and problem.severity == "note"))
     if not quiet:
         _show(summary, output)
 
@@ -184,8 +184,8 @@ def schema() -> None:
 
 
 def _find(reader: reading.Reader, route: str) -> reading.ReadRoute:
-    names = [(each, (each.text, each.name)) for each in reader.routes()]
-    named = [each for each, texts in names if route in (*texts, *map(printable, texts))]
+    names = [(candidate, (candidate.text, candidate.name)) for candidate in reader.routes()]
+    named = [candidate for candidate, texts in names if route in (*texts, *map(printable, texts))]
     if len(named) == 1:
         return named[0]
     if named:
@@ -250,11 +250,11 @@ def explain_command(image_file: Path, route: str, as_json: bool) -> None:
     """Predicts what a request for ROUTE costs: frames, bytes on the wire and in memory, requests per second."""
     with reading.open_image(image_file) as file:
         reader = reading.Reader(file)
-        found = _find(reader, route)
+        routed = _find(reader, route)
         if as_json:
-            click.echo(json.dumps(explain.document(reader, found), indent=1))
+            click.echo(json.dumps(explain.document(reader, routed), indent=1))
         else:
-            explain.show(reader, terminal.Console(), found)
+            explain.show(reader, terminal.Console(), routed)
 
 
 @main.command(name="diff")

@@ -43,12 +43,12 @@ def _excerpt(problem: Problem, text: str) -> list[str]:
     shown = printable(text.replace("\t", " ")).rstrip()
     if len(shown) > LINE_CHARACTERS_MAX:
         shown = shown[:LINE_CHARACTERS_MAX] + " …"
-    made = [f"  {number} | {shown}"]
+    lines = [f"  {number} | {shown}"]
     at = problem.column - 1
     if 0 <= at < len(shown):
         caret = "^" * max(1, min(problem.length, len(shown) - at))
-        made.append(f"  {' ' * len(number)} | {' ' * at}{click.style(caret, fg=COLOURS[problem.severity])}")
-    return made
+        lines.append(f"  {' ' * len(number)} | {' ' * at}{click.style(caret, fg=COLOURS[problem.severity])}")
+    return lines
 
 
 def render(problem: Problem, lines: Lines) -> str:

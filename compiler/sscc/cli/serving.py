@@ -223,8 +223,8 @@ class Watcher:
             yield_on_timeout=True,
             rust_timeout=READY_MS,
         )
-        for each in changes:
-            self.changes.put({path for _, path in each})
+        for change in changes:
+            self.changes.put({path for _, path in change})
 
     def wait(self) -> list[str]:
         """Names of files that have changed; none: it is watched, and nothing has."""

@@ -24,8 +24,8 @@ def _struct(name: str, body: str) -> str:
     struct_type = ffi.typeof(f"struct {name}")
     comments = {}
     for names, comment in re.findall(r"^\s+\w+ ([\w, ]+);(?:\s*/\*(.*?)\*/)?", body, re.MULTILINE | re.DOTALL):
-        for each in names.split(","):
-            comments[each.strip()] = _comment(comment)
+        for member_name in names.split(","):
+            comments[member_name.strip()] = _comment(comment)
     lines = [
         f"### struct {name}, {ffi.sizeof(struct_type)} bytes\n",
         "| offset | type | member | |",

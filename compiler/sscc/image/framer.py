@@ -318,7 +318,7 @@ class Framer:
         batch = self._batch
         output.slots, output.slots_max = batch.next(), batch.room
         output.first_slot, output.first_frame = self.slot_count, self.frame_count
-        arrays = [item for each in (templates, texts, files, bodies) for item in (each, len(each))]
+        arrays = [item for array in (templates, texts, files, bodies) for item in (array, len(array))]
         count = int(lib.file_build(*arrays, output))
         self.frames += ffi.buffer(self._rows, output.frames_made * FRAME_BYTES)
         batch.take(output.slots_made)
@@ -347,9 +347,9 @@ class Framer:
         shorts = self._shorts
         slots = shorts.slots
         if slots:
-            made = shorts.cut(self.slot_count - slots, self._batch.next(), self._rows)
+            frames = shorts.cut(self.slot_count - slots, self._batch.next(), self._rows)
             self._shorts = _Shorts()
-            self.frames += ffi.buffer(self._rows, made * FRAME_BYTES)
+            self.frames += ffi.buffer(self._rows, frames * FRAME_BYTES)
             self._batch.take(slots)
 
     def _next_batch(self) -> None:
@@ -390,7 +390,7 @@ class Framer:
             if self._batch.room < copies:
                 self._next_batch()
             part = min(self._batch.room // copies * self.segment_bytes, size_bytes - at)
-            made = lib.frame_build_stream(
+            frames = lib.frame_build_stream(
                 self._build,
                 self._piece_at + at,
                 part,
@@ -400,10 +400,10 @@ class Framer:
                 self._batch.next(),
                 self._rows,
             )
-            self.frames += ffi.buffer(self._rows, made * FRAME_BYTES)
-            self._batch.take(made * copies)
-            self.frame_count += made
-            self.slot_count += made * copies
+            self.frames += ffi.buffer(self._rows, frames * FRAME_BYTES)
+            self._batch.take(frames * copies)
+            self.frame_count += frames
+            self.slot_count += frames * copies
             at += part
 
     def finish(self) -> bytes:

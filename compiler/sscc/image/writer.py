@@ -204,7 +204,7 @@ class Writer:
 
     def _learn(self, sized: SizedTemplate) -> None:
         """Makes a template known to C after its first file, with whose answers those were added that all share."""
-        shared = [self.known[each.key()] for each in (sized.not_modified, sized.partial, sized.part)]
+        shared = [self.known[response.key()] for response in (sized.not_modified, sized.partial, sized.part)]
         self.files.learn(sized, self._first_patch(sized.full.patches), [index for *_, index in shared])
         self.learned[id(sized)] = sum(frames for _, frames, *_ in shared)
 
@@ -256,13 +256,13 @@ class Writer:
 
     def _route_rows(self, routes: list[Route], rows: list[tuple[int, int]], options_rows: list[int]) -> bytearray:
         """Rows without their hashes, in the order of routes."""
-        made = bytearray()
+        packed = bytearray()
         pack, string = ROUTE.struct.pack, self._string
         for route, (first, count), options in zip(routes, rows, options_rows, strict=True):
             flags = (ROUTE_PREFIX if route.prefix else 0) | (ROUTE_ALIAS if route.alias else 0)
             path = route.path
-            made += pack(0, string(path), len(path), first, count, options, route.site, flags)
-        return made
+            packed += pack(0, string(path), len(path), first, count, options, route.site, flags)
+        return packed
 
     def _route_tables(
         self, routes: list[Route], rows: list[tuple[int, int]], options_rows: list[int]
@@ -273,13 +273,13 @@ class Writer:
             table_len *= 2
         while bucket_count * 4 < len(routes):
             bucket_count *= 2
-        made = ffi.from_buffer("struct ssi_route[]", self._route_rows(routes, rows, options_rows))
+        unhashed = ffi.from_buffer("struct ssi_route[]", self._route_rows(routes, rows, options_rows))
         strings = bytes(self.strings)
         hashes = ffi.new("uint64_t[]", len(routes))
         displacements = ffi.new("uint32_t[]", bucket_count)
         work = ffi.new("uint32_t[]", 5 * len(routes) + 2 * bucket_count + 8 + table_len)
         for seed in range(1, HASH_SEEDS):
-            wrong = lib.route_build_hash(made, len(routes), ffi.from_buffer(strings), len(strings), seed, hashes)
+            wrong = lib.route_build_hash(unhashed, len(routes), ffi.from_buffer(strings), len(strings), seed, hashes)
             assert not wrong
             if lib.image_route_perfect(hashes, len(routes), displacements, bucket_count, table_len, work) == 0:
                 break
@@ -287,7 +287,7 @@ class Writer:
             raise SsccError("no perfect hash for the routes was found; please report the manifest")
         table = bytearray(table_len * ROUTE.struct.size)
         entries = ffi.from_buffer("struct ssi_route[]", table)
-        lib.route_build_table(made, len(routes), displacements, bucket_count, entries, table_len)
+        lib.route_build_table(unhashed, len(routes), displacements, bucket_count, entries, table_len)
         return table, bytes(ffi.buffer(displacements)), seed
 
     def _host_rows(self, sites: list[list[str]]) -> list[bytes]:

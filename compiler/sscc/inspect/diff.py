@@ -1,6 +1,6 @@
 """`sscc diff`: what clients of two images would see differently.
 
-Compared are heads, with the fields that move left out, and bodies. Not compared: how an image is made (MTU, copies,
+Compared are heads, without the fields that are patched, and bodies. Not compared: how an image is made (MTU, copies,
 order of frames), and the boundary of several ranges, which follows from all contents.
 """
 
@@ -58,7 +58,7 @@ class Difference:
         """Gives the difference as --json prints it."""
 
         def listed(changes: dict[str, list[Change]], key: str) -> list[dict[str, Any]]:
-            return [{key: name, "changes": [asdict(each) for each in all_]} for name, all_ in changes.items()]
+            return [{key: name, "changes": [asdict(change) for change in all_]} for name, all_ in changes.items()]
 
         return {
             "added": self.added,
@@ -79,9 +79,7 @@ class _Side:
         self.advance = advance
         self.boundary = boundary(reader)
         self.routes = {names[route.site] + route.text: route for route in reader.routes()}
-        self.errors = {
-            f"{names[site]} {each.status}".lstrip(): each for site in names for each in reader.errors(site)
-        }
+        self.errors = {f"{names[site]} {row.status}".lstrip(): row for site in names for row in reader.errors(site)}
         self.digests: dict[tuple[int, int, int], str] = {}
 
     def options(self, route: ReadRoute) -> dict[str, Answer]:
@@ -115,9 +113,9 @@ class _Comparison:
         changes = []
         names = {name.lower(): name for head in (old, new) for name, _ in head.fields}
         for key, name in sorted(names.items()):
-            values = [[value for each, value in head.fields if each.lower() == key] for head in (old, new)]
+            values = [[value for name, value in head.fields if name.lower() == key] for head in (old, new)]
             if values[0] != values[1]:
-                before, after = (", ".join(each) if each else None for each in values)
+                before, after = (", ".join(texts) if texts else None for texts in values)
                 changes.append(Change("header", before, after, name=name))
         return changes
 
@@ -133,7 +131,7 @@ class _Comparison:
 
     def responses(self, old: dict[str, Answer], new: dict[str, Answer], encoding: str) -> list[Change]:
         """Answers by name; what several have alike is shown once."""
-        found: dict[tuple[str, ...], Change] = {}
+        by_change: dict[tuple[str, ...], Change] = {}
         for name in dict.fromkeys([*old, *new]):
             if name in old and name in new:
                 changes = self._answer(old[name], new[name])
@@ -141,13 +139,13 @@ class _Comparison:
                 changes = [Change("answer", name in old, name in new)]
             for change in changes:
                 change.encoding = encoding
-                found.setdefault(change.key(), change).answers.append(name)
-        return list(found.values())
+                by_change.setdefault(change.key(), change).answers.append(name)
+        return list(by_change.values())
 
     def route(self, old: ReadRoute, new: ReadRoute) -> list[Change]:
         """Two routes of one path."""
         sides = [
-            {ENCODING_NAMES[int(each.encoding)]: dict(answers(side.reader, each)) for each in route.variants}
+            {ENCODING_NAMES[int(variant.encoding)]: dict(answers(side.reader, variant)) for variant in route.variants}
             for side, route in ((self.old, old), (self.new, new))
         ]
         changes = self.responses(self.old.options(old), self.new.options(new), "")
@@ -162,8 +160,8 @@ class _Comparison:
         """The page of a status."""
         sides: list[dict[str, Answer]] = []
         for side in (self.old, self.new):
-            each = side.errors.get(status)
-            sides.append({} if each is None else dict(page_answers(side.reader, each)))
+            row = side.errors.get(status)
+            sides.append({} if row is None else dict(page_answers(side.reader, row)))
         return self.responses(sides[0], sides[1], "")
 
 
@@ -194,7 +192,7 @@ def compare(old: Reader, new: Reader, progress: Progress) -> Difference:
 
     names = _paired(old.hosts, new.hosts)
     sides = _Side(old, names[0], advance), _Side(new, names[1], advance)
-    hosts = [{host for site in each.hosts for host in site} for each in (old, new)]
+    hosts = [{host for site in reader.hosts for host in site} for reader in (old, new)]
     difference.hosts_added = sorted(hosts[1] - hosts[0])
     difference.hosts_removed = sorted(hosts[0] - hosts[1])
     comparison = _Comparison(*sides)
@@ -214,14 +212,14 @@ def compare(old: Reader, new: Reader, progress: Progress) -> Difference:
 def _text(change: Change) -> str:
     """A change for people."""
     if change.what == "body":
-        sizes = [decimal(each["bytes"]) for each in (change.old, change.new)]
+        sizes = [decimal(body["bytes"]) for body in (change.old, change.new)]
         text = f"body: {sizes[0]}, now {sizes[1]}" if sizes[0] != sizes[1] else f"body: other {sizes[0]}"
     elif change.what == "variants":
         text = f"variants: {', '.join(change.old)}, now {', '.join(change.new)}"
     elif change.what == "answer":
         text = "now answered" if change.new else "no longer answered"
     else:
-        before, after = (each if each is not None else "absent" for each in (change.old, change.new))
+        before, after = (body if body is not None else "absent" for body in (change.old, change.new))
         text = f"{change.name or change.what}: {before}, now {after}"
     if change.encoding:
         text = f"{change.encoding}: {text}"

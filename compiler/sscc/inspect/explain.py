@@ -58,8 +58,8 @@ def header_bytes(family: str) -> int:
 def _table_bytes(reader: Reader, route: ReadRoute, response: Any) -> int:
     """What is looked up: bucket, route and path, its variants, the response, and each frame."""
     size = {name: int(ffi.sizeof(f"struct ssi_{name}")) for name in ("route", "variant", "response", "frame")}
-    found = int(ffi.sizeof("uint32_t")) + size["route"] + len(route.path) + len(route.variants) * size["variant"]
-    return found + size["response"] + reader.frame_count(response) * size["frame"]
+    read_bytes = int(ffi.sizeof("uint32_t")) + size["route"] + len(route.path) + len(route.variants) * size["variant"]
+    return read_bytes + size["response"] + reader.frame_count(response) * size["frame"]
 
 
 def _cut_bytes(reader: Reader, response: Any) -> int:
@@ -114,8 +114,8 @@ def document(reader: Reader, route: ReadRoute) -> dict[str, Any]:
     return {"path": route.text, "segment_bytes": reader.header.segment_bytes, "variants": variants}
 
 
-def _writes(each: dict[str, Any]) -> int:
-    return int(each["header_write_bytes"] + each["patch_write_bytes"] + each["descriptor_write_bytes"])
+def _writes(costs: dict[str, Any]) -> int:
+    return int(costs["header_write_bytes"] + costs["patch_write_bytes"] + costs["descriptor_write_bytes"])
 
 
 def _size(size_bytes: int) -> str:
@@ -141,14 +141,14 @@ def show(reader: Reader, console: Console, route: ReadRoute) -> None:
         for name in ("IP", "frames", "DMA", "wire", "written", "read", *(f"{link}G" for link in LINKS_GBIT_S)):
             table.add_column(name, justify="right")
         for answer in variant["answers"]:
-            for each in answer["costs"]:
-                sizes = [each["frame_bytes"], each["wire_bytes"], _writes(each), each["table_read_bytes"]]
+            for costs in answer["costs"]:
+                sizes = [costs["frame_bytes"], costs["wire_bytes"], _writes(costs), costs["table_read_bytes"]]
                 table.add_row(
                     answer["answer"],
-                    each["family"].removeprefix("ip"),
+                    costs["family"].removeprefix("ip"),
                     f"{answer['segments']:,}",
                     *(_size(size) for size in sizes),
-                    *(_count(count) for count in each["requests_s"].values()),
+                    *(_count(count) for count in costs["requests_s"].values()),
                 )
         console.print(table)
     console.print(

@@ -65,9 +65,9 @@ def summary(reader: Reader) -> dict[str, Any]:
     }
 
 
-def answer(reader: Reader, name: str, each: Answer) -> dict[str, Any]:
+def answer(reader: Reader, name: str, answered: Answer) -> dict[str, Any]:
     """Describes one answer. Fields that differ from one sending to the next have values that are never sent."""
-    response, text = each.response, each.head(reader)
+    response, text = answered.response, answered.head(reader)
     head = parsed(text)
     return {
         "answer": name,
@@ -83,37 +83,39 @@ def answer(reader: Reader, name: str, each: Answer) -> dict[str, Any]:
     }
 
 
-def variant(reader: Reader, each: Any) -> dict[str, Any]:
+def variant(reader: Reader, row: Any) -> dict[str, Any]:
     """A variant as the runtime will answer it."""
-    found = {name: answer(reader, name, one) for name, one in answers(reader, each)}
-    get = found["GET"]
+    described = {name: answer(reader, name, one) for name, one in answers(reader, row)}
+    get = described["GET"]
     return {
-        "encoding": ENCODING_NAMES[int(each.encoding)],
+        "encoding": ENCODING_NAMES[int(row.encoding)],
         "status": get["status"],
-        "bytes": each.content_bytes,
+        "bytes": row.content_bytes,
         "frames": get["frames"],
         "copies": get["copies"],
-        "etag": reader.string(each.etag_offset, each.etag_bytes).decode("latin-1"),
-        "last_modified_s": each.last_modified_s if each.last_modified_s >= 0 else None,
+        "etag": reader.string(row.etag_offset, row.etag_bytes).decode("latin-1"),
+        "last_modified_s": row.last_modified_s if row.last_modified_s >= 0 else None,
         "head": get["head"],
-        "partial_head": found["206"]["head"] if "206" in found else None,
-        "part_head": found["part"]["head"] if "part" in found else None,
-        "answers": list(found.values()),
+        "partial_head": described["206"]["head"] if "206" in described else None,
+        "part_head": described["part"]["head"] if "part" in described else None,
+        "answers": list(described.values()),
     }
 
 
-def route(reader: Reader, each: ReadRoute) -> dict[str, Any]:
+def route(reader: Reader, read_route: ReadRoute) -> dict[str, Any]:
     """A route and its variants, in the order of preference."""
     options = (
-        None if each.options == lib.SSI_NONE else answer(reader, "OPTIONS", Answer(reader.response(each.options)))
+        None
+        if read_route.options == lib.SSI_NONE
+        else answer(reader, "OPTIONS", Answer(reader.response(read_route.options)))
     )
     return {
-        "path": each.text,
-        "host": each.host or "*",
-        "prefix": each.prefix,
-        "alias": each.alias,
+        "path": read_route.text,
+        "host": read_route.host or "*",
+        "prefix": read_route.prefix,
+        "alias": read_route.alias,
         "options": options,
-        "variants": [variant(reader, one) for one in each.variants],
+        "variants": [variant(reader, one) for one in read_route.variants],
     }
 
 
@@ -122,17 +124,20 @@ def errors(reader: Reader) -> list[dict[str, Any]]:
     return [
         {
             "host": reader.hosts[site][0] or "*",
-            "status": each.status,
-            "answers": [answer(reader, name, one) for name, one in page_answers(reader, each)],
+            "status": row.status,
+            "answers": [answer(reader, name, one) for name, one in page_answers(reader, row)],
         }
         for site in range(reader.header.site_count)
-        for each in reader.errors(site)
+        for row in reader.errors(site)
     ]
 
 
 def document(reader: Reader, routes: Iterable[ReadRoute]) -> dict[str, Any]:
     """Describes the image as --json prints it."""
-    return summary(reader) | {"routes_list": [route(reader, each) for each in routes], "errors": errors(reader)}
+    return summary(reader) | {
+        "routes_list": [route(reader, read_route) for read_route in routes],
+        "errors": errors(reader),
+    }
 
 
 def _plain(value: Any) -> str:
@@ -147,10 +152,10 @@ def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limi
     for key, value in summary(reader).items():
         console.print(shown(f"{key:15} {_plain(value)}"), soft_wrap=True)
     table = Table("route", "status", "encodings", "bytes", "frames", "copies", box=None, header_style="bold")
-    for each in routes[:limit]:
-        variants = [variant(reader, one) for one in each.variants]
+    for read_route in routes[:limit]:
+        variants = [variant(reader, one) for one in read_route.variants]
         table.add_row(
-            shown(each.name),
+            shown(read_route.name),
             str(variants[0]["status"]),
             ", ".join(str(one["encoding"]) for one in variants),
             decimal(int(max(one["bytes"] for one in variants))),
@@ -162,10 +167,10 @@ def show_summary(reader: Reader, console: Console, routes: list[ReadRoute], limi
         console.print(f"... and {len(routes) - limit} more; --limit shows more, --json all")
 
 
-def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
+def show_route(reader: Reader, console: Console, read_route: ReadRoute) -> None:
     """Shows people a route's answers with their heads."""
-    for one in route(reader, each)["variants"]:
-        title = f"{each.name}  {one['encoding']}: {one['bytes']:,} bytes"
+    for one in route(reader, read_route)["variants"]:
+        title = f"{read_route.name}  {one['encoding']}: {one['bytes']:,} bytes"
         console.print(shown(title, "bold"), soft_wrap=True)
         table = Table("answer", "status", "head", "body", "frames", "copies", box=None, header_style="bold")
         for item in one["answers"]:
@@ -179,8 +184,8 @@ def show_route(reader: Reader, console: Console, each: ReadRoute) -> None:
                 console.print(shown(item["answer"], "dim"))
                 console.print(shown_head(item["head"]), soft_wrap=True)
         console.print()
-    if each.options != lib.SSI_NONE:
-        text = reader.head(reader.response(each.options)).decode("latin-1")
+    if read_route.options != lib.SSI_NONE:
+        text = reader.head(reader.response(read_route.options)).decode("latin-1")
         console.print(shown("OPTIONS", "dim"))
         console.print(shown_head(text), soft_wrap=True)
 
@@ -196,29 +201,29 @@ class _Folder:
 
     def total(self) -> dict[int, int]:
         """Sizes here and below; routes too are summed up."""
-        for each in self.below.values():
-            self.sizes |= each.total()
-            self.routes += each.routes
+        for folder in self.below.values():
+            self.sizes |= folder.total()
+            self.routes += folder.routes
         return self.sizes
 
 
-def _label(reader: Reader, each: ReadRoute) -> str:
-    first = reader.response(each.variants[0].get_response)
-    sizes = [f"{ENCODING_NAMES[int(one.encoding)]} {decimal(one.content_bytes)}" for one in each.variants]
+def _label(reader: Reader, read_route: ReadRoute) -> str:
+    first = reader.response(read_route.variants[0].get_response)
+    sizes = [f"{ENCODING_NAMES[int(one.encoding)]} {decimal(one.content_bytes)}" for one in read_route.variants]
     text = ", ".join(sizes).removeprefix("identity ") if len(sizes) == 1 else ", ".join(sizes)
     return text if first.status == 200 else f"{first.status}"
 
 
 def _folders(reader: Reader, routes: list[ReadRoute]) -> _Folder:
     top = _Folder()
-    for each in routes:
+    for read_route in routes:
         folder = top
-        path = each.name if reader.header.site_count > 1 else each.text
+        path = read_route.name if reader.header.site_count > 1 else read_route.text
         for step in path.removeprefix("/").split("/"):
             folder = folder.below.setdefault(step, _Folder())
         folder.routes += 1
-        folder.label = _label(reader, each)
-        for one in each.variants:
+        folder.label = _label(reader, read_route)
+        for one in read_route.variants:
             folder.sizes[int(one.get_response)] = int(one.content_bytes)
     top.total()
     return top
@@ -227,13 +232,13 @@ def _folders(reader: Reader, routes: list[ReadRoute]) -> _Folder:
 def _grow(tree: Tree, folder: _Folder, limit: int) -> None:
     """The largest first."""
     items = sorted(folder.below.items(), key=lambda item: (-sum(item[1].sizes.values()), item[0]))
-    for name, each in items[:limit]:
-        label = shown(f"{name}/" if each.below else name or "(the folder itself)")
-        if each.below:
-            label.append(f"  {decimal(sum(each.sizes.values()))} in {each.routes:,} routes", "bold")
-        if each.label:
-            label.append(f"  {each.label}", "dim")
-        _grow(tree.add(label), each, limit)
+    for name, item in items[:limit]:
+        label = shown(f"{name}/" if item.below else name or "(the folder itself)")
+        if item.below:
+            label.append(f"  {decimal(sum(item.sizes.values()))} in {item.routes:,} routes", "bold")
+        if item.label:
+            label.append(f"  {item.label}", "dim")
+        _grow(tree.add(label), item, limit)
     if len(items) > limit:
         tree.add(shown(f"... and {len(items) - limit} more", "dim"))
 

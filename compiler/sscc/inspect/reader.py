@@ -72,15 +72,15 @@ class Reader:
 
     def routes(self) -> list[ReadRoute]:
         """Reads all routes, sorted by path."""
-        found = []
+        routes = []
         for entry in self.image.routes[0 : self.header.route_table_len]:
             if entry.variant_count:
                 variants = [self.image.variants + entry.first_variant + i for i in range(entry.variant_count)]
                 path = self.string(entry.path_offset, entry.path_bytes)
                 prefix, alias = (bool(entry.flags & bit) for bit in (lib.SSI_ROUTE_PREFIX, lib.SSI_ROUTE_ALIAS))
                 host = self.hosts[entry.site][0]
-                found.append(ReadRoute(path, variants, entry.site, host, prefix, entry.options_response, alias))
-        return sorted(found, key=lambda route: route.key)
+                routes.append(ReadRoute(path, variants, entry.site, host, prefix, entry.options_response, alias))
+        return sorted(routes, key=lambda route: route.key)
 
     def errors(self, site: int) -> list[Any]:
         """struct ssi_error of a site."""

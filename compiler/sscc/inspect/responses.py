@@ -77,9 +77,9 @@ def _put(head: bytes, offset: int, text: bytes) -> bytes:
 
 def _head_answer(get: Any, path_offset: int) -> Answer:
     """What HEAD is answered with."""
-    made = ffi.new("struct ssi_response *", get)
-    made.stream_bytes = get.head_bytes
-    return Answer(made[0], path_offset=path_offset)
+    head = ffi.new("struct ssi_response *", get)
+    head.stream_bytes = get.head_bytes
+    return Answer(head[0], path_offset=path_offset)
 
 
 def page_answers(reader: Reader, row: Any) -> Iterator[tuple[str, Answer]]:

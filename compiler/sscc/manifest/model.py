@@ -341,9 +341,9 @@ class Site(Model):
 
     def found_at(self, name: str, node: Node | None) -> Self:
         """Gives a copy that knows the YAML it came from."""
-        made = self.model_copy()
-        made._name, made._node = name, node
-        return made
+        copy = self.model_copy()
+        copy._name, copy._node = name, node
+        return copy
 
 
 # What a site has from the manifest unless it says otherwise.
@@ -364,9 +364,9 @@ class Manifest(Site):
 
     def all_sites(self) -> list[Site]:
         """The manifest's own site, if it serves anything, and those of `sites`."""
-        made: list[Site] = [self] if self.serves else []
+        sites: list[Site] = [self] if self.serves else []
         for number, site in enumerate(self.sites):
             said = {name: getattr(self, name) for name in INHERITED if name not in site.model_fields_set}
             node = None if self._node is None else places.node_at(self._node, ("sites", number))
-            made.append(site.model_copy(update=said).found_at(self._name, node))
-        return made
+            sites.append(site.model_copy(update=said).found_at(self._name, node))
+        return sites

@@ -90,8 +90,8 @@ class _Redirects(_File):
 
     def read(self) -> list[Line]:
         """Reads the file's lines, but for those that are wrong."""
-        made = (self._line((number, text)) for number, text in self.lines())
-        return [line for line in made if line is not None]
+        lines = (self._line((number, text)) for number, text in self.lines())
+        return [line for line in lines if line is not None]
 
     def _line(self, at: tuple[int, str]) -> Line | None:
         source, *rest = re.split(r"\s#", at[1])[0].split()
@@ -221,7 +221,7 @@ class _Headers(_File):
         elif name.lower() in NEVER_SENT:
             what_to_do = "take the line out, and what it was to protect out of the folder"
             mistake = f"{name} {NEVER_SENT[name.lower()]}", what_to_do
-        elif any(f":{each}" in value for each in [*names_in(self.pattern or ""), "splat"]):
+        elif any(f":{placeholder}" in value for placeholder in [*names_in(self.pattern or ""), "splat"]):
             mistake = (
                 f"the value of {name} depends on the request, and answers are made before it",
                 "take the line out",
@@ -252,7 +252,9 @@ class _Headers(_File):
                 "taken_away": self.taken_away,
                 "mime": kinds[-1] if kinds else None,
             }
-            self.blocks += [Block(match=each, place=f"{self.path}:{self.at[0]}", **more) for each in _globs(path)]
+            self.blocks += [
+                Block(match=pattern, place=f"{self.path}:{self.at[0]}", **more) for pattern in _globs(path)
+            ]
 
 
 def read(site: Site, base: Path, report: Report) -> tuple[list[Rule], list[Line], frozenset[Path]]:

@@ -54,18 +54,18 @@ def lines_of(site: Site) -> list[Line]:
     def at(*place: int | str) -> Callable[[str], Problem]:
         return lambda message: site.problem(message, *place)
 
-    made = [
-        Line(each.source, each.to, each.status, each.force, at("redirects", number))
-        for number, each in enumerate(site.redirects)
+    lines = [
+        Line(redirect.source, redirect.to, redirect.status, redirect.force, at("redirects", number))
+        for number, redirect in enumerate(site.redirects)
     ]
     # A tree that one page answers for is an application's, whose files go before it.
-    made += [
+    lines += [
         Line(path, target, 200, False if path.endswith("/*") else None, at("rewrites", path))
         for path, target in site.rewrites.items()
     ]
     if site.fallback is not None:
-        made.append(Line("/*", site.fallback, 200, False, at("fallback")))
-    return made
+        lines.append(Line("/*", site.fallback, 200, False, at("fallback")))
+    return lines
 
 
 def decoded(path: str) -> bytes:

@@ -38,11 +38,11 @@ def child_of(node: Node, step: int | str) -> tuple[Node, Node] | None:
 def node_at(node: Node, steps: Steps, *, key: bool = False) -> Node:
     """The deepest node that there is on the way. key: of a mapping's entry, its key; so too where it has no value."""
     for position, step in enumerate(steps):
-        found = child_of(node, step)
-        if found is None:
+        child = child_of(node, step)
+        if child is None:
             return node
         is_last = position == len(steps) - 1
-        node = found[0] if is_last and (key or not found[1].value) else found[1]
+        node = child[0] if is_last and (key or not child[1].value) else child[1]
     return node
 
 

@@ -99,7 +99,7 @@ def load(path: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(data)
     except ValidationError as error:
-        raise SsccError(*_sorted([_located(each, node, name) for each in error.errors()])) from None
+        raise SsccError(*_sorted([_located(mistake, node, name) for mistake in error.errors()])) from None
     manifest = manifest.found_at(name, node)
     if problems := _contradictions(manifest):
         raise SsccError(*_sorted(problems))
@@ -162,16 +162,16 @@ def _check_size(node: Node | None, name: str) -> None:
     """SsccError where aliases make a small text large, or hold themselves."""
     sizes: dict[int, int] = {}
 
-    def size(each: Node) -> int:
-        known = sizes.get(id(each))
+    def size(child: Node) -> int:
+        known = sizes.get(id(child))
         if known == 0:  # it is inside of itself
-            place = places.place_of(each)
+            place = places.place_of(child)
             raise SsccError(Problem("holds itself by an alias", name, place.line, place.column, help="write it out"))
         if known is None:
-            sizes[id(each)] = 0
-            below = each.value if isinstance(each.value, list) else []
+            sizes[id(child)] = 0
+            below = child.value if isinstance(child.value, list) else []
             pairs = [part for entry in below for part in (entry if isinstance(entry, tuple) else (entry,))]
-            known = sizes[id(each)] = 1 + sum(map(size, pairs))
+            known = sizes[id(child)] = 1 + sum(map(size, pairs))
         return known
 
     if node is not None and size(node) > NODES_MAX:
@@ -216,8 +216,8 @@ def _kind(value: Any) -> str:
 
 def _example(error: Any) -> str:
     """How a key is written."""
-    found = [EXAMPLES[str(step)] for step in error["loc"] if str(step) in EXAMPLES]
-    return f'write such as "{found[-1]}"' if found else ""
+    examples = [EXAMPLES[str(step)] for step in error["loc"] if str(step) in EXAMPLES]
+    return f'write such as "{examples[-1]}"' if examples else ""
 
 
 def phrase(error: Any) -> tuple[str, str]:
@@ -307,7 +307,7 @@ def _known_keys(steps: tuple[int | str, ...]) -> list[str]:
     for step in steps:
         field = model.model_fields.get(str(step))
         inside = (field.annotation, *get_args(field.annotation)) if field is not None else ()
-        models = [each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)]
+        models = [argument for argument in inside if isinstance(argument, type) and issubclass(argument, BaseModel)]
         model = MODELS.get(str(step)) or (models[0] if models else model)
     return [field.alias or name for name, field in model.model_fields.items()]
 

@@ -66,10 +66,10 @@ class ResponseBuilder:
         """What the site says of an answer by its path, and by that of the file that it is. Most have the same."""
         rules = self.site.rules
         texts = [os.fsdecode(path) for path in paths] if rules else []
-        mine = [number for number, rule in enumerate(rules) if any(matches(text, rule.match) for text in texts)]
-        key = (*mine, *more.items())
+        numbers = [number for number, rule in enumerate(rules) if any(matches(text, rule.match) for text in texts)]
+        key = (*numbers, *more.items())
         if key not in self.settings:
-            self.settings[key] = path_settings(self.site, [rules[number] for number in mine], more)
+            self.settings[key] = path_settings(self.site, [rules[number] for number in numbers], more)
         return self.settings[key]
 
     def _media_type(self, source: Source) -> str:
@@ -106,7 +106,7 @@ class ResponseBuilder:
                 contents += source.variants.items()
                 contents.sort(key=lambda item: (item[1].size_bytes, item[0] or ""))
             variants = self.file_variants[key] = [
-                self._variant(source, each, coding, settings) for coding, each in contents
+                self._variant(source, content, coding, settings) for coding, content in contents
             ]
         return variants
 

@@ -74,7 +74,7 @@ class _Fields:
 
     def sorted(self) -> Fields:
         fields = [self.by_name[name] for name in sorted(self.by_name)]
-        return [(name, each) for name, value in fields for each in value.split(COOKIES)]
+        return [(name, item) for name, value in fields for item in value.split(COOKIES)]
 
 
 def path_settings(site: Site, rules: list[Rule], more: Headers) -> PathSettings:

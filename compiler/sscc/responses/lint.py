@@ -76,11 +76,11 @@ class Web:
         """The places that redirects lead through from one on, each with what redirects it."""
         at: Place | None = place
         for _ in range(STEPS_MAX + 1):
-            found = None if at is None else self.find(at)
-            if at is None or found is None or not isinstance(found[1], Moved):
+            step = None if at is None else self.find(at)
+            if at is None or step is None or not isinstance(step[1], Moved):
                 return
-            yield at, found[0]
-            at = self.led_to(at, found[0], found[1])
+            yield at, step[0]
+            at = self.led_to(at, step[0], step[1])
 
     def text(self, place: Place, of: int) -> str:
         """A place as people write it; with its host where it is of another site. of: the site that is looked at."""

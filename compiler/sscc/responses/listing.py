@@ -36,7 +36,7 @@ def page(folder: bytes, folders: dict[bytes, int], files: list[Source]) -> bytes
     """A folder's page. folders: its folders' names with the time of the newest file below each."""
     title = f"Index of {_text(folder)}"
     rows = [_row(name + b"/", "", mtime_s) for name, mtime_s in sorted(folders.items())]
-    rows += [_row(each.route[len(folder) :], decimal(each.size_bytes), each.mtime_s) for each in files]
+    rows += [_row(source.route[len(folder) :], decimal(source.size_bytes), source.mtime_s) for source in files]
     up = "" if folder == b"/" else '<tr><td><a href="../">../</a><td><td>\n'
     return (
         f'<!DOCTYPE html>\n<html lang=en>\n<meta charset=utf-8>\n<meta name=viewport content="width=device-width">\n'
@@ -67,15 +67,15 @@ def pages(site: Site, sources: list[Source], scratch: Path) -> list[Source]:
             below = child[len(parent) : -1]
             names[below] = max(names.get(below, 0), source.mtime_s)
     indexed = {os.fsencode(name) for name in site.index}
-    made = []
+    listings = []
     for folder in sorted(files.keys() | folders.keys()):
         here = files.get(folder, [])
-        if any(each.route[len(folder) :] in indexed for each in here):
+        if any(source.route[len(folder) :] in indexed for source in here):
             continue
         text = page(folder, folders.get(folder, {}), here)
         path = scratch / f"listing-{hashlib.sha256(folder).hexdigest()[:32]}.html"
         path.write_bytes(text)
-        mtime_s = max([each.mtime_s for each in here] + list(folders.get(folder, {}).values()))
+        mtime_s = max([source.mtime_s for source in here] + list(folders.get(folder, {}).values()))
         name = f"listing of {folder.decode('utf-8', 'backslashreplace')}"
-        made.append(Source(str(path), name, folder, len(text), mtime_s, media_type=MEDIA_TYPE))
-    return made
+        listings.append(Source(str(path), name, folder, len(text), mtime_s, media_type=MEDIA_TYPE))
+    return listings

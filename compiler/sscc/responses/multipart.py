@@ -37,7 +37,7 @@ class Multipart:
 
     def part(self, media_type: str, size_bytes: int) -> Response:
         """What stands in front of a part of a body of that media type and size."""
-        digits = next(each for each in PART_DIGITS if each >= len(str(size_bytes)))
+        digits = next(step for step in PART_DIGITS if step >= len(str(size_bytes)))
         if (media_type, digits) not in self._parts:
             head = HeadBuilder(f"\r\n--{self.boundary}\r\nContent-Type: {media_type}\r\n")
             head.patch("Content-Range", "bytes 0-0/1".rjust(range_bytes(digits)))

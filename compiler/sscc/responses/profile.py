@@ -63,17 +63,17 @@ def apply(profile: Profile, path: Path, hosts: Sequence[list[str]], routes: list
     for entry in profile.routes:
         if entry.host in sites:
             seen[(sites[entry.host], os.fsencode(entry.path), entry.prefix, entry.encoding)] = entry
-    found = 0
+    matches = 0
     for route in routes:
         for number, variant in enumerate(route.variants):
             key = (route.site, route.path, route.prefix, ENCODING_NAMES[variant.encoding])
             if (known := seen.get(key)) is None:
                 continue
-            found += 1
+            matches += 1
             route.requests = max(route.requests, known.requests)
-            made = route.variants[number] = variant.complete()
-            made.get = made.get._replace(copies=min(COPIES_MAX, max(made.get.copies, known.copies)))
-    if profile.routes and not found:
+            complete = route.variants[number] = variant.complete()
+            complete.get = complete.get._replace(copies=min(COPIES_MAX, max(complete.get.copies, known.copies)))
+    if profile.routes and not matches:
         text = f"is of another site: of its {len(profile.routes)} paths none is in this one"
         what_to_do = "make one with `ssrun --profile FILE` while this site is served"
         raise SsccError(Problem(text, str(path), help=what_to_do))

@@ -120,10 +120,10 @@ class DigestIndex:
     def decoded_sha256(self, coding: str, sha256: str) -> str | None:
         """The SHA-256 of what a stream decodes to, by the stream's own."""
         key = f"{coding}:{sha256}"
-        found = self.old_decoded.get(key)
-        if found is not None:
-            self.decoded[key] = found
-        return found
+        known = self.old_decoded.get(key)
+        if known is not None:
+            self.decoded[key] = known
+        return known
 
     def record_decoded(self, coding: str, sha256: str, decoded_sha256: str) -> None:
         """A stream has been decoded."""
@@ -132,10 +132,10 @@ class DigestIndex:
 
     def traits(self, sha256: str) -> int | None:
         """What a large text turned out to be (charsets)."""
-        found = self.old_traits.get(sha256)
-        if found is not None:
-            self.kept_traits[sha256] = found
-        return found
+        known = self.old_traits.get(sha256)
+        if known is not None:
+            self.kept_traits[sha256] = known
+        return known
 
     def record_traits(self, sha256: str, traits: int) -> None:
         """A large text has been read."""

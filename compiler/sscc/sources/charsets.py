@@ -74,13 +74,13 @@ def head_traits(data: bytes) -> int:
 
 def traits(data: bytes) -> int:
     """Gives the traits of a whole file; quick, as every small file is asked."""
-    made = head_traits(data)
+    seen = head_traits(data)
     if not data.isascii():
         try:
             data.decode()
         except UnicodeDecodeError:
-            return made
-    return made if ESCAPE in data and any(shift in data for shift in SHIFTS) else made | VALID
+            return seen
+    return seen if ESCAPE in data and any(shift in data for shift in SHIFTS) else seen | VALID
 
 
 def declared(media_type: str, head: bytes) -> str | None:

@@ -81,7 +81,7 @@ class Job:
     @property
     def work_bytes(self) -> int:
         """What is read for it."""
-        unknown = sum(each.size_bytes for each in self.siblings.values() if each.decoded_sha256 is None)
+        unknown = sum(sibling.size_bytes for sibling in self.siblings.values() if sibling.decoded_sha256 is None)
         make = sum(coding not in self.siblings for coding in self.make)
         return unknown + self.size_bytes * (make + (self.sha256 is None))
 

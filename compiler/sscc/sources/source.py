@@ -65,13 +65,13 @@ COMPRESSIBLE = {
 @functools.cache
 def standard_types() -> dict[str, str]:
     """Debian's table, the same on every machine: media types by extension."""
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for line in Path(__file__).with_name("media_types.txt").read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):
             media_type, *extensions = line.split()
             for extension in extensions:
-                found.setdefault(f".{extension}", media_type)
-    return found
+                types.setdefault(f".{extension}", media_type)
+    return types
 
 
 NO_TIME = -1  # of a file whose time says nothing
@@ -142,7 +142,7 @@ def _compiled(pattern: str) -> tuple[str, list[re.Pattern[str]]]:
 
     Kept: making them takes longer than all else about a small file.
     """
-    return literal(pattern), [re.compile(each) for each in glob.translate(pattern, flags=GLOB_FLAGS)[0]]
+    return literal(pattern), [re.compile(expression) for expression in glob.translate(pattern, flags=GLOB_FLAGS)[0]]
 
 
 def matches(path: str, pattern: str) -> bool:

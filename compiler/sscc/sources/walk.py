@@ -163,7 +163,7 @@ class Tree:
         self.wish = _Wish(root)
         self.skipped = skipped
         self.report = report
-        self.found: list[Entry] = []
+        self.entries: list[Entry] = []
         self.hidden: list[str] = []  # left out
         self.links: list[str] = []  # that are not followed, with where they lead
         self.own: list[str] = []  # left out too, as they are what is built from or written
@@ -177,12 +177,12 @@ class Tree:
         for name in self.own:
             text = "is not served: it is the manifest, or the image that is written"
             self.report.note(Problem(text, self.start + name))
-        return self.found
+        return self.entries
 
     def _enter(self, before: str, seen: frozenset[Path]) -> None:
         """Finds what is wanted in a folder. before: what stands before its names; seen: it and all above."""
         folder = self.start + before
-        found, takes = self.found, self.wish.takes
+        entries_found, takes = self.entries, self.wish.takes
         names, inodes = self.skipped.names, self.skipped.inodes
         try:
             entries = sorted(os.scandir(folder or os.curdir), key=_name)
@@ -202,13 +202,13 @@ class Tree:
                 if name in names or entry.inode() in inodes:  # else it need not be looked up
                     self._take(file)
                 else:
-                    found.append(file)
+                    entries_found.append(file)
 
     def _take(self, file: Entry) -> None:
         """A file that is wanted, if it isn't one of those to skip."""
         is_reported = self.skipped.find(file.entry)
         if is_reported is None:
-            self.found.append(file)
+            self.entries.append(file)
         elif is_reported:
             self.own.append(file.relative)
 
@@ -299,7 +299,7 @@ class Tree:
         """A glob like this one that something is like."""
         bare = pattern.lstrip("/")
         others = [f"**/{bare}", f"{bare.rstrip('/')}/**", f"**/{bare.rstrip('/')}/**"]
-        names = [each.relative for each in self.found]
+        names = [entry.relative for entry in self.entries]
         if bare != pattern:
             return bare
-        return next((each for each in others if any(matches(name, each) for name in names)), None)
+        return next((pattern for pattern in others if any(matches(name, pattern) for name in names)), None)

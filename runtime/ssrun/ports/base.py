@@ -37,7 +37,7 @@ class Opened:
     addresses: list[Interface4or6]
     ports: list[Any] = field(default_factory=list)  # struct nmio_port *
     gather_max: int = 1
-    claim: int = lib.ETH_ACD_NONE
+    acd: int = lib.ETH_ACD_NONE
     link: Interface | None = None  # what it is of the kernel's, as it was when it was opened
     reservation: PortReservation | None = None  # in shared mode
     filter: Any = None  # struct nmio_filter *, where there is one
@@ -112,9 +112,9 @@ class Opening:
         self.stack.callback(lib.nmio_port_close, port[0])
         return port[0]
 
-    def lock(self, name: str, taken: str) -> None:
-        """Locks until the stack is closed. Raises SsrunError if another ssrun has it; taken: see instances.lock."""
-        self.stack.callback(instances.lock(name, taken).close)
+    def lock(self, name: str, refusal: str) -> None:
+        """Locks until the stack is closed. Raises SsrunError if another ssrun has it; refusal: see instances.lock."""
+        self.stack.callback(instances.lock(name, refusal).close)
 
     def superframe(self) -> int:
         """How many segments go behind one header."""

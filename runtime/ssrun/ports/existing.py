@@ -34,7 +34,7 @@ class ExistingInterface:
         self._lock_served(opened)
         if opened.own_address:
             check = self.options.address_check
-            opened.claim = lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE
+            opened.acd = lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE
             self.stack.callback(kernel.join_all_multicast(self.interface.name).close)
         else:
             ips = [address.ip for address in opened.addresses]
@@ -92,12 +92,14 @@ class ExistingInterface:
         """What two could not serve without taking each other's clients."""
         if not opened.own_address:
             port = self.options.port
-            taken = f"{{}} serves port {port} on {self.interface.name} already; stop it, or choose with --port"
-            self.opening.lock(f"{self.interface.index}/port/{port}", taken)
+            refusal = f"{{}} serves port {port} on {self.interface.name} already; stop it, or choose with --port"
+            self.opening.lock(f"{self.interface.index}/port/{port}", refusal)
             return
         for address in opened.addresses:
-            taken = f"{{}} serves {address.ip} on {self.interface.name} already; stop it, or choose another --address"
-            self.opening.lock(f"{self.interface.index}/{address.ip}", taken)
+            refusal = (
+                f"{{}} serves {address.ip} on {self.interface.name} already; stop it, or choose another --address"
+            )
+            self.opening.lock(f"{self.interface.index}/{address.ip}", refusal)
 
     def _choose(self, opened: Opened) -> None:
         backend = self.options.backend
@@ -182,8 +184,8 @@ class ExistingInterface:
             raise SsrunError(
                 "the image's slots are larger than a page, which AF_XDP can't send; build with a smaller MTU"
             )
-        taken = f"{{}} serves {self.interface.name} through AF_XDP already; stop it, or choose --backend packet"
-        self.opening.lock(f"{self.interface.index}/afxdp", taken)
+        refusal = f"{{}} serves {self.interface.name} through AF_XDP already; stop it, or choose --backend packet"
+        self.opening.lock(f"{self.interface.index}/afxdp", refusal)
         opened.backend = "afxdp"
         opened.gather_max = 1
         filter_ = self._filter(opened)

@@ -62,10 +62,10 @@ def _command(pid: int) -> str:
     return "sskv" if any(word == b"ssrun.kv" or word.endswith(b"/sskv") for word in words) else "ssrun"
 
 
-def lock(name: str, taken: str) -> socket.socket:
+def lock(name: str, refusal: str) -> socket.socket:
     """Holds a lock until the socket is closed. Raises SsrunError if another ssrun has it.
 
-    taken: what to say then, with a place for who it is.
+    refusal: what to say then, with a place for who it is.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     for _ in range(TRIES):
@@ -80,6 +80,6 @@ def lock(name: str, taken: str) -> socket.socket:
         other = holder(name)
         if other is not None:
             sock.close()
-            raise SsrunError(taken.format(other))
+            raise SsrunError(refusal.format(other))
         time.sleep(PAUSE_S)  # it does not listen yet, or is just going; else it is a stranger's
     return sock

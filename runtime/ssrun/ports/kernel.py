@@ -96,8 +96,8 @@ def look_up(name: str) -> Interface:
     """An existing interface. Raises SsrunError."""
     check_name(name)
     with pyroute2.IPRoute() as route:
-        found = route.link_lookup(ifname=name)
-        interface = _look_up(route, found[0]) if found else None
+        indices = route.link_lookup(ifname=name)
+        interface = _look_up(route, indices[0]) if indices else None
     if interface is None:
         raise SsrunError(f"no interface {name}; `ip link` lists them, tap:NAME makes a TAP device")
     return interface
@@ -153,23 +153,23 @@ def host_ips() -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
         return {ipaddress.ip_address(m.get_attr("IFA_LOCAL") or m.get_attr("IFA_ADDRESS")) for m in messages}
 
 
-def _taken_networks() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+def _networks_in_use() -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Networks that this host has addresses in or routes to, but for default routes."""
-    taken = []
+    networks = []
     with pyroute2.IPRoute() as route:
         for message in route.get_addr():
             address = message.get_attr("IFA_ADDRESS")
-            taken.append(ipaddress.ip_interface(f"{address}/{message['prefixlen']}").network)
+            networks.append(ipaddress.ip_interface(f"{address}/{message['prefixlen']}").network)
         for message in route.get_routes():
             target = message.get_attr("RTA_DST")
             if target and message["dst_len"]:
-                taken.append(ipaddress.ip_network(f"{target}/{message['dst_len']}", strict=False))
-    return taken
+                networks.append(ipaddress.ip_network(f"{target}/{message['dst_len']}", strict=False))
+    return networks
 
 
 def default_pair(name: str, version: int) -> tuple[Interface4or6, Interface4or6]:
     """Addresses for both ends of a TAP, ours and the kernel's, that clash with nothing here."""
-    taken = [network for network in _taken_networks() if network.version == version]
+    in_use = [network for network in _networks_in_use() if network.version == version]
     digest = hashlib.sha256(name.encode()).digest()
     if version == 6:
         network6 = ipaddress.IPv6Network((b"\xfd" + digest[:5] + bytes(10), TAP_PREFIX6))
@@ -178,7 +178,7 @@ def default_pair(name: str, version: int) -> tuple[Interface4or6, Interface4or6]
             ipaddress.ip_interface(f"{network6[1]}/64"),
         )
     for network in TAP_NETWORKS4.subnets(new_prefix=TAP_PREFIX4):
-        if not any(network.overlaps(other) for other in taken):
+        if not any(network.overlaps(other) for other in in_use):
             ours, theirs = network[2], network[1]
             return (
                 ipaddress.ip_interface(f"{ours}/{TAP_PREFIX4}"),

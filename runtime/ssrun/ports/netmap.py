@@ -262,7 +262,7 @@ def open_netmap(opening: Opening, name: str) -> Opened:
         mtu_bytes=int(opening.image.header.mtu_bytes),
         own_address=True,
         addresses=list(opening.options.addresses),
-        claim=lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE,
+        acd=lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE,
     )
     Netmap(opening, opened).port(name)
     return opened

@@ -70,7 +70,7 @@ def open_tap(opening: Opening, name: str) -> Opened:
         gather_max=opening.superframe(),
         # Nobody to ask: the only other party on a device just made is the kernel, and none of its addresses is
         # ours, as was seen above. So the address is only announced.
-        claim=lib.ETH_ACD_ANNOUNCE,
+        acd=lib.ETH_ACD_ANNOUNCE,
     )
     multi_queue = workers > 1 or opening.options.kept_tap
     for _ in range(workers):
