@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-SIZE = re.compile(r"\s*(\d*\.?\d+)\s*(?:([KMGTPE])(I?))?B?\s*\Z")
+SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(?:([KMGTPE])(I?))?B?\s*\Z")
 PREFIXES = " KMGTPE"
 SIZE_MAX = 1 << 62
 

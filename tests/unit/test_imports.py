@@ -90,6 +90,13 @@ def is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_folder_with_modules_is_a_package(package: str) -> None:
+    """Or it would not be installed."""
+    folders = {path.parent for path in PACKAGES[package].rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
 def test_the_imports_are_read() -> None:
     """What the other tests go by: relative, in functions, for type checkers, lazy."""
     assert "ssimage.loader" in IMPORTS["sscc.inspect.reader"]

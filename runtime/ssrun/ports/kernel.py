@@ -236,7 +236,8 @@ def join_all_multicast(name: str) -> socket.socket:
 class Offloads:
     """Turned off while the kernel's frames go through us, as netmap drops those that a NIC was to finish.
 
-    What an interface can't do, or can't turn off, is left as it is.
+    What an interface can't do, or can't turn off, is left as it is. (pyroute2's ethtool reads all
+    of its flags, or none and fails.)
     """
 
     def __init__(self, name: str) -> None:
