@@ -3,80 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import click
-import watchfiles
 from ssimage.loader import ImageError, ImageFile
 from ssrun import embed
 from ssrun.embed import Interface4or6, Options
 
 from ..errors import Problem, SsccError
 from ..manifest.choice import Choice
-from ..plan import read_source
 from ..scratch import scratch
-from ..sources.source import stamp
+from .watching import Watched, Watcher
 
 MEMORY = Path("/dev/shm")  # noqa: S108, where POSIX shared memory lies on Linux: a folder with no disk below it
-DEBOUNCE_MS = 300  # changes that come together are one
-READY_MS = 1000  # after which files are watched for sure
 CHANGES_SHOWN = 3
 PREFIX = "sscc-serve-"
 
 
 class RebuiltError(Exception):
     """There is a newer image: not an error, but the way out of serving the older one."""
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What a site is made of.
-
-    Attributes:
-        folders: Everything below them.
-        files: Single files elsewhere.
-    """
-
-    folders: list[Path]
-    files: list[Path]
-
-    @classmethod
-    def of(cls, source: Path) -> Watched:
-        """What a manifest names. Of one that can't be read, itself: what is wrong with it will be mended there."""
-        if source.is_dir():
-            return cls([source.resolve()], [])
-        files, folders = [source.absolute()], []
-        with contextlib.suppress(SsccError):
-            manifest, base, _ = read_source(source)
-            for site in manifest.all_sites():
-                folders += [(base / root.path).resolve() for root in site.all_roots()]
-                named = [*site.error_pages.values(), *site.imports]
-                named += [fixed.file for fixed in site.responses.values() if fixed.file is not None]
-                files += [(base / name).absolute() for name in named]
-        return cls([folder for folder in folders if folder.is_dir()], files)
-
-    def stamp(self) -> bytes:
-        """Another when a file has changed, come or gone."""
-        digest = hashlib.sha256()
-        for path in [*map(str, self.files), *self._below()]:
-            with contextlib.suppress(OSError):
-                digest.update(repr((path, stamp(os.stat(path)))).encode("utf-8", "surrogateescape"))
-        return digest.digest()
-
-    def _below(self) -> Iterator[str]:
-        for folder in self.folders:
-            for here, folders, names in os.walk(folder):
-                folders.sort()
-                yield from (os.path.join(here, name) for name in sorted(names))
 
 
 class Site(embed.Web):
@@ -187,60 +138,6 @@ class Builder:
                     self._rebuild(names or [str(self.source)])
                 if watched != Watched.of(self.source):
                     return
-
-
-class Watcher:
-    """Tells which files have changed.
-
-    Folders are watched with all below them. A file elsewhere is seen from its folder, without what lies deeper, as it
-    is another file when an editor has replaced it.
-    """
-
-    def __init__(self, watched: Watched) -> None:
-        """Nothing is watched before it is entered."""
-        self.changes: queue.SimpleQueue[set[str]] = queue.SimpleQueue()
-        self.files = {str(path) for path in watched.files}
-        self.folders = [str(folder) for folder in watched.folders]
-        self.done = threading.Event()
-        parents = sorted({str(path.parent) for path in watched.files if path.parent.is_dir()})
-        self.threads = [
-            threading.Thread(target=self._look, args=(paths, recursive), daemon=True)
-            for paths, recursive in ((self.folders, True), (parents, False))
-            if paths
-        ]
-
-    def _wanted(self, _: watchfiles.Change, path: str) -> bool:
-        return path in self.files or any(Path(path).is_relative_to(folder) for folder in self.folders)
-
-    def _look(self, paths: list[str], recursive: bool) -> None:
-        changes: Iterable[set[tuple[watchfiles.Change, str]]] = watchfiles.watch(
-            *paths,
-            watch_filter=self._wanted,
-            stop_event=self.done,
-            debounce=DEBOUNCE_MS,
-            recursive=recursive,
-            raise_interrupt=False,
-            yield_on_timeout=True,
-            rust_timeout=READY_MS,
-        )
-        for change in changes:
-            self.changes.put({path for _, path in change})
-
-    def wait(self) -> list[str]:
-        """Names of files that have changed; none: it is watched, and nothing has."""
-        return sorted(os.path.relpath(path) for path in self.changes.get())
-
-    def __enter__(self) -> Self:
-        """Begins to watch."""
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ends the threads."""
-        self.done.set()
-        for thread in self.threads:
-            thread.join()
 
 
 def address(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interface4or6:
