@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
 
-.PHONY: help setup demo test check lint format check-c sanitize sim fuzz bench sites yardstick clean
+.PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz bench sites yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,10 @@ format: $(STAMP) ## format all files
 
 sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
 	SANDSTORM_LEAVE_SKIPS=$(SKIPS) .ci/sanitize $(VENV)
+
+BARE ?= DEMO_ONCE=1 make demo && make test
+bare: ## the README's two commands in a bare Debian made by mmdebstrap: make bare BARE='DEMO_ONCE=1 make demo'
+	.ci/bare '$(BARE)'
 
 SEEDS ?= 10000
 sim: $(STAMP) ## the simulation: make sim SEEDS=10000
