@@ -59,7 +59,7 @@ bare: ## the README's two commands in a bare Debian made by mmdebstrap: make bar
 
 SEEDS ?= 10000
 sim: $(STAMP) ## the simulation: make sim SEEDS=10000
-	$(PYTHON) tests/sim/world.py --seeds $(SEEDS)
+	.ci/checked $(VENV) tests/sim/world.py --seeds $(SEEDS)
 
 FUZZ_SECONDS ?= 600
 fuzz: $(STAMP) ## fuzz the core: make fuzz FUZZ_SECONDS=600 (for each target)

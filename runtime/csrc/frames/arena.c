@@ -1,7 +1,8 @@
 #include "arena.h"
 
-#include <assert.h>
 #include <string.h>
+
+#include "libnmio/invariant.h"
 
 void arena_lay_out(struct arena *arena, struct layout *layout, const struct image *image, struct nmio_region *region)
 {
@@ -104,7 +105,7 @@ static uint32_t copy_in(struct arena *arena, uint32_t frame_index)
     uint32_t spare = spare_take(arena);
     if (spare == SSI_NONE)
         return SSI_NONE;
-    assert(!is_in_flight(arena, spare));
+    INVARIANT(!is_in_flight(arena, spare));
     /* A slot that was just sent from is in the cache; patches are written anew into every copy. spare_take may have
      * taken the frame's last one, so look again. */
     const uint8_t *from =
@@ -128,7 +129,7 @@ uint32_t arena_acquire_spare(struct arena *arena, uint32_t frame_index)
         return NMIO_NONE;
     }
     uint32_t chunk = arena_chunk(arena, slot);
-    assert(arena->region->in_flight[chunk] == NMIO_FREE);
+    INVARIANT(arena->region->in_flight[chunk] == NMIO_FREE);
     arena->slots[slot].used = 1;
     arena->region->in_flight[chunk] = NMIO_SLOT_IN_FLIGHT;
     return chunk;

@@ -1,5 +1,6 @@
 #include "eth.h"
 
+#include "libnmio/invariant.h"
 #include "wire/probe.h"
 
 void eth_init(struct eth *eth, const struct eth_config *config, const uint8_t *secret, struct nmio_region *region,
@@ -91,6 +92,7 @@ void eth_header(const struct eth *eth, struct wire_eth *header, const uint8_t *d
 void eth_output(struct eth *eth, uint8_t *frame, uint32_t len_bytes, uint32_t buffer)
 {
     struct nmio_tx *tx = eth->tx;
+    INVARIANT(tx->space > 0);
     tx->desc[tx->count++] = (struct nmio_tx_desc){.head = frame, .head_bytes = len_bytes, .chunk = buffer};
     tx->space--;
 }

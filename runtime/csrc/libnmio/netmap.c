@@ -1,10 +1,10 @@
 #include "netmap.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "invariant.h"
 #include "netmap_abi.h"
 #include "region.h"
 
@@ -160,7 +160,7 @@ static void put_in_place(struct netmap_port *nm, const struct nmio_tx_desc *desc
     struct nm_abi_slot *slot = &ring->slot[ring->head];
     uint64_t offset = (uint64_t)(desc->head - nmio_chunk(nm->port.region, desc->chunk));
     /* The kernel takes a wrong index for buffer 0 and says nothing. */
-    assert(desc->chunk >= 2 && desc->chunk < nm->port.region->chunk_count && offset <= NETMAP_MAX_OFFSET);
+    INVARIANT(desc->chunk >= 2 && desc->chunk < nm->port.region->chunk_count && offset <= NETMAP_MAX_OFFSET);
     slot->buf_idx = desc->chunk;
     slot->len = (uint16_t)desc->head_bytes;
     slot->flags = NM_ABI_BUF_CHANGED;

@@ -19,6 +19,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "invariant.h"
+
 #define NMIO_NONE 0xffffffff /* no such chunk */
 #define NMIO_CACHE_LINE_BYTES 64
 
@@ -114,6 +116,7 @@ static inline uint8_t *nmio_chunk(const struct nmio_region *region, uint32_t chu
 static inline void nmio_release(struct nmio_region *region, uint32_t chunk)
 {
     bool is_buffer = region->in_flight[chunk] == NMIO_BUFFER_IN_FLIGHT;
+    INVARIANT(chunk < region->chunk_count && region->in_flight[chunk] != NMIO_FREE);
     region->in_flight[chunk] = NMIO_FREE;
     if (is_buffer)
         region->free_buffers[region->free_count++] = chunk;

@@ -1,6 +1,7 @@
 #include "connection.h"
 
 #include "ip_reply.h"
+#include "libnmio/invariant.h"
 #include "output.h"
 #include "recovery.h"
 #include "segment_size.h"
@@ -143,6 +144,7 @@ struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, co
 void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice, uint64_t len_bytes)
 {
     PROBE(tcpip_write, tcb, len_bytes);
+    INVARIANT(tcpip_can_write(tcb) && len_bytes > 0);
     struct response_slice *slot = tcb_slice(tcb, tcb->slice_count++);
     *slot = *slice;
     slot->start = tcb->snd_end;

@@ -1,6 +1,7 @@
 #include "output.h"
 
 #include "header.h"
+#include "libnmio/invariant.h"
 #include "recovery.h"
 #include "wire/checksum.h"
 #include "wire/probe.h"
@@ -66,6 +67,7 @@ static void describe(struct nmio_tx_desc *desc, const struct nmio_tx_desc *like,
 /* Descriptors from tx->count on have been written. */
 static void enqueue(struct nmio_tx *tx, uint32_t count)
 {
+    INVARIANT(count <= tx->space);
     tx->count += count;
     tx->space -= count;
 }

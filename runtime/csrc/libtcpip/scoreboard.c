@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "libnmio/invariant.h"
 #include "wire/seq.h"
 
 #define MERGE_US 500 /* what is sent within this, or within a sixteenth of the RTT, is one range */
@@ -23,7 +24,7 @@ void overflow_scoreboards_lay_out(struct overflow_scoreboards *boards, struct la
 
 void overflow_scoreboards_init(struct overflow_scoreboards *boards, uint32_t max_connections)
 {
-    boards->free_count = boards_of(max_connections);
+    boards->free_count = boards->count_max = boards_of(max_connections);
     for (uint32_t i = 0; i < boards->free_count; i++)
         boards->free[i] = i;
 }
@@ -56,8 +57,24 @@ void scoreboard_release(struct overflow_scoreboards *boards, struct tcb *tcb)
 {
     if (tcb->overflow == TCB_NONE)
         return;
+    INVARIANT(boards->free_count < boards->count_max);
     boards->free[boards->free_count++] = tcb->overflow;
     tcb->overflow = TCB_NONE;
+}
+
+/* Sorted, adjacent, none empty, and counted by their states. */
+static bool is_whole(const struct tcb *tcb)
+{
+    uint32_t sacked_bytes = 0, lost_bytes = 0;
+    for (uint32_t i = 0; i < tcb->range_count; i++) {
+        const struct sent_range *range = &tcb->ranges[i];
+        if (!seq_lt(range->start, range->end) || (i > 0 && range[-1].end != range->start))
+            return false;
+        sacked_bytes += (range->flags & RANGE_SACKED) != 0 ? range->end - range->start : 0;
+        lost_bytes += (range->flags & RANGE_LOST) != 0 ? range->end - range->start : 0;
+    }
+    return tcb->range_count <= tcb->range_capacity && sacked_bytes == tcb->sacked_bytes &&
+           lost_bytes == tcb->lost_bytes;
 }
 
 /* The bytes of a range, or of a part of one, are counted by its state no more. */
@@ -239,6 +256,7 @@ void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now
         if (last->flags == 0 && now_us - last->first_us <= close_us) {
             last->end = end;
             last->last_us = now_us;
+            INVARIANT(is_whole(tcb));
             return;
         }
     }
@@ -247,6 +265,7 @@ void scoreboard_sent(struct tcb *tcb, uint32_t start, uint32_t end, uint32_t now
         merge_unlike(tcb);
     tcb->ranges_packed = false;
     tcb->ranges[tcb->range_count++] = (struct sent_range){start, end, now_us, now_us, 0};
+    INVARIANT(is_whole(tcb));
 }
 
 void scoreboard_resent(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
@@ -264,8 +283,9 @@ void scoreboard_resent(struct overflow_scoreboards *boards, struct tcb *tcb, uin
         set_flags(tcb, i, RANGE_RESENT);
         if (i > 0 && range[-1].flags == RANGE_RESENT && now_us - range[-1].first_us <= MERGE_US)
             merge(tcb, i - 1);
-        return;
+        break;
     }
+    INVARIANT(is_whole(tcb));
 }
 
 /* A range has arrived, or a part of one. */
@@ -309,6 +329,7 @@ void scoreboard_acked(struct overflow_scoreboards *boards, struct tcb *tcb, uint
         move_ranges(tcb, tcb->few_ranges, TCB_RANGES);
         scoreboard_release(boards, tcb);
     }
+    INVARIANT(is_whole(tcb));
 }
 
 void scoreboard_sacked(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end,
@@ -333,6 +354,7 @@ void scoreboard_sacked(struct overflow_scoreboards *boards, struct tcb *tcb, uin
     while (last + 1u < tcb->range_count && (tcb->ranges[last + 1].flags & RANGE_SACKED) != 0)
         last++;
     merge_to(tcb, first, last);
+    INVARIANT(is_whole(tcb));
 }
 
 void scoreboard_lose(struct overflow_scoreboards *boards, struct tcb *tcb, uint32_t start, uint32_t end)
@@ -341,6 +363,7 @@ void scoreboard_lose(struct overflow_scoreboards *boards, struct tcb *tcb, uint3
     uint32_t i = find(tcb, start);
     for (; (i = next_inside(tcb, i, start, end, RANGE_SACKED | RANGE_LOST)) < tcb->range_count; i++)
         scoreboard_lose_range(tcb, i);
+    INVARIANT(is_whole(tcb));
 }
 
 void scoreboard_lose_range(struct tcb *tcb, uint32_t at)
@@ -364,6 +387,7 @@ void scoreboard_lose_all(struct tcb *tcb)
     }
     tcb->range_count = (uint16_t)count;
     tcb->lost_first = 0;
+    INVARIANT(is_whole(tcb));
 }
 
 void scoreboard_unlose(struct tcb *tcb)

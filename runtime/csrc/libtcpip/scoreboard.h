@@ -33,7 +33,7 @@ static inline bool scoreboard_after(const struct sending *a, const struct sendin
 struct overflow_scoreboards {
     struct sent_range *ranges; /* [][SCOREBOARD_RANGES] */
     uint32_t *free; /* stack of free indices */
-    uint32_t free_count;
+    uint32_t free_count, count_max;
 };
 
 /* Lays out those of so many connections; overflow_scoreboards_init makes all of them free. */

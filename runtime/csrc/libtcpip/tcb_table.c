@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "libnmio/invariant.h"
+
 static uint32_t power_of_two_at_least(uint32_t value)
 {
     uint32_t power = 1;
@@ -77,6 +79,7 @@ struct tcb *tcb_table_add(struct tcb_table *table, const struct tcp_flow *flow, 
         return NULL;
     uint32_t index = table->free[--table->free_count];
     struct tcb *tcb = &table->tcbs[index];
+    INVARIANT(tcb->state == 0); /* nobody's */
     /* The place in the FIFO belongs to the pool's entry: a connection before may have left it there. */
     bool ready = tcb->ready;
     uint32_t ready_next = tcb->ready_next;
@@ -115,6 +118,7 @@ static void unlink_entry(struct tcb_table *table, uint32_t hash, uint32_t index)
 void tcb_table_remove(struct tcb_table *table, struct tcb *tcb)
 {
     uint32_t index = tcb_index(table, tcb);
+    INVARIANT(tcb->state != 0 && table->free_count < table->count_max); /* it has not been given back before */
     unlink_entry(table, tcb->table_hash, index);
     tcb->state = 0;
     table->free[table->free_count++] = index;
