@@ -23,24 +23,43 @@ static struct stack *lay_out(struct layout *layout, const struct stack_config *c
     return stack;
 }
 
-/* Does the region have what the image's slots need? */
-static bool region_good(const struct nmio_region *region, const struct image *image)
+/* What of the region is not as the image's slots need it, or NULL. */
+static const char *region_error(const struct nmio_region *region, const struct image *image)
 {
     const struct ssi_header *header = image->header;
-    if (region->chunk_bytes != header->slot_bytes || region->buffer_count == 0 || image->slots == NULL)
-        return false;
+    if (region->chunk_bytes != header->slot_bytes)
+        return "the port's chunks are not as long as the image's slots";
+    if (region->buffer_count == 0)
+        return "the port has no buffers";
+    if (image->slots == NULL)
+        return "the image has no slots";
     if (region->resident_count != 0 && region->resident_count != header->slot_count)
-        return false;
-    if (region->slot_count < region->resident_count || region->slot_count > region->chunk_count)
-        return false;
-    return region->slot_chunks != NULL || region->first_slot <= region->chunk_count - region->slot_count;
+        return "the port has some of the image's slots, but not all";
+    if (region->slot_count < region->resident_count)
+        return "the port has fewer slots than the image";
+    if (region->slot_count > region->chunk_count)
+        return "the port has more slots than chunks";
+    if (region->slot_chunks == NULL && region->first_slot > region->chunk_count - region->slot_count)
+        return "the port's slots are not among its chunks";
+    return NULL;
 }
 
-static bool config_good(const struct stack_config *config)
+static const char *eth_config_error(const struct eth_config *eth)
 {
-    const struct eth_config *eth = &config->eth;
-    bool addresses = eth->address_count > 0 && eth->address_count <= ETH_ADDRESSES_MAX;
-    return config->app != NULL && addresses && eth->acd <= ETH_ACD_FOLLOW && tcpip_config_good(&config->tcpip);
+    if (eth->address_count == 0)
+        return "there is no address to serve";
+    if (eth->address_count > ETH_ADDRESSES_MAX)
+        return "there are more addresses than 32";
+    return eth->acd <= ETH_ACD_FOLLOW ? NULL : "how addresses are come by is not known";
+}
+
+const char *stack_config_error(const struct stack_config *config, const struct image *image,
+                               const struct nmio_region *region)
+{
+    const char *error = config->app == NULL ? "there is no application" : eth_config_error(&config->eth);
+    if (error == NULL)
+        error = tcpip_config_error(&config->tcpip);
+    return error == NULL ? region_error(region, image) : error;
 }
 
 size_t stack_memory_bytes(const struct stack_config *config, const struct image *image,
@@ -48,7 +67,7 @@ size_t stack_memory_bytes(const struct stack_config *config, const struct image 
 {
     struct layout layout = {NULL, 0};
     struct stack scratch;
-    if (!config_good(config) || !region_good(region, image))
+    if (stack_config_error(config, image, region) != NULL)
         return 0;
     struct tcpip_parts parts = parts_of(config, image, (struct nmio_region *)(uintptr_t)region);
     lay_out(&layout, config, &parts, &scratch);

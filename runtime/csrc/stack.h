@@ -23,6 +23,10 @@ struct stack_config {
 
 struct stack;
 
+/* What of the configuration is out of bounds, for an operator; NULL: nothing. */
+const char *stack_config_error(const struct stack_config *config, const struct image *image,
+                               const struct nmio_region *region);
+
 /* Bytes that stack_init needs; 0 if the configuration is out of bounds. */
 size_t stack_memory_bytes(const struct stack_config *config, const struct image *image,
                           const struct nmio_region *region);

@@ -101,6 +101,9 @@ class Server:
         config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
             config.eth.acd = self._acd(opened, first=not self.workers)
+            error = lib.stack_config_error(config, image, nmio_port.region)
+            if error != ffi.NULL:
+                raise SsrunError(f"can't serve like this: {ffi.string(error).decode()}")
             worker = lib.worker_create(config, image, nmio_port, limits.busy_poll)
             if worker == ffi.NULL:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")

@@ -8,14 +8,21 @@
 
 #define CONNECTIONS_MAX (1u << 24)
 
-bool tcpip_config_good(const struct tcpip_config *c)
+const char *tcpip_config_error(const struct tcpip_config *c)
 {
-    bool pools = c->max_connections > 0 && c->max_connections <= CONNECTIONS_MAX && c->max_incomplete_requests > 0 &&
-                 c->max_incomplete_requests <= c->max_connections;
-    bool port = c->gather_max >= 1 && c->gather_max <= NMIO_GATHER_MAX && !(c->tx_memcpy && c->gather_max > 1) &&
-                c->mtu_bytes >= TCPIP_MTU_BYTES_MIN && c->mtu_bytes <= TCPIP_MTU_BYTES_MAX;
-    bool times = c->keep_alive_ms > 0 && c->request_ms > 0 && c->send_ms > 0;
-    return pools && port && times && c->congestion < CONGESTION_COUNT;
+    if (c->max_connections == 0 || c->max_connections > CONNECTIONS_MAX)
+        return "the number of connections is not from 1 to 16,777,216";
+    if (c->max_incomplete_requests == 0 || c->max_incomplete_requests > c->max_connections)
+        return "the number of incomplete requests is not from 1 to that of connections";
+    if (c->gather_max == 0 || c->gather_max > NMIO_GATHER_MAX)
+        return "a superframe's number of segments is not one that ports take";
+    if (c->tx_memcpy && c->gather_max > 1)
+        return "frames are copied and gathered at once";
+    if (c->mtu_bytes < TCPIP_MTU_BYTES_MIN || c->mtu_bytes > TCPIP_MTU_BYTES_MAX)
+        return "the interface's MTU is not from 576 to 65,535 bytes";
+    if (c->keep_alive_ms == 0 || c->request_ms == 0 || c->send_ms == 0)
+        return "a time limit is 0";
+    return c->congestion < CONGESTION_COUNT ? NULL : "the congestion control is not known";
 }
 
 void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,

@@ -18,8 +18,8 @@ struct tcpip_parts {
     const void *app_data; /* what the application reads from beside the image, or NULL */
 };
 
-/* Is the configuration within bounds? */
-bool tcpip_config_good(const struct tcpip_config *config);
+/* What of the configuration is out of bounds, for an operator; NULL: nothing. */
+const char *tcpip_config_error(const struct tcpip_config *config);
 /* Lays the tables out, and the application's; tcpip is zeroed, or scratch while layout only counts. */
 void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
                    const struct tcpip_parts *parts);
