@@ -79,6 +79,9 @@ class ConflictNotes:
         return due
 
 
+PORT_COUNTERS = ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_dropped")  # of struct nmio_port
+
+
 def counter_names(stack: Any) -> list[str]:
     """Names of all counters, in their order."""
     return [
@@ -250,6 +253,6 @@ class Server:
             for index, name in enumerate(counter_names(stack)):
                 totals[name] = totals.get(name, 0) + lib.stack_counter(stack, index)
         for port in self.opened.ports:
-            for name in ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_dropped"):
+            for name in PORT_COUNTERS:
                 totals[f"port_{name}"] = totals.get(f"port_{name}", 0) + getattr(port, name)
         return totals
