@@ -7,10 +7,21 @@ from pathlib import Path
 
 import pytest
 from sscc.image.format_doc import HEADER, updated
+from sscc.manifest import manifest_doc
+from sscc.manifest.model import Manifest
 from sscc.responses.patches import FIELDS
 from ssimage.loader import SECTIONS
 
+from docs.pictures.draw import FOLDER, Picture, drawn
+
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def anchors(page: Path) -> set[str]:
+    """What a page's headings are called in links, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_image_format_is_up_to_date() -> None:
@@ -48,16 +59,95 @@ def test_the_patched_fields_are_named() -> None:
     assert set(re.findall(r"`([A-Z][\w-]+)`", paragraph)) == set(FIELDS.values())
 
 
+def test_pictures_are_drawn_from_their_texts() -> None:
+    for path, svg in drawn().items():
+        assert path.read_text() == svg, "run: python docs/pictures/draw.py"
+
+
+def test_the_functions_in_the_picture_are_there() -> None:
+    picture = Picture.read((FOLDER / "ack-to-frame.txt").read_text())
+    assert len(picture.steps) > 9
+    for folder, function, _ in picture.steps:
+        layer = "".join(path.read_text() for path in (ROOT / "runtime" / "csrc" / folder).glob("*.[ch]"))
+        assert re.search(rf"\b\*?{function}\)?\(", layer), f"{folder}: {function}"
+
+
+def test_the_readme_s_numbers_are_the_benchmarks() -> None:
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    page = (ROOT / "docs" / "benchmarks" / "README.md").read_text()
+    said = re.search(
+        r"\*\*([\d.]+) times the requests per second\*\*.*?\*\*([\d.]+) times the processor time\*\*", readme
+    )
+    assert said is not None
+    for name, number in zip(("requests a second, 22 KB", "CPU of a request, 22 KB"), said.groups(), strict=True):
+        row = re.search(rf"^\| {name} \| ssrun, AF_PACKET \| [^|]* \| ([\d.]+)", page, re.MULTILINE)
+        assert row is not None
+        assert row[1] == number
+
+
+def test_the_manifest_s_tables_are_the_model_s() -> None:
+    text = (ROOT / "docs" / "manifest.md").read_text()
+    assert manifest_doc.updated(text) == text, "run: python -m sscc.manifest.manifest_doc docs/manifest.md"
+    tables = set(re.findall(r"<!-- table of (\w+) -->", text))
+    # Encodings' keys are among the site's, and a Block is one of a _headers file.
+    described = {name for name in Manifest.model_json_schema()["$defs"] if name != "Encodings"} | {"Manifest"}
+    assert tables == described
+
+
+def test_the_glossary_defines_each_word_once() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text()
+    words = [word.casefold() for word in re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)][1:]
+    assert words == sorted(set(words), key=lambda word: word.replace("-", ""))
+    for named in re.findall(r"\*([\w -]+)\*", text):
+        assert named.casefold() in words, named
+
+
+# What things were called, beside what they are called now.
+FORMER = {
+    r"ready frames?": "prebuilt frame",
+    r"half[- ]requests?": "incomplete request",
+    r"moulds?": "response template",
+    r"fields that move": "patched header fields",
+    r"cut anew|cut segments|segments_cut": "re-segmented",
+    r"ack_run|acks_joined": "ack_coalesce, acks_coalesced",
+    r"look(?:ing)?[_ ]ahead": "prefetch",
+    r"unclaimed": "tentative",
+}
+
+
+def test_the_pages_speak_the_glossary_s_words() -> None:
+    """CHANGELOG.md says what names were, and script names are tests' own."""
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":
+            continue
+        text = re.sub(r"`[\w/]+\.script`|`(?:\w+\.py)?(?:::)?test_\w+`", "", page.read_text())
+        for former, now in FORMER.items():
+            found = re.search(rf"\b(?:{former})\b", text, re.IGNORECASE)
+            assert found is None, f"{page.name}: {found[0]}: now {now}"
+
+
+def test_every_page_is_in_the_list() -> None:
+    """docs/README.md's, and that of decisions."""
+    for folder, others in (("docs", ["decisions"]), ("docs/decisions", [])):
+        text = (ROOT / folder / "README.md").read_text()
+        linked = {(ROOT / folder / target).resolve() for target in re.findall(r"\]\(([^)#]+)", text)}
+        for page in (ROOT / folder).rglob("*.md"):
+            if page.parent.name not in others and page != ROOT / folder / "README.md":
+                assert page in linked, page
+
+
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    for page in PAGES:
+        for target, part in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+            other = page.parent / target if target else page
+            assert other.exists(), f"{page.name}: {target}"
+            assert not part or part in anchors(other), f"{page.name}: {target}#{part}"
 
 
 def test_what_is_said_to_be_shown_is_there() -> None:
     """Each script and test that a page names."""
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in PAGES:
         for name in re.findall(r"`([\w/]+\.script|tests/[\w/]+\.\w+|test_\w+)`", page.read_text()):
             if name.startswith("test_"):
                 assert f"def {name}(" in tests, f"{page.name}: {name}"

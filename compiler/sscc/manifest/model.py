@@ -198,10 +198,13 @@ class Root(Model):
     path: str = Field(description="The folder, relative to the manifest.")
     at: Annotated[str, AfterValidator(_mount)] = Field("/", description="The path that its files appear under.")
     include: list[str] = Field(["**"], description="Files to take, as globs relative to the folder.")
-    exclude: list[str] = Field([], description="Files and folders to leave out, as globs relative to the folder.")
+    exclude: list[str] = Field(
+        [],
+        description="What to leave out, as globs relative to the folder: files, or folders with all that is in them.",
+    )
     include_hidden: bool = Field(
         False,
-        description="Serve what begins with a dot too; without it only .well-known is served, of all such names.",
+        description="Serve names that begin with a dot; without it only .well-known is served, of all such names.",
     )
     symlinks: Symlinks = Field(
         "follow-inside",
@@ -213,7 +216,10 @@ class Root(Model):
 class Encodings(Model):
     """Content codings (RFC 9110 section 8.4)."""
 
-    precompressed: bool = Field(True, description="Use file.br, file.zst and file.gz beside a file as its variants.")
+    precompressed: bool = Field(
+        True,
+        description="Take file.br, file.zst and file.gz beside a file as its variants; they stay files of their own.",
+    )
     make: list[Encoding] = Field([], description="Codings to make at build time for compressible types.")
     min_bytes: int = Field(512, ge=0, description="Smaller files are not compressed.")
     min_gain_percent: int = Field(5, ge=0, le=100, description="A variant that saves less is dropped.")
@@ -234,7 +240,10 @@ class Rule(Model):
 
     match: str = Field(description="Paths, as a glob: '/assets/**'.")
     headers: Headers = Field({}, description="Header fields to add; null takes one away.")
-    cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
+    cache: Cache | None = Field(
+        None,
+        description="Cache-Control: a time such as '10m', '1h' or '30d', or 'immutable', 'no-cache', 'no-store'.",
+    )
     cors: Cors | None = Field(None, description="What pages of other origins may do.")
     mime: MediaType | None = Field(None, description="The media type.")
     copies: int | None = Field(None, ge=1, le=COPIES_MAX, description="Slots for each frame.")
@@ -258,14 +267,14 @@ class Redirect(Model):
 
     source: UrlPath = Field(alias="from", description="'/old', '/old/*' for all below it, '/blog/:year/:name'.")
     to: Target = Field(description="A path or an address; with :names and :splat (the asterisk's) of `from`.")
-    status: RedirectStatus = Field(301)
+    status: RedirectStatus = Field(301, description="301, 302, 303, 307 or 308.")
     force: bool | None = Field(None, description=FORCE)
 
 
 class Fixed(Model):
     """An answer without a file of its own."""
 
-    status: Annotated[int, AfterValidator(_fixed_status)] = Field(200)
+    status: Annotated[int, AfterValidator(_fixed_status)] = Field(200, description="The status.")
     headers: Headers = Field({}, description="Header fields to add.")
     body: str | None = Field(None, description="The text to send.")
     file: str | None = Field(None, description="A file to send, relative to the manifest.")
@@ -280,11 +289,15 @@ class Site(Model):
     """What is served, by the names that it is asked for by."""
 
     hosts: list[HostName] = Field([], description="'example.org', '*.example.org'; none, or '*': for all others.")
-    root: str | None = Field(None, description="Short for one root at /.")
-    roots: list[Root] = Field([], description="Folders to serve.")
-    index: list[str] = Field(["index.html"], description="Files that stand for their folder.")
+    root: str | None = Field(None, description="A folder to serve at /: short for one root.")
+    roots: list[Root] = Field([], description="Several folders, and what is taken from each.")
+    index: list[str] = Field(
+        ["index.html"], description="Files that stand for their folder; a folder without its slash is redirected."
+    )
     clean_urls: bool = Field(False, description="Serve /about.html as /about too.")
-    listing: bool = Field(False, description="Make a page of the names in a folder that has no index.")
+    listing: bool = Field(
+        False, description="Make a page of names, sizes and times for each folder that has no index."
+    )
     rules: list[Rule] = Field([], description="What differs for some paths.")
     mime: dict[Annotated[str, AfterValidator(_extension)], MediaType] = Field(
         {}, description="Media types by extension: {'.foo': 'application/x-foo'}."
@@ -292,7 +305,10 @@ class Site(Model):
     encodings: Encodings = Field(Encodings(), description="Content codings.")
     error_pages: ErrorPages = Field({}, description="Files sent as the body of an error, relative to the manifest.")
     headers: Headers = Field({}, description="Header fields of every answer.")
-    cache: Cache | None = Field(None, description="Cache-Control: '1h', 'immutable', 'no-cache' or 'no-store'.")
+    cache: Cache | None = Field(
+        None,
+        description="Cache-Control: a time such as '10m', '1h' or '30d', or 'immutable', 'no-cache', 'no-store'.",
+    )
     cors: Cors | None = Field(None, description="What pages of other origins may do.")
     redirects: list[Redirect] = Field([], description="Paths that have moved.")
     rewrites: dict[UrlPath, UrlPath] = Field(
@@ -356,11 +372,15 @@ INHERITED = (
 class Manifest(Site):
     """One site, or several by host name; what is said beside `sites` holds for all of them."""
 
-    version: Annotated[Literal[1], BeforeValidator(_number)] = Field(description="Of this language; 1.")
+    version: Annotated[Literal[1], BeforeValidator(_number)] = Field(description="Of this language: 1.")
     sites: list[Site] = Field([], description="Sites by host name.")
-    mtu: int = Field(1500, ge=640, le=9000, description="IP packet size to build for.")
-    families: list[Literal["ipv4", "ipv6"]] = Field(["ipv4", "ipv6"], min_length=1)
-    merge_slashes: bool = Field(True, description="In a path that is asked for, slashes in a row are one.")
+    mtu: int = Field(1500, ge=640, le=9000, description="IP packet size to build for, 640 to 9000.")
+    families: list[Literal["ipv4", "ipv6"]] = Field(
+        ["ipv4", "ipv6"], min_length=1, description="With ipv6 among them segments are 20 bytes smaller."
+    )
+    merge_slashes: bool = Field(
+        True, description="In a path that is asked for, slashes in a row are one: //a.txt is /a.txt."
+    )
 
     def all_sites(self) -> list[Site]:
         """The manifest's own site, if it serves anything, and those of `sites`."""
