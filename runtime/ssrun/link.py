@@ -176,8 +176,8 @@ class Follower:
             return False
         usable = min(now.mtu_bytes, self.image_mtu)
         fields = {"change": "mtu", "mtu_bytes": now.mtu_bytes}
-        if usable < lib.STACK_MTU_BYTES_MIN:
-            least = lib.STACK_MTU_BYTES_MIN
+        if usable < lib.TCPIP_MTU_BYTES_MIN:
+            least = lib.TCPIP_MTU_BYTES_MIN
             self.report(
                 f"{now.name} has MTU {now.mtu_bytes} now, less than the {least} that we can send in", **fields
             )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ssimage._sandstorm import lib
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
@@ -130,6 +131,21 @@ def circles(imports: dict[str, set[str]]) -> list[list[str]]:
 def test_no_module_is_in_a_circle() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == [["a", "b"], ["b", "c"], ["c", "b"]]
     assert circles(IMPORTS) == []
+
+
+def taken_from_the_core(path: Path) -> set[str]:
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "lib"
+    }
+
+
+def test_what_is_taken_from_the_core_is_there() -> None:
+    """cffi says so when it is used only: in a branch that is taken seldom, to an operator."""
+    names = {name: taken_from_the_core(path) for name, path in MODULES.items()}
+    assert "SSI_VERSION" in names["sscc.image.writer"]
+    assert {f"{name}: {item}" for name, items in names.items() for item in items if not hasattr(lib, item)} == set()
 
 
 def rank(name: str, order: tuple[str, ...]) -> int:
