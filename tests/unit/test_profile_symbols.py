@@ -14,7 +14,7 @@ from tests.net import needs
 
 EXTENSION = Path(_sandstorm.__file__)
 # Each calls others, so that it has a frame of its own, and is called from too many places or too large to be inlined.
-FUNCTIONS = ("worker_run", "stack_output", "tcpip_fsm")
+FUNCTIONS = ("worker_run", "stack_output", "tcpip_input")
 
 
 def test_symbols_and_lines_are_there() -> None:
