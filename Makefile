@@ -6,7 +6,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
-C_FORMATTED := $(shell find runtime/csrc tests -name '*.[ch]')
+C_FORMATTED := $(shell find runtime/csrc runtime/examples tests -name '*.[ch]')
 
 .PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz bench sites yardstick clean
 

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,22 +192,26 @@ def test_there_are_no_more_processes_than_they_have_chunks(
 def test_looks_are_told_while_others_look(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """In the files' order, however late others are."""
     file_scan, here = _Scan._scan, os.getpid()
+    wait_here, go_on = os.pipe()
 
     def slow(self: _Scan, chunk: int) -> None:
         if os.getpid() != here and chunk > 0:
-            time.sleep(1)
+            os.read(wait_here, 1)
         file_scan(self, chunk)
 
     monkeypatch.setattr(_Scan, "_scan", slow)
     scans = Scanner(64 << 20, lambda *_: None).scan([str(path) for path in wanted])
     first = next(scans)
     assert not no_process_is_left()
+    os.write(go_on, bytes(len(wanted)))
     assert first is not None
     assert first.sha256 == hashlib.sha256(wanted[0].read_bytes()).hexdigest()
     assert [file_scan is not None and file_scan.data for file_scan in scans] == [
         path.read_bytes() for path in wanted[1:]
     ]
     assert no_process_is_left()
+    os.close(wait_here)
+    os.close(go_on)
 
 
 def test_what_was_just_written_is_not_settled(wanted: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

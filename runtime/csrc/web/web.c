@@ -18,8 +18,8 @@
 
 static void count_status(struct web *web, uint32_t status)
 {
-    uint64_t *const classes = &web->counters.http_status_2xx; /* and the three behind it */
-    classes[status / 100 - 2]++;
+    uint64_t *const counters = (uint64_t *)&web->counters; /* those of the four classes follow each other */
+    counters[offsetof(struct web_counters, http_status_2xx) / sizeof(*counters) + status / 100 - 2]++;
 }
 
 /* How far a request has come: a head that is not whole yet, or an answer longer than the connection's slices, during which the
