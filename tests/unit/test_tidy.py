@@ -20,6 +20,8 @@ CORE += [CSRC / "stack.c", CSRC / "stack_link.c"]
 APPLICATIONS = {name: [*(CSRC / name).glob("*.c")] for name in ("web", "kv")}
 ALLOWED = {"memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 FUNCTION_LINES_MAX = 70
+LINES_MAX = 40  # of a C function in folders where that has been seen to
+DECISIONS_MAX = 15
 PYTHON_LINES_MAX = 60
 
 
@@ -89,6 +91,47 @@ def test_functions_are_short_enough_to_see_whole() -> None:
         assert functions, path
         long += [(path.name, *function) for function in functions if function[1] > FUNCTION_LINES_MAX]
     assert long == []
+
+
+DECISION = re.compile(r"\b(?:if|for|while|case)\b|&&|\|\||\?")
+COMMENT_OR_TEXT = re.compile(r"/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])+'", re.DOTALL)
+
+
+def decisions(text: str) -> list[tuple[str, int]]:
+    """Names of a formatted C file's functions, and one more than the places where each may go one way or another: McCabe's number."""
+    found = []
+    code = COMMENT_OR_TEXT.sub("", text)
+    for name, body in re.findall(r"(\w+)\([^;{}]*\)\n\{\n(.*?)^\}$", code, re.MULTILINE | re.DOTALL):
+        found.append((name, 1 + len(DECISION.findall(body))))
+    return found
+
+
+def test_decisions_are_counted() -> None:
+    text = """int f(int a)
+{
+    if (a && g(a)) /* if or for? */
+        return a ? 1 : '?';
+    while (a)
+        for (;;)
+            switch (a) { case 1: return h("if || case"); }
+}
+static void
+g(void)
+{
+}
+"""
+    assert decisions(text) == [("f", 7), ("g", 1)]
+
+
+@pytest.mark.parametrize("folder", ["image", "web", "kv", "libnmio"])
+def test_functions_say_one_thing(folder: str) -> None:
+    """At most so many lines, or the comment says why (`/* long: ...`); and at most so many ways through."""
+    for path in (CSRC / folder).glob("*.c"):
+        text = path.read_text()
+        assert [each for each in decisions(text) if each[1] > DECISIONS_MAX] == [], path.name
+        excused = {name.strip() for name in re.findall(r"^/\* long: .*\*/\n(.*)$", text, re.MULTILINE)}
+        long = [each for each in c_functions(text) if each[1] > LINES_MAX and each[0].strip() not in excused]
+        assert long == [], path.name
 
 
 def python_functions(path: Path) -> list[tuple[str, int]]:

@@ -56,35 +56,60 @@ struct date_fields {
     int64_t year, month, day, hour, minute, second;
 };
 
+static bool is_digit(uint8_t c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* Two digits, or a space and one. */
+static bool take_number(const uint8_t *text, int64_t *number)
+{
+    if (!is_digit(text[1]) || (!is_digit(text[0]) && text[0] != ' '))
+        return false;
+    *number = (is_digit(text[0]) ? text[0] - '0' : 0) * 10 + text[1] - '0';
+    return true;
+}
+
+static bool take_month(const uint8_t *text, int64_t *month)
+{
+    *month = 0;
+    for (int m = 0; m < 12; m++)
+        if (memcmp(months + 3 * m, text, 3) == 0)
+            *month = m + 1;
+    return *month != 0;
+}
+
+static bool take_year_digit(uint8_t c, int64_t *year)
+{
+    *year = *year * 10 + c - '0';
+    return is_digit(c);
+}
+
 /* A pattern's letters: d two digits or, for asctime, a space and one; y a year's digits; m a month's name; w any letter;
  * all else stands for itself. */
 static bool match(const char *pattern, const uint8_t *text, struct date_fields *fields)
 {
     int64_t *numbers[4] = {&fields->day, &fields->hour, &fields->minute, &fields->second};
     int number = 0;
-    for (const char *p = pattern; *p != '\0'; p++, text++) {
-        bool digit = *text >= '0' && *text <= '9';
+    for (const char *p = pattern; *p != '\0'; p++) {
+        bool matches = false;
+        uint32_t bytes = 1;
         if (*p == 'd') {
-            bool units = text[1] >= '0' && text[1] <= '9';
-            if (!units || (!digit && *text != ' '))
-                return false;
-            *numbers[number++] = (digit ? *text - '0' : 0) * 10 + text[1] - '0';
-            text++;
+            matches = take_number(text, numbers[number++]);
+            bytes = 2;
         } else if (*p == 'y') {
-            if (!digit)
-                return false;
-            fields->year = fields->year * 10 + *text - '0';
+            matches = take_year_digit(*text, &fields->year);
         } else if (*p == 'm') {
-            fields->month = 0;
-            for (int m = 0; m < 12; m++)
-                if (memcmp(months + 3 * m, text, 3) == 0)
-                    fields->month = m + 1;
-            if (fields->month == 0)
-                return false;
-            text += 2;
-        } else if (*p == 'w' ? !((*text | 32) >= 'a' && (*text | 32) <= 'z') : *text != (uint8_t)*p) {
-            return false;
+            matches = take_month(text, &fields->month);
+            bytes = 3;
+        } else if (*p == 'w') {
+            matches = (*text | 32) >= 'a' && (*text | 32) <= 'z';
+        } else {
+            matches = *text == (uint8_t)*p;
         }
+        if (!matches)
+            return false;
+        text += bytes;
     }
     return true;
 }

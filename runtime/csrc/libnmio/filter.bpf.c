@@ -152,6 +152,23 @@ static __always_inline const void *ipv6_payload(const struct ipv6hdr *ip, const 
 #define ND_ADVERTISEMENT 136
 #define MLD_QUERY 130 /* RFC 3810 */
 
+/* What the link asks of all, in ICMPv6 to a multicast group: who listens, and solicitations and advertisements that are about one
+ * of our addresses. */
+static __always_inline int is_group_ours(const void *payload, const void *end, const struct in6_addr *destination)
+{
+    const struct icmp6hdr *icmp = payload;
+    const struct in6_addr *target = (const void *)(icmp + 1);
+    if (destination->s6_addr[0] != 0xff || (const void *)(icmp + 1) > end)
+        return 0;
+    if (icmp->icmp6_type == MLD_QUERY)
+        return 1;
+    if ((const void *)(target + 1) > end ||
+        (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
+        return 0;
+    struct in6_addr wanted = *target;
+    return bpf_map_lookup_elem(&filter_ipv6, &wanted) != 0;
+}
+
 static __always_inline int is_ipv6_ours(const struct filter_config *config, const void *at, const void *end)
 {
     const struct ipv6hdr *ip = at;
@@ -171,18 +188,7 @@ static __always_inline int is_ipv6_ours(const struct filter_config *config, cons
         return 0;
     if (ours)
         return is_icmpv6_ours(config, payload, end);
-    if (!config->own_address)
-        return 0;
-    /* A solicitation or advertisement to a multicast group: is it about one of our addresses? */
-    const struct icmp6hdr *icmp = payload;
-    const struct in6_addr *target = (const void *)(icmp + 1);
-    if ((const void *)(icmp + 1) <= end && destination.s6_addr[0] == 0xff && icmp->icmp6_type == MLD_QUERY)
-        return 1;
-    if ((const void *)(target + 1) > end || destination.s6_addr[0] != 0xff ||
-        (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
-        return 0;
-    struct in6_addr wanted = *target;
-    return bpf_map_lookup_elem(&filter_ipv6, &wanted) != 0;
+    return config->own_address && is_group_ours(payload, end, &destination);
 }
 
 static __always_inline int is_arp_ours(const struct filter_config *config, const void *at, const void *end)

@@ -65,6 +65,17 @@ static bool neighbour_is_ours(const struct netmap_filter *filter, const uint8_t 
     return neighbour && len_bytes >= 24 && is_our_address(filter, IP_FAMILY_V6, icmp + 8);
 }
 
+/* What a host of its own takes: what is for it, and what the link asks of all. */
+static bool own_ipv6_is_ours(const struct netmap_filter *filter, const struct ipv6_walk *walk,
+                             const uint8_t *destination)
+{
+    if (walk->next == IP_PROTOCOL_ICMPV6 && neighbour_is_ours(filter, walk->at, walk->left_bytes))
+        return true;
+    if (walk->next == IP_PROTOCOL_ICMPV6 && destination[0] == 0xff && walk->at[0] == ICMPV6_MLD_QUERY)
+        return true;
+    return is_our_address(filter, IP_FAMILY_V6, destination) || is_solicited_node(filter, destination);
+}
+
 static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, uint32_t len_bytes)
 {
     if (len_bytes < 48 || ip[0] >> 4 != 6)
@@ -72,21 +83,15 @@ static bool ipv6_is_ours(const struct netmap_filter *filter, const uint8_t *ip, 
     struct ipv6_walk walk = {(uint8_t *)(uintptr_t)(ip + 40), len_bytes - 40, ip[6], false};
     if (!ipv6_walk(&walk) || walk.left_bytes < 8)
         return false;
-    const uint8_t *payload = walk.at, *destination = ip + 24;
-    uint32_t payload_bytes = walk.left_bytes;
-    uint8_t protocol = walk.next;
-    if (filter->own_address && protocol == IP_PROTOCOL_ICMPV6 && neighbour_is_ours(filter, payload, payload_bytes))
-        return true;
-    if (filter->own_address && protocol == IP_PROTOCOL_ICMPV6 && destination[0] == 0xff &&
-        payload[0] == ICMPV6_MLD_QUERY)
-        return true;
-    bool ours = is_our_address(filter, IP_FAMILY_V6, destination);
+    const uint8_t *destination = ip + 24;
     if (filter->own_address)
-        return ours || is_solicited_node(filter, destination);
-    if (ours && protocol == IP_PROTOCOL_TCP)
-        return is_port(filter, payload + 2);
-    return ours && protocol == IP_PROTOCOL_ICMPV6 && payload[0] == ICMPV6_PACKET_TOO_BIG &&
-           quotes_us(filter, payload + 8, payload_bytes - 8, true);
+        return own_ipv6_is_ours(filter, &walk, destination);
+    if (!is_our_address(filter, IP_FAMILY_V6, destination))
+        return false;
+    if (walk.next == IP_PROTOCOL_TCP)
+        return is_port(filter, walk.at + 2);
+    return walk.next == IP_PROTOCOL_ICMPV6 && walk.at[0] == ICMPV6_PACKET_TOO_BIG &&
+           quotes_us(filter, walk.at + 8, walk.left_bytes - 8, true);
 }
 
 /* In own-address mode, what speaks of one of our addresses, as its sender's (a conflict) or as its target. */

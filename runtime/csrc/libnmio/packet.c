@@ -144,6 +144,7 @@ enum {
 #define LOAD_BEHIND_IPV4(size, offset) BPF_STMT(BPF_LD | (size) | BPF_IND, (offset))
 #define IF_EQUAL(at, value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), (yes) - (at) - 1, (no) - (at) - 1)
 
+/* long: a program, an instruction a line */
 static int set_filter(int fd, uint16_t tcp_port, bool own_address)
 {
     struct sock_filter code[] = {

@@ -756,6 +756,15 @@ static bool take_number(struct http_text *text, uint64_t *number)
     return at > 0;
 }
 
+/* The bytes of a range that says them; an end that it leaves out is the largest number. False: it has none of the content. */
+static bool range_of(uint64_t first, uint64_t last, uint64_t content_bytes, struct http_range *range)
+{
+    if (first >= content_bytes)
+        return false;
+    *range = (struct http_range){first, last < content_bytes ? last : content_bytes - 1};
+    return true;
+}
+
 /* "0-99", "100-" or "-100", RFC 9110 section 14.1.2. 1: satisfiable, 0: not, -1: malformed. */
 static int parse_range(struct http_text spec, uint64_t content_bytes, struct http_range *range)
 {
@@ -768,16 +777,9 @@ static int parse_range(struct http_text spec, uint64_t content_bytes, struct htt
     bool to = take_number(&spec, &last);
     if (spec.len_bytes != 0 || (!from && !to) || (from && to && last < first))
         return -1;
-    if (!from) {
-        first = last < content_bytes ? content_bytes - last : 0;
-        first = last > 0 ? first : content_bytes; /* the last none: never satisfiable */
-    }
-    if (!from || !to)
-        last = UINT64_MAX;
-    if (first >= content_bytes)
-        return 0;
-    *range = (struct http_range){first, last < content_bytes ? last : content_bytes - 1};
-    return 1;
+    if (!from) /* the last 0 bytes begin behind the content: never satisfiable */
+        return range_of(last < content_bytes ? content_bytes - last : 0, UINT64_MAX, content_bytes, range);
+    return range_of(first, to ? last : UINT64_MAX, content_bytes, range);
 }
 
 /* What is kept of a Range field. */

@@ -540,6 +540,13 @@ static bool goes_on_later(const struct tcb *tcb)
     return tcb->slice_count > SLICE_RING_SLICES / 2 && progress_of(tcb).step > 0;
 }
 
+/* A body whose end we would have to wait for, or don't know, is not read: the answer says close. */
+static bool has_body_unread(const struct http_request *request)
+{
+    return request->chunked || request->content_length > DRAIN_BYTES_MAX ||
+           (request->expect_continue && request->content_length > 0);
+}
+
 static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     struct web *web = tcpip->app_state;
@@ -567,9 +574,7 @@ static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t 
             write_error(web, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
             break;
         }
-        /* A body whose end we would have to wait for, or don't know, is not read: the answer says close. */
-        if (request.chunked || request.content_length > DRAIN_BYTES_MAX ||
-            (request.expect_continue && request.content_length > 0))
+        if (has_body_unread(&request))
             request.close = true;
         if (!answer(web, tcb, &request))
             break;
