@@ -398,22 +398,26 @@ static void reset_input(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_s
     }
 }
 
+/* A segment that resets, or is no ordinary one of an open connection. */
+static __attribute__((noinline, cold)) void unusual_flags(struct tcpip *tcpip, struct tcb *tcb,
+                                                          const struct tcp_segment *segment)
+{
+    if ((segment->flags & TCP_RST) != 0)
+        reset_input(tcpip, tcb, segment);
+    else if ((segment->flags & TCP_SYN) != 0) /* RFC 5961 section 4.2 */
+        challenge_ack(tcpip, tcb);
+    else
+        COUNT(tcpip, tcp_drop_no_ack);
+}
+
 void segment_arrives(struct tcpip *tcpip, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment)
 {
     PROBE(tcpip_fsm, tcb, tcb->state, segment->flags, segment->data_bytes);
     bool stamped = tcb->timestamps && segment->options.timestamps;
     if ((stamped && !timestamp_acceptable(tcpip, tcb, segment)) || !sequence_acceptable(tcpip, tcb, segment))
         return;
-    if ((segment->flags & TCP_RST) != 0) {
-        reset_input(tcpip, tcb, segment);
-        return;
-    }
-    if ((segment->flags & TCP_SYN) != 0) { /* RFC 5961 section 4.2 */
-        challenge_ack(tcpip, tcb);
-        return;
-    }
-    if ((segment->flags & TCP_ACK) == 0) {
-        COUNT(tcpip, tcp_drop_no_ack);
+    if ((segment->flags & (TCP_RST | TCP_SYN | TCP_ACK)) != TCP_ACK) {
+        unusual_flags(tcpip, tcb, segment);
         return;
     }
     uint64_t ack = seq_unwrap(segment->ack, tcb->snd_una);
@@ -424,13 +428,10 @@ void segment_arrives(struct tcpip *tcpip, struct tcb *tcb, const struct packet *
         timestamp_record(tcb, segment);
     if (tcb->ecn)
         ecn_input(tcpip, tcb, packet, segment);
-    if (!ack_input(tcpip, tcb, segment, ack))
+    if (!ack_input(tcpip, tcb, segment, ack) || (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0))
         return;
-    if (segment->data_bytes == 0 && (segment->flags & TCP_FIN) == 0)
-        return;
-    if (seq_lt(tcb->rcv_nxt, segment->seq)) {
+    if (seq_lt(tcb->rcv_nxt, segment->seq))
         out_of_order_input(tcpip, tcb, segment);
-        return;
-    }
-    text_input(tcpip, tcb, segment);
+    else
+        text_input(tcpip, tcb, segment);
 }

@@ -50,6 +50,20 @@ static void echo_input(struct tcpip *tcpip, const struct packet *packet)
         echo_reply(tcpip, packet, IP_PROTOCOL_ICMPV6, ICMPV6_ECHO_REPLY);
 }
 
+/* What is libeth's. */
+static enum icmp_verdict link_message(uint8_t type)
+{
+    switch (type) {
+    case ICMPV6_NEIGHBOUR_SOLICITATION:
+    case ICMPV6_NEIGHBOUR_ADVERTISEMENT:
+        return ICMP_NEIGHBOUR;
+    case ICMPV6_MLD_QUERY:
+        return ICMP_LISTENER_QUERY;
+    default:
+        return ICMP_DONE;
+    }
+}
+
 enum icmp_verdict icmp_input(struct tcpip *tcpip, const struct packet *packet)
 {
     const struct wire_icmp *icmp = (const struct wire_icmp *)packet->payload;
@@ -62,19 +76,16 @@ enum icmp_verdict icmp_input(struct tcpip *tcpip, const struct packet *packet)
         COUNT(tcpip, icmp_drop_checksum);
         return ICMP_DONE;
     }
-    bool own = tcpip->eth->config.own_address;
-    bool too_big = v4 ? icmp->type == ICMP_UNREACHABLE && icmp->code == ICMP_FRAGMENTATION_NEEDED
-                      : icmp->type == ICMPV6_PACKET_TOO_BIG;
-    if (too_big)
+    if (v4 ? icmp->type == ICMP_UNREACHABLE && icmp->code == ICMP_FRAGMENTATION_NEEDED
+           : icmp->type == ICMPV6_PACKET_TOO_BIG)
         return ICMP_TOO_BIG;
-    if (own && icmp->type == (v4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) && icmp->code == 0) {
+    if (tcpip->eth->config.own_address && icmp->type == (v4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST) &&
+        icmp->code == 0) {
         echo_input(tcpip, packet);
         return ICMP_DONE;
     }
-    if (own && !v4 && (icmp->type == ICMPV6_NEIGHBOUR_SOLICITATION || icmp->type == ICMPV6_NEIGHBOUR_ADVERTISEMENT))
-        return ICMP_NEIGHBOUR;
-    if (own && !v4 && icmp->type == ICMPV6_MLD_QUERY)
-        return ICMP_LISTENER_QUERY;
-    COUNT(tcpip, icmp_drop_type);
-    return ICMP_DONE;
+    enum icmp_verdict verdict = tcpip->eth->config.own_address && !v4 ? link_message(icmp->type) : ICMP_DONE;
+    if (verdict == ICMP_DONE)
+        COUNT(tcpip, icmp_drop_type);
+    return verdict;
 }

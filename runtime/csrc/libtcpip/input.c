@@ -80,28 +80,14 @@ static void syn_input(struct tcpip *tcpip, const struct packet *packet, const st
         tcp_reply_syn_ack(tcpip, packet, flow, segment);
 }
 
-/* A segment for which there is no TCB. */
-static void stateless_input(struct tcpip *tcpip, const struct packet *packet, const struct tcp_flow *flow,
-                            uint64_t hash, struct tcp_segment *segment)
+/* A segment that may open a connection, by the cookie that it acknowledges. wait: what is remembered of its flow, or NULL. */
+static void first_segment(struct tcpip *tcpip, const struct packet *packet, const struct tcp_flow *flow,
+                          uint64_t hash, struct tcp_segment *segment, struct time_wait *wait)
 {
-    if ((segment->flags & TCP_RST) != 0)
-        time_wait_reset(tcpip, hash, segment);
-    if ((segment->flags & TCP_RST) != 0 || (segment->flags & (TCP_SYN | TCP_ACK)) == 0) {
-        COUNT(tcpip, tcp_drop_no_connection);
-        return;
-    }
-    struct time_wait *wait = time_wait_find(&tcpip->time_waits, tcpip->now_us, hash);
-    if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
-        if (wait != NULL && !begins_another(segment, wait))
-            ended_input(tcpip, packet, segment, wait);
-        else
-            syn_input(tcpip, packet, flow, segment);
-        return;
-    }
     struct cookie cookie;
-    bool syn = (segment->flags & TCP_SYN) != 0;
-    enum cookie_verdict verdict =
-        syn ? COOKIE_BAD : cookie_check(&tcpip->cookies, tcpip->now_us, flow, segment, &cookie);
+    enum cookie_verdict verdict = COOKIE_BAD;
+    if ((segment->flags & TCP_SYN) == 0)
+        verdict = cookie_check(&tcpip->cookies, tcpip->now_us, flow, segment, &cookie);
     if (wait != NULL && is_late(segment, wait, verdict)) {
         ended_input(tcpip, packet, segment, wait);
         return;
@@ -124,6 +110,27 @@ static void stateless_input(struct tcpip *tcpip, const struct packet *packet, co
     if (wait != NULL)
         wait->expires_us = 0; /* or what follows would be taken for the old one's */
     segment_arrives(tcpip, tcb, packet, segment);
+}
+
+/* A segment for which there is no TCB. */
+static void stateless_input(struct tcpip *tcpip, const struct packet *packet, const struct tcp_flow *flow,
+                            uint64_t hash, struct tcp_segment *segment)
+{
+    if ((segment->flags & TCP_RST) != 0)
+        time_wait_reset(tcpip, hash, segment);
+    if ((segment->flags & TCP_RST) != 0 || (segment->flags & (TCP_SYN | TCP_ACK)) == 0) {
+        COUNT(tcpip, tcp_drop_no_connection);
+        return;
+    }
+    struct time_wait *wait = time_wait_find(&tcpip->time_waits, tcpip->now_us, hash);
+    if ((segment->flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+        if (wait != NULL && !begins_another(segment, wait))
+            ended_input(tcpip, packet, segment, wait);
+        else
+            syn_input(tcpip, packet, flow, segment);
+        return;
+    }
+    first_segment(tcpip, packet, flow, hash, segment, wait);
 }
 
 void tcp_input(struct tcpip *tcpip, const struct packet *packet)

@@ -100,6 +100,28 @@ static int ipv6_local(const struct tcpip *tcpip, const struct wire_ipv6 *ip, con
     return local;
 }
 
+/* By this source, and to an address that is ours. Neighbour discovery is about its target, and also tells whether we may have the
+ * address. */
+static bool ipv6_may_be_said(struct tcpip *tcpip, const struct wire_ipv6 *ip, const struct ipv6_walk *payload,
+                             uint32_t local)
+{
+    uint8_t type = icmpv6_type(payload);
+    bool discovery = type == ICMPV6_NEIGHBOUR_SOLICITATION || type == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
+    if (discovery && payload->fragment_header) { /* RFC 6980 section 5 */
+        COUNT(tcpip->eth, nd_drop_malformed);
+        return false;
+    }
+    if (discovery ? ip->source[0] == 0xff : !ipv6_source_good(tcpip, ip->source)) {
+        COUNT(tcpip, ip_drop_source);
+        return false;
+    }
+    if (!discovery && type != ICMPV6_MLD_QUERY && !eth_address_is_ours(tcpip->eth, local)) {
+        COUNT(tcpip, ip_drop_tentative);
+        return false;
+    }
+    return true;
+}
+
 static bool ipv6_header(struct tcpip *tcpip, struct packet *packet, uint32_t len_bytes, uint32_t *protocol)
 {
     const struct wire_ipv6 *ip = (const struct wire_ipv6 *)packet->ip;
@@ -122,21 +144,8 @@ static bool ipv6_header(struct tcpip *tcpip, struct packet *packet, uint32_t len
         COUNT(tcpip, ip_drop_not_ours);
         return false;
     }
-    /* Neighbour discovery is about its target, and also tells whether we may have the address. */
-    uint8_t type = icmpv6_type(&payload);
-    bool discovery = type == ICMPV6_NEIGHBOUR_SOLICITATION || type == ICMPV6_NEIGHBOUR_ADVERTISEMENT;
-    if (discovery && payload.fragment_header) { /* RFC 6980 section 5 */
-        COUNT(tcpip->eth, nd_drop_malformed);
+    if (!ipv6_may_be_said(tcpip, ip, &payload, (uint32_t)local))
         return false;
-    }
-    if (discovery ? ip->source[0] == 0xff : !ipv6_source_good(tcpip, ip->source)) {
-        COUNT(tcpip, ip_drop_source);
-        return false;
-    }
-    if (!discovery && type != ICMPV6_MLD_QUERY && !eth_address_is_ours(tcpip->eth, (uint32_t)local)) {
-        COUNT(tcpip, ip_drop_tentative);
-        return false;
-    }
     packet->family = IP_FAMILY_V6;
     packet->local = (uint8_t)local;
     packet->payload = payload.at;

@@ -207,8 +207,8 @@ static uint32_t send_prebuilt(struct tcpip *tcpip, struct tcb *tcb, const struct
         if (chunk == NMIO_NONE)
             break;
         uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
-        struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum,
-                                       sent + bytes < left ? TCP_ACK : flags_of(tcb, slice, position, slice->end),
+        uint8_t flags = sent + bytes < left ? TCP_ACK : flags_of(tcb, slice, position, slice->end);
+        struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum, flags,
                                        false};
         if (sent == 0 && is_patched(tcpip, slice, frame_index)) /* a response's first is the first here */
             fields.payload_sum += patch(tcpip, slice, frame_index, payload);
@@ -510,35 +510,50 @@ static void advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t end)
     scoreboard_sent(tcb, (uint32_t)start, (uint32_t)tcb->snd_nxt, (uint32_t)tcpip->now_us);
 }
 
+/* Sends [start, start + data_bytes) again, or as much of it as room and pacing let go. The bytes that went; 0: space ran out, or
+ * *paced: it is not their time yet. */
+static uint32_t send_again(struct tcpip *tcpip, struct tcb *tcb, uint64_t start, uint32_t data_bytes, uint32_t room,
+                           bool *paced)
+{
+    uint32_t allowed = pace_allows(tcpip, tcb), mss = tcb->snd_mss;
+    *paced = allowed == 0;
+    if (*paced)
+        return 0;
+    room = room < allowed ? room : allowed;
+    ect_set(tcb, false);
+    uint32_t most = data_bytes <= room ? data_bytes : room - room % mss;
+    uint32_t sent = send_at(tcpip, tcb, slice_at(tcb, start), start, most);
+    if (sent > 0)
+        spend(tcpip, tcb, sent);
+    return sent;
+}
+
+/* Bytes that cwnd lets go of what is lost: a segment at least where nothing else is in flight, or a probe is due. */
+static uint32_t lost_room(const struct tcb *tcb)
+{
+    uint32_t pipe = recovery_pipe(tcb), mss = tcb->snd_mss;
+    uint32_t room = tcb->cwnd > pipe ? tcb->cwnd - pipe : 0;
+    return (tcb->tlp_now || pipe == 0) && room < mss ? mss : room;
+}
+
 /* Sends lost ranges again, as far as cwnd goes. False: space ran out. */
 static bool send_lost(struct tcpip *tcpip, struct tcb *tcb)
 {
-    uint32_t mss = tcb->snd_mss;
     while (tcb->lost_bytes > 0 && tcb->turn_bytes > 0) {
         const struct sent_range *lost = scoreboard_next_lost(tcb);
-        uint64_t start = seq_unwrap(lost->start, tcb->snd_una);
-        uint32_t bytes = lost->end - lost->start;
-        uint32_t pipe = recovery_pipe(tcb);
-        uint32_t room = tcb->cwnd > pipe ? tcb->cwnd - pipe : 0;
-        if (tcb->tlp_now || pipe == 0)
-            room = room > mss ? room : mss;
-        if (room < bytes && room < mss)
+        uint64_t start = seq_unwrap(lost->start, tcb->snd_una), end = start + (lost->end - lost->start);
+        uint32_t room = lost_room(tcb);
+        if (room < end - start && room < tcb->snd_mss)
             return true;
-        uint64_t end = start + bytes;
         if (start == tcb->snd_end) {
             if (!send_bare(tcpip, tcb, start, TCP_FIN | TCP_ACK))
                 return false;
         } else {
-            uint32_t data = (uint32_t)((end < tcb->snd_end ? end : tcb->snd_end) - start);
-            uint32_t allowed = pace_allows(tcpip, tcb);
-            if (allowed == 0)
-                return true;
-            room = room < allowed ? room : allowed;
-            ect_set(tcb, false);
-            uint32_t sent = send_at(tcpip, tcb, slice_at(tcb, start), start, data <= room ? data : room - room % mss);
+            bool paced;
+            uint64_t data_end = end < tcb->snd_end ? end : tcb->snd_end;
+            uint32_t sent = send_again(tcpip, tcb, start, (uint32_t)(data_end - start), room, &paced);
             if (sent == 0)
-                return false;
-            spend(tcpip, tcb, sent);
+                return paced;
             if (start + sent < tcb->snd_end)
                 end = start + sent;
         }

@@ -286,6 +286,17 @@ static bool find_losses(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack, bool
     return tcb->lost_bytes > before;
 }
 
+/* What an ACK that advances says. Always inline: nearly all do. */
+__attribute__((always_inline)) static inline void take_progress(struct tcpip *tcpip, struct tcb *tcb,
+                                                                const struct tcp_segment *segment, uint64_t ack,
+                                                                struct delivery *delivery)
+{
+    scoreboard_acked(&tcpip->overflow, tcb, (uint32_t)ack, delivery);
+    take_rtt(tcpip, tcb, ack);
+    undo_spurious(tcpip, tcb, segment);
+}
+
+/* Complexity: each condition is a line of the RFCs named above; apart they would hide what follows what. */
 void recovery_ack(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment, uint64_t ack,
                   bool repeated)
 {
@@ -300,21 +311,17 @@ void recovery_ack(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment
     end_probe(tcpip, tcb, ack, dsack || (repeated && segment->options.sack_count == 0));
     if (!advanced && delivery.bytes == 0 && !duplicate && !tcb->in_recovery)
         return;
-    if (advanced) {
-        scoreboard_acked(&tcpip->overflow, tcb, (uint32_t)ack, &delivery);
-        take_rtt(tcpip, tcb, ack);
-        undo_spurious(tcpip, tcb, segment);
-    } else if (duplicate && tcb->dupacks < UINT8_MAX) {
+    if (advanced)
+        take_progress(tcpip, tcb, segment, ack, &delivery);
+    else if (duplicate && tcb->dupacks < UINT8_MAX)
         tcb->dupacks++;
-    }
     if (delivery.bytes > 0)
         rack_update(tcb, &delivery);
     if (tcb->in_recovery && ack >= tcb->recover)
         leave_recovery(tcb);
     bool safe = !find_losses(tcpip, tcb, ack, advanced) && advanced;
-    uint32_t delivered = delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->snd_mss;
     if (tcb->in_recovery && !tcb->in_loss)
-        prr(tcb, delivered, safe);
+        prr(tcb, delivery.bytes > 0 || !duplicate ? delivery.bytes : tcb->snd_mss, safe);
     else if (advanced)
         congestion_acked(&tcpip->congestion, tcb, delivery.bytes, flight, tcpip->now_us);
 }
