@@ -10,17 +10,20 @@ As a program: python tests/warm.py FD, the server that forks. It ends when the s
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
 import os
 import pkgutil
 import runpy
-import signal
+import selectors
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -112,34 +115,64 @@ def become(module: str, words: list[str], env: dict[str, str], folder: str, stre
     sys.modules.pop(module, None)
 
 
-def serve(requests: socket.socket) -> str:
-    """Forks for each request. Returns in the new process only: the module that it is to run."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
-    while True:
-        request, fds, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 4)
-        if not request:
-            os._exit(0)
-        if os.fork() == 0:
-            break
-        for fd in fds:
-            os.close(fd)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    requests.close()
-    *streams, answer = fds
-    process = os.fork()
-    if process != 0:
-        _, status = os.waitpid(process, 0)
-        os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
-        os._exit(0)
-    os.close(answer)
-    module, words, env, folder = json.loads(request.decode("utf-8", "surrogateescape"))
-    become(module, words, env, folder, streams)
-    return str(module)
+def serve(requests: socket.socket) -> tuple[str, list[str], dict[str, str], str, list[int]]:
+    """Forks for each request, and says how each ended. Returns in a new process only: what that is to become."""
+    running: dict[int, tuple[int, int]] = {}  # by what tells its end: the process, and where that is to be written
+    with selectors.DefaultSelector() as events:
+        events.register(requests, selectors.EVENT_READ)
+        while True:
+            for key, _ in events.select():
+                if key.fd in running:
+                    events.unregister(key.fd)
+                    process, answer = running.pop(key.fd)
+                    _, status = os.waitpid(process, 0)
+                    os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
+                    os.close(answer)
+                    os.close(key.fd)
+                    continue
+                request, fds, _, _ = socket.recv_fds(requests, REQUEST_BYTES, 4)
+                if not request:
+                    os._exit(0)
+                *streams, answer = fds
+                process = os.fork()
+                if process == 0:
+                    # What is another's would keep it waiting.
+                    for fd in (requests.detach(), answer, *running, *(other for _, other in running.values())):
+                        os.close(fd)
+                    module, words, env, folder = json.loads(request.decode("utf-8", "surrogateescape"))
+                    return module, words, env, folder, streams
+                for fd in streams:
+                    os.close(fd)
+                ends = os.pidfd_open(process)
+                running[ends] = (process, answer)
+                events.register(ends, selectors.EVENT_READ)
+
+
+def run_to_the_end(module: str) -> int:
+    """The exit status of a command, as the interpreter has it; which then would spend most of a short command's time on freeing
+    what it shares with us."""
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return status
 
 
 if __name__ == "__main__":
-    requests = socket.socket(fileno=int(sys.argv[1]))
+    asking = socket.socket(fileno=int(sys.argv[1]))
     if os.fork() != 0:  # no child of the test's process, which may count its own
         os._exit(0)
     warm_up()
-    runpy.run_module(serve(requests), run_name="__main__", alter_sys=True)
+    name, *rest = serve(asking)
+    become(name, *rest)
+    os._exit(run_to_the_end(name))

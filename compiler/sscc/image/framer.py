@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
 import queue
 import struct
@@ -47,7 +48,7 @@ class _Batch:
     def __init__(self, slot_bytes: int) -> None:
         """slot_bytes: of each slot."""
         self.slot_bytes = slot_bytes
-        self.memory = bytearray(BATCH_BYTES)
+        self.memory = mmap.mmap(-1, BATCH_BYTES)  # of which a small site touches a few pages only
         self.slots = ffi.from_buffer("uint8_t[]", self.memory)
         self.room = BATCH_BYTES // slot_bytes  # slots that there is room for
         self.used = 0  # slots
