@@ -412,7 +412,7 @@ static __attribute__((noinline, cold)) void unusual_flags(struct tcpip *tcpip, s
 
 void segment_arrives(struct tcpip *tcpip, struct tcb *tcb, const struct packet *packet, struct tcp_segment *segment)
 {
-    PROBE(tcpip_fsm, tcb, tcb->state, segment->flags, segment->data_bytes);
+    PROBE(segment_arrives, tcb, tcb->state, segment->flags, segment->data_bytes);
     bool stamped = tcb->timestamps && segment->options.timestamps;
     if ((stamped && !timestamp_acceptable(tcpip, tcb, segment)) || !sequence_acceptable(tcpip, tcb, segment))
         return;
