@@ -53,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if left := os.environ.get(SKIPS_LEFT):
         Path(left).write_text(json.dumps(skips))
     taken = Path(os.environ.get(SKIPS_TAKEN, os.devnull))
-    others = json.loads(taken.read_text() or "[]")
+    others = json.loads((taken.read_text() if taken.exists() else "") or "[]")
     told = {name for name, _ in skips}
     for name, why in others:
         if name not in told:
