@@ -112,8 +112,9 @@ def test_signals_are_answered_for_people(image: Path) -> None:
         process = space.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert process.stdout is not None
         assert process.stderr is not None
-        while not process.stdout.readline().startswith("serving http://["):
+        while not (line := process.stdout.readline()).startswith("serving http://["):
             pass
+        space.run("curl", "-gfsS", line.split()[1])  # so that frames have been received
         process.send_signal(signal.SIGHUP)
         assert (
             process.stderr.readline()
