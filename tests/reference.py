@@ -107,29 +107,36 @@ def condition(request: Request, etag: str, modified_s: int) -> int | None:
     return None
 
 
-def parse_ranges(text: str) -> list[tuple[int | None, int | None]] | None:
-    """RFC 9110 section 14.1.1; None: malformed or of another unit."""
+Pair = tuple[int | None, int | None]  # first and last byte; without the first it is a suffix
+
+
+def parse_range(spec: str) -> Pair | None:
+    """RFC 9110 section 14.1.1: an int-range or a suffix-range; None: malformed."""
+    first, dash, last = spec.partition("-")
+    if not dash or not (first or last):
+        return None
+    if any(digit not in "0123456789" for digit in first + last):
+        return None
+    if first and last and int(last) < int(first):
+        return None
+    return int(first) if first else None, int(last) if last else None
+
+
+def parse_ranges(text: str) -> list[Pair] | None:
+    """RFC 9110 section 14.1.1; None: malformed or of another unit. Empty elements of the list count for nothing."""
     unit, equals, rest = text.partition("=")
     if unit.lower() != "bytes" or not equals:
         return None
-    found: list[tuple[int | None, int | None]] = []
-    for element in rest.split(","):
-        spec = element.strip(" \t")
-        if not spec:
-            continue
-        first, dash, last = spec.partition("-")
-        if not dash or not (first or last):
-            return None
-        if any(digit not in "0123456789" for digit in first + last):
-            return None
-        pair = (int(first) if first else None, int(last) if last else None)
-        if pair[0] is not None and pair[1] is not None and pair[1] < pair[0]:
+    found = []
+    for spec in filter(None, (element.strip(" \t") for element in rest.split(","))):
+        pair = parse_range(spec)
+        if pair is None:
             return None
         found.append(pair)
     return found or None
 
 
-def satisfiable(pairs: list[tuple[int | None, int | None]], size: int) -> list[tuple[int, int]]:
+def satisfiable(pairs: list[Pair], size: int) -> list[tuple[int, int]]:
     """RFC 9110 section 14.1.2."""
     found = []
     for first, last in pairs:

@@ -199,24 +199,27 @@ class Follower:
             )
         self.refused = kernel_s
 
+    def _came(self, now: Interface) -> list[Any]:
+        """Addresses that we can serve and don't yet."""
+        passed_over = self.places.ips() | self.refused | now.tentative
+        return [a for a in now.addresses if a.version in self.families and a.ip not in passed_over]
+
+    def _gone(self, there: set[Any]) -> list[Any]:
+        """Notes since when the interface, which is running, is without addresses of ours. Returns those long away."""
+        now_s = time.monotonic()
+        away = self.places.ips() - there
+        for ip in away:
+            self.away_since.setdefault(ip, now_s)
+        return [ip for ip in away if now_s >= self.away_since[ip] + AWAY_S]
+
     def _addresses(self, now: Interface) -> bool:
         """Takes up addresses that came, and gives up those that have been away for a while. True: some were."""
         there = {address.ip for address in now.addresses}
         self.refused &= there
-        came = [
-            address
-            for address in now.addresses
-            if address.version in self.families
-            and address.ip not in self.places.ips() | self.refused
-            and address.ip not in now.tentative
-        ]
         for ip in there:
             self.away_since.pop(ip, None)
-        now_s = time.monotonic()
-        gone = []
-        for ip in self.places.ips() - there if now.running else ():
-            if now_s >= self.away_since.setdefault(ip, now_s) + AWAY_S:
-                gone.append(ip)
+        came = self._came(now)
+        gone = self._gone(there) if now.running else []
         if not came and not gone:
             return False
         if self.opened.backend == "netmap":

@@ -331,22 +331,19 @@ static void take_phase(char *word)
     phase->target_count = target_count - phase->first_target;
 }
 
-int main(int argc, char **argv)
+static void check_options(void)
 {
-    pthread_t threads[WORKERS_MAX];
-    int at = 1;
-    for (; at < argc && strchr(argv[at], '=') != NULL; at++)
-        take_option(known_options, sizeof(known_options) / sizeof(known_options[0]), argv[at]);
-    if (argc - at < 2)
-        stop("usage: memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...");
     if (options.bound != BOUND_NONE && (options.arena > 0 || options.gather > 1 || options.bound > BOUND_MEMCPY))
         stop("the bounds are for whole frames and resident images");
     if (options.workers == 0 || options.workers > WORKERS_MAX || options.connections == 0 || options.ring == 0 ||
         options.check == 0)
         stop("an option is out of bounds");
-    image_file_open(&file, argv[at++]);
-    for (; at < argc; at++)
-        take_phase(argv[at]);
+}
+
+/* Opens all workers before the first one starts, and waits until they have been through all phases. */
+static void run_workers(void)
+{
+    pthread_t threads[WORKERS_MAX];
     all_workers = nmio_alloc(options.workers * sizeof(*all_workers));
     if (all_workers == NULL)
         stop("no memory");
@@ -358,5 +355,19 @@ int main(int argc, char **argv)
             stop("no thread");
     for (uint32_t i = 0; i < options.workers; i++)
         pthread_join(threads[i], NULL);
+}
+
+int main(int argc, char **argv)
+{
+    int at = 1;
+    for (; at < argc && strchr(argv[at], '=') != NULL; at++)
+        take_option(known_options, sizeof(known_options) / sizeof(known_options[0]), argv[at]);
+    if (argc - at < 2)
+        stop("usage: memory [option=value ...] IMAGE REQUESTS:PATH[,PATH...] ...");
+    check_options();
+    image_file_open(&file, argv[at++]);
+    for (; at < argc; at++)
+        take_phase(argv[at]);
+    run_workers();
     return 0;
 }

@@ -145,26 +145,36 @@ static void judge_transport(const struct sent_frame *frame, const uint8_t *paylo
         CHECK(ones_sum(payload, bytes, sum) == 0xffff);
 }
 
+static void judge_ipv4(const struct sent_frame *frame, const uint8_t *ip, bool untrusted)
+{
+    uint32_t bytes = get16(ip + 2) - 20;
+    CHECK(bytes + 34 == frame->len_bytes && ip[0] == 0x45 && ones_sum(ip, 20, 0) == 0xffff);
+    CHECK(ip[9] == 6 || ip[9] == 1);
+    if (!untrusted)
+        judge_transport(frame, ip + 20, bytes, ip[9] == 6 ? ones_sum(ip + 12, 8, 6 + bytes) : 0);
+}
+
+static void judge_ipv6(const struct sent_frame *frame, const uint8_t *ip, bool untrusted)
+{
+    /* Reports of what we listen to have a hop-by-hop header of 8 bytes. */
+    uint32_t bytes = get16(ip + 4), before = ip[6] == 0 ? 8 : 0;
+    uint8_t next = before > 0 ? ip[40] : ip[6];
+    CHECK(bytes + 54 == frame->len_bytes && ip[0] >> 4 == 6 && (next == 6 || next == 58));
+    CHECK(before == 0 || (bytes >= 16 && ip[41] == 0 && next == 58 && ip[48] == 143));
+    if (!untrusted)
+        judge_transport(frame, ip + 40 + before, bytes - before, ones_sum(ip + 8, 32, next + bytes - before));
+}
+
 static void judge(const struct sent_frame *frame, bool untrusted)
 {
-    const uint8_t *ip = frame->data + 14;
+    CHECK(frame->len_bytes >= 42);
     uint32_t type = get16(frame->data + 12);
-    CHECK(frame->len_bytes >= 42 && (type == 0x0800 || type == 0x86dd || type == 0x0806));
-    if (type == 0x0800) {
-        uint32_t bytes = get16(ip + 2) - 20;
-        CHECK(bytes + 34 == frame->len_bytes && ip[0] == 0x45 && ones_sum(ip, 20, 0) == 0xffff);
-        CHECK(ip[9] == 6 || ip[9] == 1);
-        if (!untrusted)
-            judge_transport(frame, ip + 20, bytes, ip[9] == 6 ? ones_sum(ip + 12, 8, 6 + bytes) : 0);
-    } else if (type == 0x86dd) {
-        /* Reports of what we listen to have a hop-by-hop header of 8 bytes. */
-        uint32_t bytes = get16(ip + 4), before = ip[6] == 0 ? 8 : 0;
-        uint8_t next = before > 0 ? ip[40] : ip[6];
-        CHECK(bytes + 54 == frame->len_bytes && ip[0] >> 4 == 6 && (next == 6 || next == 58));
-        CHECK(before == 0 || (bytes >= 16 && ip[41] == 0 && next == 58 && ip[48] == 143));
-        if (!untrusted)
-            judge_transport(frame, ip + 40 + before, bytes - before, ones_sum(ip + 8, 32, next + bytes - before));
-    }
+    if (type == 0x0800)
+        judge_ipv4(frame, frame->data + 14, untrusted);
+    else if (type == 0x86dd)
+        judge_ipv6(frame, frame->data + 14, untrusted);
+    else
+        CHECK(type == 0x0806);
 }
 
 /* The bytes of a frame as they are now. */

@@ -392,6 +392,7 @@ class Client:
         self.held = [*blocks, *self.held]
 
     def take_data(self, segment: Segment) -> None:
+        """Payload and FIN: what came twice is acknowledged, what came early is kept, what is next is taken."""
         start = (segment.seq - self.irs - 1) % M32
         start = start - M32 if start > M32 // 2 else start
         end = start + len(segment.payload)
@@ -406,16 +407,21 @@ class Client:
         if end <= self.rcv_nxt:
             if segment.payload or segment.flags & FIN or start < self.rcv_nxt:
                 self.emit(ACK)
-            return
-        if not in_order:
-            held = self.early.get(start, b"")
-            if len(segment.payload) > len(held):
-                self.early[start] = segment.payload
-            self.latest = start
-            self.emit(ACK)
-            return
+        elif in_order:
+            self.take_next(start, segment.payload)
+        else:
+            self.keep_early(start, segment.payload)
+
+    def keep_early(self, start: int, payload: bytes) -> None:
+        if len(payload) > len(self.early.get(start, b"")):
+            self.early[start] = payload
+        self.latest = start
+        self.emit(ACK)
+
+    def take_next(self, start: int, payload: bytes) -> None:
+        """Takes a payload, and what came early and follows it. A hole that it fills is told at once (RFC 5681)."""
         hole = bool(self.early)
-        self.append(start, segment.payload)
+        self.append(start, payload)
         while (at := next((s for s in self.early if s <= self.rcv_nxt), None)) is not None:
             self.append(at, self.early.pop(at))
         self.pending_acks += 1
@@ -471,23 +477,26 @@ class Client:
         if self.snd_una != self.snd_nxt or self.state != "established" or self.think_until is not None:
             return
         due = self.expect_bytes[self.sent_requests - 1] if self.sent_requests else 0
+        if len(self.received) < due:
+            return
         if self.sent_requests < len(self.requests):
-            if len(self.received) >= due:
-                if self.sent_requests and self.profile.think_ms and not self.thought:
-                    self.thought = True
-                    self.think_until = self.now + self.profile.think_ms
-                    return
-                self.thought = False
-                self.unacked = self.requests[self.sent_requests]
-                self.sent_requests += 1
-                self.snd_nxt += len(self.unacked)
-                self.send_unacked()
-        elif (
-            len(self.received) >= due and not self.fin_sent and (self.profile.close_first or self.fin_at is not None)
-        ):
+            self.ask_next()
+        elif not self.fin_sent and (self.profile.close_first or self.fin_at is not None):
             self.fin_sent = True
             self.snd_nxt += 1
             self.send_unacked()
+
+    def ask_next(self) -> None:
+        """Sends a request; before all but the first it may think for a while."""
+        if self.sent_requests and self.profile.think_ms and not self.thought:
+            self.thought = True
+            self.think_until = self.now + self.profile.think_ms
+            return
+        self.thought = False
+        self.unacked = self.requests[self.sent_requests]
+        self.sent_requests += 1
+        self.snd_nxt += len(self.unacked)
+        self.send_unacked()
 
     @property
     def done(self) -> bool:

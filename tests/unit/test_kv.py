@@ -59,6 +59,16 @@ def ask(client: Client, data: bytes) -> bytes:
     return client.drain(check=client.host.stack_config.tcpip.gather_max == 1)[before:]
 
 
+def model_get(items: dict[bytes, bytes], keys: list[bytes]) -> bytes:
+    """What answers a get."""
+    if not keys:
+        return b"ERROR\r\n"
+    if any(len(key) > 250 for key in keys):
+        return b"CLIENT_ERROR bad command line format\r\n"
+    values = [b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(items[key]), items[key]) for key in keys if key in items]
+    return b"".join(values) + b"END\r\n"
+
+
 def model(items: dict[bytes, bytes], data: bytes) -> tuple[bytes, bool, int]:
     """What answers a client that sends data and no more: bytes, whether the server closes, requests that were read."""
     out, requests = b"", 0
@@ -67,13 +77,8 @@ def model(items: dict[bytes, bytes], data: bytes) -> tuple[bytes, bool, int]:
         words = [word for word in line.removesuffix(b"\r").split(b" ") if word]
         command, keys = (words[0], words[1:]) if words else (b"", [])
         requests += 1
-        if command == b"get" and keys and all(len(key) <= 250 for key in keys):
-            for key in keys:
-                if key in items:
-                    out += b"VALUE %b 0 %d\r\n%b\r\n" % (key, len(items[key]), items[key])
-            out += b"END\r\n"
-        elif command == b"get" and keys:
-            out += b"CLIENT_ERROR bad command line format\r\n"
+        if command == b"get":
+            out += model_get(items, keys)
         elif command == b"version":
             out += b"VERSION sandstorm\r\n"
         elif command == b"quit":

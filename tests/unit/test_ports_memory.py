@@ -92,27 +92,36 @@ def without_date(data: bytes) -> bytes:
     return data[:DATE_OFFSET] + data[DATE_OFFSET + 29 :]
 
 
-@pytest.mark.parametrize("v6", [False, True])
-def test_many_connections_over_a_slow_port(loop: Loop, model: ModelImage, v6: bool) -> None:
-    """Each frame taken is whole and ordinary, whatever was gathered; no frame changes while it is in flight."""
-    host: Any = loop
-    clients = [Client(host, port=40000 + i, v6=v6) for i in range(8)]
-    syns = [client.packet("S", options=client.options) for client in clients]
-    answers = loop.send(*syns)
+def connect(loop: Loop, clients: list[Client]) -> None:
+    """All at once; the handshake's last ACK comes with the request."""
+    answers = loop.send(*(client.packet("S", options=client.options) for client in clients))
     for client in clients:
         (syn_ack,) = (packet for packet in answers if packet[TCP].dport == client.port)
         client.seq += 1
         client.ack = syn_ack[TCP].seq + 1
         client.ts_echo = dict(syn_ack[TCP].options)["Timestamp"][0]
+
+
+def check_ordinary(packets: list[Any]) -> None:
+    """Frames as anybody's: of the MTU's size at most, between the two MACs, with right checksums."""
+    for packet in packets:
+        assert len(bytes(packet)) <= 1514
+        assert (packet.src, packet.dst) == (SERVER_MAC, CLIENT_MAC)
+        checked(packet)
+
+
+@pytest.mark.parametrize("v6", [False, True])
+def test_many_connections_over_a_slow_port(loop: Loop, model: ModelImage, v6: bool) -> None:
+    """Each frame taken is whole and ordinary, whatever was gathered; no frame changes while it is in flight."""
+    host: Any = loop
+    clients = [Client(host, port=40000 + i, v6=v6) for i in range(8)]
+    connect(loop, clients)
     request = b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n"
     frames = loop.send(*(client.packet("PA", request) for client in clients))
     for client in clients:
         client.seq += len(request)
     for _ in range(200):
-        for packet in frames:
-            assert len(bytes(packet)) <= 1514
-            assert (packet.src, packet.dst) == (SERVER_MAC, CLIENT_MAC)
-            checked(packet)
+        check_ordinary(frames)
         for client in clients:
             client.note([packet for packet in frames if packet[TCP].dport == client.port], check=False)
         frames = loop.send(*(client.packet("A") for client in clients))

@@ -205,6 +205,29 @@ def site_for(sites: list[Site], host: str) -> Site | None:
     return next((site for site in sites if not site.hosts), None)
 
 
+def draw_redirect(draw: Any, source: str, named: set[str]) -> dict[str, Any]:
+    """A target has all names of its source or none; without any it stands for one path, or for a tree."""
+    fitting = [to for to in TO if set(re.findall(r":(\w+)", to)) in (named, set())]
+    fitting = [to for to in fitting if ":" in to.replace("https:", "") or not named - {"splat"}]
+    status = draw(st.sampled_from([301, 302, 308]))
+    line = {"from": source, "to": draw(st.sampled_from(fitting)), "status": status}
+    return line | {"force": draw(st.booleans())}
+
+
+def draw_line(draw: Any, site: Site, source: str, names: list[str]) -> None:
+    """Says something of one path or pattern, where what is drawn can be said of it."""
+    kind = draw(st.sampled_from(["redirect", "redirect", "redirect", "rewrite", "fixed"]))
+    named = set(re.findall(r":(\w+)", source)) | ({"splat"} if source.endswith("*") else set())
+    if kind == "redirect":
+        site.redirects.append(draw_redirect(draw, source, named))
+    elif kind == "rewrite" and not named - {"splat"}:
+        site.rewrites[source] = draw(st.sampled_from(names))
+    elif kind == "fixed" and not named:
+        site.responses[source] = {"status": draw(st.sampled_from([200, 410])), "body": "fixed"}
+    elif kind == "fixed" and named == {"splat"}:
+        site.responses[source] = {"status": 403, "body": "no", "force": draw(st.booleans())}
+
+
 @st.composite
 def drawn_site(draw: Any, hosts: list[str]) -> Site:
     names = draw(st.lists(st.sampled_from(FILES), min_size=1, unique=True))
@@ -212,20 +235,7 @@ def drawn_site(draw: Any, hosts: list[str]) -> Site:
     site.clean_urls = draw(st.booleans())
     sources = draw(st.lists(st.sampled_from(FROM), max_size=5, unique=True))
     for source in sources:
-        kind = draw(st.sampled_from(["redirect", "redirect", "redirect", "rewrite", "fixed"]))
-        named = set(re.findall(r":(\w+)", source)) | ({"splat"} if source.endswith("*") else set())
-        if kind == "redirect":
-            fitting = [to for to in TO if set(re.findall(r":(\w+)", to)) in (named, set())]
-            fitting = [to for to in fitting if ":" in to.replace("https:", "") or not named - {"splat"}]
-            status = draw(st.sampled_from([301, 302, 308]))
-            line = {"from": source, "to": draw(st.sampled_from(fitting)), "status": status}
-            site.redirects.append(line | {"force": draw(st.booleans())})
-        elif kind == "rewrite" and not named - {"splat"}:
-            site.rewrites[source] = draw(st.sampled_from(names))
-        elif kind == "fixed" and not named:
-            site.responses[source] = {"status": draw(st.sampled_from([200, 410])), "body": "fixed"}
-        elif kind == "fixed" and named == {"splat"}:
-            site.responses[source] = {"status": 403, "body": "no", "force": draw(st.booleans())}
+        draw_line(draw, site, source, names)
     if draw(st.booleans()):
         site.fallback = draw(st.sampled_from(names))
     # What is taken away is a mistake as a target.

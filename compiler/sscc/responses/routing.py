@@ -110,6 +110,7 @@ def _is_reference(target: str) -> bool:
         return False
 
 
+# Complexity: a list of mistakes, a branch each. The first that is there is told, so their order is part of it.
 def _line_problem(line: Line) -> str | None:
     """What is wrong with a line's target, or with its names."""
     source, target = names_in(line.source), names_in(line.target)
@@ -252,14 +253,19 @@ class Router:
         present = [item for item in self._files_at(key) if item not in self.lines]
         files = [item for item in present if item not in self.implied]
         if force:
-            folder = Key(key.path[:-1])
-            for item in [*present, *([folder] if key.prefix and folder in self.implied else [])]:
-                del self.table[item]
-                self.implied.discard(item)
+            self._take_away(key, present)
         elif files and force is None and once not in self.reported:
             self.reported |= {once} - {None}
             self.report.add(replace(wrong(_files_text(key, files)), help=FORCE_HELP))
         return key.prefix or not files or force is not False
+
+    def _take_away(self, key: Key, present: list[Key]) -> None:
+        """Removes what there is at a path or in a tree, and the redirect from the folder to the tree."""
+        folder = Key(key.path[:-1])
+        redirect = [folder] if key.prefix and folder in self.implied else []
+        for item in [*present, *redirect]:
+            del self.table[item]
+            self.implied.discard(item)
 
     def _with_folder(self, key: Key) -> Iterator[Key]:
         """What stands for all below a folder stands for the folder too, if nothing does when that is in its place."""

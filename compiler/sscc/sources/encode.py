@@ -16,7 +16,7 @@ import zstandard
 from ssimage.lazy import lazy
 
 from ..errors import ChangedError, Problem, Report, SsccError, unreadable
-from ..manifest.model import Site
+from ..manifest.model import Encoding, Site
 from ..signals import as_a_child, end_with_parent
 from .cache import HEADER, Cache, DigestIndex, header, stat_is_stable
 from .charsets import TextScan
@@ -421,6 +421,17 @@ class _Tasks:
         source.traits = known or 0
         return known is None
 
+    @staticmethod
+    def _to_make(site: Site, source: Source) -> tuple[str, list[Encoding]]:
+        """A source's media type, as far as its work depends on it ("" else), and the encodings worth a try."""
+        encodings = site.encodings
+        fits = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
+        media_type = source.media_type or ""
+        if not media_type and (fits or source.content is None):
+            media_type = bare_type(site, os.fsdecode(source.route))
+        worth = fits and is_compressible(media_type) and coding_of(source) is None
+        return media_type, encodings.make if worth else []
+
     def add(self, site: Site, sources: list[Source]) -> None:
         """Adds what there is to do for one site."""
         encodings = site.encodings
@@ -429,12 +440,7 @@ class _Tasks:
         by_route = {source.route: source for source in sources} if beside else {}
         for number, source in enumerate(sources, len(self.sources)):
             siblings = _siblings(source, by_route, self.digests) if beside else {}
-            worth = encodings.make and encodings.min_bytes <= source.size_bytes <= COMPRESS_BYTES_MAX
-            media_type = source.media_type or (
-                bare_type(site, os.fsdecode(source.route)) if worth or source.content is None else ""
-            )
-            worth = worth and is_compressible(media_type) and coding_of(source) is None
-            make = encodings.make if worth else []
+            media_type, make = self._to_make(site, source)
             sha256 = self._digest(source)
             is_text = self._needs_scan(media_type, source, sha256)
             if siblings or make or source.content is None:
