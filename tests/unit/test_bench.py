@@ -80,6 +80,7 @@ def in_memory_row(case: memory.Case, variant: str) -> dict[str, Any]:
     return {**asdict(case), "variant": variant, **costs, "request_ns": 640.0, "tsc_mhz": 2_500.0}
 
 
+# Complexity: a table with all that the bench reads, an entry a reading; the loops are its cases and decide nothing.
 @pytest.fixture
 def results() -> dict[str, Any]:
     """All figures, with nothing better than anything else."""

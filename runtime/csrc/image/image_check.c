@@ -88,7 +88,8 @@ static const char *const error_texts[IMAGE_ERROR_END] = {[IMAGE_GOOD] = "no erro
 /* An error and a row or value in one negative int. */
 #define ROW_BITS 24
 #define ROW_MAX ((1u << ROW_BITS) - 1)
-_Static_assert(IMAGE_ERROR_END <= 1 << (31 - ROW_BITS), "there is room for as many");
+#define ERRORS_MAX (1 << (31 - ROW_BITS))
+_Static_assert(IMAGE_ERROR_END <= ERRORS_MAX, "there is room for as many");
 
 static int fail(enum image_error error, uint64_t row)
 {
