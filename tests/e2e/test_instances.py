@@ -127,7 +127,7 @@ def test_signals_are_answered_for_people(image: Path) -> None:
         process.terminate()
         output, error = process.communicate(timeout=20)
     assert (process.returncode, error) == (0, "")
-    assert output.splitlines()[-1].startswith("stopped: 0 requests")
+    assert output.splitlines()[-1].startswith("stopped: 1 requests")
 
 
 def test_it_outlives_its_terminal(image: Path) -> None:
