@@ -112,9 +112,11 @@ def names() -> dict[str, list[str]]:
     }
     with tempfile.TemporaryDirectory() as folder:
         found = list(documents(Path(folder)))
-        result["counters of ssrun"] = set(counter_names(Host(ImageOfFile.read(Path(folder) / "site.img")).stack))
+        web = Host(ImageOfFile.read(Path(folder) / "site.img"))  # which its stack lives in
+        result["counters of ssrun"] = set(counter_names(web.stack))
     store = Store({b"key": b"value"})
-    result["counters of sskv"] = set(counter_names(Host(store, config=store.config).stack))  # type: ignore[arg-type]
+    kv = Host(store, config=store.config)  # type: ignore[arg-type]
+    result["counters of sskv"] = set(counter_names(kv.stack))
     for command, document in found:
         result.setdefault(f"JSON of {command}", set()).update(keys(document))
     return {kind: sorted(of) for kind, of in sorted(result.items())}
