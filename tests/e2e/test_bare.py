@@ -33,7 +33,14 @@ def clone(tmp_path: Path) -> Path:
 
 def start(clone: Path) -> subprocess.Popen[str]:
     env = os.environ | {"PATH": f"{clone.parent}/bin:{os.environ['PATH']}"}
-    return subprocess.Popen([clone / ".ci" / "bare", "true"], env=env, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [clone / ".ci" / "bare", "true"],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell can't trap what was ignored when it began, as SIGINT is in what runs in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
