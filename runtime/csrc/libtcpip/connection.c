@@ -88,8 +88,8 @@ static uint64_t worth(const struct tcb *tcb)
                 (tcb->state == TCP_ESTABLISHED && tcb->snd_una == tcb->snd_end && !tcb->fin_queued);
     if (!idle)
         return 0;
-    return tcb->progress_us +
-           (tcb->buffer != TCB_NONE ? 1ull << 62 : 1); /* those with an incomplete request after all the others */
+    /* Those with an incomplete request go after all the others. */
+    return tcb->progress_us + (tcb->buffer != TCB_NONE ? 1ull << 62 : 1);
 }
 
 void connection_evict_idle(struct tcpip *tcpip)

@@ -77,8 +77,8 @@ struct tcb *timer_pop(struct timer_wheel *wheel, uint64_t now_us)
             continue;
         }
         struct tcb *tcb = &wheel->tcbs[index];
-        if (tcb->timer_next !=
-            TCB_NONE) /* connections of a bucket have nothing to do with each other: each is cold */
+        /* Connections of a bucket have nothing to do with each other: each is cold. */
+        if (tcb->timer_next != TCB_NONE)
             __builtin_prefetch(&wheel->tcbs[tcb->timer_next].timer_next, 1);
         timer_remove(wheel, tcb);
         uint64_t deadline = deadline_of(tcb);
