@@ -146,7 +146,12 @@ void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_sli
     PROBE(tcpip_write, tcb, len_bytes);
     INVARIANT(tcpip_can_write(tcb) && len_bytes > 0);
     struct response_slice *slot = tcb_slice(tcb, tcb->slice_count++);
-    *slot = *slice;
+    /* Field by field: most slices are made just before, and need not be in memory twice. */
+    slot->skip = slice->skip;
+    slot->first_frame = slice->first_frame;
+    slot->composed = slice->composed;
+    for (uint32_t i = 0; i < sizeof(slot->app) / sizeof(slot->app[0]); i++)
+        slot->app[i] = slice->app[i];
     slot->start = tcb->snd_end;
     slot->end = tcb->snd_end + len_bytes;
     tcb->snd_end = slot->end;

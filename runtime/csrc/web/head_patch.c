@@ -72,11 +72,18 @@ static uint64_t put_date(const struct web *web, uint32_t date_s, uint8_t *at)
     return checksum_sum(at, SSI_DATE_BYTES);
 }
 
-static uint64_t put_connection(bool close, uint8_t *at)
+static const uint8_t connection_texts[2][SSI_CONNECTION_BYTES] = {"keep-alive", "     close"};
+
+void head_patch_init(struct web *web)
 {
-    static const uint8_t texts[2][SSI_CONNECTION_BYTES] = {"keep-alive", "     close"};
-    memcpy(at, texts[close], SSI_CONNECTION_BYTES);
-    return checksum_sum(texts[close], SSI_CONNECTION_BYTES);
+    for (uint32_t close = 0; close < 2; close++)
+        web->connection_sums[close] = checksum_sum(connection_texts[close], SSI_CONNECTION_BYTES);
+}
+
+static uint64_t put_connection(const struct web *web, bool close, uint8_t *at)
+{
+    memcpy(at, connection_texts[close], SSI_CONNECTION_BYTES);
+    return web->connection_sums[close];
 }
 
 /* Writes the bytes of a patch; their sum where they are. */
@@ -87,7 +94,7 @@ __attribute__((always_inline)) static inline uint64_t put(const struct web *web,
     if (patch->kind == SSI_PATCH_DATE)
         sum = put_date(web, head_values_of(slice)->date_s, at);
     else if (patch->kind == SSI_PATCH_CONNECTION)
-        sum = put_connection(head_values_of(slice)->close, at);
+        sum = put_connection(web, head_values_of(slice)->close, at);
     else
         sum = put_rare(web->image, slice, patch, at);
     return (patch->offset & 1) == 0 ? sum : checksum_at(sum, patch->offset);

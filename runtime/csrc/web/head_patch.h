@@ -20,11 +20,25 @@ struct __attribute__((may_alias)) head_values {
 };
 _Static_assert(sizeof(struct head_values) == SLICE_APP_BYTES, "they are all that a slice has room for");
 
+/* As whole words, since a slice is copied in whole vectors soon: a load of what several smaller stores have left behind would have to
+ * wait for them. No range is said. */
+static inline void head_values_set(struct response_slice *slice, uint32_t response, uint32_t date_s, uint32_t variant,
+                                   bool close)
+{
+    _Static_assert(offsetof(struct head_values, response) == 16 && offsetof(struct head_values, date_s) == 20,
+                   "word 2");
+    slice->app[2] = response | (uint64_t)date_s << 32;
+    slice->app[3] = variant << 1 | close; /* the first bit field is the low one, wire.h wants little-endian */
+}
+
 static inline const struct head_values *head_values_of(const struct response_slice *slice)
 {
     return (const struct head_values *)slice->app;
 }
 
+struct web;
+/* Reckons the sums of texts that never change. */
+void head_patch_init(struct web *web);
 /* A struct tcpip_app has this as its patch. */
 uint64_t head_patch(const struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst,
                     uint32_t len_bytes);

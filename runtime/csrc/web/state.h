@@ -27,6 +27,7 @@ struct web {
     int64_t date_s;
     uint8_t date_text[32];
     uint64_t date_sum;
+    uint64_t connection_sums[2]; /* of what Connection says, at an even offset: keep-alive, close */
     struct web_counters counters;
 };
 

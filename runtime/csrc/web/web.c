@@ -57,10 +57,7 @@ static struct response_slice slice_of(const struct web *web, uint32_t response_i
                                       bool close)
 {
     struct response_slice slice = {.skip = skip, .first_frame = web->image->responses[response_index].first_frame};
-    *(struct head_values *)slice.app = (struct head_values){.response = response_index,
-                                                            .date_s = (uint32_t)web->wall_s,
-                                                            .close = close,
-                                                            .variant = variant & SSI_VARIANTS_MAX};
+    head_values_set(&slice, response_index, (uint32_t)web->wall_s, variant & SSI_VARIANTS_MAX, close);
     return slice;
 }
 
@@ -613,6 +610,7 @@ static void web_init(void *state, struct tcpip *tcpip, const void *data)
     struct web *web = state;
     (void)data;
     web->tcpip = tcpip;
+    head_patch_init(web);
     if (web->image->header->route_count >= WEB_PREFETCH_ROUTES_MIN)
         tcpip->prefetch_steps = WEB_PREFETCH_STEPS;
 }
