@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-CSRC = ROOT / "runtime" / "csrc"
+sys.path.insert(0, str(ROOT))  # so that it runs as a program
+
+from tests.core import CSRC, core_sources
+
 HERE = Path(__file__).resolve().parent
 FLAGS = ["-std=gnu11", "-g", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-fno-omit-frame-pointer"]
 FILE_BYTES = 22_000  # the paper's image
-FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application
 ROUNDS = 3
 
 
@@ -34,8 +36,7 @@ OWN = ("memory.c", "bounds.c", "arguments.c", "clients.c", "image_file.c")
 
 def build_program(target: Path, *options: str, own: tuple[str, ...] = OWN) -> Path:
     """Compiles memory.c, or another program, with the core."""
-    core = [path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c"))]
-    core += [CSRC / "stack.c", CSRC / "libnmio" / "region.c"]
+    core = [*core_sources(), CSRC / "libnmio" / "region.c"]
     includes = [f"-I{CSRC}", f"-I{HERE}"]
     command = [
         "gcc",

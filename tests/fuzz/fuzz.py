@@ -18,9 +18,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CSRC = ROOT / "runtime" / "csrc"
+sys.path.insert(0, str(ROOT))  # so that it runs as a program
+
+from tests.core import CSRC, core_sources
+
 OUT = ROOT / ".cache" / "fuzz"
-FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application
 TARGETS = {
     "packet": 4096,
     "connection": 1201,
@@ -31,7 +33,6 @@ TARGETS = {
 LIBRARY = ("harness", "client")
 HASH = re.compile("[0-9a-f]{40}")  # how libFuzzer names what it finds
 KEPT = 10  # of those in a corpus
-sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
 SANITIZE = "-fsanitize=fuzzer,address,undefined"
 FLAGS = ["-std=gnu11", "-g", "-O1", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", SANITIZE]
@@ -69,8 +70,7 @@ def build() -> None:
     """All targets, into .cache/fuzz."""
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "fuzz_image.c").write_text(image_source())
-    shared = [path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c"))]
-    shared += [CSRC / "stack.c", OUT / "fuzz_image.c", *(HERE / f"{name}.c" for name in LIBRARY)]
+    shared = [*core_sources(), OUT / "fuzz_image.c", *(HERE / f"{name}.c" for name in LIBRARY)]
     compiler = ["clang", *FLAGS, f"-I{CSRC}", f"-I{HERE}"]
     # The timer wheel's walk over empty buckets would drown all other comparisons.
     quiet = {"timer_wheel": ["-fno-sanitize-coverage=trace-cmp"]}

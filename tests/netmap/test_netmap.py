@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from tests.bench.memory import FLAGS, build_image, paths
+from tests.core import CSRC, core_sources
 
 HERE = Path(__file__).resolve().parent
 BENCH = HERE.parent / "bench"
-CSRC = HERE.parents[1] / "runtime" / "csrc"
 
 SANITIZE = ["-O1", "-UNDEBUG", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application
 FILES = 20
 SLOTS = 800  # of the image, at most
 RING = 256
@@ -26,11 +25,8 @@ RING = 256
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("netmap") / "serve"
-    core = [path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c"))]
-    core += [
-        CSRC / "stack.c",
-        *(CSRC / "libnmio" / name for name in ("region.c", "netmap.c", "netmap_external.c", "netmap_filter.c")),
-    ]
+    ports = ("region.c", "netmap.c", "netmap_external.c", "netmap_filter.c")
+    core = [*core_sources(), *(CSRC / "libnmio" / name for name in ports)]
     own = [
         HERE / "serve.c",
         HERE / "device.c",

@@ -1,0 +1,13 @@
+"""Where the C core lies, for the programs that tests build of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CSRC = Path(__file__).resolve().parents[1] / "runtime" / "csrc"
+FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the core, and its first application
+
+
+def core_sources() -> list[Path]:
+    """The C files of the core with the web, and the stack that puts them together."""
+    return [*(path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c"))), CSRC / "stack.c"]
