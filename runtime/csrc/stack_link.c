@@ -29,7 +29,7 @@ static void change_addresses(struct stack *stack, const struct stack_link *link)
         if (used)
             end_connections_of(stack, i);
         *address = link->addresses[i];
-        stack->eth.acd[i] = (struct acd){.state = ETH_ADDRESS_OURS, .next_us = UINT64_MAX, .step = ACD_REST};
+        eth_address_settle(&stack->eth, i);
     }
     config->address_count = link->address_count;
     eth_addresses_changed(&stack->eth);
@@ -52,7 +52,7 @@ bool stack_link_change(struct stack *stack, const struct stack_link *link)
         link->address_count < config->address_count || link->address_count > ETH_ADDRESSES_MAX)
         return false;
     bool smaller = link->mtu_bytes < stack->tcpip.config.mtu_bytes;
-    stack->tcpip.config.mtu_bytes = stack->tcpip.paths.interface_mtu_bytes = link->mtu_bytes;
+    stack->tcpip.config.mtu_bytes = link->mtu_bytes;
     if (!config->own_address)
         change_addresses(stack, link);
     if (memcmp(config->mac, link->mac, sizeof(config->mac)) != 0)

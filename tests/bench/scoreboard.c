@@ -34,7 +34,7 @@ static struct tcpip *make_tcpip(struct tcb *tcb)
     uint32_t *board_free = calloc(1, sizeof(*board_free));
     if (tcpip == NULL || boards == NULL || board_free == NULL)
         stop("no memory");
-    tcpip->overflow = (struct overflow_scoreboards){boards, board_free, 1, 1};
+    tcpip->overflow = (struct overflow_scoreboards){boards, {board_free, 1, 1}};
     tcpip->connections.tcbs = tcb;
     ready_init(&tcpip->ready, tcb);
     tcpip->now_us = 1000000;

@@ -108,8 +108,8 @@ void host_start(struct host *host, const struct image *image, uint32_t gather_ma
     memset(stack_memory, 0, bytes);
     host->stack = stack_init(stack_memory, bytes, &config, image, &host->region, &host->tx);
     CHECK(host->stack != NULL);
-    CHECK(host->stack->tcpip.overflow.free_count >= BOARDS);
-    host->stack->tcpip.overflow.free_count = BOARDS;
+    CHECK(host->stack->tcpip.overflow.pool.free_count >= BOARDS);
+    host->stack->tcpip.overflow.pool.free_count = BOARDS;
     host->now_ns = START_NS;
     host->flying = first_flight = 0;
     host->slow = false;
@@ -281,7 +281,7 @@ void host_end(struct host *host)
     for (int hour = 0; hour < 24 && stack_connections(host->stack) > 0; hour++)
         host_advance(host, 3600000);
     CHECK(stack_connections(host->stack) == 0);
-    CHECK(host->region.free_count == BUFFERS && host->stack->tcpip.overflow.free_count == BOARDS);
+    CHECK(host->region.free_count == BUFFERS && host->stack->tcpip.overflow.pool.free_count == BOARDS);
     for (uint32_t i = 0; i < host->region.chunk_count; i++)
         CHECK(host->region.in_flight[i] == NMIO_FREE);
     uint32_t unused = 0;
@@ -289,6 +289,6 @@ void host_end(struct host *host)
          at = host->stack->tcpip.buffers.buffers[at].next)
         unused++;
     CHECK(unused == host->stack->tcpip.buffers.count);
-    CHECK(host->stack->tcpip.rings.free_count == host->stack->tcpip.rings.count);
-    CHECK(host->stack->tcpip.composed.free_count == host->stack->tcpip.composed.count);
+    CHECK(host->stack->tcpip.rings.pool.free_count == host->stack->tcpip.rings.pool.count);
+    CHECK(host->stack->tcpip.composed.pool.free_count == host->stack->tcpip.composed.pool.count);
 }

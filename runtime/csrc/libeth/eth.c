@@ -12,7 +12,7 @@ void eth_init(struct eth *eth, const struct eth_config *config, const uint8_t *s
     eth->tx = tx;
     eth->due_us = UINT64_MAX;
     for (uint32_t i = 0; i < config->address_count; i++)
-        eth->acd[i] = (struct acd){.state = ETH_ADDRESS_OURS, .next_us = UINT64_MAX, .step = ACD_REST};
+        eth_address_settle(eth, i);
     eth_addresses_changed(eth);
 }
 

@@ -100,6 +100,12 @@ void eth_header(const struct eth *eth, struct wire_eth *header, const uint8_t *d
 /* Appends a whole frame in a buffer of ours to tx; the buffer is tx's from then on. There must be room, as eth_buffer has found. */
 void eth_output(struct eth *eth, uint8_t *frame, uint32_t len_bytes, uint32_t buffer);
 
+/* An address is ours without a question, and nothing is to be said of it. */
+static inline void eth_address_settle(struct eth *eth, uint32_t index)
+{
+    eth->acd[index] = (struct acd){.state = ETH_ADDRESS_OURS, .next_us = UINT64_MAX, .step = ACD_REST};
+}
+
 /* config.addresses have changed. */
 void eth_addresses_changed(struct eth *eth);
 /* Index of our address, or -1. bytes: 4 or 16 of them. */

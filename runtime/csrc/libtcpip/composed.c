@@ -2,44 +2,35 @@
 
 #include "libnmio/nmio.h"
 
-#define BUFFERS_MIN 16
 #define CONNECTIONS_PER_BUFFER 64
-
-static uint32_t buffers_of(uint32_t max_connections)
-{
-    uint32_t share = max_connections / CONNECTIONS_PER_BUFFER;
-    return share > BUFFERS_MIN ? share : BUFFERS_MIN;
-}
 
 void composed_lay_out(struct composed *pool, struct layout *layout, uint32_t max_connections)
 {
-    uint32_t count = buffers_of(max_connections);
+    uint32_t count = index_pool_share(max_connections, CONNECTIONS_PER_BUFFER);
     pool->bytes = layout_take(layout, (size_t)count * COMPOSED_BYTES);
-    pool->free = layout_take(layout, count * sizeof(*pool->free));
+    index_pool_lay_out(&pool->pool, layout, count);
     pool->uses = layout_take(layout, count * sizeof(*pool->uses));
 }
 
-void composed_init(struct composed *pool, uint32_t max_connections)
+void composed_init(struct composed *pool)
 {
-    pool->free_count = pool->count = buffers_of(max_connections);
-    for (uint32_t i = 0; i < pool->free_count; i++)
-        pool->free[i] = i;
+    index_pool_init(&pool->pool);
     pool->first = pool->last = TCB_NONE;
 }
 
 uint32_t composed_victim(const struct composed *pool, uint64_t now_us, uint32_t owner)
 {
     const struct composed_use *oldest = &pool->uses[pool->first];
-    if (pool->free_count > 0 || oldest->owner == owner || now_us - oldest->since_us < COMPOSED_HELD_US)
+    if (pool->pool.free_count > 0 || oldest->owner == owner || now_us - oldest->since_us < COMPOSED_HELD_US)
         return TCB_NONE;
     return oldest->owner;
 }
 
 uint32_t composed_acquire(struct composed *pool, uint64_t now_us, uint32_t owner)
 {
-    if (pool->free_count == 0)
+    if (pool->pool.free_count == 0)
         return NMIO_NONE;
-    uint32_t buffer = pool->free[--pool->free_count];
+    uint32_t buffer = pool->pool.free[--pool->pool.free_count];
     pool->uses[buffer] =
         (struct composed_use){.since_us = now_us, .owner = owner, .next = TCB_NONE, .previous = pool->last};
     if (pool->last != TCB_NONE)
@@ -64,5 +55,5 @@ void composed_slice_release(struct composed *pool, const struct response_slice *
         uses[use->next].previous = use->previous;
     else
         pool->last = use->previous;
-    pool->free[pool->free_count++] = slice->first_frame;
+    pool->pool.free[pool->pool.free_count++] = slice->first_frame;
 }

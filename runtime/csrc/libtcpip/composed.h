@@ -6,6 +6,7 @@
 #define SANDSTORM_COMPOSED_H
 
 #include "image/image_format.h"
+#include "index_pool.h"
 #include "tcb.h"
 #include "wire/layout.h"
 
@@ -22,15 +23,14 @@ struct composed_use {
 
 struct composed {
     uint8_t *bytes; /* [][COMPOSED_BYTES] */
-    uint32_t *free; /* stack of free indices */
-    uint32_t free_count, count;
+    struct index_pool pool;
     struct composed_use *uses; /* of each buffer that is in use */
     uint32_t first, last; /* of those, the oldest and the youngest */
 };
 
 /* Lays out the buffers of so many connections; composed_init makes all of them free. */
 void composed_lay_out(struct composed *pool, struct layout *layout, uint32_t max_connections);
-void composed_init(struct composed *pool, uint32_t max_connections);
+void composed_init(struct composed *pool);
 /* Whose buffers must go before a connection, owner, can have one: the index of a TCB; TCB_NONE: there is one, or nobody's must. */
 uint32_t composed_victim(const struct composed *pool, uint64_t now_us, uint32_t owner);
 /* A buffer for a response of a connection, or NMIO_NONE. */

@@ -29,8 +29,8 @@ static void start(struct tcpip *tcpip, struct tcb *tcb, const struct packet *pac
                   const struct tcp_segment *segment)
 {
     header_template(tcpip, tcb, packet);
-    uint32_t path_mss =
-        path_mtu_of(&tcpip->paths, tcpip->now_us, &tcb->flow) - tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp);
+    uint32_t path_mss = path_mtu_of(&tcpip->paths, tcpip->now_us, &tcb->flow, tcpip->config.mtu_bytes) -
+                        tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp);
     uint32_t options = tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0;
     uint32_t largest = (mss < path_mss ? mss : path_mss) - options;
     uint32_t segment_bytes = tcpip->image->header->segment_bytes;

@@ -19,15 +19,16 @@ static uint64_t peer_hash(const struct path_mtus *table, const struct tcp_flow *
     return siphash(table->secret, &key, sizeof(key));
 }
 
-uint32_t path_mtu_of(const struct path_mtus *table, uint64_t now_us, const struct tcp_flow *flow)
+uint32_t path_mtu_of(const struct path_mtus *table, uint64_t now_us, const struct tcp_flow *flow,
+                     uint32_t interface_mtu_bytes)
 {
     if (table->until_us <= now_us)
-        return table->interface_mtu_bytes;
+        return interface_mtu_bytes;
     uint64_t hash = peer_hash(table, flow);
     const struct path_mtu *path = &table->paths[hash % PATH_MTU_PATHS];
-    bool known = path->mtu_bytes != 0 && path->mtu_bytes < table->interface_mtu_bytes && path->peer_hash == hash &&
+    bool known = path->mtu_bytes != 0 && path->mtu_bytes < interface_mtu_bytes && path->peer_hash == hash &&
                  path->expires_us > now_us;
-    return known ? path->mtu_bytes : table->interface_mtu_bytes;
+    return known ? path->mtu_bytes : interface_mtu_bytes;
 }
 
 void path_mtu_remember(struct path_mtus *table, uint64_t now_us, const struct tcp_flow *flow, uint32_t mtu_bytes)

@@ -19,7 +19,6 @@ struct path_mtu {
 struct path_mtus {
     struct path_mtu *paths; /* [PATH_MTU_PATHS] */
     uint64_t until_us; /* when the last of them has expired */
-    uint32_t interface_mtu_bytes; /* of what nothing is known of */
     uint8_t secret[16];
 };
 
@@ -30,7 +29,8 @@ static inline uint32_t path_mtu_min(uint8_t family)
 
 void path_mtus_lay_out(struct path_mtus *table, struct layout *layout);
 /* MTU towards a flow's peer: the interface's, or what has been learned. */
-uint32_t path_mtu_of(const struct path_mtus *table, uint64_t now_us, const struct tcp_flow *flow);
+uint32_t path_mtu_of(const struct path_mtus *table, uint64_t now_us, const struct tcp_flow *flow,
+                     uint32_t interface_mtu_bytes);
 /* A forgetful table: one place for a hash, the newest wins. */
 void path_mtu_remember(struct path_mtus *table, uint64_t now_us, const struct tcp_flow *flow, uint32_t mtu_bytes);
 

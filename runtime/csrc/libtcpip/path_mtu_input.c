@@ -59,7 +59,7 @@ void path_mtu_input(struct tcpip *tcpip, const struct packet *packet)
     uint32_t least = path_mtu_min(quoted.flow.family);
     uint32_t mtu_bytes = quoted.mtu_bytes > least ? quoted.mtu_bytes : least;
     /* Another connection to the peer may have learned it before: then it is news to this one alone. */
-    bool less = mtu_bytes < path_mtu_of(&tcpip->paths, tcpip->now_us, &quoted.flow);
+    bool less = mtu_bytes < path_mtu_of(&tcpip->paths, tcpip->now_us, &quoted.flow, tcpip->config.mtu_bytes);
     if (less)
         path_mtu_remember(&tcpip->paths, tcpip->now_us, &quoted.flow, mtu_bytes);
     if (segment_size_shrink(tcpip, tcb, mtu_bytes, position) || less)

@@ -5,28 +5,21 @@
 #include "libnmio/invariant.h"
 #include "wire/seq.h"
 
+/* That may have a large scoreboard at once; the others make do with the few ranges of their TCB. */
+#define CONNECTIONS_PER_BOARD 64
 #define MERGE_US 500 /* what is sent within this, or within a sixteenth of the RTT, is one range */
-
-/* Connections that may have a large scoreboard at once; the others make do with the few ranges of their TCB. */
-static uint32_t boards_of(uint32_t max_connections)
-{
-    uint32_t share = max_connections / 64;
-    return share > 16 ? share : 16;
-}
 
 void overflow_scoreboards_lay_out(struct overflow_scoreboards *boards, struct layout *layout,
                                   uint32_t max_connections)
 {
-    uint32_t count = boards_of(max_connections);
+    uint32_t count = index_pool_share(max_connections, CONNECTIONS_PER_BOARD);
     boards->ranges = layout_take(layout, (size_t)count * SCOREBOARD_RANGES * sizeof(*boards->ranges));
-    boards->free = layout_take(layout, count * sizeof(*boards->free));
+    index_pool_lay_out(&boards->pool, layout, count);
 }
 
-void overflow_scoreboards_init(struct overflow_scoreboards *boards, uint32_t max_connections)
+void overflow_scoreboards_init(struct overflow_scoreboards *boards)
 {
-    boards->free_count = boards->count_max = boards_of(max_connections);
-    for (uint32_t i = 0; i < boards->free_count; i++)
-        boards->free[i] = i;
+    index_pool_init(&boards->pool);
 }
 
 void scoreboard_init(struct tcb *tcb)
@@ -46,9 +39,9 @@ static void move_ranges(struct tcb *tcb, struct sent_range *to, uint32_t capacit
 /* A larger board, while there are any. */
 static bool grow(struct overflow_scoreboards *boards, struct tcb *tcb)
 {
-    if (tcb->overflow != TCB_NONE || boards->free_count == 0)
+    if (tcb->overflow != TCB_NONE || boards->pool.free_count == 0)
         return false;
-    tcb->overflow = boards->free[--boards->free_count];
+    tcb->overflow = boards->pool.free[--boards->pool.free_count];
     move_ranges(tcb, boards->ranges + (size_t)tcb->overflow * SCOREBOARD_RANGES, SCOREBOARD_RANGES);
     return true;
 }
@@ -57,8 +50,8 @@ void scoreboard_release(struct overflow_scoreboards *boards, struct tcb *tcb)
 {
     if (tcb->overflow == TCB_NONE)
         return;
-    INVARIANT(boards->free_count < boards->count_max);
-    boards->free[boards->free_count++] = tcb->overflow;
+    INVARIANT(boards->pool.free_count < boards->pool.count);
+    boards->pool.free[boards->pool.free_count++] = tcb->overflow;
     tcb->overflow = TCB_NONE;
 }
 

@@ -5,6 +5,7 @@
 #ifndef SANDSTORM_SCOREBOARD_H
 #define SANDSTORM_SCOREBOARD_H
 
+#include "index_pool.h"
 #include "tcb.h"
 #include "wire/layout.h"
 
@@ -32,14 +33,13 @@ static inline bool scoreboard_after(const struct sending *a, const struct sendin
 /* A bounded pool. */
 struct overflow_scoreboards {
     struct sent_range *ranges; /* [][SCOREBOARD_RANGES] */
-    uint32_t *free; /* stack of free indices */
-    uint32_t free_count, count_max;
+    struct index_pool pool;
 };
 
 /* Lays out those of so many connections; overflow_scoreboards_init makes all of them free. */
 void overflow_scoreboards_lay_out(struct overflow_scoreboards *boards, struct layout *layout,
                                   uint32_t max_connections);
-void overflow_scoreboards_init(struct overflow_scoreboards *boards, uint32_t max_connections);
+void overflow_scoreboards_init(struct overflow_scoreboards *boards);
 
 void scoreboard_init(struct tcb *tcb);
 /* Gives an overflow scoreboard back; the ranges are void. */

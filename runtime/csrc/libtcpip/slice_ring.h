@@ -3,6 +3,7 @@
 #ifndef SANDSTORM_SLICE_RING_H
 #define SANDSTORM_SLICE_RING_H
 
+#include "index_pool.h"
 #include "tcb.h"
 #include "wire/layout.h"
 
@@ -10,13 +11,12 @@
 
 struct slice_rings {
     struct response_slice *slices; /* [][SLICE_RING_SLICES] */
-    uint32_t *free; /* stack of free indices */
-    uint32_t free_count, count;
+    struct index_pool pool;
 };
 
 /* Lays out the rings of so many connections; slice_rings_init makes all of them free. */
 void slice_rings_lay_out(struct slice_rings *rings, struct layout *layout, uint32_t max_connections);
-void slice_rings_init(struct slice_rings *rings, uint32_t max_connections);
+void slice_rings_init(struct slice_rings *rings);
 /* Gives a connection one, if it has none and one is free; its slices move. */
 void slice_ring_acquire(struct slice_rings *rings, struct tcb *tcb);
 /* Takes it back; no slice may be queued, or none will be sent again. */

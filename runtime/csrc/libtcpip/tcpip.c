@@ -47,9 +47,9 @@ static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
     uint32_t connections = config->max_connections;
     tcb_table_init(&tcpip->connections, connections, config->secret);
     receive_buffers_init(&tcpip->buffers, config->max_incomplete_requests);
-    overflow_scoreboards_init(&tcpip->overflow, connections);
-    slice_rings_init(&tcpip->rings, connections);
-    composed_init(&tcpip->composed, connections);
+    overflow_scoreboards_init(&tcpip->overflow);
+    slice_rings_init(&tcpip->rings);
+    composed_init(&tcpip->composed);
     ready_init(&tcpip->ready, tcpip->connections.tcbs);
     timer_init(&tcpip->wheel, tcpip->connections.tcbs, 0);
 }
@@ -65,7 +65,6 @@ void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const st
     tcpip->congestion = (struct congestion){config->congestion, config->pacing};
     memcpy(tcpip->cookies.flow_secret, config->secret, TCPIP_SECRET_BYTES);
     memcpy(tcpip->paths.secret, config->secret, TCPIP_SECRET_BYTES);
-    tcpip->paths.interface_mtu_bytes = config->mtu_bytes;
     syn_cookies_rotate(&tcpip->cookies, config->secret);
     syn_cookies_rotate(&tcpip->cookies, config->secret);
     tcpip->idle_check_us =
