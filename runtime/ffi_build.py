@@ -46,6 +46,7 @@ HEADERS = [
     "libtcpip/tcpip_config.h",
     "libtcpip/app.h",
     "stack.h",
+    "wake.h",
     "loop.h",
     "image/date.h",
     "web/http_parse.h",

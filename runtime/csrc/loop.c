@@ -2,10 +2,12 @@
 #include "loop.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,12 +20,15 @@
 #define LOOP_BUSY 8
 #define LOOP_SECRET_NS 120000000000ull /* a cookie is good for this long at least */
 
+#define LOOP_TIMER_SLACK_NS 1000 /* Linux would make a nap of 100 us half as long again */
+
 struct worker {
     struct nmio_port *port;
     struct stack *stack;
     size_t stack_bytes;
     int wake_fd;
-    bool busy_poll, drained;
+    struct wake wake;
+    bool drained;
     atomic_bool stop, drain, addresses_confirmed;
     atomic_bool woken; /* wake_fd has been written to, and is to be read */
     uint64_t rotated_ns;
@@ -46,7 +51,7 @@ static int64_t wall_s(void)
 }
 
 struct worker *worker_create(const struct stack_config *config, const struct image *image, struct nmio_port *port,
-                             bool busy_poll)
+                             enum wake_preference preference)
 {
     size_t bytes = stack_memory_bytes(config, image, port->region);
     struct worker *worker = bytes > 0 ? nmio_alloc(sizeof(*worker)) : NULL;
@@ -54,7 +59,6 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
         return NULL;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     worker->port = port;
-    worker->busy_poll = busy_poll;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->stack_bytes = bytes;
     if (memory != MAP_FAILED) {
@@ -66,6 +70,7 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
         return NULL;
     }
     worker->rotated_ns = monotonic_ns();
+    wake_init(&worker->wake, preference, worker->rotated_ns);
     return worker;
 }
 
@@ -108,6 +113,7 @@ int worker_round(struct worker *worker)
     int received = port->ops->input(port, batch, LOOP_BATCH);
     PROBE(port_input, port, received);
     uint64_t now_ns = monotonic_ns();
+    wake_round(&worker->wake, now_ns, received > 0 ? (uint32_t)received : 0);
     stack_clock(worker->stack, now_ns, wall_s());
     rotate_secret(worker, now_ns);
     if (atomic_load_explicit(&worker->drain, memory_order_relaxed) && !worker->drained) {
@@ -130,33 +136,56 @@ int worker_round(struct worker *worker)
     return error != 0 ? error : received;
 }
 
-static int64_t sleep_ns(const struct worker *worker)
+/* Until the time has passed or the worker is woken; frames wait in the port. */
+static int nap(const struct worker *worker, int64_t timeout_ns)
 {
+    struct pollfd fd = {.fd = worker->wake_fd, .events = POLLIN};
+    struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+    return ppoll(&fd, 1, &limit, NULL) < 0 && errno != EINTR ? -errno : 0;
+}
+
+/* Space comes from the port, which must be asked for it. */
+static bool waits_for_space(const struct worker *worker)
+{
+    return worker->port->tx->count > 0 || stack_waits_for_space(worker->stack);
+}
+
+/* Waits as is best for what comes, or not at all. 0 or -errno. */
+static int wait_for_frames(struct worker *worker)
+{
+    struct nmio_port *port = worker->port;
     uint64_t deadline_ns = stack_deadline_ns(worker->stack), now_ns = monotonic_ns();
-    if (worker->busy_poll || deadline_ns <= now_ns)
+    struct wake_seen seen;
+    if (deadline_ns <= now_ns)
         return 0;
-    return deadline_ns == UINT64_MAX ? -1 : (int64_t)(deadline_ns - now_ns);
+    stack_seen(worker->stack, &seen);
+    seen.frames = port->rx_frames;
+    struct wake_choice choice = wake_choose(&worker->wake, now_ns, deadline_ns, &seen);
+    if (choice.way == WAKE_SPIN)
+        return 0;
+    PROBE(port_wait, port, choice.timeout_ns);
+    int error = choice.way == WAKE_NAP && !waits_for_space(worker)
+                    ? nap(worker, choice.timeout_ns)
+                    : port->ops->wait(port, choice.timeout_ns, worker->wake_fd);
+    PROBE(port_awake, port, error);
+    eventfd_t ignored;
+    if (atomic_exchange_explicit(&worker->woken, false, memory_order_relaxed))
+        eventfd_read(worker->wake_fd, &ignored);
+    return error;
 }
 
 int worker_run(struct worker *worker)
 {
+    prctl(PR_SET_TIMERSLACK, LOOP_TIMER_SLACK_NS);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
         int received = worker_round(worker);
         if (received < 0)
             return received;
         if (received >= LOOP_BUSY || (received > 0 && stack_waits_for_space(worker->stack)))
             continue;
-        int64_t timeout_ns = sleep_ns(worker);
-        if (timeout_ns == 0)
-            continue;
-        PROBE(port_wait, worker->port, timeout_ns);
-        int error = worker->port->ops->wait(worker->port, timeout_ns, worker->wake_fd);
-        PROBE(port_awake, worker->port, error);
+        int error = wait_for_frames(worker);
         if (error != 0)
             return error;
-        eventfd_t ignored;
-        if (atomic_exchange_explicit(&worker->woken, false, memory_order_relaxed))
-            eventfd_read(worker->wake_fd, &ignored);
     }
     return 0;
 }
@@ -204,6 +233,11 @@ bool worker_link_change(struct worker *worker, const struct stack_link *link)
 struct stack *worker_stack(const struct worker *worker)
 {
     return worker->stack;
+}
+
+const struct wake *worker_wake(const struct worker *worker)
+{
+    return &worker->wake;
 }
 
 uint64_t worker_memory_bytes(const struct worker *worker)

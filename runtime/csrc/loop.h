@@ -4,13 +4,14 @@
 
 #include "libnmio/nmio.h"
 #include "stack.h"
+#include "wake.h"
 
 struct worker;
 
 /* A worker over an open port; port, image and what they stand on must outlive it. Returns NULL without memory, or if
  * the configuration is out of bounds. */
 struct worker *worker_create(const struct stack_config *config, const struct image *image, struct nmio_port *port,
-                             bool busy_poll);
+                             enum wake_preference preference);
 void worker_destroy(struct worker *worker);
 
 /* Serves until worker_stop. Returns 0, or -errno of the port. */
@@ -33,6 +34,8 @@ bool worker_link_change(struct worker *worker, const struct stack_link *link);
 bool worker_link_taken(const struct worker *worker);
 
 struct stack *worker_stack(const struct worker *worker);
+/* How it has waited, wake.h. From any thread. */
+const struct wake *worker_wake(const struct worker *worker);
 /* Bytes that the stack was laid out in. */
 uint64_t worker_memory_bytes(const struct worker *worker);
 

@@ -7,6 +7,7 @@
 #include "libtcpip/recovery.h"
 #include "libtcpip/tcb_prefetch.h"
 #include "stack_state.h"
+#include "wake.h"
 
 static struct tcpip_parts parts_of(const struct stack_config *config, const struct image *image,
                                    struct nmio_region *region)
@@ -231,6 +232,15 @@ uint32_t stack_address_conflicts(const struct stack *stack, uint32_t index, uint
 uint32_t stack_connections(const struct stack *stack)
 {
     return tcb_table_count(&stack->tcpip.connections);
+}
+
+void stack_seen(const struct stack *stack, struct wake_seen *seen)
+{
+    const struct tcpip_counters *counters = &stack->tcpip.counters;
+    *seen = (struct wake_seen){.requests = counters->tcp_rx_data,
+                               .releasing = counters->tcp_rx_releasing_acks,
+                               .prompt = counters->tcp_rx_prompt,
+                               .connections = stack_connections(stack)};
 }
 
 bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack_connection *connection)

@@ -85,6 +85,10 @@ bool stack_link_change(struct stack *stack, const struct stack_link *link);
 /* Connections open now. */
 uint32_t stack_connections(const struct stack *stack);
 
+/* What has come so far that says how to wait for more, wake.h, but for the frames. */
+struct wake_seen;
+void stack_seen(const struct stack *stack, struct wake_seen *seen);
+
 /* A connection looked at from outside. Positions are 64-bit; their low half is the sequence number. */
 struct stack_connection {
     uint32_t state; /* enum tcp_state, libtcpip/tcb.h */

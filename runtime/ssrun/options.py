@@ -194,7 +194,12 @@ def _running_options() -> list[Callable[[Command], Command]]:
             is_flag=True,
             help="Wait for it, up and with an address, at the start and whenever it has gone.",
         ),
-        click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping."),
+        click.option(
+            "--wake",
+            type=click.Choice(("balanced", "latency", "power")),
+            help="Prefer a short wait for each client, or little CPU at light load; balanced unless given.",
+        ),
+        click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping, always."),
         click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the first when ready."),
         click.version_option(package_name="sandstorm"),
     ]
@@ -230,6 +235,8 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         raise click.UsageError(f"--pcapng-buffer must be {lib.CAPTURE_RING_BYTES_MIN} bytes at least")
     if values["resident"] and values["arena"] is not None:
         raise click.UsageError("--resident is the whole image in memory, --arena a part of it: leave one out")
+    if values["busy_poll"] and values["wake"] is not None:
+        raise click.UsageError("--busy-poll never sleeps, so --wake has nothing to choose: leave one out")
     if values["wait_for_interface"]:
         _can_wait(values)
     copied = values["tx"] == "memcpy"
@@ -255,7 +262,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["keep_alive"],
         values["request_timeout"],
         values["send_timeout"],
-        values["busy_poll"],
+        "busy" if values["busy_poll"] else values["wake"] or "balanced",
         values["congestion"],
         values["pacing"],
         copied,

@@ -18,7 +18,7 @@ from .errors import InterfaceGoneError, SsrunError
 from .events import Events
 from .ports import kernel
 from .ports.base import Opened
-from .settings import CONGESTION, Limits
+from .settings import CONGESTION, WAKE, Limits
 
 SECRET_BYTES = 16
 ACD_POLL_S = 0.01
@@ -89,6 +89,15 @@ def counter_names(stack: Any) -> list[str]:
     ]
 
 
+def wake_counters(wake: Any) -> dict[str, int]:
+    """How a worker has waited."""
+    counters, index = {}, 0
+    while (name := lib.wake_counter_name(index)) != ffi.NULL:
+        counters[ffi.string(name).decode()] = int(lib.wake_counter(wake, index))
+        index += 1
+    return counters
+
+
 class Server:
     """Workers, a thread each."""
 
@@ -107,7 +116,7 @@ class Server:
             error = lib.stack_config_error(config, image, nmio_port.region)
             if error != ffi.NULL:
                 raise SsrunError(f"can't serve like this: {ffi.string(error).decode()}")
-            worker = lib.worker_create(config, image, nmio_port, limits.busy_poll)
+            worker = lib.worker_create(config, image, nmio_port, WAKE[limits.wake])
             if worker == ffi.NULL:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")
             stack.callback(lib.worker_destroy, worker)
@@ -252,6 +261,8 @@ class Server:
             stack = lib.worker_stack(worker)
             for index, name in enumerate(counter_names(stack)):
                 totals[name] = totals.get(name, 0) + lib.stack_counter(stack, index)
+            for name, value in wake_counters(lib.worker_wake(worker)).items():
+                totals[name] = totals.get(name, 0) + value
         for port in self.opened.ports:
             for name in PORT_COUNTERS:
                 totals[f"port_{name}"] = totals.get(f"port_{name}", 0) + getattr(port, name)

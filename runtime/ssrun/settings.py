@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 BACKENDS = ("auto", "afxdp", "packet", "tap", "netmap")
 TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
 CONGESTION = {"cubic": lib.CONGESTION_CUBIC, "newreno": lib.CONGESTION_NEWRENO}
+WAKE = {
+    "balanced": lib.WAKE_BALANCED,
+    "latency": lib.WAKE_LATENCY,
+    "power": lib.WAKE_POWER,
+    "busy": lib.WAKE_BUSY,  # --busy-poll
+}
 RING_BYTES = 32_000_000
 SNAP_BYTES = int(lib.CAPTURE_SNAP_BYTES_MAX)
 
@@ -54,7 +60,7 @@ class Limits:
     keep_alive_s: float = 65.0
     request_s: float = 20.0
     send_s: float = 60.0
-    busy_poll: bool = False
+    wake: str = "balanced"
     congestion: str = "cubic"
     pacing: bool = False
     tx_memcpy: bool = False

@@ -122,7 +122,7 @@ def test_workers_share_no_cache_line(tmp_path: Path) -> None:
         assert lib.nmio_tx_create(tx, 64) == 0
         memory = lib.memory_open(region, tx, 64, 0, 1, False)
         worker = lib.worker_create(
-            Host._config(True, 1500, 1, 64, {}), image.image, lib.memory_as_port(memory), False
+            Host._config(True, 1500, 1, 64, {}), image.image, lib.memory_as_port(memory), lib.WAKE_BALANCED
         )
         keep.append((region, tx, memory, worker))
         written = {

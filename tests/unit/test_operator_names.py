@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that it runs as a program
 from sscc.cli import commands as sscc
 from sscc.manifest.model import Manifest
+from ssimage._sandstorm import ffi
 from ssrun import cli as ssrun
 from ssrun import kv as sskv
-from ssrun.server import PORT_COUNTERS, counter_names
+from ssrun.server import PORT_COUNTERS, counter_names, wake_counters
 
 from tests import warm
 from tests.host import CLIENT_IP, Host, build
@@ -108,6 +109,7 @@ def names() -> dict[str, list[str]]:
         "events": set(re.findall(r'"event": "([\w-]+)"', REPORT.read_text())),
         "counters of ports": {f"port_{name}" for name in PORT_COUNTERS}
         | set(re.findall(r'"(capture_\w+)"', CAPTURE.read_text())),
+        "counters of workers": set(wake_counters(ffi.new("struct wake *"))),
         "manifest": set(manifest_keys(Manifest.model_json_schema())),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -52,7 +52,7 @@ class Loop:
         self.memory = lib.memory_open(self.region, self.tx, ring, delay, gather_max, True)
         config = Host._config(True, 1500, gather_max, 64, {})
         self.port = wrap(lib.memory_as_port(self.memory))
-        self.worker = lib.worker_create(config, self.image.image, self.port, False)
+        self.worker = lib.worker_create(config, self.image.image, self.port, lib.WAKE_BALANCED)
         assert self.worker != ffi.NULL
 
     def send(self, *packets: Packet | bytes) -> list[Packet]:

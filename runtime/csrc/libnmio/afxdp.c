@@ -61,6 +61,8 @@ static int afxdp_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t m
     }
     if (count > 0)
         xsk_ring_cons__release(&xdp->received, count);
+    else if (xsk_ring_prod__needs_wakeup(&xdp->fill)) /* the driver lacked buffers; nobody else may poll for long */
+        recvfrom(xsk_socket__fd(xdp->socket), NULL, 0, MSG_DONTWAIT, NULL, NULL);
     base->rx_frames += count;
     return (int)count;
 }

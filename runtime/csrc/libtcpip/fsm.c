@@ -9,6 +9,10 @@
 
 #define CHALLENGE_INTERVAL_US 500000 /* of one connection, as Linux: two stacks must not answer each other for ever */
 
+/* Of a client that waits for nothing but us: so long from what we sent to what it sends on it. Far below any path that is not
+ * the link's, and above what a worker that naps adds (wake.h). */
+#define TCP_PROMPT_US 200
+
 static void acknowledge(struct tcpip *tcpip, struct tcb *tcb)
 {
     tcb->ack_now = true;
@@ -163,6 +167,10 @@ static bool ack_advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack)
 {
     bool fin_sent = tcb->snd_nxt > tcb->snd_end;
     tcb->snd_una = ack;
+    if (tcb->snd_nxt < tcb->snd_end) {
+        COUNT(tcpip, tcp_rx_releasing_acks);
+        COUNT_BY(tcpip, tcp_rx_prompt, tcb->min_rtt_us < TCP_PROMPT_US);
+    }
     release_slices(tcpip, tcb);
     if (tcb->snd_nxt > ack)
         recovery_arm(tcpip, tcb, true);
@@ -285,6 +293,9 @@ static void text_input(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_se
     if (skip > 0)
         tcb->dsack = (struct seq_range){segment->seq, tcb->rcv_nxt};
     if (new_bytes > 0) {
+        COUNT(tcpip, tcp_rx_data);
+        /* Of the first request it can't be told how long it took: nothing was sent before it. */
+        COUNT_BY(tcpip, tcp_rx_prompt, tcb->srtt_us != 0 && tcpip->now_us - tcb->last_sent_us < TCP_PROMPT_US);
         tcb->ack_now = true;
         ready_mark(&tcpip->ready, tcb);
         tcpip_recv(tcpip, tcb, segment->data + skip, new_bytes);

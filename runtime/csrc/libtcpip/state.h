@@ -49,6 +49,9 @@
     X(pmtu_drop_not_in_flight)                                                                                       \
     X(pmtu_drop_no_less)                                                                                             \
     X(tcp_rx_segments)                                                                                               \
+    X(tcp_rx_data)                                                                                                   \
+    X(tcp_rx_releasing_acks)                                                                                         \
+    X(tcp_rx_prompt)                                                                                                 \
     X(tcp_rx_acks_coalesced)                                                                                         \
     X(tcp_drop_short)                                                                                                \
     X(tcp_drop_checksum)                                                                                             \
