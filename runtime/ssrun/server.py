@@ -79,7 +79,7 @@ class ConflictNotes:
         return due
 
 
-PORT_COUNTERS = ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_dropped")  # of struct nmio_port
+PORT_COUNTERS = ("rx_frames", "rx_bytes", "rx_dropped", "tx_frames", "tx_bytes", "tx_dropped")  # of struct nmio_port
 
 
 def counter_names(stack: Any) -> list[str]:

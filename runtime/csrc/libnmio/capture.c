@@ -137,6 +137,7 @@ static void copy_counters(struct captured_port *port)
 {
     const struct nmio_port *inner = port->inner;
     port->port.rx_frames = inner->rx_frames;
+    port->port.rx_dropped = inner->rx_dropped;
     port->port.rx_bytes = inner->rx_bytes;
     port->port.tx_frames = inner->tx_frames;
     port->port.tx_bytes = inner->tx_bytes;

@@ -153,6 +153,7 @@ struct nmio_port {
     struct nmio_tx *tx;
     uint32_t gather_max; /* segments in a superframe; 1: only whole frames */
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_dropped; /* a superframe counts as one */
+    uint64_t rx_dropped; /* came, and could not be read */
 };
 
 #endif

@@ -19,38 +19,62 @@
 
 #define PACKET_BATCH 64
 #define PACKET_BUFFER_BYTES (8 << 20)
+/* The receive ring: what comes is mostly requests and ACKs, which fit; a longer frame waits in the socket's queue, whole. */
+#define PACKET_FRAME_BYTES 2048
+#define PACKET_FRAMES 4096
+#define PACKET_BLOCK_BYTES (64 << 10)
+#define PACKET_RING_BYTES ((size_t)PACKET_FRAMES * PACKET_FRAME_BYTES)
 
 struct packet_port {
     struct nmio_port port;
     int fd;
-    uint8_t *rx; /* [PACKET_BATCH][VNET_RX_BYTES] */
+    uint8_t *ring; /* [PACKET_FRAMES][PACKET_FRAME_BYTES], shared with the kernel */
+    uint32_t next; /* frame of the ring to look at */
+    uint8_t *rx; /* [PACKET_BATCH][VNET_RX_BYTES], for long frames */
 };
+
+static struct tpacket2_hdr *frame_at(const struct packet_port *packet, uint32_t place)
+{
+    return (struct tpacket2_hdr *)(packet->ring + (size_t)(place % PACKET_FRAMES) * PACKET_FRAME_BYTES);
+}
+
+/* Where a frame of the ring begins, with its virtio-net header in front; NULL: it is lost, as it was too long and the socket's
+ * queue was full. */
+static uint8_t *frame_bytes(struct packet_port *packet, struct tpacket2_hdr *head, uint32_t status, uint8_t *spare,
+                            uint32_t *len_bytes)
+{
+    *len_bytes = head->tp_snaplen;
+    if ((status & TP_STATUS_COPY) != 0) {
+        ssize_t got = recv(packet->fd, spare, VNET_RX_BYTES, MSG_DONTWAIT);
+        *len_bytes = (uint32_t)(got - (ssize_t)sizeof(struct virtio_net_hdr));
+        return got >= (ssize_t)sizeof(struct virtio_net_hdr) ? spare : NULL;
+    }
+    return head->tp_snaplen == head->tp_len ? (uint8_t *)head + head->tp_mac - sizeof(struct virtio_net_hdr) : NULL;
+}
 
 static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
 {
     struct packet_port *packet = (struct packet_port *)base;
-    struct mmsghdr messages[PACKET_BATCH];
-    struct iovec iov[PACKET_BATCH];
-    uint32_t wanted = max < PACKET_BATCH ? max : PACKET_BATCH;
-    for (uint32_t i = 0; i < wanted; i++) {
-        iov[i] = (struct iovec){packet->rx + (size_t)i * VNET_RX_BYTES, VNET_RX_BYTES};
-        messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[i], .msg_iovlen = 1}};
-    }
-    int got = recvmmsg(packet->fd, messages, wanted, MSG_DONTWAIT, NULL);
-    if (got < 0) /* ENETDOWN is told once; frames come again when the interface is up again */
-        return errno == EAGAIN || errno == EINTR || errno == ENETDOWN ? 0 : -errno;
     uint32_t count = 0;
-    for (int i = 0; i < got; i++) {
-        uint8_t *at = iov[i].iov_base;
-        struct virtio_net_hdr header;
-        if (messages[i].msg_len < sizeof(header))
+    for (uint32_t looked = 0; looked < max && looked < PACKET_BATCH; looked++) {
+        struct tpacket2_hdr *head = frame_at(packet, packet->next);
+        uint32_t len_bytes, status = __atomic_load_n(&head->tp_status, __ATOMIC_ACQUIRE);
+        if ((status & TP_STATUS_USER) == 0)
+            break;
+        packet->next++;
+        uint8_t *at = frame_bytes(packet, head, status, packet->rx + (size_t)looked * VNET_RX_BYTES, &len_bytes);
+        if (at == NULL) {
+            base->rx_dropped++;
+            __atomic_store_n(&head->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
             continue;
+        }
+        struct virtio_net_hdr header;
         memcpy(&header, at, sizeof(header));
-        batch[count] = (struct nmio_rx){.data = at + sizeof(header),
-                                        .len_bytes = messages[i].msg_len - (uint32_t)sizeof(header),
-                                        .flags = vnet_rx_flags(&header)};
-        base->rx_bytes += batch[count].len_bytes;
-        count++;
+        batch[count++] = (struct nmio_rx){.data = at + sizeof(header),
+                                          .len_bytes = len_bytes,
+                                          .flags = vnet_rx_flags(&header),
+                                          .token = packet->next - 1};
+        base->rx_bytes += len_bytes;
     }
     base->rx_frames += count;
     return (int)count;
@@ -58,9 +82,9 @@ static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
 
 static void packet_release(struct nmio_port *base, struct nmio_rx *batch, uint32_t count)
 {
-    (void)base;
-    (void)batch;
-    (void)count;
+    const struct packet_port *packet = (struct packet_port *)base;
+    for (uint32_t i = 0; i < count; i++)
+        __atomic_store_n(&frame_at(packet, (uint32_t)batch[i].token)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 }
 
 /* One system call for up to PACKET_BATCH descriptors; the number sent, or -errno of the first. */
@@ -104,15 +128,28 @@ static int packet_output(struct nmio_port *base)
     return 0;
 }
 
+/* Takes the error away: that the interface is down is told once, and frames come again when it is up. */
+static int socket_error(const struct packet_port *packet)
+{
+    int error = 0;
+    socklen_t bytes = sizeof(error);
+    if (getsockopt(packet->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
+        return -errno;
+    return error == ENETDOWN ? 0 : -error;
+}
+
 static int packet_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
-    int error = vnet_wait(base, ((struct packet_port *)base)->fd, timeout_ns, wake_fd);
-    return error == -ENETDOWN ? 0 : error; /* input takes the error away */
+    const struct packet_port *packet = (struct packet_port *)base;
+    int error = vnet_wait(base, packet->fd, timeout_ns, wake_fd);
+    return error == -ENETDOWN ? socket_error(packet) : error;
 }
 
 static void packet_close(struct nmio_port *base)
 {
     struct packet_port *packet = (struct packet_port *)base;
+    if (packet->ring != NULL)
+        munmap(packet->ring, PACKET_RING_BYTES);
     if (packet->fd >= 0)
         close(packet->fd);
     if (packet->rx != NULL)
@@ -200,6 +237,25 @@ static void set_buffer(int fd, int force, int option)
         setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof(bytes));
 }
 
+/* The kernel puts what comes where we read it, at no system call of ours. */
+static int make_ring(struct packet_port *packet)
+{
+    int version = TPACKET_V2, one = 1;
+    struct tpacket_req request = {.tp_block_size = PACKET_BLOCK_BYTES,
+                                  .tp_block_nr = PACKET_RING_BYTES / PACKET_BLOCK_BYTES,
+                                  .tp_frame_size = PACKET_FRAME_BYTES,
+                                  .tp_frame_nr = PACKET_FRAMES};
+    if (setsockopt(packet->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
+        setsockopt(packet->fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)) < 0 ||
+        setsockopt(packet->fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
+        return -errno;
+    void *ring = mmap(NULL, PACKET_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, packet->fd, 0);
+    if (ring == MAP_FAILED)
+        return -errno;
+    packet->ring = ring;
+    return 0;
+}
+
 static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_port, bool own_address)
 {
     int one = 1;
@@ -213,10 +269,12 @@ static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_p
     set_buffer(packet->fd, SO_RCVBUFFORCE, SO_RCVBUF);
     set_buffer(packet->fd, SO_SNDBUFFORCE, SO_SNDBUF);
     if (setsockopt(packet->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
-        setsockopt(packet->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0 ||
-        bind(packet->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        setsockopt(packet->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0)
         return -errno;
-    return 0;
+    error = make_ring(packet);
+    if (error == 0 && bind(packet->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        error = -errno;
+    return error;
 }
 
 int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool own_address, struct nmio_region *region,
