@@ -157,6 +157,17 @@ def test_a_wrong_body_is_a_mismatch(files: Path, site: Path, tmp_path: Path) -> 
     assert missing.errors.keys() == {"status"}
 
 
+def test_the_system_is_read_when_measuring_begins_and_ends(files: Path, site: Path, tmp_path: Path) -> None:
+    """The warm-up is not in it, nor a run that ends before."""
+    reads: list[int] = []
+    with server_of("packet", files, site, tmp_path) as running:
+        result = loadgen(running.client, *paths(files, 100), sample=lambda: reads.append(1) or len(reads), **SHORT)
+        with pytest.raises(AssertionError, match="not an IPv4 address"):
+            loadgen(running.client, "/", **{**SHORT, "server": "nowhere"})
+    assert result.samples == (1, 2)
+    assert len(result.cores) == len(result.spent) > 0
+
+
 def test_a_server_that_closes_or_is_not_there(files: Path, tmp_path: Path) -> None:
     with veth_pair() as (server, client):
         absent = loadgen(client, "/100", **SHORT)

@@ -339,6 +339,13 @@ static uint64_t ns_of(double seconds)
     return (uint64_t)llround(seconds * 1e9);
 }
 
+/* For who reads counters of the system over the measured time. */
+static void mark(const char *what)
+{
+    if (options.marks)
+        dprintf(STDERR_FILENO, "%s\n", what);
+}
+
 int main(int argc, char **argv)
 {
     options_take(&options, argc, argv);
@@ -349,8 +356,10 @@ int main(int argc, char **argv)
     warm_up(ns_of(options.warmup_seconds));
     clients_measure(&clients);
     struct cost cost = cost_now();
+    mark("measuring");
     run_until(clock_ns() + ns_of(options.seconds));
     cost = cost_since(cost);
+    mark("measured");
     uint64_t unfinished = clients_stop(&clients);
     leave();
     report(&cost, unfinished);

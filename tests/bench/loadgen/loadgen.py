@@ -7,11 +7,14 @@ import json
 import re
 import subprocess
 import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runtime.ffi_build import afxdp
+from tests.bench import cpu
 from tests.net import SERVER4, Namespace
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -22,7 +25,11 @@ PROGRAM = ROOT / ".cache" / "loadgen"
 FLAGS = ["-std=gnu11", "-O3", "-flto=auto", "-g", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
 PORTS = ("packet.c", "vnet.c", "afxdp.c", "filter.c", "region.c")
 ADDRESS4 = "10.213.0.10"  # beside those of tests/net.py
+MARKS = ("measuring", "measured")  # on its stderr
 MAC = "02:00:00:00:00:10"  # not the interface's: the kernel then drops at once what it gets too
+
+
+T = TypeVar("T")
 
 
 @functools.cache
@@ -68,28 +75,18 @@ class Result:
     errors: dict[str, int]  # those that there were
     latency_us: dict[str, float]
     values: dict[str, Any]
-    cores: tuple[float, ...] = ()  # busy, of each
+    spent: tuple[cpu.Spent, ...]  # of each core's time, while it was measured
+    samples: tuple[Any, ...]  # what the caller read when measuring began and when it ended
+
+    @property
+    def cores(self) -> tuple[float, ...]:
+        """Busy, of each."""
+        return tuple(core.busy for core in self.spent)
 
     @property
     def retransmitted(self) -> int:
         """Segments of the client's that went out again."""
         return sum(value for name, value in self.values.items() if name.startswith("retransmitted_"))
-
-
-def cpu_times() -> list[tuple[int, int]]:
-    """Busy ticks and all ticks of each core."""
-    found = []
-    for line in Path("/proc/stat").read_text().splitlines():
-        if re.match(r"cpu\d", line):
-            ticks = [int(word) for word in line.split()[1:9]]
-            found.append((sum(ticks) - ticks[3] - ticks[4], sum(ticks)))
-    return found
-
-
-def busy_since(before: list[tuple[int, int]]) -> tuple[float, ...]:
-    """Each core's busy share."""
-    pairs = zip(cpu_times(), before, strict=True)
-    return tuple((now[0] - then[0]) / max(1, now[1] - then[1]) for now, then in pairs)
 
 
 def words_of(options: dict[str, Any]) -> list[str]:
@@ -105,17 +102,44 @@ def words_of(options: dict[str, Any]) -> list[str]:
     return words
 
 
-def loadgen(client: Namespace, *paths: str, core: int | None = None, **options: Any) -> Result:
+def marked(command: subprocess.Popen[str], limit_s: float, sample: Callable[[], T]) -> tuple[str, list[T]]:
+    """Runs loadgen to its end: what it printed, and a sample for each of its marks."""
+    samples = []
+    watchdog = threading.Timer(limit_s, command.kill)
+    watchdog.start()
+    try:
+        assert command.stderr is not None
+        for mark in MARKS:
+            line = command.stderr.readline()
+            if line.strip() != mark:
+                raise AssertionError(f"loadgen: {line}{command.communicate()[1]}")
+            samples.append(sample())
+        output, error = command.communicate()
+    finally:
+        watchdog.cancel()
+        command.kill()
+        command.wait()
+    if command.returncode != 0:
+        raise AssertionError(f"loadgen: {command.returncode}\n{output}{error}")
+    return output, samples
+
+
+def loadgen(
+    client: Namespace,
+    *paths: str,
+    core: int | None = None,
+    sample: Callable[[], Any] = lambda: None,
+    **options: Any,
+) -> Result:
     """A load on a server from a namespace's cli0; paths are PATH or PATH=FILE, options those of the program. The cores'
-    business is that of the whole run, warm-up included."""
+    business and the samples are of what is measured, without the warm-up."""
     usual = {"interface": "cli0", "address": ADDRESS4, "mac": MAC, "server": SERVER4, "seconds": 2.0}
-    options = usual | options | {"path": list(paths)}
+    options = usual | options | {"path": list(paths), "marks": True}
     pinned = ["taskset", "-c", str(core)] if core is not None else []
     limit_s = float(options["seconds"]) + float(options.get("warmup", 1)) + 20
-    before = cpu_times()
-    done = client.run(*pinned, program(), *words_of(options), timeout_s=limit_s)
-    cores = busy_since(before)
-    values = json.loads(done.stdout)
+    command = client.popen(*pinned, program(), *words_of(options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, samples = marked(command, limit_s, lambda: (cpu.read(), sample()))
+    values = json.loads(output)
     return Result(
         requests=values["requests"],
         requests_s=values["requests_s"],
@@ -125,7 +149,8 @@ def loadgen(client: Namespace, *paths: str, core: int | None = None, **options: 
         errors={name: count for name, count in values["errors"].items() if count > 0},
         latency_us=values["latency_us"],
         values=values,
-        cores=cores,
+        spent=cpu.spent(samples[0][0], samples[1][0]),
+        samples=tuple(own for _, own in samples),
     )
 
 
@@ -135,8 +160,33 @@ class WrkResult:
 
     requests: int
     requests_s: float
+    bytes_s: float
+    latency_us: dict[str, float]
     errors: str  # its line about them, or nothing
-    cores: tuple[float, ...]  # busy, of each
+    cores: tuple[float, ...]  # busy, of each, from its start to its end
+
+
+SCALES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000}
+
+
+def wrk_value(text: str, unit: str = "") -> float:
+    """A number of wrk's: 1.23GB as bytes, 4.56ms as us."""
+    found = re.fullmatch(rf"([\d.]+)(\w*?){unit}", text)
+    if found is None:
+        raise ValueError(text)
+    return float(found[1]) * SCALES[found[2]]
+
+
+def wrk_result(text: str, cores: tuple[float, ...] = ()) -> WrkResult:
+    """Of what it printed."""
+    requests, rate = re.search(r"(\d+) requests in", text), re.search(r"Requests/sec:\s+([\d.]+)", text)
+    transfer = re.search(r"Transfer/sec:\s+([\d.]+\w+)", text)
+    if requests is None or rate is None or transfer is None:
+        raise RuntimeError(text)
+    errors = re.search(r"(Socket errors|Non-2xx).*", text)
+    latency = {f"p{share}": wrk_value(value) for share, value in re.findall(r"^ +(\d+)% +(\S+)$", text, re.MULTILINE)}
+    bytes_s = wrk_value(transfer[1], "B")
+    return WrkResult(int(requests[1]), float(rate[1]), bytes_s, latency, errors[0] if errors else "", cores)
 
 
 def wrk(
@@ -151,13 +201,8 @@ def wrk(
 ) -> WrkResult:
     """The same load by the client's kernel, which takes whole seconds. close: a connection for each request."""
     pinned = ["taskset", "-c", str(core)] if core is not None else []
-    words = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+    words = ["wrk", "--latency", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
     words += [*(["-H", "Connection: close"] if close else []), f"http://{SERVER4}{path}"]
-    before = cpu_times()
+    before = cpu.read()
     text = client.run(*pinned, *words, timeout_s=seconds + 30).stdout
-    cores = busy_since(before)
-    requests, rate = re.search(r"(\d+) requests in", text), re.search(r"Requests/sec:\s+([\d.]+)", text)
-    if requests is None or rate is None:
-        raise RuntimeError(text)
-    errors = re.search(r"(Socket errors|Non-2xx).*", text)
-    return WrkResult(int(requests[1]), float(rate[1]), errors[0] if errors else "", cores)
+    return wrk_result(text, tuple(core.busy for core in cpu.spent(before, cpu.read())))

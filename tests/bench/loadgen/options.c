@@ -33,6 +33,7 @@ static const char usage[] =
     "  --mss BYTES         (1460)\n"
     "  --check-every N     compare one body in so many (64); 1: all, 0: none\n"
     "  --busy-poll         never sleep: for latencies\n"
+    "  --marks             say on stderr when measuring begins (\"measuring\") and ends (\"measured\")\n"
     "  --pcap FILE         a sample of the frames: the first --pcap-frames N (10000)\n";
 
 _Noreturn void stop(const char *format, ...)
@@ -156,6 +157,7 @@ enum {
     MSS,
     CHECK_EVERY,
     BUSY_POLL,
+    MARKS,
     PCAP,
     PCAP_FRAMES,
 };
@@ -180,6 +182,7 @@ static const struct option known[] = {
     {"mss", required_argument, NULL, MSS},
     {"check-every", required_argument, NULL, CHECK_EVERY},
     {"busy-poll", no_argument, NULL, BUSY_POLL},
+    {"marks", no_argument, NULL, MARKS},
     {"pcap", required_argument, NULL, PCAP},
     {"pcap-frames", required_argument, NULL, PCAP_FRAMES},
     {0},
@@ -272,6 +275,9 @@ static void take_option(struct options *options, int which)
         break;
     case BUSY_POLL:
         options->busy_poll = true;
+        break;
+    case MARKS:
+        options->marks = true;
         break;
     case PCAP:
         options->pcap_path = optarg;

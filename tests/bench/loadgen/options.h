@@ -7,7 +7,7 @@
 struct options {
     const char *interface, *pcap_path, *host;
     bool afxdp; /* else AF_PACKET */
-    bool busy_poll, has_mac;
+    bool busy_poll, has_mac, marks;
     double seconds, warmup_seconds;
     uint64_t pcap_frames;
     struct target *targets;
