@@ -43,7 +43,7 @@ def needs(*tools: str) -> pytest.MarkDecorator:
 
 def unpacked(name: str, *version: str) -> str | None:
     """Where a server is that is installed or unpacked by .ci/setup, if it runs: one that lacks a library does not."""
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{SERVERS}")
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:{SERVERS}:{SERVERS.parent / 'sbin'}")
     if found is None or subprocess.run([found, *version], capture_output=True, check=False).returncode != 0:
         return None
     return found

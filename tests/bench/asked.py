@@ -5,11 +5,24 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.bench.figures import Bench, Row, connections_for, show
-from tests.bench.systems import NGINX, NGINX_WAYS, PAPERS_BYTES, POLLING, PORTS, SUPERFRAMES, TAP, Serving, serve
+from tests.bench.figures import Bench, Row, show
+from tests.bench.systems import (
+    PAPERS_BYTES,
+    PEER_WAYS,
+    PEERS,
+    POLLING,
+    PORTS,
+    SUPERFRAMES,
+    TAP,
+    Serving,
+    present,
+    serve,
+)
 
 KEPT_SIZES = (1_000, PAPERS_BYTES, 100_000, 1_000_000, 10_000_000)
+KEPT_CONNECTIONS = (64, 256)
 CLOSE_SIZES = (1_000, PAPERS_BYTES)
+CLOSE_CONNECTIONS = (64,)
 LOW_RATE_S = 1_000
 LOW_CONNECTIONS = (1, 2)
 LOW_SECONDS = 1.5  # at least: of a thousand a second p99 is of few
@@ -17,22 +30,20 @@ IDLE_S = 3
 
 
 def by_wrk(bench: Bench) -> list[Row]:
-    """Superframes beside nginx's best, with the kernel's TCP as client."""
+    """Superframes beside the peers' best, with the kernel's TCP as client."""
 
     def points(serving: Serving) -> list[Row]:
         return [
-            {"size_bytes": size, "close": close} | bench.wrk(serving, size, connections_for(size), close=close)
-            for close, sizes in ((False, KEPT_SIZES), (True, CLOSE_SIZES))
+            {"size_bytes": size, "close": close, "connections": count} | bench.wrk(serving, size, count, close=close)
+            for close, sizes, counts in (
+                (False, KEPT_SIZES, KEPT_CONNECTIONS),
+                (True, CLOSE_SIZES, CLOSE_CONNECTIONS),
+            )
             for size in sizes
+            for count in counts
         ]
 
-    return bench.each((*NGINX_WAYS, SUPERFRAMES, TAP), points)
-
-
-def least(rows: list[Row]) -> Row:
-    """The first row, with the least of all rows' latencies at each percentile."""
-    latency = {name: min(row["latency_us"][name] for row in rows) for name in rows[0]["latency_us"]}
-    return rows[0] | {"latency_us": latency}
+    return bench.each((*PEER_WAYS, SUPERFRAMES, TAP), points)
 
 
 def low_load(bench: Bench) -> list[Row]:
@@ -48,16 +59,13 @@ def low_load(bench: Bench) -> list[Row]:
             for connections in LOW_CONNECTIONS
         ]
 
-    rows = [least(rows) for rows in bench.readings((NGINX, *PORTS, *POLLING), points)]
-    for row in rows:
-        show(row | {name: row["latency_us"][name] for name in ("p50", "p99")})
-    return rows
+    return bench.each((*PEERS, *PORTS, *POLLING), points)
 
 
 def idle(bench: Bench) -> list[Row]:
     """What a server takes of a core that nobody asks anything."""
     rows: list[dict[str, Any]] = []
-    for system in (NGINX, *PORTS):
+    for system in present((*PEERS, *PORTS)):
         with serve(system, bench.site) as serving:
             bench.load(serving, PAPERS_BYTES, connections=16)  # it has served before
             time.sleep(1)

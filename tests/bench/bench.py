@@ -1,4 +1,4 @@
-"""The project's figures, beside nginx's, in one run: `make bench`. Writes docs/benchmarks.
+"""The project's figures, beside those of nginx, h2o and lighttpd, in one run: `make bench`. Writes docs/benchmarks.
 
     python tests/bench/bench.py [--seconds S] [--repeats N] [--output FOLDER]
 
@@ -14,12 +14,13 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that it runs as a program
-from tests.bench import asked, figures, memory, page, plots, shares
+from tests.bench import asked, figures, light, memory, page, plots, shares
 from tests.bench.systems import ROOT, machine, make_site
 
 WORKER_ROUNDS = 15
@@ -29,6 +30,7 @@ FIGURES: dict[str, Callable[[figures.Bench, Results], list[dict[str, Any]]]] = {
     "throughput": lambda bench, _: figures.throughput(bench),
     "sizes": lambda bench, _: figures.sizes(bench),
     "equal_load": lambda bench, results: figures.equal_load(bench, results["sizes"]),
+    "light_load": lambda bench, _: light.light_load(bench),
     "by_wrk": lambda bench, _: asked.by_wrk(bench),
     "shares": lambda bench, _: shares.shares(bench),
     "packet_by_packet": lambda bench, _: shares.packet_by_packet(bench),
@@ -53,9 +55,12 @@ def measure(results: Results, names: list[str], seconds: float, repeats: int, fi
             results["sendfile"] = bench.site.sendfile
         else:
             results["again"] = sorted({*results["again"], *names})
+        start = time.monotonic()
         for name in names:
             print(name, flush=True)
             results[name] = FIGURES[name](bench, results)
+            if len(names) == len(FIGURES):
+                results["minutes"] = round((time.monotonic() - start) / 60)
             file.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -25,13 +25,24 @@ def pivot(rows: list[Row], key: str, label: Callable[[Any], str], cell: Callable
     lines = []
     for value in names(rows, key):
         mine = {row["system"]: row for row in rows if row[key] == value}
-        lines.append([label(value), *(cell(mine[system], mine[systems[0]]) for system in systems)])
+        base = next(iter(mine.values()))
+        lines.append([label(value), *(cell(mine[system], base) if system in mine else "-" for system in systems)])
     return table([key.replace("_", " "), *systems], lines)
 
 
 def find(rows: Iterable[Row], **values: Any) -> Row:
     """The row that has these values."""
     return next(row for row in rows if all(row[key] == value for key, value in values.items()))
+
+
+def seek(rows: Iterable[Row], **values: Any) -> Row | None:
+    """The row that has these values, if there is one: results of an older bench lack some, and some keys."""
+    return next((row for row in rows if has(row, **values)), None)
+
+
+def has(row: Row, **values: Any) -> bool:
+    """Whether a row has these values."""
+    return all(key in row and row[key] == value for key, value in values.items())
 
 
 def size(size_bytes: int) -> str:

@@ -27,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).with_name("spare.c")
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")  # /proc/stat's unit
+TIMER_LIST = Path("/proc/timer_list")
 # Of all threads together: in cgroup 2 the root's cpu.stat are ticks again.
 CPUACCT = Path("/sys/fs/cgroup/cpuacct/cpuacct.usage_percpu")
 
@@ -44,14 +45,24 @@ def idle_of_timer_list(text: str) -> list[int]:
     return found
 
 
+def exact_idle_ns() -> list[int]:
+    """timer_list's; nothing where the kernel doesn't show it."""
+    with contextlib.suppress(OSError):
+        return idle_of_timer_list(TIMER_LIST.read_text())
+    return []
+
+
 def idle_ns() -> tuple[int, ...]:
     """Each core's. Neither source is ever ahead, so the greater one is the better."""
-    ticks = idle_of_stat(Path("/proc/stat").read_text())
-    with contextlib.suppress(OSError):
-        exact = idle_of_timer_list(Path("/proc/timer_list").read_text())
-        if len(exact) == len(ticks):
-            return tuple(map(max, exact, ticks))
-    return tuple(ticks)
+    ticks, exact = idle_of_stat(Path("/proc/stat").read_text()), exact_idle_ns()
+    return tuple(map(max, exact, ticks)) if len(exact) == len(ticks) else tuple(ticks)
+
+
+def idle_source() -> str:
+    """Where it is from, for the page."""
+    if exact_idle_ns():
+        return f"{TIMER_LIST}, in ns"
+    return f"/proc/stat, in steps of {TICK_NS // 1_000_000} ms, as {TIMER_LIST} can't be read there"
 
 
 def threads_ns() -> tuple[int, ...] | None:

@@ -6,6 +6,7 @@ Systems take turns within a repeat, so that what changes on the machine meanwhil
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import statistics
 import tempfile
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.bars import FULL
-from tests.bench.loadgen.loadgen import loadgen, wrk
+from tests.bench.loadgen.loadgen import Result, loadgen, wrk
 from tests.bench.systems import (
     LOAD_CORE,
     NGINX,
     PAPERS_BYTES,
+    PEERS,
     PORTS,
     SERVER_CORE,
     SIZES,
@@ -32,20 +34,43 @@ from tests.bench.systems import (
     Serving,
     Site,
     System,
+    present,
     run,
     serve,
 )
 
 Row = dict[str, Any]
 
-CONCURRENCY = (1, 4, 16, 64, 256, 1024)
-WRK_CONCURRENCY = (1, 16, 64, 256)  # wrk takes whole seconds
+LOW_CONCURRENCY = (1, 2, 4, 8, 16)  # where a server falls asleep between requests
+CONCURRENCY = (*LOW_CONCURRENCY, 64, 256, 1024)
+WRK_CONCURRENCY = (*LOW_CONCURRENCY, 64, 256)
 WARMUP_S = 0.2
-MANY = 200  # answers in a point; of fewer the bytes tell the rate, as the last ones are cut off
+MANY = 1_000  # answers in a point; of fewer long ones the bytes tell the rate, as the last ones are cut off
 CROWD = 10_000
 WORKER_CONNECTIONS = (16, 256)
 LONG = 1_000_000  # files that eight connections at once are enough for
 TRACE_BYTES, TRACE_CONNECTIONS, TRACE_MS = 1_000_000, 32, 60
+
+
+def are_many(requests: int, size_bytes: int) -> bool:
+    """Whether answers tell the rate; of short ones the heads would be most of the bytes."""
+    return requests >= MANY or size_bytes < LONG
+
+
+def row_of(found: Result, size_bytes: int) -> Row:
+    """What is kept of a reading."""
+    rate = found.requests_s if are_many(found.requests, size_bytes) else found.bytes / size_bytes / found.seconds
+    server, load = found.cores[SERVER_CORE], found.cores[LOAD_CORE]
+    return {
+        "requests_s": round(rate, 1),
+        "gbit_s": round(found.bytes * 8 / found.seconds / 1e9, 3),
+        "server_busy": round(server, 3),
+        "load_busy": round(load, 3),
+        "limit": "server" if server > FULL else "load" if load > FULL else "neither",
+        "server_us": round(1e6 * server / max(rate, 0.1), 2),  # of its core, softirq with it
+        "latency_us": found.latency_us,
+        "errors": found.errors,
+    }
 
 
 class Bench:
@@ -56,36 +81,30 @@ class Bench:
         self.seconds = seconds
         self.repeats = repeats
 
-    def load(self, serving: Serving, size_bytes: int, **options: Any) -> Row:
-        """loadgen's reading: a row."""
-        found = loadgen(
+    def loadgen(self, serving: Serving, size_bytes: int, **options: Any) -> Result:
+        """A reading of loadgen's."""
+        return loadgen(
             serving.client,
             self.site.target(size_bytes),
             core=LOAD_CORE,
             **{"seconds": self.seconds, "warmup": WARMUP_S, "backend": "packet", "interface": serving.interface}
             | options,
         )
-        rate = found.requests_s if found.requests >= MANY else found.bytes / size_bytes / found.seconds
-        server, load = found.cores[SERVER_CORE], found.cores[LOAD_CORE]
-        return {
-            "requests_s": round(rate, 1),
-            "gbit_s": round(found.bytes * 8 / found.seconds / 1e9, 3),
-            "server_busy": round(server, 3),
-            "load_busy": round(load, 3),
-            "limit": "server" if server > FULL else "load" if load > FULL else "neither",
-            "server_us": round(1e6 * server / max(rate, 0.1), 2),  # of its core, softirq with it
-            "latency_us": found.latency_us,
-            "errors": found.errors,
-        }
+
+    def load(self, serving: Serving, size_bytes: int, **options: Any) -> Row:
+        """loadgen's reading: a row."""
+        return row_of(self.loadgen(serving, size_bytes, **options), size_bytes)
 
     def wrk(self, serving: Serving, size_bytes: int, connections: int, *, close: bool = False) -> Row:
         """The kernel's TCP as client."""
         path = self.site.path(size_bytes)
         found = wrk(serving.client, path, connections, self.seconds, core=LOAD_CORE, close=close)
+        rate = found.requests_s if are_many(found.requests, size_bytes) else found.bytes_s / size_bytes
         return {
-            "requests_s": round(found.requests_s, 1),
+            "requests_s": round(rate, 1),
             "server_busy": round(found.cores[SERVER_CORE], 3),
             "load_busy": round(found.cores[LOAD_CORE], 3),
+            "latency_us": found.latency_us,
             "errors": {"wrk": found.errors} if found.errors else {},
         }
 
@@ -93,7 +112,7 @@ class Bench:
         """All points of each system in turn: for each point one row of each repeat."""
         found: dict[tuple[str, int], list[Row]] = {}
         for _ in range(self.repeats):
-            for system in systems:
+            for system in present(systems):
                 with serve(system, self.site) as serving:
                     for number, row in enumerate(points(serving)):
                         found.setdefault((system.name, number), []).append({"system": system.name, **row})
@@ -101,18 +120,31 @@ class Bench:
 
     def each(self, systems: tuple[System, ...], points: Callable[[Serving], list[Row]], least: str = "") -> list[Row]:
         """Of the readings' repeats the best: most requests a second, or the least in a column. What disturbs only slows."""
-        best = [
-            min(rows, key=lambda row: row[least] if least else -row["requests_s"])
-            for rows in self.readings(systems, points)
-        ]
+        best = [best_of(rows, least) for rows in self.readings(systems, points)]
         for row in best:
             show(row)
         return best
 
 
+def best_of(rows: list[Row], least: str) -> Row:
+    """One of them, with the least of all rows' response times at each percentile. One that did not bear its load comes last."""
+
+    def order(row: Row) -> tuple[bool, float]:
+        value = row[least] if least else -row["requests_s"]
+        return not row.get("borne", True), math.inf if value is None else value
+
+    best = min(rows, key=order)
+    if "latency_us" not in best:
+        return best
+    names = [name for name in best["latency_us"] if all(name in row["latency_us"] for row in rows)]
+    return best | {"latency_us": {name: min(row["latency_us"][name] for row in rows) for name in names}}
+
+
 def show(row: Row) -> None:
     """What is read, as it comes."""
-    print("  ", *(f"{key}={value}" for key, value in row.items() if key not in ("latency_us", "errors")), flush=True)
+    values = {key: value for key, value in row.items() if key not in ("latency_us", "errors")}
+    values |= {name: value for name, value in row.get("latency_us", {}).items() if name in ("p50", "p99")}
+    print("  ", *(f"{key}={value}" for key, value in values.items()), flush=True)
 
 
 def connections_for(size_bytes: int) -> int:
@@ -162,7 +194,7 @@ def sizes(bench: Bench) -> list[Row]:
             for size in SIZES
         ]
 
-    return bench.each((NGINX, *PORTS), points)
+    return bench.each((*PEERS, *PORTS), points)
 
 
 def equal_load(bench: Bench, found: list[Row]) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.bench.bars import bars
 from tests.bench.cells import Row, find, names, pivot, size, table
+from tests.bench.peers import MISSING
 from tests.bench.shares import COPIES, IDLE, KERNEL, LOAD_RECEIVES, OTHER, RECEIVES, SERVER, USER
 
 Results = dict[str, Any]
@@ -17,13 +18,12 @@ NOTES = Path(__file__).resolve().parent / "notes.md"  # what the figures mean; e
 
 HEAD = """# Benchmarks
 
-Made by `make bench` ({date}): all systems in one run, in turn, {repeats} times; each point is {seconds} s, and of its
-repeats the best, as what else a machine has to do only slows. Absolute figures move by tens of percent between runs on a
-virtual machine; ratios hold better. `results.json` has all that was read.
+Made by `make bench` ({date}{took}): all systems in one run, in turn, {repeats} times; each point is {seconds} s, and of its
+repeats the best, as what else a machine has to do only slows; response times are each the least of the repeats. Absolute
+figures move by tens of percent between runs on a virtual machine; ratios hold better. `results.json` has all that was read.
 
 - Machine: {cores} cores of {processor}, Linux {Linux}.
-- {nginx}: one worker pinned to core 0, reno, sendfile {sendfile} (the better of on and off at 22 KB; beside wrk both are
-  measured at each size), tcp_nopush, open_file_cache, no access log.
+{peers}
 - ssrun: one worker pinned to core 0. *AF_PACKET*: superframes of up to 44 segments over veth. *TAP*: the same over a TAP
   device. *AF_XDP*: copy mode, as veth has no other, frame by frame; *memcpy* copies each frame first (`--tx memcpy`), as the
   paper's second system does.
@@ -31,9 +31,21 @@ virtual machine; ratios hold better. `results.json` has all that was read.
   one body in 64. wrk is the whole-system figure: its kernel's TCP costs more than the servers do.
 - On veth and TAP a sender's core does the receiver's softirq too, for all systems alike. Where a limit is named, a core's
   time is all that it was busy, softirq with it; [where the time goes](#where-the-time-goes) tells whose work that was.
+- CPU: ticks are samples, and meet a process that wakes with the clock, or miss it. A core's busy time is the clock's less the
+  idle task's own, while it is measured; with wrk over its whole run. Read from: {idle}. A server's is its threads' (`schedstat`).
+  [CPU at light load](#cpu-at-light-load-figures-4-and-5) is judged by a loop that takes what is left.
 - {errors}
 
 """
+
+# Each as it is best, by its name.
+PEERS_SETTINGS = {
+    "nginx": "one worker pinned to core 0, reno, sendfile {sendfile} (the better of on and off at 22 KB; beside wrk both are "
+    "measured at each size), tcp_nopush, open_file_cache, no access log.",
+    "h2o": "one thread pinned to core 0, reno, file.dir, no log (file.file for each file, and no ETag, took as much CPU).",
+    "lighttpd": "one process pinned to core 0, reno, epoll, sendfile, stat cache, no log (writev, no stat cache and no ETag "
+    "took more CPU).",
+}
 
 ON_SERVERS_CORE = (USER, KERNEL, COPIES, LOAD_RECEIVES, OTHER, IDLE)
 
@@ -52,14 +64,31 @@ def equal(row: Row, base: Row) -> str:
     return f"{100 * row['server_busy']:.0f} %, {row['server_us']:.1f} us; {times}"
 
 
+def peers(results: Results) -> str:
+    """Their versions and settings; or that one is missing."""
+    lines = []
+    for name, settings in PEERS_SETTINGS.items():
+        version = results["machine"].get(name)
+        if version is None:
+            lines.append(f"- {name}: no figures in these results, which are of an older bench.")
+        elif version == MISSING:
+            lines.append(
+                f"- {name} is missing on that machine (`.ci/setup` unpacks it): the best peer is the best of the others."
+            )
+        else:
+            lines.append(f"- {version}: {settings.format(sendfile=results['sendfile'])}")
+    return "\n".join(lines)
+
+
 def errors(results: dict[str, Any]) -> str:
     """What went wrong while it was measured."""
     found = []
-    for figure in ("throughput", "sizes", "equal_load", "by_wrk", "shares", "packet_by_packet", "low_load"):
-        for row in results[figure]:
+    figures = ("throughput", "sizes", "equal_load", "light_load", "by_wrk", "shares", "packet_by_packet", "low_load")
+    for figure in figures:
+        for row in results.get(figure, []):
             if row.get("errors"):
                 point = ", ".join(
-                    str(row[key]) for key in ("connections", "size_bytes", "load", "close") if key in row
+                    str(row[key]) for key in ("connections", "size_bytes", "share", "load", "close") if key in row
                 )
                 found.append(f"{row['system']} ({point}): {row['errors']}")
     return f"Errors: {'; '.join(found)}." if found else "No errors in any run."
@@ -112,7 +141,10 @@ def asked(results: Results) -> str:
     lines = [[bar.what, bar.port, bar.asked, bar.read, f"[{bar.verdict}](#{bar.where})"] for bar in found]
     count = sum(bar.reached is True for bar in found)
     text = "## What is asked, and what was read\n\n"
-    text += f"{count} of {len(found)} are reached; why the others are not: [below](#what-is-not-reached).\n\n"
+    text += f"{count} of {len(found)} are reached; why the others are not: [below](#what-is-not-reached). *The best peer* is the "
+    text += (
+        "best of nginx, h2o and lighttpd at that very point; where there are several columns, each has its own.\n\n"
+    )
     return text + table(["what", "on", "asked", "read", ""], lines) + "\n"
 
 
@@ -153,11 +185,14 @@ def by_wrk(results: Results) -> str:
     def cell(row: Row, _: Row) -> str:
         return f"{row['requests_s']:,.0f} ({100 * row['server_busy']:.0f} / {100 * row['load_busy']:.0f} %)"
 
-    text = "## With wrk, beside nginx's best\n\nRequests a second; how busy the server's core and wrk's were. What is asked is asked "
-    text += "of nginx's best: AF_PACKET stands beside the better one over veth, TAP beside the best of all three.\n\n"
+    text = "## With wrk, beside the peers' best\n\nRequests a second; how busy the server's core and wrk's were. What is asked is asked "
+    text += "of the peers' best way: AF_PACKET stands beside the best one over veth, TAP beside the best of all.\n\n"
     for close, title in ((False, "Kept connections"), (True, "A connection for each request")):
-        rows = [row for row in results["by_wrk"] if row["close"] == close]
-        text += f"{title}:\n\n" + pivot(rows, "size_bytes", size, cell) + "\n"
+        mine = [row for row in results["by_wrk"] if row["close"] == close]
+        for count in dict.fromkeys(row.get("connections") for row in mine):
+            rows = [row for row in mine if row.get("connections") == count]
+            over = f", {count} at once" if count else ""
+            text += f"{title}{over}:\n\n" + pivot(rows, "size_bytes", size, cell) + "\n"
     return text
 
 
@@ -208,7 +243,7 @@ def shares(results: Results) -> str:
     text += "the softirq that receives for it.\n\n"
     text += (
         spent(results["shares"])
-        + "## Packet by packet\n\nAs on the paper's NIC: nginx without TSO and GSO, and ssrun frame by "
+        + "## Packet by packet\n\nAs on the paper's NIC: peers without TSO and GSO, and ssrun frame by "
     )
     return text + "frame, 22 KB.\n\n" + spent(results["packet_by_packet"])
 
@@ -221,6 +256,42 @@ def equal_load(results: Results) -> str:
     )
     text += "request; response times p50 / p99 / p99.9 in us.\n\n"
     return text + pivot(results["equal_load"], "size_bytes", size, equal) + "\n"
+
+
+LIGHT_COLUMNS = {
+    "core busy": "core_us",
+    "server's threads": "threads_us",
+    "softirqs while idle": "idle_softirq_us",
+    "ksoftirqd": "ksoftirqd_us",
+    "**taken from the loop**": "taken_us",
+}
+
+
+def light_load(results: Results) -> str:
+    """The paper's figures 4 and 5, by several counters."""
+    text = "## CPU at light load (figures 4 and 5)\n\n"
+    rows = results.get("light_load")
+    if not rows:
+        return text + "Not in these results: `python tests/bench/bench.py --only light_load` measures it.\n\n"
+    text += "![](light-load.svg)\n\n"
+    text += "Open loop over 256 connections, at shares of the most that nginx answers over as many. Microseconds of the server's "
+    text += "core a request, read in five ways. *Core busy*: all that the core was not idle, and *server's threads*, what the "
+    text += "scheduler gave them, with the softirqs that came meanwhile. *Softirqs while idle*: what was busy and is no thread's, "
+    text += "interrupts among it; *ksoftirqd* is a thread. What is asked is asked of the last: a second reading of the same load, "
+    text += "with a loop of the lowest priority (SCHED_IDLE, `tests/bench/spare.c`) on that core. It is given what nobody else wants; "
+    text += "what it gets less than on the core of a server that nobody asks, a request took, whoever it was counted for. The "
+    text += "core never sleeps then, so waking it is not in it. Where others had the core too (-), the sum of the server's threads and "
+    text += "of softirqs while idle decides, which is drawn too.\n\n"
+    lines = [
+        [
+            size(row["size_bytes"]),
+            f"{100 * row['share']:.0f} %, {row['rate_s']:,}",
+            row["system"] + ("" if row["borne"] else f" (bears {row['requests_s']:,.0f})"),
+            *("-" if row[key] is None else f"{row[key]:.2f}" for key in LIGHT_COLUMNS.values()),
+        ]
+        for row in sorted(rows, key=lambda row: (row["size_bytes"], row["share"]))
+    ]
+    return text + table(["size", "load, requests a second", "system", *LIGHT_COLUMNS], lines) + "\n"
 
 
 def low_load(results: Results) -> str:
@@ -286,15 +357,17 @@ def in_memory_section(results: Results) -> str:
 
 
 SECTIONS: tuple[Callable[[Results], str], ...] = (
-    *(asked, throughput, sizes, by_wrk, shares, equal_load),
+    *(asked, throughput, sizes, by_wrk, shares, equal_load, light_load),
     *(low_load, idle, workers, crowd, in_memory_section),
 )
 
 
 def text(results: Results) -> str:
     """The page."""
-    values = {key: results[key] for key in ("date", "repeats", "seconds", "sendfile")}
-    head = HEAD.format(**values, **results["machine"], errors=errors(results))
+    values = {key: results[key] for key in ("date", "repeats", "seconds")}
+    values["took"] = f", in {results['minutes']} minutes" if "minutes" in results else ""
+    values["idle"] = results["machine"].get("idle time", "/proc/stat's ticks, in these results of an older bench")
+    head = HEAD.format(**values, **results["machine"], peers=peers(results), errors=errors(results))
     if results["again"]:
         head += f"Measured again by themselves: {', '.join(results['again'])}.\n\n"
     return head + "".join(section(results) for section in SECTIONS) + NOTES.read_text()

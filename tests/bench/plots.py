@@ -22,7 +22,7 @@ from tests.bench.memory import COLD, HOT, Case
 from tests.bench.shares import LOAD_RECEIVES, SERVER
 
 SIZE_INCHES = (7, 4.2)
-MARKERS = "osD^vx"
+MARKERS = "osD^vx*P"
 
 
 def save(figure: Any, path: Path, title: str) -> None:
@@ -110,6 +110,25 @@ def stacked(path: Path, title: str, rows: list[Row]) -> None:
     save(figure, path, title)
 
 
+def light_load(path: Path, rows: list[Row]) -> None:
+    """What a request takes at shares of nginx's limit, a panel for each size."""
+    sizes = names(rows, "size_bytes")
+    figure, panels = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 4), squeeze=False)
+    for axes, size_bytes in zip(panels[0], sizes, strict=True):
+        for number, system in enumerate(names(rows, "system")):
+            mine = [
+                row for row in rows if (row["system"], row["size_bytes"]) == (system, size_bytes) and row["borne"]
+            ]
+            values = [row["taken_us"] for row in mine]
+            axes.plot([100 * row["share"] for row in mine], values, marker=MARKERS[number], label=system)
+        axes.set_xlabel(f"% of nginx's limit\n{size(size_bytes)}")
+        axes.set_ylim(bottom=0)
+        axes.grid(visible=True, alpha=0.3)
+    panels[0][0].set_ylabel("server's threads, and softirqs while idle: us a request")
+    panels[0][0].legend(fontsize=8)
+    save(figure, path, "CPU at light load")
+
+
 def in_memory(path: Path, rows: list[Row]) -> None:
     """Cycles a segment of 22 KB, hot and cold."""
     hot = [row | {"cache": "hot"} for row in rows if is_case(row, HOT)]
@@ -141,6 +160,8 @@ def draw(results: dict[str, Any], folder: Path) -> None:
               ("bytes", "requests/s"), "xy")  # fmt: skip
     bars(folder / "load.svg", "The same load for all", results["equal_load"], "size_bytes",
          lambda row: 100 * row["server_busy"], "server's core, % busy")  # fmt: skip
+    if results.get("light_load"):
+        light_load(folder / "light-load.svg", results["light_load"])
     if "skipped" not in results["shares"][0]:
         for_sizes = sorted(results["shares"], key=lambda row: row["size_bytes"])
         stacked(folder / "shares.svg", "Where a request's time goes", for_sizes)

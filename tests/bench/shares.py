@@ -22,9 +22,9 @@ from typing import Any
 from tests.bench.figures import WARMUP_S, Bench, connections_for
 from tests.bench.systems import (
     LOAD_CORE,
-    NGINX,
-    NGINX_SINGLE,
     PAPERS_BYTES,
+    PEERS,
+    PEERS_SINGLE,
     PORTS,
     SERVER_CORE,
     SINGLE,
@@ -184,9 +184,9 @@ def compare(bench: Bench, systems: tuple[System, ...], sizes: tuple[int, ...]) -
 
 def shares(bench: Bench) -> list[Row]:
     """Superframes of both sides, and AF_XDP beside them."""
-    return compare(bench, (NGINX, *PORTS), SIZES)
+    return compare(bench, (*PEERS, *PORTS), SIZES)
 
 
 def packet_by_packet(bench: Bench) -> list[Row]:
     """As on the paper's NIC: no side hands the other more than a frame."""
-    return compare(bench, (NGINX_SINGLE, ZERO_COPY, SINGLE), (PAPERS_BYTES,))
+    return compare(bench, (*PEERS_SINGLE, ZERO_COPY, SINGLE), (PAPERS_BYTES,))

@@ -1,4 +1,4 @@
-"""What is compared: nginx and ssrun over its ports, each in a namespace with a veth to the load's, on cores of their own."""
+"""What is compared: servers of others and ssrun over its ports, each in a namespace with a veth to the load's, on cores of their own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.bench import cpu, peers
 from tests.host import build
 from tests.net import (
     CLIENT4,
@@ -19,23 +20,15 @@ from tests.net import (
     Running,
     another_server,
     namespace,
-    nginx_command,
     run,
     ssrun,
     veth_pair,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-NGINX_HTTP = """
-    sendfile {sendfile};
-    tcp_nopush on;
-    open_file_cache max=1000;
-    keepalive_requests 1000000000;
-"""
 SERVER_CORE, LOAD_CORE = 0, 1
 PAPERS_BYTES = 22_000  # the paper's image
 SIZES = (100, 1_000, 4_000, PAPERS_BYTES, 100_000, 1_000_000, 10_000_000)
-MAX_CONNECTIONS = 16_384
 TAP_NAME = "sand0"
 
 
@@ -44,20 +37,26 @@ class System:
     """One of those that are compared."""
 
     name: str
-    backend: str = ""  # of ssrun; else it is nginx
+    backend: str = ""  # of ssrun; else it is a peer
     options: tuple[str, ...] = ()
+    server: str = "nginx"  # which peer
     sendfile: str = ""  # of nginx; else the site's
     loopback: bool = False  # the client's connections are over lo, in the server's namespace
     segments: bool = True  # the server's veth takes what is longer than a frame (TSO, GSO)
 
 
 NGINX = System("nginx")
-NGINX_WAYS = (
+H2O = System("h2o", server="h2o")
+LIGHTTPD = System("lighttpd", server="lighttpd")
+PEERS = (NGINX, H2O, LIGHTTPD)
+# Each in all its ways: who is best at a size, is found by measuring.
+PEER_WAYS = (
     System("nginx, sendfile on", sendfile="on"),
     System("nginx, sendfile off", sendfile="off"),
-    System("nginx over lo", loopback=True),
+    *PEERS[1:],
+    *(replace(peer, name=f"{peer.name} over lo", loopback=True) for peer in PEERS),
 )
-NGINX_SINGLE = System("nginx, TSO off", segments=False)
+PEERS_SINGLE = tuple(replace(peer, name=f"{peer.name}, TSO off", segments=False) for peer in PEERS)
 SUPERFRAMES = System("ssrun, AF_PACKET", "packet", ("--resident",))  # up to 44 segments behind one header
 TAP = System("ssrun, TAP", "tap", ("--resident",))  # the same
 SINGLE = System("ssrun, AF_PACKET, frame by frame", "packet", ("--resident", "--superframe", "1"))
@@ -67,7 +66,7 @@ PORTS = (SUPERFRAMES, TAP, ZERO_COPY)
 POLLING = tuple(
     replace(port, name=f"{port.name}, --busy-poll", options=(*port.options, "--busy-poll")) for port in PORTS
 )
-SYSTEMS = (NGINX, *PORTS, MEMCPY)
+SYSTEMS = (*PEERS, *PORTS, MEMCPY)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def link(system: System) -> Iterator[tuple[Namespace, Namespace, str]]:
 
 def ssrun_options(system: System, workers: int) -> list[str]:
     """How ssrun is started."""
-    options = ["--workers", str(workers), "--max-connections", str(MAX_CONNECTIONS), *system.options]
+    options = ["--workers", str(workers), "--max-connections", str(peers.MAX_CONNECTIONS), *system.options]
     if system.backend == "tap":
         addresses = ["--address", f"{SERVER4}/24", "--host-address", f"{CLIENT4}/24"]
         return ["--iface", f"tap:{TAP_NAME}", *addresses, *options]
@@ -145,20 +144,20 @@ def ssrun_options(system: System, workers: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def nginx(system: System, site: Site, server: Namespace, client: Namespace, cores: list[int]) -> Iterator[Running]:
-    """nginx with a worker on each of the cores."""
+def peer(system: System, site: Site, server: Namespace, client: Namespace, cores: list[int]) -> Iterator[Running]:
+    """A server of others, on these cores."""
     server.run("sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
-    masks = " ".join(f"{1 << core:b}" for core in cores)
     with tempfile.TemporaryDirectory() as folder:
-        command = nginx_command(
-            site.folder,
-            Path(folder),
-            workers=len(cores),
-            main=f"worker_cpu_affinity {masks}; worker_rlimit_nofile 65536;",
-            http=NGINX_HTTP.format(sendfile=system.sendfile or site.sendfile),
+        words = peers.command(
+            system.server, site.folder, Path(folder), cores, sendfile=system.sendfile or site.sendfile
         )
-        with another_server(server, client, "taskset", "-c", ",".join(map(str, cores)), *command) as running:
+        with another_server(server, client, "taskset", "-c", ",".join(map(str, cores)), *words) as running:
             yield running
+
+
+def present(systems: tuple[System, ...]) -> tuple[System, ...]:
+    """Those that are here: the page names the others."""
+    return tuple(system for system in systems if system.backend or peers.program(system.server))
 
 
 @contextlib.contextmanager
@@ -174,22 +173,23 @@ def serve(system: System, site: Site, workers: int = 1, core: int = SERVER_CORE)
             if workers == 1:  # several have found a core each by themselves
                 run("taskset", "-acp", str(core), str(running.process.pid))
         else:
-            running = stack.enter_context(nginx(system, site, server, client, cores))
+            running = stack.enter_context(peer(system, site, server, client, cores))
         yield Serving(system, server, client, interface, running.process.pid)
 
 
 def machine() -> dict[str, str]:
     """Where the figures are from."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    versions = {"nginx": ("nginx", "-v"), "wrk": ("wrk", "-v"), "gcc": ("gcc", "--version")}
-    found = {}
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    versions = {"wrk": ("wrk", "-v"), "gcc": ("gcc", "--version")}
+    found = {name: peers.version(name) for name in peers.NAMES}
     for name, command in versions.items():
         done = run(*command, check=False)
         found[name] = (done.stdout + done.stderr).strip().splitlines()[0]
     return {
         "cores": str(os.cpu_count()),
-        "processor": cpu[1] if cpu else "unknown",
+        "processor": model[1] if model else "unknown",
         "Linux": os.uname().release,
         "Python": sys.version.split()[0],
+        "idle time": cpu.idle_source(),
         **found,
     }

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.bench import asked, memory, page, shares
-from tests.bench.bars import BESIDE, IN_MEMORY_MOST, bars
+from tests.bench import asked, figures, light, memory, page, peers, shares
+from tests.bench.bars import IN_MEMORY_MOST, NOT_THERE, SUPERFRAME_PORTS, bars
 from tests.bench.cells import find
-from tests.bench.systems import NGINX, NGINX_SINGLE, PAPERS_BYTES, PORTS, SINGLE, ZERO_COPY
+from tests.bench.systems import PAPERS_BYTES, PEER_WAYS, PEERS, PEERS_SINGLE, PORTS, SINGLE, ZERO_COPY
 
 KERNEL_IP, USER_IP = "ffffffff81000000", "55d0c0001000"
 SERVER_PID, LOAD_PID = 77, 88
@@ -74,6 +74,20 @@ def share_row(system: str, size_bytes: int) -> dict[str, Any]:
     return load_row(system=system, size_bytes=size_bytes, server_core=core, load_core=core, **costs)
 
 
+def light_row(system: str, size_bytes: int, share: float) -> dict[str, Any]:
+    """A point at light load."""
+    costs = {
+        "core_us": 11.0,
+        "threads_us": 8.0,
+        "idle_softirq_us": 3.0,
+        "ksoftirqd_us": 0.0,
+        "counted_us": 11.0,
+        "taken_us": 10.0,
+    }
+    point = {"system": system, "size_bytes": size_bytes, "share": share, "rate_s": 100_000, "borne": True}
+    return load_row(**point, **costs)
+
+
 def in_memory_row(case: memory.Case, variant: str) -> dict[str, Any]:
     """Both sides alike."""
     costs = {"segment_cycles": 100.0, "request_cycles": 1_600.0, "request_segments": 16.0, "connection_cycles": 900.0}
@@ -84,25 +98,36 @@ def in_memory_row(case: memory.Case, variant: str) -> dict[str, Any]:
 @pytest.fixture
 def results() -> dict[str, Any]:
     """All figures, with nothing better than anything else."""
-    systems = [system.name for system in (NGINX, *PORTS)]
-    by_wrk = [*BESIDE["ssrun, TAP"], *BESIDE]
+    systems = [system.name for system in (*PEERS, *PORTS)]
+    by_wrk = [*(way.name for way in PEER_WAYS), *SUPERFRAME_PORTS]
     sizes = (100, PAPERS_BYTES)
     return {
-        "machine": {"cores": "2", "processor": "P", "Linux": "6", "nginx": "nginx", "wrk": "wrk", "gcc": "gcc"},
+        "machine": {"cores": "2", "processor": "P", "Linux": "6", "wrk": "wrk", "gcc": "gcc"}
+        | {name: f"{name} 1.0" for name in peers.NAMES},
         **{"date": "2026-01-01", "seconds": 1, "repeats": 1, "sendfile": "on", "again": []},
-        "throughput": [load_row(system=s, connections=64, load=load) for s in systems for load in ("loadgen", "wrk")],
+        "throughput": [
+            load_row(system=s, connections=count, load=load)
+            for s in systems
+            for load, counts in (("loadgen", figures.CONCURRENCY), ("wrk", figures.WRK_CONCURRENCY))
+            for count in counts
+        ],
         "sizes": [
             load_row(system=s, size_bytes=size, close=c) for s in systems for size in sizes for c in (False, True)
         ],
         "equal_load": [load_row(system=s, size_bytes=size) for s in systems for size in sizes],
+        "light_load": [light_row(s, size, share) for s in systems for size in light.SIZES for share in light.SHARES],
         "by_wrk": [
-            load_row(system=s, size_bytes=size, close=close)
+            load_row(system=s, size_bytes=size, close=close, connections=count)
             for s in by_wrk
-            for close, each in ((False, asked.KEPT_SIZES), (True, asked.CLOSE_SIZES))
+            for close, each, counts in (
+                (False, asked.KEPT_SIZES, asked.KEPT_CONNECTIONS),
+                (True, asked.CLOSE_SIZES, asked.CLOSE_CONNECTIONS),
+            )
             for size in each
+            for count in counts
         ],
         "shares": [share_row(s, size) for s in systems for size in shares.SIZES],
-        "packet_by_packet": [share_row(s.name, PAPERS_BYTES) for s in (NGINX_SINGLE, ZERO_COPY, SINGLE)],
+        "packet_by_packet": [share_row(s.name, PAPERS_BYTES) for s in (*PEERS_SINGLE, ZERO_COPY, SINGLE)],
         "low_load": [
             load_row(system=s, connections=count, rate_s=rate_s)
             for s in systems
@@ -130,14 +155,13 @@ def verdict(results: dict[str, Any], what: str, port: str) -> bool | None:
     return found.reached
 
 
-def test_who_is_level_with_nginx_and_the_bound_reaches_what_asks_for_no_more(results: dict[str, Any]) -> None:
-    level = {f"requests a second, {size}" for size in ("100 KB", "1 MB", "10 MB")}
-    level |= {f"cycles {what}" for what, *_ in IN_MEMORY_MOST} | {"connections a second, a 1 KB request on each"}
+def test_who_is_level_with_the_peers_and_the_bound_reaches_what_asks_for_no_more(results: dict[str, Any]) -> None:
+    level = {f"cycles {what}" for what, *_ in IN_MEMORY_MOST} | {"connections a second, a 1 KB request on each"}
     assert {bar.what for bar in bars(results) if bar.reached} == level
     assert not any(bar.reached is None for bar in bars(results))
 
 
-PACKET, XDP = "ssrun, AF_PACKET", "ssrun, AF_XDP"
+PACKET, TAP, XDP = "ssrun, AF_PACKET", "ssrun, TAP", "ssrun, AF_XDP"
 
 
 @pytest.mark.parametrize(
@@ -146,9 +170,23 @@ PACKET, XDP = "ssrun, AF_PACKET", "ssrun, AF_XDP"
         ("requests a second, 1 KB", PACKET, "by_wrk", {"system": PACKET, "size_bytes": 1_000}, {"requests_s": 150_000}),
         ("connections a second, 22 KB", PACKET, "by_wrk", {"system": PACKET, "close": True, "size_bytes": 22_000},
          {"load_busy": 0.99}),
+        ("requests a second, 22 KB, 256 connections", PACKET, "by_wrk",
+         {"system": PACKET, "size_bytes": 22_000, "connections": 256}, {"requests_s": 136_000}),
+        ("requests a second, 1 MB, 256 connections", TAP, "by_wrk",
+         {"system": TAP, "size_bytes": 1_000_000, "connections": 256}, {"requests_s": 126_000}),
+        ("requests a second, 22 KB, 2 connections, wrk", TAP, "throughput",
+         {"system": TAP, "connections": 2, "load": "wrk"}, {"requests_s": 136_000}),
+        ("requests a second, 22 KB, 16 connections, loadgen", PACKET, "throughput",
+         {"system": PACKET, "connections": 16, "load": "loadgen"}, {"requests_s": 131_000}),
+        ("response time of 22 KB, 8 connections, wrk", PACKET, "throughput",
+         {"system": PACKET, "connections": 8, "load": "wrk"}, {"latency_us": {"p50": 19.0, "p99": 39.0}}),
+        ("CPU of a request, 100 KB, 30 % of nginx's limit", TAP, "light_load",
+         {"system": TAP, "size_bytes": 100_000, "share": 0.3}, {"taken_us": 5.9}),
+        ("cycles a request of 1 KB", "in memory", "in_memory", asdict(memory.SMALL) | {"variant": "zero-copy"},
+         {"request_cycles": 349.0}),
         ("CPU of a request, 22 KB", PACKET, "shares", {"system": PACKET, "size_bytes": 22_000}, {"server_us": 5.0}),
         ("22 KB requests a CPU second, packet by packet", XDP, "packet_by_packet", {"system": XDP},
-         {"requests_cpu_s": 250_000}),
+         {"requests_cpu_s": 190_000}),
         ("response time of 22 KB, 1 connection, 1,000 a second", XDP, "low_load",
          {"system": XDP, "connections": 1, "rate_s": 1_000}, {"latency_us": {"p50": 19.0, "p99": 39.0, "p99_9": 90.0}}),
         ("CPU with no traffic", XDP, "idle", {"system": XDP}, {"share": 0.009}),
@@ -167,13 +205,131 @@ def test_what_it_takes(
     assert verdict(results, what, port) is True
 
 
-def test_nginx_is_at_its_best(results: dict[str, Any]) -> None:
+def test_all_is_held_against_the_best_of_the_peers_at_that_point(results: dict[str, Any]) -> None:
     """A TAP has another rival: lo is no way to a veth's other end."""
-    find(results["by_wrk"], system="nginx over lo", size_bytes=1_000_000)["requests_s"] *= 2
-    assert verdict(results, "requests a second, 1 MB", "ssrun, TAP") is False
-    assert verdict(results, "requests a second, 1 MB", PACKET) is True
-    find(results["by_wrk"], system="nginx, sendfile off", size_bytes=1_000_000)["requests_s"] *= 2
-    assert verdict(results, "requests a second, 1 MB", PACKET) is False
+    what, point = "requests a second, 1 MB", {"size_bytes": 1_000_000, "close": False, "connections": 64}
+    for port in (PACKET, TAP):
+        find(results["by_wrk"], system=port, **point)["requests_s"] *= 1.5
+    find(results["by_wrk"], system="h2o over lo", **point)["requests_s"] *= 2
+    assert verdict(results, what, TAP) is False
+    assert verdict(results, what, PACKET) is True
+    find(results["by_wrk"], system="nginx, sendfile off", **point)["requests_s"] *= 2
+    assert verdict(results, what, PACKET) is False
+
+
+@pytest.mark.parametrize(
+    ("what", "figure", "port", "point", "better", "worse"),
+    [
+        ("requests a second, 22 KB, 4 connections, loadgen", "throughput", PACKET, {"connections": 4, "load": "loadgen"},
+         {"requests_s": 140_000}, {"requests_s": 120_000}),
+        ("response time of 22 KB, 2 connections, wrk", "throughput", TAP, {"connections": 2, "load": "wrk"},
+         {"latency_us": {"p50": 18.0, "p99": 38.0}}, {"latency_us": {"p50": 30.0, "p99": 37.0}}),
+        ("CPU of a request, 1 KB", "shares", TAP, {"size_bytes": 1_000}, {"server_us": 4.0}, {"server_us": 7.0}),
+        ("CPU of a request, 22 KB, 60 % of nginx's limit", "light_load", TAP, {"size_bytes": 22_000, "share": 0.6},
+         {"taken_us": 5.0}, {"taken_us": 8.0}),
+        ("response time of 22 KB, 1 connection, one after the other", "low_load", XDP, {"connections": 1, "rate_s": 0},
+         {"latency_us": {"p50": 18.0, "p99": 38.0}}, {"latency_us": {"p50": 17.0, "p99": 50.0}}),
+    ],
+)  # fmt: skip
+def test_one_better_peer_is_enough(
+    results: dict[str, Any], what: str, figure: str, port: str, point: dict[str, Any], better: Any, worse: Any
+) -> None:
+    find(results[figure], system=port, **point).update(better)
+    assert verdict(results, what, port) is True
+    find(results[figure], system="lighttpd", **point).update(worse)
+    assert verdict(results, what, port) is False
+
+
+def test_who_cannot_bear_a_load_is_no_rival_and_does_not_reach_it(results: dict[str, Any]) -> None:
+    what, point = "CPU of a request, 22 KB, 90 % of nginx's limit", {"size_bytes": 22_000, "share": 0.9}
+    find(results["light_load"], system=TAP, **point)["taken_us"] = 5.0
+    find(results["light_load"], system="h2o", **point).update(taken_us=1.0, borne=False)
+    assert verdict(results, what, TAP) is True
+    find(results["light_load"], system=TAP, **point)["borne"] = False
+    assert verdict(results, what, TAP) is False
+
+
+def test_where_others_had_the_core_too_the_scheduler_tells(results: dict[str, Any]) -> None:
+    what, point = "CPU of a request, 22 KB, 10 % of nginx's limit", {"size_bytes": 22_000, "share": 0.1}
+    find(results["light_load"], system=TAP, **point).update(taken_us=1.0, counted_us=6.6)
+    find(results["light_load"], system="h2o", **point)["taken_us"] = None
+    assert verdict(results, what, TAP) is True
+    find(results["light_load"], system="lighttpd", **point)["counted_us"] = 10.9
+    assert verdict(results, what, TAP) is False
+    assert "by the scheduler, the core was not quiet" in page.text(results)
+
+
+def of_an_older_bench(results: dict[str, Any]) -> None:
+    """Takes away what was not measured then."""
+    results.pop("light_load")
+    for name in ("h2o", "lighttpd"):
+        results["machine"].pop(name)
+    for figure in ("throughput", "sizes", "equal_load", "by_wrk", "shares", "packet_by_packet", "low_load", "idle"):
+        results[figure] = [row for row in results[figure] if not row["system"].startswith(("h2o", "lighttpd"))]
+    results["by_wrk"] = [row for row in results["by_wrk"] if row["connections"] == 64]
+    results["throughput"] = [row for row in results["throughput"] if row["connections"] in (1, 4, 16, 64)]
+    for row in results["by_wrk"]:
+        row.pop("connections")
+        row.pop("latency_us")
+    for row in results["throughput"]:
+        if row["load"] == "wrk":
+            row.pop("latency_us")
+
+
+def test_results_of_an_older_bench_are_drawn_and_what_they_lack_is_named(results: dict[str, Any]) -> None:
+    of_an_older_bench(results)
+    text = page.text(results)
+    lacking = {bar.what for bar in bars(results) if bar.reached is None}
+    assert {
+        "requests a second, 22 KB, 2 connections, loadgen",
+        "response time of 22 KB, 4 connections, wrk",
+    } <= lacking
+    assert "requests a second, 1 KB, 256 connections" in lacking
+    assert "CPU of a request at shares of nginx's limit" in lacking
+    assert "requests a second, 22 KB" not in lacking
+    assert "requests a second, 1 MB" in lacking  # those were over eight connections
+    assert f"| {NOT_THERE} | [not measured]" in text
+    assert "- h2o: no figures in these results" in text
+    assert "Not in these results" in text
+    assert "ticks, in these results of an older bench" in text
+
+
+def test_a_missing_peer_is_named(results: dict[str, Any]) -> None:
+    results["machine"]["lighttpd"] = peers.MISSING
+    assert "- lighttpd is missing on that machine" in page.text(results)
+
+
+def test_a_load_that_is_not_borne_is_named(results: dict[str, Any]) -> None:
+    find(results["light_load"], system="h2o", share=0.9, size_bytes=100).update(borne=False, requests_s=77_000)
+    text = page.text(results)
+    assert "| h2o (bears 77,000) |" in text
+    find(results["light_load"], system="h2o", share=0.1, size_bytes=100)["idle_softirq_us"] = None
+    assert "| h2o | 11.00 | 8.00 | - | 0.00 | 10.00 |" in page.text(results)
+
+
+def test_the_best_repeat_has_the_least_response_times_of_all() -> None:
+    rows = [
+        load_row(requests_s=1.0, latency_us={"p50": 5.0, "p99": 50.0}),
+        load_row(requests_s=2.0, latency_us={"p50": 6.0, "p99": 40.0}),
+    ]
+    found = figures.best_of(rows, "")
+    assert found["requests_s"] == 2.0
+    assert found["latency_us"] == {"p50": 5.0, "p99": 40.0}
+    fallen = [rows[0], rows[1] | {"borne": False}]
+    assert figures.best_of(fallen, "")["requests_s"] == 1.0
+    assert figures.best_of(rows, "requests_s")["requests_s"] == 1.0
+    assert (
+        figures.best_of([row | {"taken_us": us} for row, us in zip(rows, (None, 3.0), strict=True)], "taken_us")[
+            "taken_us"
+        ]
+        == 3.0
+    )
+
+
+def test_bytes_tell_the_rate_of_few_long_answers_only() -> None:
+    assert figures.are_many(5, 100)
+    assert figures.are_many(5_000, 10_000_000)
+    assert not figures.are_many(20, 10_000_000)
 
 
 def test_handshake_and_end_count_for_the_segments_with_data(results: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ def wrk_value(text: str, unit: str = "") -> float:
     found = re.fullmatch(rf"([\d.]+)(\w*?){unit}", text)
     if found is None:
         raise ValueError(text)
-    return float(found[1]) * SCALES[found[2]]
+    return round(float(found[1]) * SCALES[found[2]], 3)
 
 
 def wrk_result(text: str, cores: tuple[float, ...] = ()) -> WrkResult:
