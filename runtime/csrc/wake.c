@@ -22,10 +22,12 @@ void wake_round(struct wake *wake, uint64_t now_ns, uint32_t frames)
     wake->waits = false;
     if (now_ns >= wake->due_ns)
         return;
-    if (wake->way == WAKE_NAP)
+    if (wake->way == WAKE_NAP) {
         COUNT(wake, loop_naps_in_vain);
-    else
+        wake->vain_naps++;
+    } else {
         COUNT(wake, loop_sleeps_in_vain);
+    }
 }
 
 /* Are there clients that wait for nothing but us? */
@@ -64,8 +66,8 @@ static uint64_t nap_for(const struct wake *wake, uint64_t window_ns, const struc
         return 0;
     uint64_t gap_ns = window_ns / in->frames, nap_ns = least(most_ns, turn_ns / WAKE_NAP_SHARE);
     if (wake->preference != WAKE_POWER)
-        nap_ns = least(nap_ns, WAKE_NAP_FRAMES_MAX * gap_ns);
-    return nap_ns < WAKE_NAP_MIN_NS || nap_ns < WAKE_NAP_FRAMES_MIN * gap_ns ? 0 : nap_ns;
+        nap_ns = least(nap_ns, WAKE_NAP_FRAMES * gap_ns);
+    return nap_ns < WAKE_NAP_MIN_NS ? 0 : nap_ns;
 }
 
 /* A window is over: what came in it says how to wait from now on. */
@@ -89,11 +91,24 @@ static bool is_spinning(const struct wake *wake)
     return wake->waits && wake->way == WAKE_SPIN;
 }
 
-static enum wake_way way_at(const struct wake *wake, uint64_t now_ns)
+/* Where answers have just gone, their ACKs follow. turns: that have come so far. */
+static bool naps(struct wake *wake, uint64_t turns)
+{
+    bool behind_a_turn = turns != wake->turns;
+    wake->turns = turns;
+    if (wake->naps == WAKE_NAP_TRIALS) {
+        if (2 * wake->vain_naps > wake->naps)
+            wake->pause_until_turns = turns + WAKE_VAIN_PAUSE_TURNS;
+        wake->naps = wake->vain_naps = 0;
+    }
+    return wake->nap_ns > 0 && behind_a_turn && turns >= wake->pause_until_turns;
+}
+
+static enum wake_way way_at(struct wake *wake, uint64_t now_ns, uint64_t turns)
 {
     if (wake->preference == WAKE_BUSY || now_ns - wake->frame_ns < wake->spin_ns)
         return WAKE_SPIN;
-    return wake->nap_ns > 0 ? WAKE_NAP : WAKE_SLEEP;
+    return naps(wake, turns) ? WAKE_NAP : WAKE_SLEEP;
 }
 
 static void count(struct wake *wake, enum wake_way way)
@@ -106,8 +121,10 @@ static void count(struct wake *wake, enum wake_way way)
         COUNT(wake, loop_spins);
         wake->spins++;
     }
-    if (way == WAKE_NAP)
+    if (way == WAKE_NAP) {
         COUNT(wake, loop_naps);
+        wake->naps++;
+    }
     if (way == WAKE_SLEEP)
         COUNT(wake, loop_sleeps);
 }
@@ -116,7 +133,7 @@ struct wake_choice wake_choose(struct wake *wake, uint64_t now_ns, uint64_t dead
 {
     if (now_ns - wake->start_ns >= WAKE_WINDOW_NS)
         reckon(wake, now_ns, seen);
-    enum wake_way way = way_at(wake, now_ns);
+    enum wake_way way = way_at(wake, now_ns, seen->requests + seen->releasing);
     count(wake, way);
     wake->way = way;
     wake->waits = true;

@@ -1,5 +1,5 @@
-/* How the worker waits for frames: it spins where the next one is due at once, naps where frames come steadily, and sleeps until
- * one wakes it where neither is so. To be woken for each frame costs more than to serve it, on both sides, and a core that fell
+/* How the worker waits for frames: it spins where the next one is due at once, naps where more will come that need not be heard at
+ * once, ACKs of what was just sent or the requests of many, and sleeps until a frame wakes it where neither is so. To be woken for each frame costs more than to serve it, on both sides, and a core that fell
  * idle answers late; to spin costs the core.
  *
  * Whom a nap would hold up is told by what comes. A client on the link that goes on as soon as it has what we sent waits for
@@ -29,11 +29,12 @@ enum wake_preference {
 #define WAKE_POWER_NAP_NS 1000000 /* and where power is */
 #define WAKE_NAP_MIN_NS 20000 /* a shorter one costs more than it saves */
 #define WAKE_NAP_SHARE 8 /* of what clients take themselves from turn to turn, the part that a nap may be */
-#define WAKE_NAP_FRAMES_MIN 1 /* are due within a nap at least, */
-#define WAKE_NAP_FRAMES_MAX 8 /* and at most: to share a waking among more saves little and delays them */
+#define WAKE_NAP_FRAMES 8 /* are due in a nap at most: to share a waking among more saves little and delays them */
 #define WAKE_PROMPT_NS 200000 /* from request to request, of a client that waits for us */
 #define WAKE_PROMPT_MIN 3 /* requests in a window: of fewer nothing is known */
 #define WAKE_VAIN_PAUSE_NS 64000000 /* without spinning, after a window in which most of it was in vain */
+#define WAKE_NAP_TRIALS 16 /* naps, */
+#define WAKE_VAIN_PAUSE_TURNS 64 /* behind which there is none if most of those were in vain */
 
 /* Totals of what has come so far. */
 struct wake_seen {
@@ -67,6 +68,9 @@ struct wake {
     uint64_t spin_ns, nap_ns; /* as chosen for now; 0: not at all */
     uint64_t pause_until_ns; /* no spinning before */
     uint32_t spins, vain_spins; /* in the window */
+    uint64_t turns; /* seen so far */
+    uint64_t pause_until_turns; /* no napping before */
+    uint32_t naps, vain_naps; /* of WAKE_NAP_TRIALS */
     enum wake_way way; /* chosen last, */
     bool waits; /* and what it was for has not come yet, */
     uint64_t due_ns; /* or when it is time for something else */
