@@ -48,13 +48,10 @@ def hold(space: Namespace, address: str) -> str:
 def test_an_address_in_use_is_refused(image: Path, backend: str, address: str) -> None:
     with veth_pair() as (server, client):
         mac = hold(client, address)
-        begin = time.monotonic()
         done = server.run(*ssrun_command(image, "--iface", "srv0", "--backend", backend, *OWN), check=False)
-        took_s = time.monotonic() - begin
     assert done.returncode == 1
     assert done.stderr == f"ssrun: {address} is used by {mac} on srv0; choose another --address\n"
     assert '"serving"' not in done.stdout
-    assert took_s < 5
 
 
 @BACKEND
@@ -71,7 +68,7 @@ def test_a_free_address_is_claimed_and_the_neighbours_know(image: Path, backend:
             for host in running.hosts:
                 assert "small" in client.run("curl", "-sS", f"http://{host}/").stdout
             running.stop()
-    assert 0.7 < took_s < 5
+    assert took_s > 0.7  # RFC 5227 section 2.1.1: three probes at the least distances
     counters = running.stopped["counters"]
     assert counters["arp_tx_probes"] == 3
     assert counters["nd_tx_probes"] == 1
@@ -132,13 +129,10 @@ def test_a_signal_ends_the_claim(image: Path, backend: str) -> None:
             pass
         process = server.popen(*ssrun_command(image, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         watch.communicate(timeout=20)  # the first probe has been sent
-        begin = time.monotonic()
         process.terminate()
         output, error = process.communicate(timeout=10)
-        took_s = time.monotonic() - begin
     assert (process.returncode, error) == (0, "")
     assert [json.loads(line)["event"] for line in output.splitlines()] == ["stopped"]  # it never served
-    assert took_s < 0.5
 
 
 def test_the_check_can_be_left_out(image: Path) -> None:
