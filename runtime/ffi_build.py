@@ -50,6 +50,7 @@ HEADERS = [
     "loop.h",
     "image/date.h",
     "web/http_parse.h",
+    "web/head_memo.h",
     "web/web.h",
     "kv/kv_store.h",
     "kv/kv.h",

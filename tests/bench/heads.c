@@ -14,7 +14,7 @@
 #include "web/web.h"
 
 static const char first_lines[] = "GET /0 HTTP/1.1\r\nHost: a\r\n";
-#define WEB_BYTES (1u << 20) /* for what the web keeps */
+#define WEB_BYTES (4u << 20) /* for what the web keeps */
 #define FIRST_BYTES (sizeof(first_lines) - 1)
 
 /* A head of so many bytes, but for the last line, which fills it up. */

@@ -2,12 +2,14 @@
 #ifndef SANDSTORM_WEB_STATE_H
 #define SANDSTORM_WEB_STATE_H
 
+#include "head_memo.h"
 #include "image/image.h"
 #include "libtcpip/tcpip.h"
 #include "wire/counters.h"
 
 #define WEB_COUNTERS(X)                                                                                              \
     X(http_requests)                                                                                                 \
+    X(http_heads_known)                                                                                              \
     X(http_bad_requests)                                                                                             \
     X(http_queries_left_out)                                                                                         \
     X(http_redirects_refused)                                                                                        \
@@ -28,6 +30,9 @@ struct web {
     uint8_t date_text[32];
     uint64_t date_sum;
     uint64_t connection_sums[2]; /* of what Connection says, at an even offset: keep-alive, close */
+    struct head_memo memo;
+    struct head_answer answer; /* written last; response SSI_NONE: none of the image's whole */
+    bool lasts; /* the same head will be answered so for as long as the image is served */
     struct web_counters counters;
 };
 

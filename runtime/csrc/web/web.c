@@ -72,6 +72,9 @@ __attribute__((always_inline)) static inline void write_of(struct web *web, stru
     PROBE(web_write, tcb, response->status);
     count_status(web, response->status);
     web->response_uses[response_index]++;
+    if (web->lasts)
+        web->answer =
+            (struct head_answer){.response = response_index, .variant = variant, .head = head, .close = close};
     tcpip_write(web->tcpip, tcb, &slice, head ? response->head_bytes : response->stream_bytes);
     if (close)
         tcpip_finish(web->tcpip, tcb);
@@ -165,6 +168,7 @@ __attribute__((noinline)) static bool write_handing_on(struct web *web, struct t
     struct places places = {.path = variant->swap_bytes, .query = queried ? variant->swap_offset : 0};
     if (places.path == 0 && places.query == 0)
         return false;
+    web->lasts = false; /* it may fail another time */
     bool fits = places.path != 0 || request->query.len_bytes <= QUERY_BYTES_MAX;
     uint32_t status = fits ? write_redirect(web, tcb, variant, &places, request, route->path_bytes) : 414;
     if (status != 0 && places.path == 0) {
@@ -208,10 +212,10 @@ static bool etag_listed(const struct web *web, const struct ssi_variant *variant
 
 /* Has the file changed after a date? otherwise: what to say when the field is to be ignored, being no date (RFC 9110
  * section 13.1.3) or there being nothing to compare with. */
-static bool modified_after(const struct web *web, const struct ssi_variant *variant, struct http_text field,
-                           bool otherwise)
+static bool modified_after(struct web *web, const struct ssi_variant *variant, struct http_text field, bool otherwise)
 {
     int64_t since;
+    web->lasts = false; /* a date may lie in the future, and then be past */
     if (variant->last_modified_s < 0 || !date_parse(field.data, field.len_bytes, web->wall_s, &since))
         return otherwise;
     return variant->last_modified_s > since;
@@ -219,7 +223,7 @@ static bool modified_after(const struct web *web, const struct ssi_variant *vari
 
 /* RFC 9110 section 13.2.2 up to its step 4. Returns 304 or 412, or 0: the conditions hold. A redirect has none, section
  * 13.2.1. */
-static uint32_t failed_condition(const struct web *web, const struct ssi_variant *variant,
+static uint32_t failed_condition(struct web *web, const struct ssi_variant *variant,
                                  const struct http_request *request)
 {
     if (variant->not_modified_response == SSI_NONE)
@@ -239,14 +243,15 @@ static uint32_t failed_condition(const struct web *web, const struct ssi_variant
 }
 
 /* A date that must be exact: If-Range's. */
-static bool date_is(const struct web *web, struct http_text text, int64_t seconds)
+static bool date_is(struct web *web, struct http_text text, int64_t seconds)
 {
     int64_t date;
+    web->lasts = false;
     return date_parse(text.data, text.len_bytes, web->wall_s, &date) && date == seconds;
 }
 
 /* RFC 9110 section 13.1.5: a strong entity tag, the same byte for byte, or exactly what Last-Modified says. */
-static bool if_range_holds(const struct web *web, const struct ssi_variant *variant, struct http_text field)
+static bool if_range_holds(struct web *web, const struct ssi_variant *variant, struct http_text field)
 {
     if (field.data == NULL)
         return true;
@@ -544,39 +549,91 @@ static bool has_body_unread(const struct http_request *request)
            (request->expect_continue && request->content_length > 0);
 }
 
+/* A head that is all of these bytes, and what is known of it. */
+struct lookup {
+    struct head_place *place; /* NULL: nothing, and it is not to be kept */
+    uint64_t hash;
+};
+
+/* Answers what was answered before. False: it is to be parsed. */
+static bool answer_again(struct web *web, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes,
+                         struct lookup *lookup)
+{
+    lookup->place = tcb->app == 0 ? head_memo_place(&web->memo, data, len_bytes, &lookup->hash) : NULL;
+    if (lookup->place == NULL || !head_memo_has(&web->memo, lookup->place, lookup->hash, data, len_bytes))
+        return false;
+    const struct head_answer *answer = &lookup->place->answer;
+    PROBE(web_recv, tcb, data + answer->path_at, answer->path_bytes, len_bytes);
+    COUNT(web, http_requests);
+    COUNT(web, http_heads_known);
+    write_of(web, tcb, answer->response, answer->variant, answer->head, answer->close);
+    return true;
+}
+
+/* What was answered is noted, if it is the answer to these bytes whenever they come. */
+static void note_answer(const struct web *web, const struct lookup *lookup, const uint8_t *data, uint32_t len_bytes,
+                        const struct http_request *request)
+{
+    bool decoded = request->path.data < data || request->path.data >= data + len_bytes;
+    if (!web->lasts || web->answer.response == SSI_NONE || decoded || request->content_length > 0 || request->chunked)
+        return;
+    struct head_answer answer = web->answer;
+    answer.path_at = (uint16_t)(request->path.data - data);
+    answer.path_bytes = (uint16_t)request->path.len_bytes;
+    head_memo_keep(lookup->place, lookup->hash, data, len_bytes, &answer);
+}
+
+/* A request that is not known, whole or not. Returns the bytes of its head that were taken; 0: more must come, or more of the
+ * answer is to be written, or nothing more is read. */
+static uint32_t take_request(struct web *web, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes,
+                             const struct lookup *lookup)
+{
+    struct http_request request;
+    bool merge_slashes = (web->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
+    bool begun = progress_of(tcb).step > 0;
+    int status = worth_parsing(tcb, data, len_bytes)
+                     ? http_parse(data, len_bytes, TCB_RECEIVE_BYTES, merge_slashes, &request)
+                     : HTTP_PARTIAL;
+    if (status == HTTP_PARTIAL) {
+        if (!begun)
+            seen_set(tcb, len_bytes);
+        return 0;
+    }
+    if (!begun) {
+        PROBE(web_recv, tcb, request.path.data, request.path.len_bytes, status);
+        COUNT(web, http_requests);
+    }
+    if (status < 0) {
+        COUNT(web, http_bad_requests);
+        write_error(web, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
+        return 0;
+    }
+    if (has_body_unread(&request))
+        request.close = true;
+    web->lasts = true;
+    web->answer.response = SSI_NONE;
+    if (!answer(web, tcb, &request))
+        return 0;
+    if (lookup->place != NULL && (uint32_t)status == len_bytes)
+        note_answer(web, lookup, data, len_bytes, &request);
+    progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length, 0);
+    return (uint32_t)status;
+}
+
 static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     struct web *web = tcpip->app_state;
     uint32_t taken = drain(tcb, len_bytes);
-    bool merge_slashes = (web->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
     while (taken < len_bytes && tcpip_can_write(tcb) && !goes_on_later(tcb)) {
-        struct http_request request;
-        int status = HTTP_PARTIAL;
+        struct lookup lookup;
         if (data[taken] == '\r')
             taken += empty_lines_bytes(data + taken, len_bytes - taken);
-        if (worth_parsing(tcb, data + taken, len_bytes - taken))
-            status = http_parse(data + taken, len_bytes - taken, TCB_RECEIVE_BYTES, merge_slashes, &request);
-        bool begun = progress_of(tcb).step > 0;
-        if (status == HTTP_PARTIAL) {
-            if (!begun)
-                seen_set(tcb, len_bytes - taken);
+        if (answer_again(web, tcb, data + taken, len_bytes - taken, &lookup))
+            return len_bytes;
+        uint32_t head_bytes = take_request(web, tcb, data + taken, len_bytes - taken, &lookup);
+        if (head_bytes == 0)
             break;
-        }
-        if (!begun) {
-            PROBE(web_recv, tcb, request.path.data, request.path.len_bytes, status);
-            COUNT(web, http_requests);
-        }
-        if (status < 0) {
-            COUNT(web, http_bad_requests);
-            write_error(web, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
-            break;
-        }
-        if (has_body_unread(&request))
-            request.close = true;
-        if (!answer(web, tcb, &request))
-            break;
-        taken += (uint32_t)status;
-        progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length, 0);
+        taken += head_bytes;
         taken += drain(tcb, len_bytes - taken);
     }
     return taken;
@@ -597,10 +654,13 @@ static void *web_lay_out(struct layout *layout, const struct image *image)
 {
     struct web *web = layout_take(layout, sizeof(*web));
     uint32_t *uses = layout_take(layout, image->header->response_count * sizeof(*uses));
+    struct head_memo memo = {0};
+    head_memo_lay_out(&memo, layout);
     if (web == NULL)
         return NULL;
     web->image = image;
     web->response_uses = uses;
+    web->memo = memo;
     web->date_s = -1;
     return web;
 }
