@@ -135,14 +135,24 @@ def spent(before: Reading, after: Reading) -> tuple[Spent, ...]:
     return tuple(found)
 
 
+def compile_to(target: Path, words: list[str]) -> None:
+    """gcc's output in a program's place at once: another process may run it, or compile it too."""
+    own = target.with_name(f"{target.name}.{os.getpid()}")
+    try:
+        subprocess.run(["gcc", *words, "-o", str(own)], check=True)
+        own.replace(target)
+    finally:
+        own.unlink(missing_ok=True)
+
+
 @functools.cache
 def program() -> Path:
     """spare.c, compiled where that is needed."""
     target = ROOT / ".cache" / "spare"
     if not target.exists() or target.stat().st_mtime < SOURCE.stat().st_mtime:
         target.parent.mkdir(exist_ok=True)
-        words = ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-        subprocess.run([*words, str(SOURCE), "-o", str(target)], check=True)
+        words = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+        compile_to(target, [*words, str(SOURCE)])
     return target
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bars import bars
+from tests.bench.bars import LOW_LEAST, bars
 from tests.bench.cells import Row, find, names, pivot, size, table
 from tests.bench.peers import MISSING
 from tests.bench.shares import COPIES, IDLE, KERNEL, LOAD_RECEIVES, OTHER, RECEIVES, SERVER, USER
@@ -148,6 +148,19 @@ def asked(results: Results) -> str:
     return text + table(["what", "on", "asked", "read", ""], lines) + "\n"
 
 
+def times(row: Row, _: Row) -> str:
+    """p50 and p99."""
+    latency = row.get("latency_us", {})
+    return f"{latency['p50']:.0f} / {latency['p99']:.0f}" if "p50" in latency else "-"
+
+
+def few_connections(rows: list[Row]) -> str:
+    """Response times where a server, and here the load too, falls asleep between two requests."""
+    text = "Response times of those, p50 / p99 in us. The load falls asleep too where it waits; one that polls is "
+    text += "[below](#response-times-at-low-load).\n\n"
+    return text + pivot([row for row in rows if row["connections"] in LOW_LEAST], "connections", str, times) + "\n"
+
+
 def throughput(results: Results) -> str:
     """By concurrency, by either load."""
     text = ""
@@ -162,7 +175,7 @@ def throughput(results: Results) -> str:
     ):
         rows = [row for row in results["throughput"] if row["load"] == load]
         text += f"## {title}\n\n![]({image}.svg)\n\nRequests a second of 22 KB, the ratio to nginx{more}.\n\n"
-        text += pivot(rows, "connections", str, rate) + "\n"
+        text += pivot(rows, "connections", str, rate) + "\n" + few_connections(rows)
     return (
         text
         + "## Cost and response time by concurrency (figures 5 and 6)\n\n![](cost.svg)\n![](response-time.svg)\n\n"
@@ -297,14 +310,11 @@ def light_load(results: Results) -> str:
 def low_load(results: Results) -> str:
     """Response times where there is no queue."""
 
-    def cell(row: Row, _: Row) -> str:
-        return f"{row['latency_us']['p50']:.0f} / {row['latency_us']['p99']:.0f}"
-
     text = "## Response times at low load\n\nOf 22 KB, p50 / p99 in us, each the least of the repeats. The load polls, and so does a server with `--busy-poll`, as the paper's did: it takes its core whole.\n\n"
     for rate_s in names(results["low_load"], "rate_s"):
         rows = [row for row in results["low_load"] if row["rate_s"] == rate_s]
         text += (f"{rate_s:,} requests a second:" if rate_s else "One request after the other:") + "\n\n"
-        text += pivot(rows, "connections", str, cell) + "\n"
+        text += pivot(rows, "connections", str, times) + "\n"
     return text
 
 

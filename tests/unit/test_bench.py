@@ -349,6 +349,13 @@ def test_without_perf_the_page_says_so(results: dict[str, Any]) -> None:
     assert "Not measured: perf is missing." in page.text(results)
 
 
+def test_response_times_of_few_connections_are_a_table(results: dict[str, Any]) -> None:
+    find(results["throughput"], system=TAP, connections=8, load="wrk")["latency_us"] = {"p50": 7.4, "p99": 9.6}
+    assert page.text(results).count("| 8 | 20 / 40 | 20 / 40 | 20 / 40 | 20 / 40 | 7 / 10 | 20 / 40 |") == 1
+    of_an_older_bench(results)
+    assert "| 4 | - | - | - | - |" in page.text(results)
+
+
 def test_the_page_has_what_it_links_to(results: dict[str, Any]) -> None:
     text = page.text(results)
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)

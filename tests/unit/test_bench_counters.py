@@ -130,3 +130,18 @@ def test_the_loop_says_why_it_cannot_run() -> None:
     assert (done.returncode, done.stderr) == (1, "spare: /missing/file: No such file or directory\n")
     with pytest.raises(RuntimeError, match="has ended: 1"), cpu.spare(1023):
         pass
+
+
+@needs("gcc")
+def test_a_program_that_runs_can_be_compiled_again(tmp_path: Path) -> None:
+    source, target = tmp_path / "wait.c", tmp_path / "wait"
+    source.write_text("#include <unistd.h>\nint main(void) { return pause(); }\n")
+    cpu.compile_to(target, [str(source)])
+    with subprocess.Popen([target]) as running:
+        cpu.compile_to(target, [str(source)])
+        assert running.poll() is None
+        running.kill()
+    source.write_text("int main(void) { return }\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        cpu.compile_to(target, [str(source)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wait", "wait.c"]

@@ -59,7 +59,7 @@ def program() -> Path:
             "-lm",
             *(f"-l{name}" for name in libraries),
         ]
-        subprocess.run(["gcc", *words, "-o", str(PROGRAM)], check=True)
+        cpu.compile_to(PROGRAM, words)
     return PROGRAM
 
 
