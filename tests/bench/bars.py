@@ -124,12 +124,13 @@ def is_peer(row: Row) -> bool:
 def best(
     rows: list[Row], value: Callable[[Row], float], *, least: bool = False, over_lo: bool = False, **point: Any
 ) -> Best | None:
-    """Of the peers' rows at a point."""
+    """Of the peers' rows at a point; a zero is a reading that failed."""
     found = [
         Best(value(row), row["system"])
         for row in rows
         if is_peer(row) and has(row, **point) and (over_lo or OVER_LO not in row["system"])
     ]
+    found = [each for each in found if each.value > 0]
     if not found:
         return None
     return min(found, key=lambda each: each.value if least else -each.value)
@@ -143,7 +144,7 @@ def rate(ours: Row | None, theirs: Best | None) -> tuple[float, str]:
     """Times the best peer's requests, and as a bar has it; NaN: there are no figures of it."""
     if ours is None or theirs is None:
         return math.nan, ""
-    ratio = requests_s(ours) / max(0.1, theirs.value)
+    ratio = requests_s(ours) / theirs.value
     return ratio, f"{ratio:.2f} ({ours['requests_s']:,.0f}; {theirs.who}: {theirs.value:,.0f})"
 
 
@@ -242,10 +243,10 @@ def cpu(results: Results) -> Iterator[Bar]:
 
 
 def cost(ours: Row | None, theirs: Best | None, key: str, most: float) -> tuple[str, bool] | None:
-    """Microseconds of a request beside the least of a peer's."""
-    if ours is None or theirs is None:
+    """Microseconds of a request beside the least of a peer's; none, where nothing was read of one."""
+    if ours is None or theirs is None or not ours[key]:
         return None
-    value, base = float(ours[key]), max(theirs.value, 1e-3)
+    value, base = float(ours[key]), theirs.value
     return f"{value / base:.2f} ({value:.1f} us; {theirs.who}: {theirs.value:.1f} us)", value <= most * base
 
 

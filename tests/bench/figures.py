@@ -127,11 +127,12 @@ class Bench:
 
 
 def best_of(rows: list[Row], least: str) -> Row:
-    """One of them, with the least of all rows' response times at each percentile. One that did not bear its load comes last."""
+    """One of them, with the least of all rows' response times at each percentile. One that did not bear its load comes last, and
+    nothing costs nothing: a zero is a reading that failed."""
 
     def order(row: Row) -> tuple[bool, float]:
-        value = row[least] if least else -row["requests_s"]
-        return not row.get("borne", True), math.inf if value is None else value
+        value = (row[least] or math.inf) if least else -row["requests_s"]
+        return not row.get("borne", True), value
 
     best = min(rows, key=order)
     if "latency_us" not in best:

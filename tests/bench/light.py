@@ -59,7 +59,7 @@ def counted(bench: Bench, serving: Serving, point: Point) -> Row:
     return row_of(found, point.size_bytes) | {
         "core_us": us(core.busy_ns, requests),
         "threads_us": us(1e9 * threads_s, requests),
-        "counted_us": us(1e9 * threads_s + (core.idle_softirq_ns or 0), requests),
+        "counted_us": us(1e9 * threads_s + (core.idle_softirq_ns or 0) + (core.ksoftirqd_ns or 0), requests),
         "idle_softirq_us": us(core.idle_softirq_ns, requests),
         "ksoftirqd_us": us(core.ksoftirqd_ns, requests),
     }

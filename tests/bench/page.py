@@ -293,8 +293,8 @@ def light_load(results: Results) -> str:
     text += "interrupts among it; *ksoftirqd* is a thread. What is asked is asked of the last: a second reading of the same load, "
     text += "with a loop of the lowest priority (SCHED_IDLE, `tests/bench/spare.c`) on that core. It is given what nobody else wants; "
     text += "what it gets less than on the core of a server that nobody asks, a request took, whoever it was counted for. The "
-    text += "core never sleeps then, so waking it is not in it. Where others had the core too (-), the sum of the server's threads and "
-    text += "of softirqs while idle decides, which is drawn too.\n\n"
+    text += "core never sleeps then, so waking it is not in it. Where others had the core too (-), the sum of the three before it "
+    text += "decides; dashed in the figure.\n\n"
     lines = [
         [
             size(row["size_bytes"]),

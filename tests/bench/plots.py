@@ -111,22 +111,23 @@ def stacked(path: Path, title: str, rows: list[Row]) -> None:
 
 
 def light_load(path: Path, rows: list[Row]) -> None:
-    """What a request takes at shares of nginx's limit, a panel for each size."""
+    """What a request takes at shares of nginx's limit, a panel for each size: as the loop tells, and dashed, as the kernel counts."""
     sizes = names(rows, "size_bytes")
     figure, panels = plt.subplots(1, len(sizes), figsize=(4 * len(sizes), 4), squeeze=False)
     for axes, size_bytes in zip(panels[0], sizes, strict=True):
         for number, system in enumerate(names(rows, "system")):
-            mine = [
-                row for row in rows if (row["system"], row["size_bytes"]) == (system, size_bytes) and row["borne"]
-            ]
-            values = [row["taken_us"] for row in mine]
-            axes.plot([100 * row["share"] for row in mine], values, marker=MARKERS[number], label=system)
+            for key, style, label in (("taken_us", "-", system), ("counted_us", "--", "")):
+                mine = [row for row in rows if (row["system"], row["size_bytes"]) == (system, size_bytes)]
+                mine = [row for row in mine if row["borne"] and row[key] is not None]
+                shares, values = [100 * row["share"] for row in mine], [row[key] for row in mine]
+                how = {"color": f"C{number}", "marker": MARKERS[number], "linestyle": style}
+                axes.plot(shares, values, label=label or "_", **how)
         axes.set_xlabel(f"% of nginx's limit\n{size(size_bytes)}")
         axes.set_ylim(bottom=0)
         axes.grid(visible=True, alpha=0.3)
-    panels[0][0].set_ylabel("server's threads, and softirqs while idle: us a request")
+    panels[0][0].set_ylabel("us of the core a request")
     panels[0][0].legend(fontsize=8)
-    save(figure, path, "CPU at light load")
+    save(figure, path, "As the loop tells; dashed, as the kernel counts")
 
 
 def in_memory(path: Path, rows: list[Row]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench import asked, figures, light, memory, page, peers, shares
-from tests.bench.bars import IN_MEMORY_MOST, NOT_THERE, SUPERFRAME_PORTS, bars
+from tests.bench import asked, figures, light, measure, memory, page, peers, shares
+from tests.bench.bars import IN_MEMORY_MOST, LOW_LEAST, NOT_THERE, SUPERFRAME_PORTS, bars
 from tests.bench.cells import find
-from tests.bench.systems import PAPERS_BYTES, PEER_WAYS, PEERS, PEERS_SINGLE, PORTS, SINGLE, ZERO_COPY
+from tests.bench.systems import PAPERS_BYTES, PEER_WAYS, PEERS, PEERS_SINGLE, PORTS, SINGLE, ZERO_COPY, Site
 
 KERNEL_IP, USER_IP = "ffffffff81000000", "55d0c0001000"
 SERVER_PID, LOAD_PID = 77, 88
@@ -259,6 +261,21 @@ def test_where_others_had_the_core_too_the_scheduler_tells(results: dict[str, An
     assert "by the scheduler, the core was not quiet" in page.text(results)
 
 
+def test_a_reading_that_failed_reaches_nothing(results: dict[str, Any]) -> None:
+    find(results["shares"], system=TAP, size_bytes=1_000)["server_us"] = 0.0
+    assert verdict(results, "CPU of a request, 1 KB", TAP) is None
+    find(results["shares"], system=PACKET, size_bytes=1_000)["server_us"] = 5.0
+    find(results["shares"], system="h2o", size_bytes=1_000)["server_us"] = 0.0
+    assert verdict(results, "CPU of a request, 1 KB", PACKET) is True
+
+
+@pytest.mark.parametrize("count", LOW_LEAST)
+def test_two_connections_are_asked_more_of(results: dict[str, Any], count: int) -> None:
+    find(results["throughput"], system=TAP, connections=count, load="wrk")["requests_s"] = 132_000
+    name = f"{count} connection{'s' if count > 1 else ''}"
+    assert verdict(results, f"requests a second, 22 KB, {name}, wrk", TAP) is (count != 2)
+
+
 def of_an_older_bench(results: dict[str, Any]) -> None:
     """Takes away what was not measured then."""
     results.pop("light_load")
@@ -318,12 +335,34 @@ def test_the_best_repeat_has_the_least_response_times_of_all() -> None:
     fallen = [rows[0], rows[1] | {"borne": False}]
     assert figures.best_of(fallen, "")["requests_s"] == 1.0
     assert figures.best_of(rows, "requests_s")["requests_s"] == 1.0
-    assert (
-        figures.best_of([row | {"taken_us": us} for row, us in zip(rows, (None, 3.0), strict=True)], "taken_us")[
-            "taken_us"
-        ]
-        == 3.0
+    for failed in (None, 0.0):
+        taken = [rows[0] | {"taken_us": failed}, rows[1] | {"taken_us": 3.0}]
+        assert figures.best_of(taken, "taken_us")["taken_us"] == 3.0
+
+
+def test_what_is_measured_again_keeps_the_rest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each figure is in the file once it has been read; the whole run says what it was made with, and how long it took."""
+    monkeypatch.setattr(
+        measure, "FIGURES", {"first": lambda *_: [1], "second": lambda _, results: results["first"] * 2}
     )
+    monkeypatch.setattr(measure, "make_site", lambda _: Site(tmp_path, tmp_path))
+    monkeypatch.setattr(figures, "best_sendfile", lambda bench: bench.site)
+    file, results = tmp_path / "results.json", {}
+    measure.measure(results, ["first", "second"], 1, 1, file)
+    whole = json.loads(file.read_text())
+    assert whole == results
+    assert (whole["second"], whole["again"], whole["minutes"]) == ([1, 1], [], 0)
+    assert {"idle time", *peers.NAMES} <= whole["machine"].keys()
+    whole["machine"].pop("h2o")
+    monkeypatch.setitem(measure.FIGURES, "second", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure.measure(whole | {"first": [7]}, ["second"], 1, 1, file)
+    assert json.loads(file.read_text()) == results
+    monkeypatch.setitem(measure.FIGURES, "second", lambda *_: [2])
+    measure.measure(whole, ["second"], 1, 1, file)
+    again = json.loads(file.read_text())
+    assert (again["first"], again["second"], again["again"]) == ([1], [2], ["second"])
+    assert "h2o" in again["machine"]
 
 
 def test_bytes_tell_the_rate_of_few_long_answers_only() -> None:
