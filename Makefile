@@ -65,7 +65,7 @@ FUZZ_SECONDS ?= 600
 fuzz: $(STAMP) ## fuzz the core: make fuzz FUZZ_SECONDS=600 (for each target)
 	$(PYTHON) tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
 
-bench: $(STAMP) ## all figures beside nginx, h2o and lighttpd, in half an hour or so, into docs/benchmarks
+bench: $(STAMP) ## all figures beside nginx, h2o and lighttpd, in some 40 minutes, into docs/benchmarks
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) tests/bench/bench.py
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.bench.figures import Bench, Row, show
+from tests.bench.figures import LOW_CONCURRENCY, Bench, Row, show
 from tests.bench.systems import (
     PAPERS_BYTES,
     PEER_WAYS,
@@ -24,8 +24,9 @@ KEPT_CONNECTIONS = (64, 256)
 CLOSE_SIZES = (1_000, PAPERS_BYTES)
 CLOSE_CONNECTIONS = (64,)
 LOW_RATE_S = 1_000
-LOW_CONNECTIONS = (1, 2)
 LOW_SECONDS = 1.5  # at least: of a thousand a second p99 is of few
+# One request after the other (0), or at a rate: over how many connections.
+LOW_LOADS = {0: LOW_CONCURRENCY, LOW_RATE_S: (1, 2)}
 IDLE_S = 3
 
 
@@ -49,15 +50,16 @@ def by_wrk(bench: Bench) -> list[Row]:
 def low_load(bench: Bench) -> list[Row]:
     """Response times where nobody waits in a queue: one request after the other, and a low fixed rate. The load polls, so
     that none of its own waking is in them."""
-    seconds = max(bench.seconds, LOW_SECONDS)
 
     def points(serving: Serving) -> list[Row]:
-        return [
-            {"connections": connections, "rate_s": rate or 0}
-            | bench.load(serving, PAPERS_BYTES, connections=connections, rate=rate, busy_poll=True, seconds=seconds)
-            for rate in (None, LOW_RATE_S)
-            for connections in LOW_CONNECTIONS
-        ]
+        rows = []
+        for rate_s, counts in LOW_LOADS.items():
+            seconds = max(bench.seconds, LOW_SECONDS) if rate_s else bench.seconds
+            options = {"rate": rate_s or None, "busy_poll": True, "seconds": seconds}
+            for count in counts:
+                row = bench.load(serving, PAPERS_BYTES, connections=count, **options)
+                rows.append({"connections": count, "rate_s": rate_s} | row)
+        return rows
 
     return bench.each((*PEERS, *PORTS, *POLLING), points)
 

@@ -215,7 +215,7 @@ def response_times(rows: list[Row], ours: Row | None, point: Row) -> tuple[str, 
     """p50 and p99 beside the least of any peer's."""
     read, below = [], True
     for name in ("p50", "p99"):
-        mine = [row for row in rows if name in row.get("latency_us", {})]
+        mine = [row for row in rows if row.get("latency_us", {}).get(name)]  # nothing is answered in no time
         theirs = best(mine, percentile(name), least=True, **point)
         if ours is None or ours not in mine or theirs is None:
             return None

@@ -137,8 +137,9 @@ def best_of(rows: list[Row], least: str) -> Row:
     best = min(rows, key=order)
     if "latency_us" not in best:
         return best
-    names = [name for name in best["latency_us"] if all(name in row["latency_us"] for row in rows)]
-    return best | {"latency_us": {name: min(row["latency_us"][name] for row in rows) for name in names}}
+    read = {name: [row["latency_us"].get(name) or math.inf for row in rows] for name in best["latency_us"]}
+    least_us = {name: min(values) for name, values in read.items()}
+    return best | {"latency_us": {name: 0.0 if value == math.inf else value for name, value in least_us.items()}}
 
 
 def show(row: Row) -> None:

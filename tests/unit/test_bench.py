@@ -133,8 +133,8 @@ def results() -> dict[str, Any]:
         "low_load": [
             load_row(system=s, connections=count, rate_s=rate_s)
             for s in systems
-            for rate_s in (0, asked.LOW_RATE_S)
-            for count in asked.LOW_CONNECTIONS
+            for rate_s, counts in asked.LOW_LOADS.items()
+            for count in counts
         ],
         "idle": [{"system": s, "share": 0.02} for s in systems],
         "workers": [
@@ -207,6 +207,26 @@ def test_what_it_takes(
     assert verdict(results, what, port) is True
 
 
+def test_what_is_asked(results: dict[str, Any]) -> None:
+    """And judged by, as each bar has one number."""
+    asked_of = {bar.what: bar.asked for bar in bars(results)}
+    best_peer = {
+        "at least 1.5 times": ["requests a second, 1 KB", "requests a second, 1 KB, 256 connections",
+                               "22 KB requests a CPU second, packet by packet"],
+        "at least 1.35 times": ["requests a second, 22 KB", "requests a second, 22 KB, 256 connections",
+                                "requests a second, 22 KB, 2 connections, wrk"],
+        "at least 1.3 times": [f"requests a second, 22 KB, {count} connections, loadgen" for count in (4, 8, 16)],
+        "at least 1.25 times": [f"requests a second, {size}{more}" for size in ("100 KB", "1 MB", "10 MB")
+                                for more in ("", ", 256 connections")],
+        "at most 0.6 times": [f"CPU of a request, {size}, {share} % of nginx's limit"
+                              for size in ("100 B", "22 KB", "100 KB") for share in (10, 30, 60, 90)],
+    }  # fmt: skip
+    for text, names in best_peer.items():
+        assert {name: asked_of[name] for name in names} == dict.fromkeys(names, f"{text} the best peer")
+    assert [most for _, _, most in IN_MEMORY_MOST] == [2.5, 4.5, 9.0, 1.5]
+    assert asked_of["cycles a request of 1 KB"] == "under 350"
+
+
 def test_all_is_held_against_the_best_of_the_peers_at_that_point(results: dict[str, Any]) -> None:
     """A TAP has another rival: lo is no way to a veth's other end."""
     what, point = "requests a second, 1 MB", {"size_bytes": 1_000_000, "close": False, "connections": 64}
@@ -267,6 +287,11 @@ def test_a_reading_that_failed_reaches_nothing(results: dict[str, Any]) -> None:
     find(results["shares"], system=PACKET, size_bytes=1_000)["server_us"] = 5.0
     find(results["shares"], system="h2o", size_bytes=1_000)["server_us"] = 0.0
     assert verdict(results, "CPU of a request, 1 KB", PACKET) is True
+    find(results["low_load"], system=TAP, connections=8, rate_s=0)["latency_us"] = {"p50": 0.0, "p99": 0.0}
+    assert verdict(results, "response time of 22 KB, 8 connections, one after the other", TAP) is None
+    find(results["throughput"], system="h2o", connections=8, load="wrk")["latency_us"] = {"p50": 0.0, "p99": 0.0}
+    find(results["throughput"], system=TAP, connections=8, load="wrk")["latency_us"] = {"p50": 19.0, "p99": 39.0}
+    assert verdict(results, "response time of 22 KB, 8 connections, wrk", TAP) is True
 
 
 @pytest.mark.parametrize("count", LOW_LEAST)
@@ -332,6 +357,9 @@ def test_the_best_repeat_has_the_least_response_times_of_all() -> None:
     found = figures.best_of(rows, "")
     assert found["requests_s"] == 2.0
     assert found["latency_us"] == {"p50": 5.0, "p99": 40.0}
+    silent = load_row(requests_s=0.0, latency_us={"p50": 0.0, "p99": 0.0})
+    assert figures.best_of([*rows, silent], "")["latency_us"] == {"p50": 5.0, "p99": 40.0}
+    assert figures.best_of([silent], "")["latency_us"] == {"p50": 0.0, "p99": 0.0}
     fallen = [rows[0], rows[1] | {"borne": False}]
     assert figures.best_of(fallen, "")["requests_s"] == 1.0
     assert figures.best_of(rows, "requests_s")["requests_s"] == 1.0
