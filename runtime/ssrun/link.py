@@ -27,6 +27,8 @@ AWAY_S = 3.0  # an address that comes back within this has not been away: interf
 HAND_OVER_S = 5.0
 HAND_OVER_POLL_S = 0.001
 WAIT_POLL_S = 0.25
+CARRIER_S = 10.0  # two ends of a copper link take three or four to agree
+CARRIER_POLL_S = 0.1
 
 ReportChange = Callable[..., None]  # Output.link
 
@@ -314,6 +316,23 @@ def wait_for(name: str, versions: set[int], stopped: Callable[[float], bool]) ->
                 return interface
         if stopped(WAIT_POLL_S):
             return None
+
+
+def await_carrier(interface: Interface, stopped: Callable[[float], bool]) -> bool:
+    """Waits for a link that was there before ports were opened on it: a driver may set its NIC up anew for XDP.
+
+    What is asked or announced meanwhile nobody hears. False: we are to end.
+
+    stopped: as for wait_for.
+    """
+    deadline_s = time.monotonic() + CARRIER_S
+    while interface.running and time.monotonic() < deadline_s:
+        now = kernel.look_up_index(interface.index)
+        if now is None or now.running or not now.up:
+            return True
+        if stopped(CARRIER_POLL_S):
+            return False
+    return True
 
 
 def has_gone(interface: Interface, versions: set[int]) -> bool:

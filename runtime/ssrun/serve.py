@@ -15,7 +15,7 @@ from ssimage.loader import ImageError
 from .addresses import families
 from .errors import SsrunError
 from .events import Events
-from .link import Follower, has_gone, wait_for
+from .link import Follower, await_carrier, has_gone, wait_for
 from .ports.base import Opened
 from .ports.capture import Capture
 from .ports.kernel import Interface
@@ -110,12 +110,16 @@ class Run:
                 what = f"waiting for {name}, up" + (" and with an address" if versions else "")
                 self.output.link(what, interface=name, change="waiting")
             is_reported = True
-            event = self.events.wait(timeout_s)
-            if callable(event):
-                event()
-            return event is STOP
+            return self._stopped(timeout_s)
 
         return wait_for(name, versions, stopped)
+
+    def _stopped(self, timeout_s: float) -> bool:
+        """Waits; True: we have been told to stop."""
+        event = self.events.wait(timeout_s)
+        if callable(event):
+            event()
+        return event is STOP
 
     def _once(self) -> None:
         with ExitStack() as stack:
@@ -126,6 +130,8 @@ class Run:
             stack.callback(server.stop)
             if opened.reservation is not None:
                 opened.reservation.reset_this_host(self.events)
+            if opened.link is not None and not await_carrier(opened.link, self._stopped):
+                return
             check = self._follow(opened, server, stack)
             self.server = server
             server.start()

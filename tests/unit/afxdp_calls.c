@@ -1,5 +1,7 @@
 /* The AF_XDP port over rings in memory and a kernel that is played: how many system calls it makes. Prints a line for each case,
- * its name, the calls of sendto and how many frames are still unsent; for waiting whether it asked for POLLOUT. */
+ * its name, the calls of sendto and how many frames are still unsent; for waiting whether it asked for POLLOUT. Then those about
+ * receiving: the frames, the calls of recvfrom and where the next buffer lies; and the buffers' size and how many stood ready each
+ * time that a socket was to be bound, and whether the ring has one where the kernel looks first. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -11,9 +13,14 @@
 #include <sys/types.h>
 
 static ssize_t played_sendto(int fd, const void *data, size_t bytes, int flags, const void *to, socklen_t to_bytes);
+static ssize_t played_recvfrom(int fd, void *data, size_t bytes, int flags, void *from, socklen_t *from_bytes);
 static int played_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *limit, const void *mask);
 #define sendto played_sendto
+#define recvfrom played_recvfrom
 #define ppoll played_ppoll
+#define xsk_umem__create played_umem_create
+#define xsk_umem__delete played_umem_delete
+#define xsk_socket__create played_socket_create
 #define SANDSTORM_AFXDP
 #include "libnmio/afxdp.c"
 
@@ -22,12 +29,13 @@ static int played_ppoll(struct pollfd *fds, nfds_t count, const struct timespec 
 #define COPIED_AT_ONCE 32 /* TX_BATCH_SIZE of Linux's xsk.c */
 
 static uint32_t tx_producer, tx_consumer, tx_flags, done_producer, done_consumer, done_flags;
-static struct xdp_desc descriptors[RING];
-static uint64_t completed[RING];
+static uint32_t fill_producer, fill_consumer, fill_flags, rx_producer, rx_consumer, rx_flags;
+static struct xdp_desc descriptors[RING], arrived[AFXDP_RX_RING];
+static uint64_t completed[RING], filled[AFXDP_RX_RING];
 
 /* What the kernel does with a call. */
 static int (*answer)(void);
-static uint32_t calls;
+static uint32_t calls, frame_size;
 static short polled;
 
 static ssize_t played_sendto(int fd, const void *data, size_t bytes, int flags, const void *to, socklen_t to_bytes)
@@ -39,6 +47,14 @@ static ssize_t played_sendto(int fd, const void *data, size_t bytes, int flags, 
     }
     errno = answer();
     return errno == 0 ? 0 : -1;
+}
+
+static ssize_t played_recvfrom(int fd, void *data, size_t bytes, int flags, void *from, socklen_t *from_bytes)
+{
+    (void)fd, (void)data, (void)bytes, (void)from, (void)from_bytes;
+    calls++;
+    errno = EAGAIN;
+    return (flags & MSG_DONTWAIT) != 0 ? -1 : 0;
 }
 
 static int played_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *limit, const void *mask)
@@ -98,6 +114,87 @@ int nmio_filter_socket(struct nmio_filter *filter, uint32_t queue, int socket_fd
     return -ENOSYS;
 }
 
+static struct xsk_ring_prod fill_ring(void)
+{
+    fill_producer = fill_consumer = 0;
+    return (struct xsk_ring_prod){.cached_cons = AFXDP_RX_RING,
+                                  .mask = AFXDP_RX_RING - 1,
+                                  .size = AFXDP_RX_RING,
+                                  .producer = &fill_producer,
+                                  .consumer = &fill_consumer,
+                                  .ring = filled,
+                                  .flags = &fill_flags};
+}
+
+int played_umem_create(struct xsk_umem **umem, void *area, __u64 bytes, struct xsk_ring_prod *fill,
+                       struct xsk_ring_cons *completions, const struct xsk_umem_config *config)
+{
+    (void)area, (void)completions;
+    *umem = (struct xsk_umem *)fill; /* something that is not NULL */
+    const uint32_t as_it_was = fill->cached_prod; /* the library leaves that to who has zeroed it */
+    memset(filled, 0, sizeof(filled));
+    *fill = fill_ring();
+    fill->cached_prod = as_it_was;
+    frame_size = config->frame_size;
+    if (bytes % frame_size != 0)
+        return -EINVAL;
+    return 0;
+}
+
+int played_umem_delete(struct xsk_umem *umem)
+{
+    (void)umem;
+    return 0;
+}
+
+int played_socket_create(struct xsk_socket **socket, const char *ifname, __u32 queue, struct xsk_umem *umem,
+                         struct xsk_ring_cons *rx, struct xsk_ring_prod *tx, const struct xsk_socket_config *config)
+{
+    (void)socket, (void)ifname, (void)queue, (void)umem, (void)rx, (void)tx, (void)config;
+    printf("binds-%u %u %d\n", frame_size, fill_producer, filled[0] != 0);
+    return -EOPNOTSUPP;
+}
+
+static void release_all(struct nmio_region *region)
+{
+    for (uint32_t i = 0; i < region->buffer_count; i++)
+        if (region->in_flight[i] != NMIO_FREE)
+            nmio_release(region, i);
+}
+
+/* What a round does that finds so many frames, while the driver asks to be woken, or does not. */
+static void receive(struct nmio_region *region, const char *name, uint32_t frames, uint32_t flags)
+{
+    struct nmio_rx batch[4];
+    struct afxdp_port xdp = {.port = {.region = region}, .fill = fill_ring(), .buffer_bytes = 4096};
+    for (uint32_t i = 0; i < frames; i++)
+        arrived[i] = (struct xdp_desc){.addr = 3 * 4096 + 256, .len = 60};
+    filled[0] = 0;
+    rx_producer = frames;
+    rx_consumer = 0;
+    fill_flags = flags;
+    calls = 0;
+    xdp.received = (struct xsk_ring_cons){.mask = AFXDP_RX_RING - 1,
+                                          .size = AFXDP_RX_RING,
+                                          .producer = &rx_producer,
+                                          .consumer = &rx_consumer,
+                                          .ring = arrived,
+                                          .flags = &rx_flags};
+    int received = afxdp_input(&xdp.port, batch, 4);
+    if (received > 0)
+        afxdp_release(&xdp.port, batch, (uint32_t)received);
+    printf("%s %d %u %llu\n", name, received, calls, (unsigned long long)filled[0]);
+}
+
+static void open_port(struct nmio_region *region, struct nmio_tx *tx)
+{
+    struct nmio_port *port = NULL;
+    bool zero_copy = false;
+    int error = afxdp_open(&port, NULL, "eth0", 0, region, tx, &zero_copy);
+    printf("opens %d\n", error);
+    release_all(region);
+}
+
 int main(void)
 {
     static struct nmio_region region;
@@ -140,9 +237,11 @@ int main(void)
         afxdp_wait(&xdp.port, -1, -1);
         printf("%s %u %u %d %s\n", cases[c].name, once, tx_producer - tx_consumer, error,
                (polled & POLLOUT) != 0 ? "POLLOUT" : "-");
-        for (uint32_t i = 0; i < region.buffer_count; i++)
-            if (region.in_flight[i] != NMIO_FREE)
-                nmio_release(&region, i);
+        release_all(&region);
     }
+    receive(&region, "hungry", 0, XDP_RING_NEED_WAKEUP);
+    receive(&region, "awake", 0, 0);
+    receive(&region, "receives", 1, XDP_RING_NEED_WAKEUP);
+    open_port(&region, &tx);
     return 0;
 }

@@ -50,3 +50,24 @@ def test_an_interface_that_is_down_or_gone_is_waited_for(calls: dict[str, list[s
 
 def test_what_else_goes_wrong_is_told(calls: dict[str, list[str]]) -> None:
     assert calls["broken"] == ["1", "3", str(-errno.EIO), "-"]
+
+
+def test_a_driver_without_buffers_is_woken_once_it_has_some(calls: dict[str, list[str]]) -> None:
+    """In zero-copy mode it stops receiving when it has none, until it is woken: sleeping does that, rounds that find nothing must
+    do it where nobody sleeps."""
+    assert calls["hungry"][:2] == ["0", "1"]
+    assert calls["awake"][:2] == ["0", "0"]
+    assert calls["receives"][:2] == ["1", "0"]
+
+
+def test_a_buffer_is_given_back_from_its_start(calls: dict[str, list[str]]) -> None:
+    """A frame lies somewhere within."""
+    assert calls["receives"][2] == str(3 * 4096)
+
+
+def test_buffers_stand_ready_when_the_queue_is_bound(calls: dict[str, list[str]]) -> None:
+    """From then on all that the queue receives goes into them, also what is the kernel's, and rounds begin later. Pages without
+    copies, two chunks each; where that can't be, single chunks. A fifth of 2,048 stays."""
+    assert calls["binds-4096"] == ["819", "1"]
+    assert calls["binds-2048"] == ["1639", "1"]
+    assert calls["opens"] == [str(-errno.EOPNOTSUPP)]

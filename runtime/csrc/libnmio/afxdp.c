@@ -16,6 +16,7 @@
 #include "region.h"
 
 #define AFXDP_TX_RING 2048    /* descriptors, and of what is completed */
+#define AFXDP_SEND_SHARE 5     /* of the region's buffers one in so many at least stays for what we send */
 #define AFXDP_BIND_TRIES 40   /* a queue stays busy for a moment after its last socket has gone */
 #define AFXDP_BIND_PAUSE_NS 50000000
 #define AFXDP_COMPLETION_NS 1000000 /* completions don't wake, and slots are wanted back */
@@ -29,22 +30,45 @@ struct afxdp_port {
     struct xsk_ring_cons completed, received;
     uint32_t outstanding; /* given to the kernel and not yet completed */
     uint32_t rx_flags;
+    uint32_t buffer_bytes; /* of each buffer to receive into: one chunk of the region, or several */
+    uint32_t idle_count;
+    uint64_t idle[AFXDP_RX_RING]; /* buffers to receive into that the kernel has not been given */
     bool down; /* the interface; what is in the ring goes when it is up again */
 };
 
-/* Gives the kernel as many buffers to receive into as its ring takes, but leaves some for what we send. */
-static void refill(struct afxdp_port *xdp)
+/* Takes buffers of the region to receive into, for as long as the port is open. They are taken first of all, so chunks that lie side by
+ * side come one after the other. */
+static void take_buffers(struct afxdp_port *xdp, uint32_t buffer_bytes)
 {
     struct nmio_region *region = xdp->port.region;
-    uint32_t reserve = region->buffer_count / 4;
+    uint32_t chunks = buffer_bytes / region->chunk_bytes, reserve = region->buffer_count / AFXDP_SEND_SHARE;
+    xdp->buffer_bytes = buffer_bytes;
+    while (xdp->idle_count < AFXDP_RX_RING && region->free_count >= reserve + chunks) {
+        uint64_t first = nmio_buffer_take(region);
+        for (uint32_t i = 1; i < chunks; i++)
+            (void)nmio_buffer_take(region);
+        xdp->idle[xdp->idle_count++] = first * region->chunk_bytes;
+    }
+}
+
+/* Gives the kernel as many buffers to receive into as its ring takes. */
+static void refill(struct afxdp_port *xdp)
+{
     uint32_t index, room = xsk_prod_nb_free(&xdp->fill, AFXDP_RX_RING);
-    uint32_t spare = region->free_count > reserve ? region->free_count - reserve : 0;
-    uint32_t count = room < spare ? room : spare;
+    uint32_t count = room < xdp->idle_count ? room : xdp->idle_count;
     if (count == 0 || xsk_ring_prod__reserve(&xdp->fill, count, &index) != count)
         return;
     for (uint32_t i = 0; i < count; i++)
-        *xsk_ring_prod__fill_addr(&xdp->fill, index + i) = (uint64_t)nmio_buffer_take(region) * region->chunk_bytes;
+        *xsk_ring_prod__fill_addr(&xdp->fill, index + i) = xdp->idle[--xdp->idle_count];
     xsk_ring_prod__submit(&xdp->fill, count);
+}
+
+/* A driver in zero-copy mode that found no buffers receives nothing more until it is woken, and says so. To sleep wakes it as
+ * well; this is for rounds that nobody sleeps between. What is wrong with the interface is seen elsewhere. */
+static void wake_receiver(struct afxdp_port *xdp)
+{
+    if (xsk_ring_prod__needs_wakeup(&xdp->fill))
+        (void)recvfrom(xsk_socket__fd(xdp->socket), NULL, 0, MSG_DONTWAIT, NULL, NULL);
 }
 
 static int afxdp_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
@@ -61,8 +85,8 @@ static int afxdp_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t m
     }
     if (count > 0)
         xsk_ring_cons__release(&xdp->received, count);
-    else if (xsk_ring_prod__needs_wakeup(&xdp->fill)) /* the driver lacked buffers; nobody else may poll for long */
-        recvfrom(xsk_socket__fd(xdp->socket), NULL, 0, MSG_DONTWAIT, NULL, NULL);
+    else
+        wake_receiver(xdp);
     base->rx_frames += count;
     return (int)count;
 }
@@ -71,7 +95,7 @@ static void afxdp_release(struct nmio_port *base, struct nmio_rx *batch, uint32_
 {
     struct afxdp_port *xdp = (struct afxdp_port *)base;
     for (uint32_t i = 0; i < count; i++)
-        nmio_release(base->region, (uint32_t)(batch[i].token / base->region->chunk_bytes));
+        xdp->idle[xdp->idle_count++] = batch[i].token - batch[i].token % xdp->buffer_bytes;
     refill(xdp);
 }
 
@@ -199,28 +223,47 @@ static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue
     }
 }
 
-static int open_socket(struct afxdp_port *xdp, struct nmio_filter *filter, const char *ifname, uint32_t queue,
-                       bool *zero_copy)
+/* The region as UMEM whose chunks are of so many bytes, and a socket over it. */
+static int open_socket(struct afxdp_port *xdp, const char *ifname, uint32_t queue, uint32_t buffer_bytes,
+                       bool zero_copy)
 {
     struct nmio_region *region = xdp->port.region;
-    struct xsk_umem_config config = {.fill_size = AFXDP_RX_RING,
-                                     .comp_size = AFXDP_TX_RING,
-                                     .frame_size = region->chunk_bytes,
-                                     .frame_headroom = 0};
+    struct xsk_umem_config config = {
+        .fill_size = AFXDP_RX_RING, .comp_size = AFXDP_TX_RING, .frame_size = buffer_bytes, .frame_headroom = 0};
     uint64_t bytes = (uint64_t)region->chunk_count * region->chunk_bytes;
+    bytes = (bytes + buffer_bytes - 1) / buffer_bytes * buffer_bytes; /* a region is of whole pages */
     int error = xsk_umem__create(&xdp->umem, region->base, bytes, &xdp->fill, &xdp->completed, &config);
     if (error != 0)
         return error;
+    take_buffers(xdp, buffer_bytes);
+    refill(
+        xdp); /* from when it is bound the queue receives into these, also what is the kernel's, long before the first round */
+    return bind_queue(xdp, ifname, queue, zero_copy);
+}
+
+/* After a mode that the driver has not. */
+static void start_anew(struct afxdp_port *xdp)
+{
+    struct nmio_region *region = xdp->port.region;
+    for (uint32_t i = 0; i < region->buffer_count; i++)
+        if (region->in_flight[i] != NMIO_FREE)
+            nmio_release(region, i);
+    xsk_umem__delete(xdp->umem);
+    *xdp = (struct afxdp_port){.port = xdp->port}; /* the library takes its rings to be zeroed */
+}
+
+/* In zero-copy mode a buffer to receive into is a page, whatever the chunks: the kernel keeps 256 bytes of it, and of what is left some
+ * drivers use whole kilobytes only (igb, igc, ixgbe with an 82599). So 2,048 bytes would lose all frames of more than 1,024. */
+static int open_either(struct afxdp_port *xdp, const char *ifname, uint32_t queue, bool *zero_copy)
+{
     *zero_copy = true;
-    error = bind_queue(xdp, ifname, queue, true);
-    if (error != 0 && error != -EBUSY) {
-        *zero_copy = false;
-        error = bind_queue(xdp, ifname, queue, false);
-    }
-    if (error != 0)
+    int error = open_socket(xdp, ifname, queue, (uint32_t)sysconf(_SC_PAGESIZE), true);
+    if (error == 0 || error == -EBUSY)
         return error;
-    refill(xdp);
-    return nmio_filter_socket(filter, queue, xsk_socket__fd(xdp->socket));
+    if (xdp->umem != NULL)
+        start_anew(xdp);
+    *zero_copy = false;
+    return open_socket(xdp, ifname, queue, xdp->port.region->chunk_bytes, false);
 }
 
 int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
@@ -232,7 +275,9 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
     if (xdp == NULL)
         return -ENOMEM;
     xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1};
-    int error = open_socket(xdp, filter, ifname, queue, zero_copy);
+    int error = open_either(xdp, ifname, queue, zero_copy);
+    if (error == 0)
+        error = nmio_filter_socket(filter, queue, xsk_socket__fd(xdp->socket));
     if (error != 0) {
         afxdp_close(&xdp->port);
         return error;

@@ -6,8 +6,8 @@
 #include "nmio.h"
 
 /* Descriptors of the ring that a queue receives by, and so frames that come in a burst before they are looked at:
- * clients by the thousand acknowledge their answers at once. Buffers of the region stand ready for all of it if it
- * has half as many more. */
+ * clients by the thousand acknowledge their answers at once. Each needs a buffer of the region, in zero-copy mode as many as
+ * fill a page; a fifth of them stays for what is sent. */
 #define AFXDP_RX_RING 8192
 
 /* Binds a socket to a queue; *zero_copy says how. Without, frames may come from a local sender, whose checksums are not

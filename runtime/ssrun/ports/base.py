@@ -20,7 +20,6 @@ from .reservation import PortReservation
 
 RING = 2048  # descriptors, and so spare slots
 BUFFERS = 4096  # for small frames
-AFXDP_BUFFERS = BUFFERS + int(lib.AFXDP_RX_RING)  # and to receive into
 # For what a worker writes to: on cache lines of its own.
 new_apart = ffi.new_allocator(lib.nmio_alloc, lib.nmio_free, should_clear_after_alloc=False)
 
@@ -84,7 +83,9 @@ class Opening:
         header = self.image.header
         residents, spares = self._arena()
         region, tx = self.lent_memory(stack)
-        buffers = AFXDP_BUFFERS if pinned else BUFFERS
+        buffers = BUFFERS
+        if pinned:  # pages to receive into
+            buffers += int(lib.AFXDP_RX_RING) * max(1, os.sysconf("SC_PAGESIZE") // header.slot_bytes)
         error = lib.nmio_region_create(region, header.slot_bytes, buffers, residents, spares)
         if error:
             raise failure("memory to send from can't be laid out", error)

@@ -26,7 +26,7 @@
 #define BATCH 64
 #define CHUNK_BYTES 2048
 #define HEADROOM_BYTES 64
-#define BUFFERS 8192
+#define BUFFERS 10240
 #define TX_RING 2048
 #define ASK_NS 200000000 /* for the server's MAC */
 #define ASKS_MAX 25
