@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc runtime/examples tests -name '*.[ch]')
 
-.PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz bench sites yardstick clean
+.PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz vm bench sites yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -64,6 +64,10 @@ sim: $(STAMP) ## the simulation: make sim SEEDS=10000
 FUZZ_SECONDS ?= 600
 fuzz: $(STAMP) ## fuzz the core: make fuzz FUZZ_SECONDS=600 (for each target)
 	$(PYTHON) tests/fuzz/fuzz.py --seconds $(FUZZ_SECONDS)
+
+vm: $(STAMP) ## ssrun on the cards of an emulated machine: AF_XDP without copies, and netmap by modules that you name
+	$(PYTHON) -m tests.vm.packages
+	SANDSTORM_VM=all $(PYTHON) -m pytest -v tests/vm
 
 bench: $(STAMP) ## all figures beside nginx, h2o and lighttpd, in some 40 minutes, into docs/benchmarks
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'

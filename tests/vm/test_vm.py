@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vm import vm
+from tests.vm import machine, vm
 
 
 @pytest.mark.timeout(vm.BOOT_S + 60)
@@ -14,7 +14,7 @@ def test_netmap(tmp_path: Path) -> None:
     lacking = vm.missing()
     if lacking:
         pytest.skip(lacking)
-    vm.build_site(tmp_path)
+    machine.build_site(tmp_path)
     results = list(vm.run(tmp_path))
     console = (tmp_path / "console").read_text(errors="replace")[-3000:]
     assert results, console
