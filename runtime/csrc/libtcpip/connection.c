@@ -24,6 +24,15 @@ static void header_template(const struct tcpip *tcpip, struct tcb *tcb, const st
     tcb->pseudo_sum = ip_pseudo_sum(packet, IP_PROTOCOL_TCP, 0);
 }
 
+/* The first one has its time from the handshake on. */
+static void expect_request(struct tcpip *tcpip, struct tcb *tcb)
+{
+    tcb->request_begun = true;
+    tcb->progress_us = tcpip->now_us;
+    tcb->idle_deadline_us = tcpip->now_us + tcpip->config.request_ms * 1000ull;
+    timer_update(&tcpip->wheel, tcb);
+}
+
 /* Fills in what does not come from the cookie itself: headers, windows, timers. mss: the peer's. */
 static void start(struct tcpip *tcpip, struct tcb *tcb, const struct packet *packet, uint16_t mss,
                   const struct tcp_segment *segment)
@@ -48,10 +57,7 @@ static void start(struct tcpip *tcpip, struct tcb *tcb, const struct packet *pac
     tcb->last_sent_us = tcpip->now_us;
     congestion_init(tcb);
     PROBE(tcp_connection_start, tcb, tcb->mss);
-    tcb->request_begun = true;
-    tcb->progress_us = tcpip->now_us;
-    tcb->idle_deadline_us = tcpip->now_us + tcpip->config.request_ms * 1000ull;
-    timer_update(&tcpip->wheel, tcb);
+    expect_request(tcpip, tcb);
 }
 
 void connection_destroy(struct tcpip *tcpip, struct tcb *tcb)
@@ -72,10 +78,15 @@ void connection_remember(struct tcpip *tcpip, const struct tcb *tcb, enum tcp_en
     time_wait_add(&tcpip->time_waits, tcpip->now_us, tcb_hash(&tcpip->connections, &tcb->flow), tcb, ended);
 }
 
-void connection_abort(struct tcpip *tcpip, struct tcb *tcb)
+void connection_reset(struct tcpip *tcpip, struct tcb *tcb)
 {
     tcp_send_rst(tcpip, tcb);
     connection_remember(tcpip, tcb, ENDED_BY_RESET);
+}
+
+void connection_abort(struct tcpip *tcpip, struct tcb *tcb)
+{
+    tcpip->reset(tcpip, tcb);
     connection_destroy(tcpip, tcb);
 }
 
@@ -111,8 +122,8 @@ void connection_evict_idle(struct tcpip *tcpip)
     connection_abort(tcpip, victim);
 }
 
-struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, const struct tcp_flow *flow,
-                            uint64_t hash, const struct tcp_segment *segment, const struct cookie *cookie)
+/* A TCB for it; perhaps that of one that is idle. NULL: there is none left. */
+static struct tcb *add(struct tcpip *tcpip, const struct tcp_flow *flow, uint64_t hash)
 {
     if (tcpip->connections.free_count == 0)
         connection_evict_idle(tcpip);
@@ -121,6 +132,25 @@ struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, co
         return NULL;
     COUNT(tcpip, tcp_opened);
     scoreboard_init(tcb);
+    return tcb;
+}
+
+struct tcb *connection_carried(struct tcpip *tcpip, const struct tcp_flow *flow)
+{
+    struct tcb *tcb = add(tcpip, flow, tcb_hash(&tcpip->connections, flow));
+    if (tcb == NULL)
+        return NULL;
+    tcp_state_set(tcb, TCP_ESTABLISHED);
+    expect_request(tcpip, tcb);
+    return tcb;
+}
+
+struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, const struct tcp_flow *flow,
+                            uint64_t hash, const struct tcp_segment *segment, const struct cookie *cookie)
+{
+    struct tcb *tcb = add(tcpip, flow, hash);
+    if (tcb == NULL)
+        return NULL;
     tcb->timestamps = cookie->timestamps;
     tcb->sack = cookie->sack;
     tcb->ecn = cookie->ecn;

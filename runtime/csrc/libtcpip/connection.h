@@ -8,10 +8,14 @@
  * the SYN. */
 struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, const struct tcp_flow *flow,
                             uint64_t hash, const struct tcp_segment *segment, const struct cookie *cookie);
+/* A connection whose segments are somebody else's business (carried.h). NULL: there is no TCB left. */
+struct tcb *connection_carried(struct tcpip *tcpip, const struct tcp_flow *flow);
 /* Gives all back that it has; the peer hears nothing. */
 void connection_destroy(struct tcpip *tcpip, struct tcb *tcb);
 /* What comes of it late must not open it again. */
 void connection_remember(struct tcpip *tcpip, const struct tcb *tcb, enum tcp_ended ended);
+/* RST to the peer: what tcpip->reset is where we make the segments. */
+void connection_reset(struct tcpip *tcpip, struct tcb *tcb);
 /* RST to the peer, and gone. */
 void connection_abort(struct tcpip *tcpip, struct tcb *tcb);
 /* The peer has had its time: what the application has to say to that, and FIN. request_begun: there is an incomplete request. */

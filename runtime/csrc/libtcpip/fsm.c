@@ -1,5 +1,6 @@
 #include "fsm.h"
 
+#include "carried.h"
 #include "connection.h"
 #include "output.h"
 #include "recovery.h"
@@ -102,7 +103,7 @@ static void discard(struct tcpip *tcpip, struct tcb *tcb, uint32_t len_bytes)
 }
 
 /* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. */
-void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+static void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = 0;
     bool sending = tcb->snd_una < tcb->snd_end;
@@ -119,6 +120,16 @@ void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint3
         idle_restart(tcpip, tcb);
 }
 
+/* Does the peer send on though nothing more is read? Only so much of that is borne: then it is reset. */
+static bool ended_lingering(struct tcpip *tcpip, struct tcb *tcb)
+{
+    if (!tcb->fin_queued || tcb->unread_bytes <= TCP_LINGER_BYTES)
+        return false;
+    COUNT(tcpip, tcp_drop_linger);
+    connection_abort(tcpip, tcb);
+    return true;
+}
+
 static void enter_time_wait(struct tcpip *tcpip, struct tcb *tcb)
 {
     tcp_send_ack(tcpip, tcb);
@@ -127,15 +138,20 @@ static void enter_time_wait(struct tcpip *tcpip, struct tcb *tcb)
     connection_destroy(tcpip, tcb);
 }
 
+static void enter_fin_wait_2(struct tcpip *tcpip, struct tcb *tcb)
+{
+    tcp_state_set(tcb, TCP_FIN_WAIT_2);
+    tcb->progress_us = tcpip->now_us;
+    tcb->idle_deadline_us = tcpip->now_us + TCP_FIN_WAIT_2_US;
+    timer_update(&tcpip->wheel, tcb);
+}
+
 /* Our FIN is acknowledged. False: the connection is gone. */
 static bool fin_acked(struct tcpip *tcpip, struct tcb *tcb)
 {
     switch (tcb->state) {
     case TCP_FIN_WAIT_1:
-        tcp_state_set(tcb, TCP_FIN_WAIT_2);
-        tcb->progress_us = tcpip->now_us;
-        tcb->idle_deadline_us = tcpip->now_us + TCP_FIN_WAIT_2_US;
-        timer_update(&tcpip->wheel, tcb);
+        enter_fin_wait_2(tcpip, tcb);
         return true;
     case TCP_CLOSING:
         enter_time_wait(tcpip, tcb);
@@ -162,6 +178,15 @@ static void release_slices(struct tcpip *tcpip, struct tcb *tcb)
     }
 }
 
+/* There is room for slices again. Always inline: it is a part of each acknowledgement. */
+__attribute__((always_inline)) static inline void go_on(struct tcpip *tcpip, struct tcb *tcb)
+{
+    /* Unread requests go on, and behind the last of them our FIN if the peer's has come. */
+    if ((tcb->buffer != TCB_NONE || tcb->fin_received) && tcpip_can_write(tcb))
+        tcpip_recv(tcpip, tcb, NULL, 0);
+    idle_restart(tcpip, tcb);
+}
+
 /* New data is acknowledged. False: the connection is gone. */
 static bool ack_advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack)
 {
@@ -179,11 +204,35 @@ static bool ack_advance(struct tcpip *tcpip, struct tcb *tcb, uint64_t ack)
     ready_mark(&tcpip->ready, tcb);
     if (fin_sent && ack > tcb->snd_end && !fin_acked(tcpip, tcb))
         return false;
-    /* Unread requests go on, and behind the last of them our FIN if the peer's has come. */
-    if ((tcb->buffer != TCB_NONE || tcb->fin_received) && tcpip_can_write(tcb))
-        tcpip_recv(tcpip, tcb, NULL, 0);
-    idle_restart(tcpip, tcb);
+    go_on(tcpip, tcb);
     return true;
+}
+
+void carried_taken(struct tcpip *tcpip, struct tcb *tcb, uint64_t end)
+{
+    tcb->snd_una = tcb->snd_nxt = end;
+    release_slices(tcpip, tcb);
+    go_on(tcpip, tcb);
+}
+
+bool carried_input(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+{
+    tcpip_recv(tcpip, tcb, data, len_bytes);
+    return !ended_lingering(tcpip, tcb);
+}
+
+void carried_fin(struct tcpip *tcpip, struct tcb *tcb)
+{
+    tcb->fin_received = true;
+    if (tcb->state != TCP_ESTABLISHED)
+        return;
+    tcp_state_set(tcb, TCP_CLOSE_WAIT);
+    tcpip_recv(tcpip, tcb, NULL, 0);
+}
+
+void carried_finished(struct tcpip *tcpip, struct tcb *tcb)
+{
+    enter_fin_wait_2(tcpip, tcb);
 }
 
 static void window_update(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_segment *segment)
@@ -300,11 +349,8 @@ static void text_input(struct tcpip *tcpip, struct tcb *tcb, const struct tcp_se
         ready_mark(&tcpip->ready, tcb);
         tcpip_recv(tcpip, tcb, segment->data + skip, new_bytes);
     }
-    if (tcb->fin_queued && tcb->unread_bytes > TCP_LINGER_BYTES) {
-        COUNT(tcpip, tcp_drop_linger);
-        connection_abort(tcpip, tcb);
+    if (ended_lingering(tcpip, tcb))
         return;
-    }
     if (fin && tcb->rcv_nxt == expected)
         fin_input(tcpip, tcb);
     else if ((skip > 0 || tcb->buffer != TCB_NONE) && new_bytes > 0 && has_sack_blocks(tcpip, tcb))

@@ -1,5 +1,6 @@
 #include "output.h"
 
+#include "frame_walk.h"
 #include "header.h"
 #include "libnmio/invariant.h"
 #include "recovery.h"
@@ -16,12 +17,6 @@ struct outgoing {
     uint32_t mss; /* payload of one segment of a superframe */
     struct header_fields fields;
 };
-
-/* Where in its frames' stream a slice has a position. */
-static uint64_t stream_offset(const struct response_slice *slice, uint64_t position)
-{
-    return position - slice->start + slice->skip;
-}
 
 /* What the header says from here on: new data can be marked by routers; what is sent again and segments without data can't, RFC
  * 3168 sections 6.1.4 and 6.1.5. */
@@ -100,59 +95,11 @@ static void count_payload(struct tcpip *tcpip, struct tcb *tcb, uint64_t positio
         COUNT_BY(tcpip, tcp_retransmit_segments, segments);
 }
 
-/* Does the application write into a frame that is sent? Into a response's first only, and never into a slice. */
-static bool is_patched(const struct tcpip *tcpip, const struct response_slice *slice, uint32_t frame_index)
-{
-    return frame_index == slice->first_frame && slice->skip == 0 &&
-           (tcpip->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
-}
-
 /* Has the application write into such a frame. Never inline: most frames are none, and what they need stays in registers. */
 __attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const struct response_slice *slice,
                                                 uint32_t frame_index, uint8_t *payload)
 {
     return tcpip->app->patch(tcpip, slice, 0, payload, tcpip->image->frames[frame_index].payload_bytes);
-}
-
-/* What one frame has of a part of a response; the walk over the frames of it goes from one to the next. */
-struct frame_part {
-    uint32_t frame_index;
-    uint32_t within; /* the payload, where it begins */
-    uint32_t bytes; /* 0: there is no more */
-    uint32_t left; /* behind it */
-};
-
-static void frame_part_take(const struct tcpip *tcpip, struct frame_part *part)
-{
-    uint32_t there = part->left > 0 ? tcpip->image->frames[part->frame_index].payload_bytes - part->within : 0;
-    part->bytes = part->left < there ? part->left : there;
-    part->left -= part->bytes;
-}
-
-/* Of len_bytes from an offset on. */
-static struct frame_part frame_part_first(const struct tcpip *tcpip, const struct response_slice *slice,
-                                          uint64_t offset, uint32_t len_bytes)
-{
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    struct frame_part part = {.frame_index = slice->first_frame + (uint32_t)(offset / segment_bytes),
-                              .within = (uint32_t)(offset % segment_bytes),
-                              .left = len_bytes};
-    frame_part_take(tcpip, &part);
-    return part;
-}
-
-static void frame_part_next(const struct tcpip *tcpip, struct frame_part *part)
-{
-    part->frame_index++;
-    part->within = 0;
-    frame_part_take(tcpip, part);
-}
-
-/* A frame's payload to read from. */
-static const uint8_t *image_payload(const struct tcpip *tcpip, uint32_t frame_index)
-{
-    const struct image *image = tcpip->image;
-    return image->slots + (size_t)image->frames[frame_index].slot * image->header->slot_bytes + SSI_PAYLOAD_OFFSET;
 }
 
 /* A buffer with a copy of a frame's payload. */

@@ -117,6 +117,7 @@ struct tcpip {
     struct nmio_region *region;
     struct nmio_tx *tx;
     struct eth *eth;
+    void (*reset)(struct tcpip *tcpip, struct tcb *tcb); /* tells a peer that its connection is no more */
     uint64_t now_us; /* the caller sets it before each round */
     bool draining;
     bool taking_whole; /* what tcpip_input looks at came in fragments */

@@ -25,54 +25,66 @@ const char *tcpip_config_error(const struct tcpip_config *c)
     return c->congestion < CONGESTION_COUNT ? NULL : "the congestion control is not known";
 }
 
-void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
-                   const struct tcpip_parts *parts)
+void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
+                           const struct tcpip_parts *parts)
 {
     uint32_t connections = config->max_connections;
     tcb_table_lay_out(&tcpip->connections, layout, connections);
-    time_waits_lay_out(&tcpip->time_waits, layout, connections);
     receive_buffers_lay_out(&tcpip->buffers, layout, config->max_incomplete_requests);
-    reassembly_lay_out(&tcpip->reassembly, layout, config->reassemble);
-    path_mtus_lay_out(&tcpip->paths, layout);
-    overflow_scoreboards_lay_out(&tcpip->overflow, layout, connections);
     slice_rings_lay_out(&tcpip->rings, layout, connections);
     composed_lay_out(&tcpip->composed, layout, connections);
-    arena_lay_out(&tcpip->arena, layout, parts->image, parts->region);
     if (parts->app->lay_out != NULL)
         tcpip->app_state = parts->app->lay_out(layout, parts->image);
 }
 
-static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
+void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
+                   const struct tcpip_parts *parts)
 {
     uint32_t connections = config->max_connections;
-    tcb_table_init(&tcpip->connections, connections, config->secret);
+    tcpip_lay_out_carried(tcpip, layout, config, parts);
+    time_waits_lay_out(&tcpip->time_waits, layout, connections);
+    reassembly_lay_out(&tcpip->reassembly, layout, config->reassemble);
+    path_mtus_lay_out(&tcpip->paths, layout);
+    overflow_scoreboards_lay_out(&tcpip->overflow, layout, connections);
+    arena_lay_out(&tcpip->arena, layout, parts->image, parts->region);
+}
+
+static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
+{
+    tcb_table_init(&tcpip->connections, config->max_connections, config->secret);
     receive_buffers_init(&tcpip->buffers, config->max_incomplete_requests);
-    overflow_scoreboards_init(&tcpip->overflow);
     slice_rings_init(&tcpip->rings);
     composed_init(&tcpip->composed);
     ready_init(&tcpip->ready, tcpip->connections.tcbs);
     timer_init(&tcpip->wheel, tcpip->connections.tcbs, 0);
 }
 
-void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts)
+void tcpip_init_carried(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts)
 {
     tcpip->config = *config;
     tcpip->app = parts->app;
     tcpip->image = parts->image;
+    tcpip->idle_check_us =
+        (config->keep_alive_ms < config->send_ms ? config->keep_alive_ms : config->send_ms) * 1000ull;
+    init_tables(tcpip, config);
+    if (tcpip->app->init != NULL)
+        tcpip->app->init(tcpip->app_state, tcpip, parts->app_data);
+}
+
+void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts)
+{
     tcpip->region = parts->region;
     tcpip->tx = parts->tx;
     tcpip->eth = parts->eth;
+    tcpip->reset = connection_reset;
     tcpip->congestion = (struct congestion){config->congestion, config->pacing};
     memcpy(tcpip->cookies.flow_secret, config->secret, TCPIP_SECRET_BYTES);
     memcpy(tcpip->paths.secret, config->secret, TCPIP_SECRET_BYTES);
     syn_cookies_rotate(&tcpip->cookies, config->secret);
     syn_cookies_rotate(&tcpip->cookies, config->secret);
-    tcpip->idle_check_us =
-        (config->keep_alive_ms < config->send_ms ? config->keep_alive_ms : config->send_ms) * 1000ull;
-    init_tables(tcpip, config);
+    overflow_scoreboards_init(&tcpip->overflow);
     arena_init(&tcpip->arena);
-    if (tcpip->app->init != NULL)
-        tcpip->app->init(tcpip->app_state, tcpip, parts->app_data);
+    tcpip_init_carried(tcpip, config, parts);
 }
 
 void tcpip_clock(struct tcpip *tcpip, uint64_t now_us, int64_t wall_s)

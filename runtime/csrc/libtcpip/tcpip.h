@@ -26,6 +26,12 @@ void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpi
 /* After tcpip_lay_out in zeroed memory. */
 void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts);
 
+/* The same for what serves connections that others carry alone (carried.h): of the parts it needs no region, tx and eth. tcpip->reset
+ * is the caller's to set. */
+void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
+                           const struct tcpip_parts *parts);
+void tcpip_init_carried(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts);
+
 /* Time, before anything else in a round: microseconds of a monotonic clock; seconds since 1970-01-01 UTC. */
 void tcpip_clock(struct tcpip *tcpip, uint64_t now_us, int64_t wall_s);
 
