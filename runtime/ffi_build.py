@@ -48,6 +48,8 @@ HEADERS = [
     "stack.h",
     "wake.h",
     "loop.h",
+    "sockets/sockets_config.h",
+    "sockets/sockets.h",
     "image/date.h",
     "web/http_parse.h",
     "web/head_memo.h",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ssimage._sandstorm import ffi, lib
@@ -14,7 +15,38 @@ Address4or6 = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 NO_HOST4 = ipaddress.IPv4Network("0.0.0.0/8")  # RFC 1122 section 3.2.1.3
+ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104, as that is what is asked for
+LOOPBACK4, LOOPBACK6 = "127.0.0.1", "::1"
 BROADCAST4 = ipaddress.IPv4Address("255.255.255.255")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to listen."""
+
+    host: str  # empty: all addresses; localhost: its own
+    port: int  # 0: any
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses themselves."""
+        return {"": (ANY4, ANY6), "localhost": (LOOPBACK4, LOOPBACK6)}.get(self.host, (self.host,))
+
+    def __str__(self) -> str:
+        """As it stands on a command line."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """ADDR:PORT, [ADDR]:PORT or :PORT. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(text)
+    if host.startswith("[") and host.endswith("]"):
+        return Endpoint(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+    if host not in ("", "localhost"):
+        host = str(ipaddress.IPv4Address(host))
+    return Endpoint(host, int(port))
 
 
 def put_address(entry: Any, address: Interface4or6) -> None:

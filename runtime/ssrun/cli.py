@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from . import profile, web
     from . import serve as serving
-    from .server import Server
 else:  # For --help they are not needed.
     loader = lazy("ssimage.loader")
     profile = lazy("ssrun.profile")
@@ -45,9 +44,9 @@ def run(
     lib.fault_guard(line.encode(sys.stderr.encoding, "backslashreplace") + b"\n")
     with loader.ImageFile(image_path, verify_content=verify_content) as image:
 
-        def write_profile(server: Server) -> None:
+        def write_profile(server: profile.Measured) -> None:
             if profile_path is not None:
-                profile.write(profile_path, profile.document(image, server.stacks))
+                profile.write(profile_path, profile.document(image, server))
 
         serving.serve(web.Web(image), options, limits, as_json, write_profile)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from ssimage._sandstorm import lib
 from ssimage.parameters import Size
 
-from .addresses import Interface4or6, parse_address, why_no_host
+from .addresses import Endpoint, Interface4or6, parse_address, parse_endpoint, why_no_host
 from .settings import BACKENDS, CONGESTION, NETMAP, PCAP, RING_BYTES, SNAP_BYTES, TAP, CaptureOptions, Limits, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -32,6 +33,24 @@ class Address(click.ParamType[Interface4or6]):
         if why is not None:
             self.fail(f"{value} is {why}", param, ctx)
         return address
+
+
+class Listen(click.ParamType[Endpoint]):
+    """ADDR:PORT of this host."""
+
+    name = "ADDR:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """Where to listen."""
+        try:
+            return parse_endpoint(str(value))
+        except ValueError:
+            self.fail(
+                f"{value!r} is no address and port; write 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for "
+                "all addresses of this host",
+                param,
+                ctx,
+            )
 
 
 class Seconds(click.FloatRange):
@@ -62,9 +81,14 @@ def _reaching_options(port: int) -> list[Callable[[Command], Command]]:
     return [
         click.option(
             "--iface",
-            required=True,
             metavar="NAME",
             help="An interface, tap:NAME (made, and gone on exit), netmap:PORT (VALE or pipe) or pcap:IN:OUT.",
+        ),
+        click.option(
+            "--listen",
+            type=Listen(),
+            multiple=True,
+            help="Serve through the kernel's TCP instead, without privilege (repeatable); :PORT is all addresses.",
         ),
         click.option(
             "--address", "addresses", type=Address(), multiple=True, help="Be this host on the link (repeatable)."
@@ -82,7 +106,11 @@ def _reaching_options(port: int) -> list[Callable[[Command], Command]]:
             show_default=True,
             help="How to reach the interface.",
         ),
-        click.option("--workers", type=click.IntRange(1, 64), help="Threads; one a queue unless given."),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 64),
+            help="Threads; one a queue unless given; with --listen, a core.",
+        ),
         click.option(
             "--superframe",
             type=click.IntRange(1, 44),
@@ -222,8 +250,48 @@ def _can_wait(values: dict[str, Any]) -> None:
         raise click.UsageError("--wait-for-interface would begin the capture anew: leave that or --pcapng out")
 
 
+# What there is of the kernel's TCP is the kernel's to decide.
+NOT_WITH_LISTEN = {
+    "addresses": "--address",
+    "host_addresses": "--host-address",
+    "port": "--port",
+    "backend": "--backend",
+    "superframe": "--superframe",
+    "congestion": "--congestion",
+    "pacing": "--pacing",
+    "arena": "--arena",
+    "resident": "--resident",
+    "tx": "--tx",
+    "pcapng": "--pcapng",
+    "pcapng_snaplen": "--pcapng-snaplen",
+    "pcapng_buffer": "--pcapng-buffer",
+    "no_address_check": "--no-address-check",
+    "wait_for_interface": "--wait-for-interface",
+    "wake": "--wake",
+    "busy_poll": "--busy-poll",
+}
+
+
+def _reached(values: dict[str, Any]) -> None:
+    """Raises click.UsageError unless it is said, once, where to serve."""
+    if values["iface"] is None and not values["listen"]:
+        raise click.UsageError(
+            "say where to serve: --iface NAME for an interface, or --listen ADDR:PORT for the kernel's TCP, which "
+            "takes no privilege"
+        )
+    if not values["listen"]:
+        return
+    if values["iface"] is not None:
+        raise click.UsageError("--iface and --listen are two ways to serve: leave one out")
+    context = click.get_current_context()
+    for name, option in NOT_WITH_LISTEN.items():
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{option} is for --iface; with --listen the kernel's TCP does that: leave it out")
+
+
 def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
+    _reached(values)
     if len(values["addresses"]) > lib.ETH_ADDRESSES_MAX:
         raise click.UsageError(f"at most {lib.ETH_ADDRESSES_MAX} addresses")
     for name in ("addresses", "host_addresses"):
@@ -244,7 +312,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     if values["pcapng"] is not None:
         capture = CaptureOptions(values["pcapng"], values["pcapng_snaplen"], values["pcapng_buffer"])
     options = Options(
-        values["iface"],
+        values["iface"] or "",
         values["backend"],
         list(values["addresses"]),
         list(values["host_addresses"]),
@@ -256,6 +324,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["resident"],
         capture,
         wait_for_interface=values["wait_for_interface"],
+        listen=list(values["listen"]),
     )
     limits = Limits(
         values["max_connections"],

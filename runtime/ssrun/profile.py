@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ssimage._sandstorm import lib
 from ssimage.loader import ENCODING_NAMES, ImageFile, frame_count
@@ -18,24 +18,33 @@ from ssimage.profile import VERSION
 from .errors import SsrunError
 
 
-def _measured(image: Any, stacks: list[Any], variant: Any) -> dict[str, int]:
+class Measured(Protocol):
+    """What has served, over all workers."""
+
+    def response_uses(self, response: int) -> int:
+        """How often a response has been begun."""
+
+    def frame_high_water(self, frame: int) -> int:
+        """The most slots that a frame has held at once."""
+
+
+def _measured(image: Any, server: Measured, variant: Any) -> dict[str, int]:
     """Measures one variant over all workers: requests in all, slots of the worker that held the most."""
     response = image.responses[variant.get_response]
     frames = range(response.first_frame, response.first_frame + frame_count(image.header, response))
-    requests = sum(int(lib.stack_response_uses(stack, variant.get_response)) for stack in stacks)
-    copies = max(int(lib.stack_frame_high_water(stack, frame)) for stack in stacks for frame in frames)
-    return {"requests": requests, "copies": copies}
+    copies = max(server.frame_high_water(frame) for frame in frames)
+    return {"requests": server.response_uses(variant.get_response), "copies": copies}
 
 
-def document(file: ImageFile, stacks: list[Any]) -> dict[str, Any]:
-    """Every variant that was asked for. stacks: struct stack * of the workers, which must not run any more."""
+def document(file: ImageFile, server: Measured) -> dict[str, Any]:
+    """Every variant that was asked for. The server's workers must not run any more."""
     image = file.image
     hosts = file.hosts()
     routes = []
     for route in image.routes[0 : image.header.route_table_len]:
         for number in range(route.variant_count):
             variant = image.variants[route.first_variant + number]
-            if any(lib.stack_response_uses(stack, variant.get_response) for stack in stacks):
+            if server.response_uses(variant.get_response):
                 path = os.fsdecode(file.string(route.path_offset, route.path_bytes))
                 place = {
                     "host": hosts[route.site][0],
@@ -43,7 +52,7 @@ def document(file: ImageFile, stacks: list[Any]) -> dict[str, Any]:
                     "prefix": bool(route.flags & lib.SSI_ROUTE_PREFIX),
                 }
                 encoding = {"encoding": ENCODING_NAMES[int(variant.encoding)]}
-                routes.append(place | encoding | _measured(image, stacks, variant))
+                routes.append(place | encoding | _measured(image, server, variant))
     routes.sort(key=lambda row: (-row["requests"], row["host"], row["path"], row["encoding"]))
     return {"version": VERSION, "build_id": file.build_id.hex(), "routes": routes}
 

@@ -10,6 +10,8 @@ from typing import Any
 from ssimage import console
 from ssimage.loader import FrameSource
 
+from .addresses import Endpoint
+from .listen import Listening, SocketServer
 from .ports.base import Opened
 from .server import App, Conflict, Server
 
@@ -92,6 +94,38 @@ class Output:
         for url in urls:
             console.say(f"serving {url}")
 
+    def listening(self, listening: Listening, server: SocketServer) -> None:
+        """We are ready to answer over sockets."""
+        urls = [self.service.url(f"[{host}]" if ":" in host else host, port) for host, port in listening.hosts]
+        shown = [str(Endpoint(host, port)) for host, port in listening.addresses]
+        event = {
+            "event": "serving",
+            "urls": urls,
+            "backend": "sockets",
+            "listen": shown,
+            "workers": len(server.workers),
+            "max_connections": server.connections,
+            "memory_bytes": server.memory_bytes,
+            **self.service.event(),
+            "warnings": listening.warnings,
+        }
+        if self.as_json:
+            self._line(event)
+            return
+        console.say(self.service.headline())
+        console.say(f"{', '.join(shown)}: the kernel's TCP, {len(server.workers)} workers")
+        for note in listening.warnings:
+            console.say(f"note: {note}")
+        for url in urls:
+            console.say(f"serving {url}")
+
+    def waiting(self, reason: str, text: str) -> None:
+        """New connections have to wait; we go on."""
+        if self.as_json:
+            self._line({"event": "connections-wait", "reason": reason, "text": text})
+        else:
+            console.say(f"{self.service.name}: note: {text}", err=True)
+
     def conflict(self, conflict: Conflict, interface: str) -> None:
         """Somebody else uses an address of ours; we go on."""
         if self.as_json:
@@ -162,7 +196,7 @@ class Output:
         else:
             console.say(
                 f"stopped: {self.service.requests(counters)} requests on {counters['tcp_opened']} connections, "
-                f"{counters['port_tx_bytes']} bytes sent"
+                f"{counters.get('port_tx_bytes', counters.get('sockets_tx_bytes', 0))} bytes sent"
             )
 
     @staticmethod

@@ -16,10 +16,12 @@ from .addresses import families
 from .errors import SsrunError
 from .events import Events
 from .link import Follower, await_carrier, has_gone, wait_for
+from .listen import SocketServer, listen, worker_count
 from .ports.base import Opened
 from .ports.capture import Capture
 from .ports.kernel import Interface
 from .ports.open import open_ports
+from .profile import Measured
 from .report import Output, Service
 from .server import STOP, Server
 from .settings import CaptureOptions, Limits, Options
@@ -30,7 +32,7 @@ def serve(
     options: Options,
     limits: Limits,
     as_json: bool,
-    at_end: Callable[[Server], None] = lambda _: None,
+    at_end: Callable[[Measured], None] = lambda _: None,
 ) -> None:
     """Opens ports, serves until told to stop, and closes everything. Raises SsrunError.
 
@@ -59,7 +61,7 @@ class Run:
         options: Options,
         limits: Limits,
         output: Output,
-        at_end: Callable[[Server], None],
+        at_end: Callable[[Measured], None],
     ) -> None:
         """Nothing is opened yet."""
         self.service = service
@@ -68,7 +70,7 @@ class Run:
         self.output = output
         self.at_end = at_end
         self.events = Events()
-        self.server: Server | None = None
+        self.server: Server | SocketServer | None = None
         self.served = False
         self.totals: dict[str, int] = {}  # of the times before
 
@@ -83,6 +85,9 @@ class Run:
 
     def to_the_end(self) -> None:
         """Returns when told to stop, or when a capture has been replayed. Raises SsrunError."""
+        if self.options.listen:
+            self._over_sockets()
+            return
         if not self.options.wait_for_interface:
             self._once()
             return
@@ -146,6 +151,24 @@ class Run:
                 self.served = True
                 self.at_end(server)
                 self.totals = _sum(self.counters(), _captured(capture, self.output))
+                self.server = None
+
+    def _over_sockets(self) -> None:
+        with ExitStack() as stack:
+            listening = listen(self.options.listen, worker_count(self.options.workers), stack)
+            service = self.service
+            server = SocketServer(service.app, service.frames, listening, self.limits, self.events, stack)
+            stack.callback(server.stop)
+            self.server = server
+            server.start()
+            try:
+                self.output.listening(listening, server)
+                server.serve_until_stopped(service.check, self.output.waiting)
+            finally:
+                server.stop()
+                self.served = True
+                self.at_end(server)
+                self.totals = server.counters()
                 self.server = None
 
     def _follow(self, opened: Opened, server: Server, stack: ExitStack) -> Callable[[], None]:

@@ -48,7 +48,7 @@ STOP = Stop()
 class Ended:
     """A worker has ended: 0, or -errno of its port."""
 
-    server: Server
+    server: object
     reason: int
 
 
@@ -163,6 +163,14 @@ class Server:
     def stacks(self) -> list[Any]:
         """struct stack * of each worker."""
         return [lib.worker_stack(worker) for worker in self.workers]
+
+    def response_uses(self, response: int) -> int:
+        """How often a response has been begun, by all workers."""
+        return sum(int(lib.stack_response_uses(stack, response)) for stack in self.stacks)
+
+    def frame_high_water(self, frame: int) -> int:
+        """The most slots that a frame has held at once, of the worker where it held the most."""
+        return max(int(lib.stack_frame_high_water(stack, frame)) for stack in self.stacks)
 
     @property
     def memory_bytes(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ssimage._sandstorm import lib
 
 if TYPE_CHECKING:
-    from .addresses import Interface4or6
+    from .addresses import Endpoint, Interface4or6
 
 BACKENDS = ("auto", "afxdp", "packet", "tap", "netmap")
 TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
@@ -50,6 +50,7 @@ class Options:
     capture: CaptureOptions | None = None
     kept_tap: bool = False  # a KeptTap has made the device
     wait_for_interface: bool = False
+    listen: list[Endpoint] = field(default_factory=list)  # over the kernel's sockets; there is no interface then
 
 
 @dataclass

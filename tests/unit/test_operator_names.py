@@ -7,6 +7,7 @@ To rename one is a change for operators: write it down in CHANGELOG.md, and then
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import re
@@ -26,11 +27,13 @@ from sscc.manifest.model import Manifest
 from ssimage._sandstorm import ffi
 from ssrun import cli as ssrun
 from ssrun import kv as sskv
+from ssrun import listen
 from ssrun.server import PORT_COUNTERS, counter_names, wake_counters
 
 from tests import warm
 from tests.host import CLIENT_IP, Host, build
 from tests.host import Image as ImageOfFile
+from tests.sockets import Worker, listening
 from tests.unit.test_kv import Image as Store
 
 GOLDEN = ROOT / "tests" / "golden" / "names.json"
@@ -90,6 +93,8 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
         event = json.loads(line)
         event.pop("counters", None)
         yield f"ssrun {event['event']}", event
+    with listening(image, "--listen", "127.0.0.1:0") as command:
+        yield "ssrun --listen serving", command.event
     (folder / "store.json").write_text('{"key": "value"}')
     for line in warm.run("ssrun.kv", folder / "store.json", *replay).stdout.splitlines():
         event = json.loads(line)
@@ -116,6 +121,8 @@ def names() -> dict[str, list[str]]:
         found = list(documents(Path(folder)))
         web = Host(ImageOfFile.read(Path(folder) / "site.img"))  # which its stack lives in
         result["counters of ssrun"] = set(counter_names(web.stack))
+        with contextlib.closing(Worker(ImageOfFile.read(Path(folder) / "site.img"))) as sockets:
+            result["counters of ssrun --listen"] = set(listen.counter_names(sockets.worker))
     store = Store({b"key": b"value"})
     kv = Host(store, config=store.config)  # type: ignore[arg-type]
     result["counters of sskv"] = set(counter_names(kv.stack))

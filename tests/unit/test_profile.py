@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ssimage._sandstorm import lib
 from ssimage.loader import ImageFile
 from ssrun import profile
 from ssrun.errors import SsrunError
@@ -34,6 +35,19 @@ def image_of(source: Path, name: str, *options: str | Path) -> Path:
     return image
 
 
+class OneStack:
+    """What a profile is of, with one worker."""
+
+    def __init__(self, stack: Any) -> None:
+        self.stack = stack
+
+    def response_uses(self, response: int) -> int:
+        return int(lib.stack_response_uses(self.stack, response))
+
+    def frame_high_water(self, frame: int) -> int:
+        return int(lib.stack_frame_high_water(self.stack, frame))
+
+
 def run(image: Path, requests: list[tuple[str, str, str]], in_flight: int = 1) -> dict[str, Any]:
     """A profile after requests (host, path, further fields), so many of them in flight at once."""
     host = Host(Image.read(image), prompt=False, ring=256)
@@ -46,7 +60,7 @@ def run(image: Path, requests: list[tuple[str, str, str]], in_flight: int = 1) -
             client.request(f"GET {path} HTTP/1.1\r\nHost: {name}\r\n{fields}\r\n".encode())
         host.complete()
     with ImageFile(image) as file:
-        return profile.document(file, [host.stack])
+        return profile.document(file, OneStack(host.stack))
 
 
 def listed(image: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
