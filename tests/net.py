@@ -28,6 +28,7 @@ SERVERS = Path(__file__).resolve().parents[1] / ".cache" / "servers" / "usr" / "
 # Where a client meets ssrun: the TAP device itself, or the client's end of the link.
 DEVICES = {"tap": "sand0", "packet": "cli0", "afxdp": "cli0"}
 BACKENDS = tuple(DEVICES)
+WAYS = (*BACKENDS, "sockets")  # of serving: the last is the kernel's TCP, --listen
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000  # sched.h
 MS_REC, MS_PRIVATE = 0x4000, 0x40000  # sys/mount.h
@@ -204,9 +205,13 @@ def ssrun(image: Path, space: Namespace, client: Namespace, *options: str, **whi
 
 
 @contextlib.contextmanager
-def serving(image: Path, backend: str, *options: str, **which: str) -> Iterator[Running]:
-    """An image over one of the ports: the network, ssrun and a client's namespace."""
-    if backend == "tap":
+def serving(image: Path, backend: str, *options: str, port: int = 80, **which: str) -> Iterator[Running]:
+    """An image over one of the ports, or sockets: the network, ssrun and a client's namespace. port: of sockets."""
+    if backend == "sockets":
+        listen = ("--listen", f"{SERVER4}:{port}", "--listen", f"[{SERVER6}]:{port}")
+        with veth_pair() as (server, client), ssrun(image, server, client, *listen, *options, **which) as running:
+            yield running
+    elif backend == "tap":
         with (
             namespace("tap") as space,
             ssrun(image, space, space, "--iface", "tap:sand0", *options, **which) as running,

@@ -27,7 +27,7 @@ def fonts() -> list[Path]:
     return (found * TYPEFACES)[:TYPEFACES]
 
 
-@pytest.mark.parametrize(("backend", "family"), [("packet", 0), ("afxdp", 1)])
+@pytest.mark.parametrize(("backend", "family"), [("packet", 0), ("afxdp", 1), ("sockets", 1)])
 def test_a_page_with_fifty_assets_and_its_reload(tmp_path: Path, backend: str, family: int) -> None:
     files = make_site(tmp_path / "files", fonts())
     (tmp_path / "site.yaml").write_text(MANIFEST)

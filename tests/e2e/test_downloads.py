@@ -29,7 +29,7 @@ def image(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(folder, tmp_path_factory.mktemp("image") / "x.img")
 
 
-@pytest.fixture(scope="module", params=["tap", "packet"])
+@pytest.fixture(scope="module", params=["tap", "packet", "sockets"])
 def running(request: pytest.FixtureRequest, image: Path) -> Iterator[Running]:
     with serving(image, request.param) as server:
         yield server

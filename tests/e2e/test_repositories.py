@@ -85,9 +85,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def apt_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(build(repository, tmp_path_factory.mktemp("image") / "debian.img"), "packet") as running:
+@pytest.fixture(scope="module", params=["packet", "sockets"])
+def apt_server(
+    request: pytest.FixtureRequest, repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    with serving(build(repository, tmp_path_factory.mktemp("image") / "debian.img"), request.param) as running:
         yield running
 
 

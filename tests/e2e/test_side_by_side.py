@@ -152,8 +152,9 @@ def test_another_server_answers_as_the_table_says(folder: Path, tmp_path: Path, 
     assert found == {name: case.theirs.get(server, case.ours) for name, case in CASES.items()}
 
 
-def test_ours_answers_as_the_table_says(folder: Path, tmp_path: Path) -> None:
-    with serving(build(folder, tmp_path / "x.img"), "tap", *OPTIONS) as running:
+@pytest.mark.parametrize("way", ["tap", "sockets"])
+def test_ours_answers_as_the_table_says(folder: Path, tmp_path: Path, way: str) -> None:
+    with serving(build(folder, tmp_path / "x.img"), way, *OPTIONS) as running:
         found = answers(running, tmp_path)
     assert found == {name: case.ours for name, case in CASES.items()}
 

@@ -11,14 +11,14 @@ import pytest
 
 from tests.e2e.pages import CHECK_PAGE, chromium, compare, files_below, sha256
 from tests.host import build
-from tests.net import BACKENDS, DEVICES, Running, needs, run, serving, tcpdump
+from tests.net import BACKENDS, DEVICES, WAYS, Running, needs, run, serving, tcpdump
 
 pytestmark = needs("curl", "wget")
 
 FAMILIES = [0, 1]
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module", params=WAYS)
 def running(request: pytest.FixtureRequest, site_image: Path) -> Iterator[Running]:
     with serving(site_image, request.param) as server:
         yield server
@@ -79,7 +79,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", WAYS)
 def test_awkward_sizes(sizes: Path, tmp_path: Path, backend: str) -> None:
     image = build(sizes, tmp_path / "sizes.img")
     with serving(image, backend) as running:
@@ -107,13 +107,14 @@ sites:
 """
 
 
-def test_curl_follows_a_host_that_has_moved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["tap", "sockets"])
+def test_curl_follows_a_host_that_has_moved(tmp_path: Path, backend: str) -> None:
     """Path and query arrive as they were sent, and a long one in all its segments; curl is who reads Location."""
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "a b.txt").write_text("here")
     (tmp_path / "moved.yaml").write_text(MOVED.replace("ROOT", str(tmp_path / "root")))
     image = build(tmp_path / "moved.yaml", tmp_path / "moved.img")
-    with serving(image, "tap") as running:
+    with serving(image, backend) as running:
         names = [
             "--resolve",
             f"www.example.org:80:{running.hosts[0]}",

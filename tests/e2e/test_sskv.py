@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.net import (
-    BACKENDS,
     SERVER4,
+    WAYS,
     Running,
     another_server,
     namespace,
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=WAYS)
 def running(request: pytest.FixtureRequest, folder: Path) -> Iterator[Running]:
-    with serving(folder, request.param, module=MODULE) as found:
+    with serving(folder, request.param, module=MODULE, port=PORT) as found:
         yield found
 
 
@@ -117,8 +117,8 @@ def test_beside_memcached_byte_for_byte(folder: Path, tmp_path: Path) -> None:
             given = {key: value.decode("latin-1") for key, value in VALUES.items()}
             assert all(client(other, "set", given, tmp_path / "set").values())
             theirs = client(other, "raw", requests, tmp_path / "raw")
-    for backend in BACKENDS:
-        with serving(folder, backend, module=MODULE) as running:
+    for backend in WAYS:
+        with serving(folder, backend, module=MODULE, port=PORT) as running:
             ours = client(running, "raw", requests, tmp_path / "raw")
         for pieces, our, their in zip(RAW, ours, theirs, strict=True):
             assert our == re.sub(r"VERSION [\d.]+", "VERSION sandstorm", their), (backend, pieces)
