@@ -141,6 +141,18 @@ def _listen(host: str, port: int, listening: Listening, stack: ExitStack) -> int
     return port
 
 
+def _listen_on_all(endpoint: Endpoint, listening: Listening, stack: ExitStack) -> None:
+    """Raises SsrunError. If any port was asked for, the other family gets the same."""
+    port = endpoint.port
+    for host in endpoint.hosts:
+        try:
+            port = _listen(host, port, listening, stack)
+        except OSError as error:
+            if not _optional(endpoint, host, error):
+                raise _why_not(host, port, error) from None
+            listening.warnings.append(f"{endpoint}: this host has no IPv6; IPv4 alone is served")
+
+
 def listen(endpoints: list[Endpoint], workers: int, stack: ExitStack) -> Listening:
     """Listens on all of them for each worker; all is closed with the stack. Raises SsrunError."""
     if sum(len(endpoint.hosts) for endpoint in endpoints) > lib.SOCKETS_LISTENERS_MAX:
@@ -148,14 +160,7 @@ def listen(endpoints: list[Endpoint], workers: int, stack: ExitStack) -> Listeni
     _all_different(endpoints)
     listening = Listening(sockets=[[] for _ in range(workers)])
     for endpoint in endpoints:
-        port = endpoint.port
-        for host in endpoint.hosts:
-            try:
-                port = _listen(host, port, listening, stack)  # if any was asked for, the other family has the same
-            except OSError as error:
-                if not _optional(endpoint, host, error):
-                    raise _why_not(host, port, error) from None
-                listening.warnings.append(f"{endpoint}: this host has no IPv6; IPv4 alone is served")
+        _listen_on_all(endpoint, listening, stack)
     return listening
 
 

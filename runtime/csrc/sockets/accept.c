@@ -9,21 +9,20 @@
 
 #include "libtcpip/connection.h"
 
-void accept_resume(struct sockets *s)
+bool accept_resume(struct sockets *s)
 {
-    if (s->accepting || s->drained)
-        return;
-    for (uint32_t i = 0; i < s->listener_count; i++) {
+    for (uint32_t i = 0; !s->accepting && i < s->listener_count; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.u64 = SOCKETS_LISTENER + i};
-        if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->listeners[i], &event) != 0)
-            s->error = -errno;
+        if (epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->listeners[i], &event) != 0 && errno != EEXIST)
+            return false;
     }
     s->accepting = true;
+    return true;
 }
 
 void accept_end(struct sockets *s)
 {
-    for (uint32_t i = 0; s->accepting && i < s->listener_count; i++)
+    for (uint32_t i = 0; i < s->listener_count; i++)
         epoll_ctl(s->epoll_fd, EPOLL_CTL_DEL, s->listeners[i], NULL);
     s->accepting = false;
     s->listeners_ready = 0;
@@ -35,6 +34,13 @@ static void pause_accepting(struct sockets *s)
     accept_end(s);
     s->accept_at_us = s->tcpip.now_us + SOCKETS_PAUSE_US;
     s->closed = s->tcpip.counters.tcp_closed;
+}
+
+void accept_try_again(struct sockets *s)
+{
+    bool due = s->tcpip.now_us >= s->accept_at_us || s->closed != s->tcpip.counters.tcp_closed;
+    if (!s->accepting && !s->drained && due && !accept_resume(s))
+        pause_accepting(s);
 }
 
 /* Addresses as a TCB has them; IPv4 that came to an IPv6 socket is IPv4. */

@@ -57,11 +57,8 @@ static bool open_descriptors(struct sockets *s)
     struct epoll_event wake = {.events = EPOLLIN, .data.u64 = SOCKETS_WAKE};
     s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (s->epoll_fd < 0 || s->wake_fd < 0 || epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->wake_fd, &wake) != 0)
-        return false;
-    accept_resume(s);
-    errno = -s->error;
-    return s->error == 0;
+    return s->epoll_fd >= 0 && s->wake_fd >= 0 && epoll_ctl(s->epoll_fd, EPOLL_CTL_ADD, s->wake_fd, &wake) == 0 &&
+           accept_resume(s);
 }
 
 struct sockets *sockets_create(const struct sockets_config *config, const struct image *image)
@@ -155,8 +152,7 @@ int sockets_round(struct sockets *s, uint64_t now_ns, int64_t wall_s)
     accept_ready(s);
     run_timers(s);
     run_turns(s);
-    if (!s->accepting && (s->tcpip.now_us >= s->accept_at_us || s->closed != s->tcpip.counters.tcp_closed))
-        accept_resume(s);
+    accept_try_again(s);
     return s->error;
 }
 
