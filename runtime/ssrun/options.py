@@ -289,8 +289,8 @@ def _reached(values: dict[str, Any]) -> None:
             raise click.UsageError(f"{option} is for --iface; with --listen the kernel's TCP does that: leave it out")
 
 
-def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
-    """The values of serving_options. Raises click.UsageError."""
+def _make_sense(values: dict[str, Any]) -> None:
+    """Raises click.UsageError where they do not go together."""
     _reached(values)
     if len(values["addresses"]) > lib.ETH_ADDRESSES_MAX:
         raise click.UsageError(f"at most {lib.ETH_ADDRESSES_MAX} addresses")
@@ -307,6 +307,11 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         raise click.UsageError("--busy-poll never sleeps, so --wake has nothing to choose: leave one out")
     if values["wait_for_interface"]:
         _can_wait(values)
+
+
+def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
+    """The values of serving_options. Raises click.UsageError."""
+    _make_sense(values)
     copied = values["tx"] == "memcpy"
     capture = None
     if values["pcapng"] is not None:
