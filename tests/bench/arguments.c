@@ -24,15 +24,23 @@ void take_option(const struct number_option *known, size_t count, const char *wo
     stop("no such option");
 }
 
-static void take_target(const struct image *image, const char *path, struct target *targets, uint32_t *count,
-                        uint32_t max)
+/* Where targets go. */
+struct taken {
+    struct target *targets;
+    uint32_t *count, max, programs;
+};
+
+static void take_path(const struct image *image, const char *path, const struct taken *taken)
 {
-    if (*count == max || !target_make(&targets[(*count)++], image, path))
-        stop("no route for a path");
+    for (uint32_t program = 0; program < taken->programs; program++)
+        if (*taken->count == taken->max || !target_make(&taken->targets[(*taken->count)++], image, path, program))
+            stop("no route for a path, or too many");
 }
 
-uint64_t take_targets(const struct image *image, char *word, struct target *targets, uint32_t *count, uint32_t max)
+uint64_t take_targets(const struct image *image, char *word, uint32_t programs, struct target *targets,
+                      uint32_t *count, uint32_t max)
 {
+    const struct taken taken = {targets, count, max, programs};
     char *rest = strchr(word, ':');
     if (rest == NULL)
         stop("write REQUESTS:PATH[,PATH...]");
@@ -41,11 +49,11 @@ uint64_t take_targets(const struct image *image, char *word, struct target *targ
         for (; first <= last; first++) {
             char path[16];
             snprintf(path, sizeof(path), "/%u", first);
-            take_target(image, path, targets, count, max);
+            take_path(image, path, &taken);
         }
     } else {
         for (char *path = strtok(rest + 1, ","); path != NULL; path = strtok(NULL, ","))
-            take_target(image, path, targets, count, max);
+            take_path(image, path, &taken);
     }
     return strtoull(word, NULL, 10);
 }

@@ -17,8 +17,9 @@ _Noreturn void stop(const char *why);
 void take_option(const struct number_option *known, size_t count, const char *word);
 
 /* Takes "REQUESTS:PATH[,PATH...]", or "REQUESTS:FIRST-LAST" for paths that are numbers: appends to targets[max], of which
- * *count are there. Returns the requests. */
-uint64_t take_targets(const struct image *image, char *word, struct target *targets, uint32_t *count, uint32_t max);
+ * *count are there, each path as asked for by the first of so many programs, clients.h. Returns the requests. */
+uint64_t take_targets(const struct image *image, char *word, uint32_t programs, struct target *targets,
+                      uint32_t *count, uint32_t max);
 
 /* Prints the sums of the stacks' counters as the members of a JSON object. */
 void print_counters(struct stack *const *stacks, uint32_t count);

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "clients.h"
 
 #include <stdio.h>
@@ -20,16 +21,31 @@ static const char close_lines[] = "Connection: close\r\n\r\n"; /* in place of a 
 #define EMPTY_LINE_BYTES 2
 #define CLOSE_BYTES (sizeof(close_lines) - 1)
 
-bool target_make(struct target *target, const struct image *image, const char *path)
+static const char *const fields[TARGET_PROGRAMS] = {
+    "",
+    "User-Agent: curl/7.88.1\r\nAccept: */*\r\n",
+    "User-Agent: Debian APT-HTTP/1.3 (2.6.1)\r\nAccept: text/*\r\nCache-Control: max-age=0\r\n",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\nAccept: "
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/png,image/svg+xml,*/"
+    "*;q=0.8\r\n"
+    "Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
+    "Upgrade-Insecure-Requests: 1\r\nPriority: u=0, i\r\n",
+    "Connection: keep-alive\r\nUpgrade-Insecure-Requests: 1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) "
+    "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36\r\nAccept: "
+    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,"
+    "application/signed-exchange;v=b3;q=0.7\r\nAccept-Encoding: gzip, deflate\r\nAccept-Language: en-US,en;q=0.9\r\n",
+};
+
+bool target_make(struct target *target, const struct image *image, const char *path, uint32_t program)
 {
     const struct ssi_route *route = image_route_find(image, 0, (const uint8_t *)path, strlen(path));
-    if (route == NULL)
+    if (route == NULL || program >= TARGET_PROGRAMS)
         return false;
-    int bytes = snprintf(target->request, sizeof(target->request),
-                         "GET %s HTTP/1.1\r\nHost: sandstorm.example\r\n\r\n", path);
+    int bytes =
+        asprintf(&target->request, "GET %s HTTP/1.1\r\nHost: sandstorm.example\r\n%s\r\n", path, fields[program]);
     target->request_bytes = (uint32_t)bytes;
     target->response = &image->responses[image->variants[route->first_variant].get_response];
-    return bytes < (int)sizeof(target->request);
+    return bytes >= 0;
 }
 
 static void enqueue(struct clients *clients, struct client *client)

@@ -10,13 +10,13 @@
 #include "image/image.h"
 #include "libnmio/nmio.h"
 
-#define CLIENT_FRAME_BYTES 512
+#define CLIENT_FRAME_BYTES 1024
 #define CLIENT_TARGETS_MAX 300000
 
 /* What is asked for. */
 struct target {
     const struct ssi_response *response;
-    char request[256];
+    char *request; /* never freed */
     uint32_t request_bytes;
 };
 
@@ -59,8 +59,12 @@ static inline uint32_t random_below(uint64_t *state, uint32_t count)
     return (uint32_t)((*state >> 32) * count >> 32);
 }
 
-/* The request for a path of the image's first site, and its answer. False: there is no such route. */
-bool target_make(struct target *target, const struct image *image, const char *path);
+/* What wrk, curl, apt, Firefox and Chromium say beside Host. */
+#define TARGET_PROGRAMS 5
+
+/* The request of a program, below TARGET_PROGRAMS, for a path of the image's first site, and its answer. False: there is no such
+ * route. */
+bool target_make(struct target *target, const struct image *image, const char *path, uint32_t program);
 
 void clients_open(struct clients *clients, const struct image *image, uint32_t count, uint32_t first_number);
 

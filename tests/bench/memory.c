@@ -8,6 +8,7 @@
  * (bounds.h) sends the same answers without the stack. close=1: a new connection for each request. random=1: connections and
  * paths in no order, else in turn. join=1: clients acknowledge all that came in a round at once, as behind a NIC that joins
  * segments; else every second segment, with a frame for each.
+ * programs=5: each path is asked for as five programs do, in turn (clients.h).
  * Cycles are those of the processor's time stamp counter, spent in the stack alone; clients and checks are left out. */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -37,10 +38,12 @@
 #define ROUNDS_IDLE_MAX 1000000
 
 struct options {
-    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound, check, close, random, join;
+    uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound, check, close, random, join,
+        programs;
 };
 
-static struct options options = {.connections = 1, .ring = 1024, .workers = 1, .gather = 1, .check = 1};
+static struct options options = {
+    .connections = 1, .ring = 1024, .workers = 1, .gather = 1, .check = 1, .programs = 1};
 static struct image_file file;
 static struct target targets[CLIENT_TARGETS_MAX];
 static uint32_t target_count;
@@ -319,6 +322,7 @@ static const struct number_option known_options[] = {
     {"close", &options.close},
     {"random", &options.random},
     {"join", &options.join},
+    {"programs", &options.programs},
 };
 
 static void take_phase(char *word)
@@ -327,7 +331,8 @@ static void take_phase(char *word)
         stop("too many phases");
     struct phase *phase = &phases[phase_count++];
     phase->first_target = target_count;
-    phase->requests = take_targets(&file.image, word, targets, &target_count, CLIENT_TARGETS_MAX);
+    phase->requests =
+        take_targets(&file.image, word, (uint32_t)options.programs, targets, &target_count, CLIENT_TARGETS_MAX);
     phase->target_count = target_count - phase->first_target;
 }
 
@@ -336,7 +341,7 @@ static void check_options(void)
     if (options.bound != BOUND_NONE && (options.arena > 0 || options.gather > 1 || options.bound > BOUND_MEMCPY))
         stop("the bounds are for whole frames and resident images");
     if (options.workers == 0 || options.workers > WORKERS_MAX || options.connections == 0 || options.ring == 0 ||
-        options.check == 0)
+        options.check == 0 || options.programs == 0 || options.programs > TARGET_PROGRAMS)
         stop("an option is out of bounds");
 }
 

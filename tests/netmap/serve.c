@@ -370,7 +370,7 @@ int main(int argc, char **argv)
     if (argc - at != 2)
         stop("usage: serve [option=value ...] IMAGE REQUESTS:PATH[,PATH...]");
     image_file_open(&file, argv[at]);
-    uint64_t requests = take_targets(&file.image, argv[at + 1], targets, &target_count, TARGETS_MAX);
+    uint64_t requests = take_targets(&file.image, argv[at + 1], 1, targets, &target_count, TARGETS_MAX);
     open_port();
     open_stack();
     clients_start(&clients, targets, target_count, requests);
