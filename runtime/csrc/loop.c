@@ -20,6 +20,7 @@
 #define LOOP_BUSY 8
 #define LOOP_SECRET_NS 120000000000ull /* a cookie is good for this long at least */
 
+#define LOOP_RESET_TRIES 1024 /* of a ring, for what is reset at the end */
 #define LOOP_TIMER_SLACK_NS 1000 /* Linux would make a nap of 100 us half as long again */
 
 struct worker {
@@ -28,8 +29,8 @@ struct worker {
     size_t stack_bytes;
     int wake_fd;
     struct wake wake;
-    bool drained;
     atomic_bool stop, drain, addresses_confirmed;
+    atomic_bool drained; /* and what was idle has been told */
     atomic_bool woken; /* wake_fd has been written to, and is to be read */
     uint64_t rotated_ns;
     atomic_bool link_changed; /* link is the worker's to read; else its writer's */
@@ -116,10 +117,10 @@ int worker_round(struct worker *worker)
     wake_round(&worker->wake, now_ns, received > 0 ? (uint32_t)received : 0);
     stack_clock(worker->stack, now_ns, wall_s());
     rotate_secret(worker, now_ns);
-    if (atomic_load_explicit(&worker->drain, memory_order_relaxed) && !worker->drained) {
-        worker->drained = true;
+    bool drains = atomic_load_explicit(&worker->drain, memory_order_relaxed) &&
+                  !atomic_load_explicit(&worker->drained, memory_order_relaxed);
+    if (drains)
         stack_drain(worker->stack);
-    }
     if (atomic_load_explicit(&worker->addresses_confirmed, memory_order_relaxed)) {
         atomic_store(&worker->addresses_confirmed, false);
         stack_addresses_confirmed(worker->stack);
@@ -131,6 +132,8 @@ int worker_round(struct worker *worker)
     if (received > 0)
         stack_input(worker->stack, batch, (uint32_t)received);
     int error = send_all(worker);
+    if (drains)
+        atomic_store(&worker->drained, true);
     if (received > 0)
         port->ops->release(port, batch, (uint32_t)received);
     return error != 0 ? error : received;
@@ -174,6 +177,15 @@ static int wait_for_frames(struct worker *worker)
     return error;
 }
 
+/* Their peers learn that it is over; a port that takes nothing any more is not waited for. */
+static void reset_unfinished(struct worker *worker)
+{
+    for (int tries = 0; tries < LOOP_RESET_TRIES && !stack_abort(worker->stack); tries++)
+        if (worker->port->ops->output(worker->port) != 0)
+            return;
+    worker->port->ops->output(worker->port);
+}
+
 int worker_run(struct worker *worker)
 {
     prctl(PR_SET_TIMERSLACK, LOOP_TIMER_SLACK_NS);
@@ -187,6 +199,7 @@ int worker_run(struct worker *worker)
         if (error != 0)
             return error;
     }
+    reset_unfinished(worker);
     return 0;
 }
 
@@ -207,6 +220,11 @@ void worker_drain(struct worker *worker)
 {
     atomic_store(&worker->drain, true);
     wake(worker);
+}
+
+uint32_t worker_unfinished(const struct worker *worker)
+{
+    return atomic_load(&worker->drained) ? stack_unfinished(worker->stack) : UINT32_MAX;
 }
 
 void worker_addresses_confirmed(struct worker *worker)

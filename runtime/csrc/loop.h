@@ -14,7 +14,8 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
                              enum wake_preference preference);
 void worker_destroy(struct worker *worker);
 
-/* Serves until worker_stop. Returns 0, or -errno of the port. */
+/* Serves until worker_stop, and then resets connections that are unfinished (stack_unfinished). Returns 0, or -errno of the
+ * port. */
 int worker_run(struct worker *worker);
 
 /* One round without sleeping; frames received, or -errno. */
@@ -22,8 +23,10 @@ int worker_round(struct worker *worker);
 
 /* From any thread or signal handler. */
 void worker_stop(struct worker *worker);
-/* Ends idle connections, finishes the others, accepts no more. */
+/* Ends idle connections, finishes the others, accepts no more (stack_drain). */
 void worker_drain(struct worker *worker);
+/* Connections that are unfinished; UINT32_MAX: worker_drain has not been taken up yet. From any thread. */
+uint32_t worker_unfinished(const struct worker *worker);
 
 /* Another worker has asked the link, and the addresses are ours (ETH_ACD_FOLLOW). */
 void worker_addresses_confirmed(struct worker *worker);

@@ -214,6 +214,16 @@ void stack_drain(struct stack *stack)
     tcpip_drain(&stack->tcpip);
 }
 
+uint32_t stack_unfinished(const struct stack *stack)
+{
+    return tcpip_unfinished(&stack->tcpip);
+}
+
+bool stack_abort(struct stack *stack)
+{
+    return tcpip_abort(&stack->tcpip);
+}
+
 void stack_addresses_confirmed(struct stack *stack)
 {
     acd_confirmed(&stack->eth);

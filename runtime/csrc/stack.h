@@ -58,8 +58,13 @@ bool stack_waits_for_space(const struct stack *stack);
 /* A new secret for SYN cookies; those made with the one before stay good until the next call. */
 void stack_rotate_secret(struct stack *stack, const uint8_t *secret);
 
-/* Stops accepting connections and closes idle ones; the others end with the response they are in. */
+/* Stops accepting connections and closes idle ones; the others end with the answer they are in, or with that to the request of
+ * which they have a part. */
 void stack_drain(struct stack *stack);
+/* Connections that have not come to that yet. From any thread. */
+uint32_t stack_unfinished(const struct stack *stack);
+/* Resets those, as far as tx has space. True: there is none left. */
+bool stack_abort(struct stack *stack);
 
 /* With ETH_ACD_FOLLOW: those addresses that nobody has contested here either are ours from now on. */
 void stack_addresses_confirmed(struct stack *stack);

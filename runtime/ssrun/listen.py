@@ -20,7 +20,7 @@ from ssimage.loader import IN_PLACE, FrameSource
 from .addresses import ANY4, ANY6, LOOPBACK4, LOOPBACK6, Endpoint
 from .errors import SsrunError
 from .events import Events
-from .server import CHECK_POLL_S, SECRET_BYTES, STOP, App, Ended
+from .server import CHECK_POLL_S, SECRET_BYTES, STOP, App, Ended, add_unfinished
 from .settings import Limits
 
 BACKLOG = 4096  # connections that wait to be accepted; the kernel may have a lower limit, sysctl net.core.somaxconn
@@ -37,6 +37,12 @@ class Listening:
     addresses: list[tuple[str, int]] = field(default_factory=list)  # as they are bound
     sockets: list[list[socket.socket]] = field(default_factory=list)  # of each worker
     warnings: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Whoever connects is refused from now on."""
+        for sockets in self.sockets:
+            for sock in sockets:
+                sock.close()
 
     @property
     def hosts(self) -> list[tuple[str, int]]:
@@ -287,8 +293,20 @@ class SocketServer:
         self.waiting_told_s = time.monotonic()
         report(*names[grown[0]])
 
+    def drain(self) -> None:
+        """Has idle connections closed, and the others end with the answer they are in. New ones are refused."""
+        for worker in self.workers:
+            lib.sockets_drain(worker)
+
+    def unfinished(self) -> int | None:
+        """Connections that have not come to that; None: workers have still to look."""
+        count = add_unfinished([lib.sockets_unfinished(worker) for worker in self.workers])
+        if count is not None:
+            self.listening.close()
+        return count
+
     def stop(self) -> None:
-        """Ends all workers and waits for them."""
+        """Ends all workers and waits for them; what is unfinished is reset."""
         for worker in self.workers:
             lib.sockets_stop(worker)
         for thread in self.threads:

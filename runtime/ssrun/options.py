@@ -155,6 +155,14 @@ def _limit_options(keep_alive_s: float) -> list[Callable[[Command], Command]]:
             metavar="SECONDS",
             help="A client that takes nothing of its answer is reset after this.",
         ),
+        click.option(
+            "--drain-timeout",
+            type=Seconds(0, 86400),
+            default=8.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="When told to stop, answers that have been begun may take so long to end; 0: none.",
+        ),
     ]
 
 
@@ -336,6 +344,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["keep_alive"],
         values["request_timeout"],
         values["send_timeout"],
+        values["drain_timeout"],
         "busy" if values["busy_poll"] else values["wake"] or "balanced",
         values["congestion"],
         values["pacing"],

@@ -177,6 +177,17 @@ class Output:
         else:
             console.say(f"{self.service.name}: note: {text}", err=True)
 
+    def draining(self, connections: int, limit_s: float) -> None:
+        """We have been told to stop, and answers go on."""
+        if self.as_json:
+            self._line({"event": "draining", "connections": connections, "limit_s": limit_s})
+        else:
+            what = "1 answer is" if connections == 1 else f"{connections} answers are"
+            console.say(
+                f"{self.service.name}: {what} being finished, for {limit_s:g} s at most; stop again to end at once",
+                err=True,
+            )
+
     def hangup(self) -> None:
         """SIGHUP: a terminal has gone, or somebody expects a new image to be read."""
         if self.as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -23,8 +24,10 @@ from .ports.kernel import Interface
 from .ports.open import open_ports
 from .profile import Measured
 from .report import Output, Service
-from .server import STOP, Server
+from .server import STOP, Ended, Server
 from .settings import CaptureOptions, Limits, Options
+
+DRAIN_POLL_S = 0.02
 
 
 def serve(
@@ -146,12 +149,29 @@ class Run:
                     server.serve_until_stopped(
                         lambda conflict: self.output.conflict(conflict, opened.interface), check
                     )
+                    self._drain(server)
             finally:
                 server.stop()
                 self.served = True
                 self.at_end(server)
                 self.totals = _sum(self.counters(), _captured(capture, self.output))
                 self.server = None
+
+    def _drain(self, server: Server | SocketServer) -> None:
+        """Lets answers end that have been begun, until the limit, or until we are told to stop once more."""
+        if not self.service.asked_to_stop or self.limits.drain_s == 0:
+            return
+        server.drain()
+        end_s, is_told = time.monotonic() + self.limits.drain_s, False
+        while (left := server.unfinished()) != 0 and time.monotonic() < end_s:
+            if left is not None and not is_told:
+                self.output.draining(left, self.limits.drain_s)
+                is_told = True
+            event = self.events.wait(DRAIN_POLL_S)
+            if event is STOP or isinstance(event, Ended):
+                return
+            if event is not None:
+                event()
 
     def _over_sockets(self) -> None:
         with ExitStack() as stack:
@@ -164,6 +184,7 @@ class Run:
             try:
                 self.output.listening(listening, server)
                 server.serve_until_stopped(service.check, self.output.waiting)
+                self._drain(server)
             finally:
                 server.stop()
                 self.served = True
@@ -249,3 +270,6 @@ def exit_on_error(name: str, run: Callable[[], None]) -> None:
     except (OSError, MemoryError) as error:
         console.say(f"{name}: {error or 'out of memory'}", err=True)
         sys.exit(1)
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):  # all is undone; Python would let one kill it on its way out
+            signal.signal(number, signal.SIG_IGN)

@@ -21,6 +21,7 @@ from .ports.base import Opened
 from .settings import CONGESTION, WAKE, Limits
 
 SECRET_BYTES = 16
+UINT32_MAX = 0xFFFFFFFF
 ACD_POLL_S = 0.01
 CHECK_POLL_S = 1.0  # of conflicts and of the image
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
@@ -96,6 +97,11 @@ def wake_counters(wake: Any) -> dict[str, int]:
         counters[ffi.string(name).decode()] = int(lib.wake_counter(wake, index))
         index += 1
     return counters
+
+
+def add_unfinished(counts: list[int]) -> int | None:
+    """Sums workers' connections that are unfinished; None: one does not know yet."""
+    return None if UINT32_MAX in counts else sum(counts)
 
 
 class Server:
@@ -254,8 +260,17 @@ class Server:
             for conflict in notes.due(self._conflicts(lib.ETH_ADDRESS_OURS), time.monotonic()):
                 report(conflict)
 
+    def drain(self) -> None:
+        """Has idle connections closed, and the others end with the answer they are in."""
+        for worker in self.workers:
+            lib.worker_drain(worker)
+
+    def unfinished(self) -> int | None:
+        """Connections that have not come to that; None: workers have still to look."""
+        return add_unfinished([lib.worker_unfinished(worker) for worker in self.workers])
+
     def stop(self) -> None:
-        """Ends all workers and waits for them."""
+        """Ends all workers and waits for them; what is unfinished is reset."""
         for worker in self.workers:
             lib.worker_stop(worker)
         for thread in self.threads:

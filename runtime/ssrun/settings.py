@@ -61,6 +61,7 @@ class Limits:
     keep_alive_s: float = 65.0
     request_s: float = 20.0
     send_s: float = 60.0
+    drain_s: float = 8.0  # at the end, for answers that have been begun
     wake: str = "balanced"
     congestion: str = "cubic"
     pacing: bool = False

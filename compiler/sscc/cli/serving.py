@@ -178,7 +178,7 @@ def _serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict
                 wanted = replace(wanted, addresses=ours, host_addresses=theirs)
                 site = Site(image, source, builder)
                 with contextlib.suppress(RebuiltError):
-                    embed.serve(site, wanted, embed.Limits(), as_json)
+                    embed.serve(site, wanted, embed.Limits(drain_s=1), as_json)
                     return
                 if site.asked_to_stop:
                     return

@@ -1,5 +1,6 @@
 #include "tcpip.h"
 
+#include "connection.h"
 #include "icmp.h"
 #include "input.h"
 #include "ip.h"
@@ -176,15 +177,47 @@ bool tcpip_waits_for_space(const struct tcpip *tcpip)
     return ready_front(&tcpip->ready) != NULL;
 }
 
+static bool has_part_of_a_request(const struct tcb *tcb)
+{
+    return tcb->request_begun && !tcb->fin_queued;
+}
+
+static bool is_unfinished(const struct tcpip *tcpip, const struct tcb *tcb)
+{
+    return tcb->state != 0 &&
+           (tcb->snd_una < tcb->snd_end || has_pending_response(tcpip, tcb) || has_part_of_a_request(tcb));
+}
+
 void tcpip_drain(struct tcpip *tcpip)
 {
     tcpip->draining = true;
     for (uint32_t i = 0; i < tcpip->connections.count_max; i++) {
         struct tcb *tcb = &tcpip->connections.tcbs[i];
-        if (tcb->state != 0 && !tcb->fin_queued && !has_pending_response(tcpip, tcb)) {
+        if (tcb->state != 0 && !tcb->fin_queued && !has_pending_response(tcpip, tcb) && !has_part_of_a_request(tcb)) {
             tcpip_finish(tcpip, tcb);
             receive_buffer_release(&tcpip->buffers, tcb);
             tcb->progress_us = tcpip->now_us; /* the peer has its time to close */
         }
     }
+}
+
+uint32_t tcpip_unfinished(const struct tcpip *tcpip)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < tcpip->connections.count_max && tcb_table_count(&tcpip->connections) > 0; i++)
+        count += is_unfinished(tcpip, &tcpip->connections.tcbs[i]);
+    return count;
+}
+
+bool tcpip_abort(struct tcpip *tcpip)
+{
+    for (uint32_t i = 0; i < tcpip->connections.count_max && tcb_table_count(&tcpip->connections) > 0; i++) {
+        struct tcb *tcb = &tcpip->connections.tcbs[i];
+        if (!is_unfinished(tcpip, tcb))
+            continue;
+        if (tcpip->tx != NULL && tcpip->tx->space == 0)
+            return false;
+        connection_abort(tcpip, tcb);
+    }
+    return true;
 }

@@ -52,7 +52,12 @@ uint64_t tcpip_deadline_us(const struct tcpip *tcpip);
 /* Do connections wait for space in tx? */
 bool tcpip_waits_for_space(const struct tcpip *tcpip);
 
-/* Accepts no more connections and closes idle ones; the others end with the response they are in. */
+/* Accepts no more connections and closes idle ones; the others end with the answer they are in, or with that to the request
+ * of which they have a part. */
 void tcpip_drain(struct tcpip *tcpip);
+/* Connections that have an answer which the peer has not acknowledged whole, or a part of a request. */
+uint32_t tcpip_unfinished(const struct tcpip *tcpip);
+/* Resets those, as far as tx has space. True: there is none left. */
+bool tcpip_abort(struct tcpip *tcpip);
 
 #endif

@@ -142,14 +142,15 @@ static void run_turns(struct sockets *s)
 int sockets_round(struct sockets *s, uint64_t now_ns, int64_t wall_s)
 {
     tcpip_clock(&s->tcpip, now_ns / 1000, wall_s);
-    if (atomic_load_explicit(&s->drain, memory_order_relaxed) && !s->drained) {
-        s->drained = true;
-        accept_end(s);
-        tcpip_drain(&s->tcpip);
-    }
+    bool drains = atomic_load_explicit(&s->drain, memory_order_relaxed) && !s->drained;
     take_events(s);
     /* After all that epoll has said: what it has said of a connection must not be taken for another's. */
     accept_ready(s);
+    if (drains) {
+        accept_end(s);
+        tcpip_drain(&s->tcpip);
+        s->drained = true;
+    }
     run_timers(s);
     run_turns(s);
     accept_try_again(s);
@@ -192,6 +193,8 @@ int sockets_run(struct sockets *s)
         if (error == 0)
             error = sockets_round(s, monotonic_ns(), wall_s());
     }
+    if (error == 0)
+        tcpip_abort(&s->tcpip);
     return error;
 }
 
@@ -205,6 +208,11 @@ void sockets_drain(struct sockets *s)
 {
     atomic_store(&s->drain, true);
     eventfd_write(s->wake_fd, 1);
+}
+
+uint32_t sockets_unfinished(const struct sockets *s)
+{
+    return s->drained ? tcpip_unfinished(&s->tcpip) : UINT32_MAX;
 }
 
 uint64_t sockets_memory_bytes(const struct sockets *s)

@@ -27,6 +27,9 @@ int sockets_run(struct sockets *sockets);
 void sockets_stop(struct sockets *sockets);
 /* Accepts no more, ends idle connections, and the others with the answer that they are in. From any thread. */
 void sockets_drain(struct sockets *sockets);
+/* Connections that have an answer which is not all the kernel's, or a part of a request; UINT32_MAX: sockets_drain has not been
+ * taken up yet. From any thread. */
+uint32_t sockets_unfinished(const struct sockets *sockets);
 
 /* What sockets_run does over and over, with the time as an argument: waits for at most timeout_ms (-1: for anything); and takes what
  * has come, at now_ns of a monotonic clock and wall_s seconds since 1970-01-01 UTC. Return 0, or -errno. */

@@ -48,9 +48,8 @@ struct sockets {
     int error; /* there is no going on: -errno */
     uint32_t event_count;
     bool accepting; /* epoll has our listeners */
-    bool drained;
     bool in_timers; /* who is ended now has been silent for too long */
-    atomic_bool stop, drain;
+    atomic_bool stop, drain, drained;
     uint64_t accept_at_us; /* while it does not: when it is to have them again */
     uint64_t closed; /* how many connections had been closed when accepting was paused */
     uint32_t listener_count;

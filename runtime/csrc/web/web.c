@@ -566,7 +566,7 @@ static bool answer_again(struct web *web, struct tcb *tcb, const uint8_t *data, 
     PROBE(web_recv, tcb, data + answer->path_at, answer->path_bytes, len_bytes);
     COUNT(web, http_requests);
     COUNT(web, http_heads_known);
-    write_of(web, tcb, answer->response, answer->variant, answer->head, answer->close);
+    write_of(web, tcb, answer->response, answer->variant, answer->head, answer->close || web->tcpip->draining);
     return true;
 }
 
@@ -608,7 +608,7 @@ static uint32_t take_request(struct web *web, struct tcb *tcb, const uint8_t *da
         write_error(web, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
         return 0;
     }
-    if (has_body_unread(&request))
+    if (has_body_unread(&request) || web->tcpip->draining)
         request.close = true;
     web->lasts = true;
     web->answer.response = SSI_NONE;
