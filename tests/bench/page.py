@@ -151,7 +151,7 @@ def asked(results: Results) -> str:
 def times(row: Row, _: Row) -> str:
     """p50 and p99."""
     latency = row.get("latency_us", {})
-    return f"{latency['p50']:.0f} / {latency['p99']:.0f}" if latency.get("p50") else "-"
+    return f"{latency['p50']:.0f} / {latency['p99']:.0f}" if latency.get("p50") and latency.get("p99") else "-"
 
 
 def few_connections(rows: list[Row]) -> str:

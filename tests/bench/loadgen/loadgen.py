@@ -184,7 +184,9 @@ def wrk_result(text: str, cores: tuple[float, ...] = ()) -> WrkResult:
     if requests is None or rate is None or transfer is None:
         raise RuntimeError(text)
     errors = re.search(r"(Socket errors|Non-2xx).*", text)
-    latency = {f"p{share}": wrk_value(value) for share, value in re.findall(r"^ +(\d+)% +(\S+)$", text, re.MULTILINE)}
+    latency = {
+        f"p{share}": wrk_value(value) for share, value in re.findall(r"^ +(\d+)% +(\S+) *$", text, re.MULTILINE)
+    }
     bytes_s = wrk_value(transfer[1], "B")
     return WrkResult(int(requests[1]), float(rate[1]), bytes_s, latency, errors[0] if errors else "", cores)
 
