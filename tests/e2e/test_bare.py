@@ -62,7 +62,7 @@ def test_what_is_missing_is_named(clone: Path) -> None:
     env = {"PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         ["setpriv", "--reuid", "65534", "--clear-groups", "bash", "-s"],
-        input=SCRIPT.read_text(), env=env, capture_output=True, text=True, check=False,
+        input=SCRIPT.read_text(), env=env, capture_output=True, text=True, check=False, cwd="/",  # where anybody may be
     )  # fmt: skip
     assert (done.returncode, done.stderr.splitlines()[-1]) == (
         1,

@@ -204,7 +204,8 @@ def wrk(
     """The same load by the client's kernel, which takes whole seconds. close: a connection for each request."""
     pinned = ["taskset", "-c", str(core)] if core is not None else []
     words = ["wrk", "--latency", f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-    words += [*(["-H", "Connection: close"] if close else []), f"http://{SERVER4}{path}"]
+    # With its port: without, wrk asks /etc/services, which a bare system has not.
+    words += [*(["-H", "Connection: close"] if close else []), f"http://{SERVER4}:80{path}"]
     before = cpu.read()
     text = client.run(*pinned, *words, timeout_s=seconds + 30).stdout
     return wrk_result(text, tuple(core.busy for core in cpu.spent(before, cpu.read())))
