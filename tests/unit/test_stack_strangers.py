@@ -227,3 +227,70 @@ def test_who_has_been_idle_gets_time_to_close(image: Image) -> None:
     said = host.advance(0) + host.advance(1000)
     assert "F" in said[0][TCP].flags
     assert not any("R" in packet[TCP].flags for packet in said)
+
+
+def test_draining_lets_a_request_end(image: Image) -> None:
+    """Of which a part is there: it is answered, and the answer says close, known as its head may be."""
+    host = Host(image)
+    clients = []
+    for port in range(3):
+        client = Client(host, port=50000 + port)
+        client.connect()
+        for _ in range(3 if port == 0 else 0):
+            client.request(GET)
+            client.drain()
+        clients.append(client)
+    idle, half, late = clients
+    half.request(GET[:20])
+    known = len(idle.received)
+    lib.stack_drain(host.stack)
+    for packet in host.advance(0):
+        for client in clients:
+            if packet[TCP].dport == client.port:
+                client.note([packet])
+    assert [client.fin for client in clients] == [True, False, True]
+    assert lib.stack_unfinished(host.stack) == 1
+    half.request(GET[20:])
+    half.drain()
+    assert b" close\r\n" in half.received
+    assert half.fin
+    assert len(idle.received) == known
+    assert late.received == b""
+    assert lib.stack_unfinished(host.stack) == 0
+
+
+def test_a_known_head_is_answered_with_close_too(image: Image) -> None:
+    host, client = connected(image)
+    for _ in range(3):
+        client.request(GET)
+        client.drain()
+    other = Client(host, port=50001)
+    other.connect()
+    other.request(GET[:1])
+    lib.stack_drain(host.stack)
+    host.advance(0)
+    other.request(GET[1:] + GET)
+    other.drain()
+    assert other.received.count(b" close\r\n") == other.received.count(b"HTTP/1.1 200") == 1
+
+
+def test_what_is_unfinished_is_reset(image: Image) -> None:
+    """At the end; what has been acknowledged whole is left alone, or its client might not read it."""
+    host = Host(image)
+    clients = [Client(host, port=50000 + port) for port in range(4)]
+    for client in clients:
+        client.connect()
+    whole, begun, half, _ = clients
+    whole.request(GET)
+    whole.drain()
+    begun.request(GET)
+    half.request(GET[:9])
+    host.tx.space = 1
+    assert not lib.stack_abort(host.stack)  # no more room
+    assert lib.stack_unfinished(host.stack) == 1
+    resets = host.sent()
+    assert lib.stack_abort(host.stack)
+    resets += host.sent()
+    assert lib.stack_unfinished(host.stack) == 0
+    assert sorted(packet[TCP].dport for packet in resets) == [begun.port, half.port]
+    assert all("R" in packet[TCP].flags for packet in resets)

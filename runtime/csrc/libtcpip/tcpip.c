@@ -179,7 +179,7 @@ bool tcpip_waits_for_space(const struct tcpip *tcpip)
 
 static bool has_part_of_a_request(const struct tcb *tcb)
 {
-    return tcb->request_begun && !tcb->fin_queued;
+    return tcb->buffer != TCB_NONE && !tcb->fin_queued;
 }
 
 static bool is_unfinished(const struct tcpip *tcpip, const struct tcb *tcb)
