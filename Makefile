@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc runtime/examples tests -name '*.[ch]')
 
-.PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz vm bench sites yardstick clean
+.PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz vm bench bench-vm sites yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -72,6 +72,11 @@ vm: $(STAMP) ## ssrun on the cards of an emulated machine: AF_XDP without copies
 bench: $(STAMP) ## all figures beside nginx, h2o and lighttpd, in some 40 minutes, into docs/benchmarks
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) tests/bench/bench.py
+
+bench-vm: $(STAMP) ## instructions of the whole system beside nginx, in an emulated machine, into docs/benchmarks
+	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
+	$(PYTHON) -m tests.vm.packages
+	$(PYTHON) -m tests.vm.bench
 
 sites: $(STAMP) ## sites of others, from Debian, npm and PyPI: built as they come, served and compared
 	$(PYTHON) tests/e2e/real_sites.py

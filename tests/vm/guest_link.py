@@ -18,7 +18,6 @@ SSRUN = machine.ROOT / ".venv" / "bin" / "ssrun"
 TAP, NIC = "tap0", "eth0"
 KERNELS, OURS, CLIENT = "192.0.2.1", "192.0.2.10", "192.0.2.2"
 MAC = "02:00:00:00:02:01"
-BOOT_S = 90  # a quarter of that where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,12 @@ VIRTIO = Card(
     # The rings are reached by addresses of the DMA API: without that the driver copies.
     ("-device", f"virtio-net-pci,netdev=n0,mac={MAC},mq=on,vectors=6,iommu_platform=on,disable-legacy=on,romfile="),
     tap_queues=2,
+)
+# With one processor; the same otherwise.
+VIRTIO_SINGLE = Card(
+    "virtio-net",
+    "virtio_net",
+    ("-device", f"virtio-net-pci,netdev=n0,mac={MAC},iommu_platform=on,disable-legacy=on,romfile="),
 )
 IGB = Card(
     "igb",
@@ -149,25 +154,25 @@ def limited(process: subprocess.Popen[str], limit_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def booted(folder: Path, card: Card, outside: Namespace) -> Iterator[Guest]:
+def booted(folder: Path, card: Card, outside: Namespace, emulation: machine.Emulation) -> Iterator[Guest]:
     """A guest that answers; on a busy machine one of some dozen was seen to stand still on the way, so there is a second try."""
     tap = f"tap,id=n0,ifname={TAP},script=no,downscript=no,vhost=off,queues={card.tap_queues}"
     devices = ["-netdev", tap, *card.devices, "-chardev", "stdio,id=agent,signal=off", "-serial", "chardev:agent"]
-    command, environment = machine.qemu_command(folder, devices)
+    command, environment = machine.qemu_command(folder, devices, emulation)
     with contextlib.ExitStack() as stack:
         process = stack.enter_context(emulator(command, environment, outside))
         try:
-            with limited(process, BOOT_S):
+            with limited(process, emulation.boot_s):
                 found = Guest(folder, process, outside)
         except GuestError:
             process = stack.enter_context(emulator(command, environment, outside))
-            with limited(process, BOOT_S):
+            with limited(process, emulation.boot_s):
                 found = Guest(folder, process, outside)
         yield found
 
 
 @contextlib.contextmanager
-def guest(folder: Path, card: Card, limit_s: float) -> Iterator[Guest]:
+def guest(folder: Path, card: Card, limit_s: float, emulation: machine.Emulation = machine.USUAL) -> Iterator[Guest]:
     """Boots it, with its card's other end in a namespace; until the end or, whatever happens, the limit."""
     boot_files(folder, card)
     with namespace("vm") as outside:
@@ -175,7 +180,7 @@ def guest(folder: Path, card: Card, limit_s: float) -> Iterator[Guest]:
         outside.ip("tuntap", "add", "dev", TAP, "mode", "tap", "vnet_hdr", *queues)
         outside.ip("addr", "add", f"{CLIENT}/24", "dev", TAP)
         outside.ip("link", "set", TAP, "up")
-        with booted(folder, card, outside) as found, limited(found.emulator, limit_s):
+        with booted(folder, card, outside, emulation) as found, limited(found.emulator, limit_s):
             found.sh(f"ip addr add {KERNELS}/24 dev {NIC}; ip link set {NIC} up; ip link set lo up")
             found.wait_for_the_link()
             yield found

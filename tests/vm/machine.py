@@ -124,18 +124,35 @@ def missing() -> str | None:
     return None
 
 
-def qemu_command(folder: Path, devices: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+@dataclass(frozen=True)
+class Emulation:
+    """How a machine is emulated."""
+
+    processors: int = 2
+    boot_s: float = 90  # a quarter of that where nothing else runs
+    accelerator: str = "tcg"
+    parameters: str = ""  # more of the kernel's
+    options: tuple[str, ...] = ()
+
+
+USUAL = Emulation()
+
+
+def qemu_command(
+    folder: Path, devices: Iterable[str], emulation: Emulation = USUAL
+) -> tuple[list[str], dict[str, str]]:
     """QEMU's command, and its environment: the kernel and the initramfs lie in folder, where the console goes too."""
     found = packages.qemu()
     assert found is not None
     command, environment = found
-    command += ["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1536", "-display", "none", "-no-reboot"]
-    command += ["-nodefaults", "-monitor", "none", "-vga", "none"]
+    command += ["-accel", emulation.accelerator, "-cpu", "max", "-smp", str(emulation.processors), "-m", "1536"]
+    command += ["-display", "none", "-no-reboot", "-nodefaults", "-monitor", "none", "-vga", "none"]
     command += ["-kernel", str(folder / "kernel"), "-initrd", str(folder / "initramfs")]
     # Processors that share the host's with others seem to have clocks that differ: not compared, nor waited for.
-    command += ["-append", "console=ttyS0 panic=-1 oops=panic loglevel=5 tsc=reliable no_timer_check"]
+    parameters = f"console=ttyS0 panic=-1 oops=panic loglevel=5 tsc=reliable no_timer_check {emulation.parameters}"
+    command += ["-append", parameters]
     command += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
-    command += ["-serial", f"file:{folder / 'console'}", *devices]
+    command += ["-serial", f"file:{folder / 'console'}", *devices, *emulation.options]
     return command, environment
 
 
