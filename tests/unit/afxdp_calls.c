@@ -1,5 +1,6 @@
 /* The AF_XDP port over rings in memory and a kernel that is played: how many system calls it makes. Prints a line for each case,
- * its name, the calls of sendto and how many frames are still unsent; for waiting whether it asked for POLLOUT. Then those about
+ * its name, the calls of sendto and how many frames are still unsent; for waiting whether it asked for POLLOUT and for how many
+ * milliseconds. Then those about
  * receiving: the frames, the calls of recvfrom and where the next buffer lies; and the buffers' size and how many stood ready each
  * time that a socket was to be bound, and whether the ring has one where the kernel looks first. */
 #define _GNU_SOURCE
@@ -37,6 +38,7 @@ static uint64_t completed[RING], filled[AFXDP_RX_RING];
 static int (*answer)(void);
 static uint32_t calls, frame_size;
 static short polled;
+static long limit_ms; /* of sleeping */
 
 static ssize_t played_sendto(int fd, const void *data, size_t bytes, int flags, const void *to, socklen_t to_bytes)
 {
@@ -59,7 +61,8 @@ static ssize_t played_recvfrom(int fd, void *data, size_t bytes, int flags, void
 
 static int played_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *limit, const void *mask)
 {
-    (void)count, (void)limit, (void)mask;
+    (void)count, (void)mask;
+    limit_ms = limit == NULL ? -1 : (long)limit->tv_sec * 1000 + limit->tv_nsec / 1000000;
     polled = fds[0].events;
     fds[0].revents = 0;
     return 0;
@@ -68,6 +71,13 @@ static int played_ppoll(struct pollfd *fds, nfds_t count, const struct timespec 
 /* A NIC in zero-copy mode: only wakes up. */
 static int wakes(void)
 {
+    return 0;
+}
+
+/* The same, and the NIC has them soon. */
+static int takes(void)
+{
+    tx_consumer = tx_producer;
     return 0;
 }
 
@@ -203,9 +213,10 @@ int main(void)
         const char *name;
         int (*answer)(void);
         uint32_t frames;
-    } cases[] = {
-        {"wakes", wakes, 3}, {"copies", copies, 100}, {"stopped", stopped, 3}, {"stopped-full", stopped, 1500},
-        {"busy", busy, 3},   {"down", down, 3},       {"gone", gone, 3},       {"broken", broken, 3}};
+    } cases[] = {{"wakes", wakes, 3},     {"takes", takes, 3},     {"takes-many", takes, 1500},
+                 {"copies", copies, 100}, {"stopped", stopped, 3}, {"stopped-full", stopped, 1500},
+                 {"busy", busy, 3},       {"down", down, 3},       {"gone", gone, 3},
+                 {"broken", broken, 3}};
     if (nmio_region_create(&region, 2048, RING, 0, 0) != 0 || nmio_tx_create(&tx, RING) != 0)
         return 2;
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
@@ -235,8 +246,8 @@ int main(void)
         int error = afxdp_output(&xdp.port);
         uint32_t once = calls;
         afxdp_wait(&xdp.port, -1, -1);
-        printf("%s %u %u %d %s\n", cases[c].name, once, tx_producer - tx_consumer, error,
-               (polled & POLLOUT) != 0 ? "POLLOUT" : "-");
+        printf("%s %u %u %d %s %ld\n", cases[c].name, once, tx_producer - tx_consumer, error,
+               (polled & POLLOUT) != 0 ? "POLLOUT" : "-", limit_ms);
         release_all(&region);
     }
     receive(&region, "hungry", 0, XDP_RING_NEED_WAKEUP);

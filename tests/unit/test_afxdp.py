@@ -27,29 +27,39 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 def test_a_wakeup_is_asked_for_once(calls: dict[str, list[str]]) -> None:
     """In zero-copy mode a call only raises an interrupt: what is unsent then is on its way."""
-    assert calls["wakes"] == ["1", "3", "0", "-"]
+    assert calls["wakes"][:4] == ["1", "3", "0", "-"]
 
 
 def test_what_is_copied_is_sent_to_its_end(calls: dict[str, list[str]]) -> None:
     """EAGAIN says that there is more to send: 32 frames a call."""
-    assert calls["copies"] == ["4", "0", "0", "-"]
+    assert calls["copies"][:4] == ["4", "0", "0", "-"]
 
 
 def test_a_queue_that_stands_still_is_left_alone(calls: dict[str, list[str]]) -> None:
     """The worker sleeps for a moment, until there is room where the ring is full: POLLOUT says at half of it."""
-    assert calls["stopped"] == ["1", "3", "0", "-"]
-    assert calls["busy"] == ["1", "3", "0", "-"]
-    assert calls["stopped-full"] == ["1", "1500", "0", "POLLOUT"]
+    assert calls["stopped"][:4] == ["1", "3", "0", "-"]
+    assert calls["busy"][:4] == ["1", "3", "0", "-"]
+    assert calls["stopped-full"][:4] == ["1", "1500", "0", "POLLOUT"]
 
 
 def test_an_interface_that_is_down_or_gone_is_waited_for(calls: dict[str, list[str]]) -> None:
     """Frames stay in the ring, and nothing spins."""
-    assert calls["down"] == ["1", "3", "0", "-"]
-    assert calls["gone"] == ["1", "3", "0", "-"]
+    assert calls["down"][:4] == ["1", "3", "0", "-"]
+    assert calls["gone"][:4] == ["1", "3", "0", "-"]
 
 
 def test_what_else_goes_wrong_is_told(calls: dict[str, list[str]]) -> None:
-    assert calls["broken"] == ["1", "3", str(-errno.EIO), "-"]
+    assert calls["broken"][:4] == ["1", "3", str(-errno.EIO), "-"]
+
+
+def test_who_sleeps_looks_soon_for_what_is_not_sent(calls: dict[str, list[str]]) -> None:
+    """Or where the ring fills up. What the NIC has is only taken back, which any other waking does as well; most drivers say nothing
+    when a frame has left."""
+    assert calls["wakes"][4] == calls["stopped"][4] == "1"
+    assert calls["takes-many"][4] == "1"
+    assert calls["takes"][4] == "100"
+    assert calls["down"][4] == calls["gone"][4] == "100"
+    assert calls["copies"][4] == "-1"
 
 
 def test_a_driver_without_buffers_is_woken_once_it_has_some(calls: dict[str, list[str]]) -> None:

@@ -19,8 +19,8 @@
 #define AFXDP_SEND_SHARE 5     /* of the region's buffers one in so many at least stays for what we send */
 #define AFXDP_BIND_TRIES 40   /* a queue stays busy for a moment after its last socket has gone */
 #define AFXDP_BIND_PAUSE_NS 50000000
-#define AFXDP_COMPLETION_NS 1000000 /* completions don't wake, and slots are wanted back */
-#define AFXDP_DOWN_NS 100000000 /* between looks at an interface that is down */
+#define AFXDP_UNSENT_NS 1000000 /* between looks at what is still to be sent: completions don't wake */
+#define AFXDP_SENT_NS 100000000 /* at what has been, or can't be as the interface is down */
 
 struct afxdp_port {
     struct nmio_port port;
@@ -176,15 +176,26 @@ static int socket_error(struct afxdp_port *xdp)
     return error == ENETDOWN ? 0 : -error;
 }
 
+/* How long to sleep at most; -1: nothing is to be looked at. Slots of what has been sent are taken back whenever something wakes us,
+ * before they are wanted, so that alone is worth no waking; room for more is. */
+static int64_t pause_ns(const struct afxdp_port *xdp)
+{
+    const struct nmio_tx *tx = xdp->port.tx;
+    if (xdp->outstanding == 0)
+        return -1;
+    bool is_pressing = unsent(xdp) > 0 || tx->count > 0 || tx->space < AFXDP_TX_RING / 2;
+    return is_pressing && !xdp->down ? AFXDP_UNSENT_NS : AFXDP_SENT_NS;
+}
+
 static int afxdp_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
     struct afxdp_port *xdp = (struct afxdp_port *)base;
     struct pollfd fds[2] = {{.fd = xsk_socket__fd(xdp->socket), .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
     if (unsent(xdp) > AFXDP_TX_RING / 2) /* with less the kernel says that there is room, and nobody would sleep */
         fds[0].events |= POLLOUT;
-    int64_t pause_ns = xdp->down ? AFXDP_DOWN_NS : AFXDP_COMPLETION_NS;
-    if (xdp->outstanding > 0 && (timeout_ns < 0 || timeout_ns > pause_ns))
-        timeout_ns = pause_ns;
+    int64_t most_ns = pause_ns(xdp);
+    if (most_ns >= 0 && (timeout_ns < 0 || timeout_ns > most_ns))
+        timeout_ns = most_ns;
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &limit, NULL) < 0 && errno != EINTR)
         return -errno;
