@@ -44,6 +44,7 @@ static bool receive(struct sockets *s, struct tcb *tcb)
     uint32_t room = carried_room(tcb);
     if (!socket->readable || room == 0)
         return true;
+    COUNT(s, sockets_receives);
     ssize_t got = recv(socket->fd, s->received, room, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         socket->readable = errno == EINTR;

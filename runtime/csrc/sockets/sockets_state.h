@@ -26,6 +26,7 @@
     X(sockets_accept_failed)                                                                                         \
     X(sockets_rx_bytes)                                                                                              \
     X(sockets_tx_bytes)                                                                                              \
+    X(sockets_receives)                                                                                              \
     X(sockets_sends)                                                                                                 \
     X(sockets_waits_to_send)
 
