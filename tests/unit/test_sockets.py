@@ -328,13 +328,38 @@ def test_not_for_ever(worker: Worker) -> None:
 
 def test_who_is_answered_last_has_its_time_to_close(worker: Worker) -> None:
     client = worker.connect()
-    client.sendall(get().encode())
-    assert worker.read(client).endswith(b"0123456789" * 5)
+    client.sendall(of("POST", "/a.txt", "Content-Length: 100", close=False).encode())
+    worker.until(lambda: worker.counters().get("http_status_4xx"))
     worker.round(59_000)
     assert lib.sockets_connections(worker.worker) == 1
     # The client's kernel may acknowledge our FIN late: that is progress.
     worker.until(lambda: worker.round(60_100) or lib.sockets_connections(worker.worker) == 0)
     assert worker.counters()["tcp_timeout_fin_wait"] == 1
+
+
+@pytest.mark.parametrize(
+    ("request_", "waits"),
+    [
+        (get(), False),
+        (text("GET /a.txt HTTP/1.0", close=False), False),
+        (get("Content-Length: 4"), True),
+        (of("POST", "/a.txt", "Content-Length: 4"), True),
+        (of("POST", "/a.txt", "Transfer-Encoding: chunked"), True),
+        (get() + get()[:20], True),
+        ("no request\r\n\r\n", True),
+    ],
+)
+def test_who_has_said_close_is_not_waited_for(worker: Worker, request_: str, waits: bool) -> None:
+    """But who may still send is: a reset could take the answer away from it. So too when the same has been asked before."""
+    for number in range(1, 5):
+        client = worker.connect()
+        client.sendall(request_.encode())
+        worker.until(lambda number=number: worker.counters().get("sockets_sends") == number)  # type: ignore[misc]
+        worker.settle()
+        assert lib.sockets_connections(worker.worker) == number * waits
+        assert worker.read(client).startswith(b"HTTP/1.1 ")
+    if request_ == get():
+        assert worker.counters()["http_heads_known"] > 0
 
 
 def test_the_longest_idle_one_makes_room(image: Image) -> None:

@@ -37,6 +37,11 @@ static inline bool tcpip_can_write(const struct tcb *tcb)
 void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice, uint64_t len_bytes);
 /* No more will be written; FIN goes out behind the last byte. */
 void tcpip_finish(struct tcpip *tcpip, struct tcb *tcb);
+/* The peer has said that it sends no more: who waits for its FIN behind ours may do without. */
+static inline void tcpip_peer_done(struct tcb *tcb)
+{
+    tcb->peer_done = true;
+}
 /* A buffer for a response that is made on the spot (composed.h), or NMIO_NONE. It is the caller's until it is written or released. */
 uint32_t tcpip_compose(struct tcpip *tcpip, const struct tcb *tcb);
 /* An answer of many slices follows: room for more of them, if there is any. */

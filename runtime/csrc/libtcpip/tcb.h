@@ -105,6 +105,7 @@ struct tcb {
     bool ack_now; /* the peer is owed an ACK */
     bool fin_queued; /* no more will be written: FIN follows snd_end */
     bool fin_received;
+    bool peer_done; /* the application knows that the peer will send no more, though its FIN has not come */
     bool ready; /* in the FIFO of those that may have something to send */
     bool in_recovery; /* until recover is acknowledged */
     bool in_loss; /* and it began with a timeout */

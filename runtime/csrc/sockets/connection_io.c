@@ -127,10 +127,11 @@ static bool send_once(struct sockets *s, struct tcb *tcb)
     return true;
 }
 
-/* All has been sent, and no more will be written. */
+/* All has been sent, and no more will be written. Who may still send is read on for a while, or the kernel would answer that with a
+ * reset, which takes our last answer away from it: RFC 9112 section 9.6. */
 static void finish(struct sockets *s, struct tcb *tcb)
 {
-    if (tcb->fin_received) {
+    if (tcb->fin_received || (tcb->peer_done && !socket_of(s, tcb)->readable)) {
         finished(s, tcb);
     } else if (tcb->state == TCP_ESTABLISHED) {
         shutdown(socket_of(s, tcb)->fd, SHUT_WR);

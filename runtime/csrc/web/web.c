@@ -542,6 +542,13 @@ static bool goes_on_later(const struct tcb *tcb)
     return tcb->slice_count > SLICE_RING_SLICES / 2 && progress_of(tcb).step > 0;
 }
 
+/* A client that says close sends no request behind it, RFC 9112 section 9.6; so nothing will come if nothing has, and there is no
+ * body. */
+static bool is_last(const struct http_request *request, uint32_t behind_bytes)
+{
+    return request->close && behind_bytes == 0 && !request->chunked && request->content_length == 0;
+}
+
 /* A body whose end we would have to wait for, or don't know, is not read: the answer says close. */
 static bool has_body_unread(const struct http_request *request)
 {
@@ -567,6 +574,8 @@ static bool answer_again(struct web *web, struct tcb *tcb, const uint8_t *data, 
     COUNT(web, http_requests);
     COUNT(web, http_heads_known);
     write_of(web, tcb, answer->response, answer->variant, answer->head, answer->close || web->tcpip->draining);
+    if (answer->close && !web->tcpip->draining)
+        tcpip_peer_done(tcb); /* what is kept has no body, and nothing has come behind it */
     return true;
 }
 
@@ -616,6 +625,8 @@ static uint32_t take_request(struct web *web, struct tcb *tcb, const uint8_t *da
         return 0;
     if (lookup->place != NULL && (uint32_t)status == len_bytes)
         note_answer(web, lookup, data, len_bytes, &request);
+    if (!web->tcpip->draining && is_last(&request, len_bytes - (uint32_t)status)) /* else it is we who say close */
+        tcpip_peer_done(tcb);
     progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length, 0);
     return (uint32_t)status;
 }
