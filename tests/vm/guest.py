@@ -156,7 +156,7 @@ def two_workers(folder: Path, interface: str) -> dict[str, Any]:
 
 def expect(result: dict[str, Any], sending: str) -> dict[str, Any]:
     if result["sending"] != sending:
-        raise CaseError(f"sent {result['sending']}, not {sending}: {result['notes']}")
+        raise CaseError(f"sent {result['sending']}, not {sending}: {result['warnings']}")
     return result
 
 

@@ -57,7 +57,12 @@ def run(folder: Path, only: str = "", parameters: str = "buf_num=32768") -> Iter
     devices = ["-serial", f"file:{results}"]
     for number in (0, 1):  # linked by a hub
         mac = f"02:00:00:00:01:0{number}"
-        devices += ["-netdev", f"hubport,id=h{number},hubid=0", "-device", f"e1000,netdev=h{number},mac={mac}"]
+        devices += [
+            "-netdev",
+            f"hubport,id=h{number},hubid=0",
+            "-device",
+            f"e1000,netdev=h{number},mac={mac},romfile=",
+        ]
     command, environment = machine.qemu_command(folder, devices)
     results.touch()
     deadline = time.monotonic() + BOOT_S
