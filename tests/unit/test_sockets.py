@@ -414,6 +414,25 @@ def test_draining(image: Image) -> None:
         worker.until(lambda: lib.sockets_connections(worker.worker) == 0)
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_who_is_told_close_by_us_may_still_send(worker: Worker, known: bool) -> None:
+    """It has not said so itself, as it could not know that we drain: nothing may take the answer away."""
+    for _ in range(4 * known):
+        worker.ask(get(close=False).encode(), 15)
+    client = worker.connect()
+    worker.settle()
+    before = lib.sockets_connections(worker.worker)
+    client.sendall(get(close=False).encode()[:20])
+    worker.settle()
+    lib.sockets_drain(worker.worker)
+    worker.settle()
+    client.sendall(get(close=False).encode()[20:])
+    worker.until(lambda: worker.counters().get("http_requests") == 1 + 4 * known)
+    worker.settle()
+    assert lib.sockets_connections(worker.worker) == before  # all wait for their clients to close
+    assert b"\r\nConnection:       close\r\n" in worker.read(client)
+
+
 def test_stopping(image: Image) -> None:
     with contextlib.closing(Worker(image)) as worker:
         lib.sockets_stop(worker.worker)
