@@ -210,6 +210,11 @@ static void wake(struct worker *worker)
     atomic_store(&worker->woken, true);
 }
 
+void worker_poke(struct worker *worker)
+{
+    wake(worker);
+}
+
 void worker_stop(struct worker *worker)
 {
     atomic_store(&worker->stop, true);

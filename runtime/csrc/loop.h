@@ -36,6 +36,9 @@ void worker_addresses_confirmed(struct worker *worker);
 bool worker_link_change(struct worker *worker, const struct stack_link *link);
 bool worker_link_taken(const struct worker *worker);
 
+/* Has it go round once at least, though nothing comes. */
+void worker_poke(struct worker *worker);
+
 struct stack *worker_stack(const struct worker *worker);
 /* How it has waited, wake.h. From any thread. */
 const struct wake *worker_wake(const struct worker *worker);

@@ -293,6 +293,13 @@ class SocketServer:
         self.waiting_told_s = time.monotonic()
         report(*names[grown[0]])
 
+    def rounds(self) -> list[int]:
+        """How often each worker has gone round; each is woken to go once more."""
+        counts = [int(lib.sockets_rounds(worker)) for worker in self.workers]
+        for worker in self.workers:
+            lib.sockets_poke(worker)
+        return counts
+
     def drain(self) -> None:
         """Has idle connections closed, and the others end with the answer they are in. New ones are refused."""
         for worker in self.workers:

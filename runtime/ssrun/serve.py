@@ -18,6 +18,7 @@ from .errors import SsrunError
 from .events import Events
 from .link import Follower, await_carrier, has_gone, wait_for
 from .listen import SocketServer, listen, worker_count
+from .notify import Watchdog, notify
 from .ports.base import Opened
 from .ports.capture import Capture
 from .ports.kernel import Interface
@@ -146,8 +147,9 @@ class Run:
             try:
                 if server.confirm_addresses():
                     self.output.serving(opened, server, self.options.port)
+                    notify("READY=1")
                     server.serve_until_stopped(
-                        lambda conflict: self.output.conflict(conflict, opened.interface), check
+                        lambda conflict: self.output.conflict(conflict, opened.interface), _watched(server, check)
                     )
                     self._drain(server)
             finally:
@@ -159,6 +161,7 @@ class Run:
 
     def _drain(self, server: Server | SocketServer) -> None:
         """Lets answers end that have been begun, until the limit, or until we are told to stop once more."""
+        notify("STOPPING=1")
         if not self.service.asked_to_stop or self.limits.drain_s == 0:
             return
         server.drain()
@@ -183,7 +186,8 @@ class Run:
             server.start()
             try:
                 self.output.listening(listening, server)
-                server.serve_until_stopped(service.check, self.output.waiting)
+                notify("READY=1")
+                server.serve_until_stopped(_watched(server, service.check), self.output.waiting)
                 self._drain(server)
             finally:
                 server.stop()
@@ -212,6 +216,17 @@ class Run:
 
     def _report_change(self, opened: Opened, text: str, **fields: Any) -> None:
         self.output.link(text, interface=opened.interface, **fields)
+
+
+def _watched(server: Server | SocketServer, check: Callable[[], None]) -> Callable[[], None]:
+    """What to do once a second, with a word to a service manager that wants to know whether we live."""
+    watchdog = Watchdog()
+
+    def both() -> None:
+        check()
+        watchdog.look(server.rounds)
+
+    return both
 
 
 def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

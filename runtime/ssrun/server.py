@@ -260,6 +260,13 @@ class Server:
             for conflict in notes.due(self._conflicts(lib.ETH_ADDRESS_OURS), time.monotonic()):
                 report(conflict)
 
+    def rounds(self) -> list[int]:
+        """How often each worker has gone round; each is woken to go once more."""
+        counts = [wake_counters(lib.worker_wake(worker))["loop_rounds"] for worker in self.workers]
+        for worker in self.workers:
+            lib.worker_poke(worker)
+        return counts
+
     def drain(self) -> None:
         """Has idle connections closed, and the others end with the answer they are in."""
         for worker in self.workers:

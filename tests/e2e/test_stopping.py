@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,3 +113,35 @@ def test_idle_connections_hold_nothing_up(run: Running) -> None:
     output, _ = process.communicate(timeout=20)
     assert output == "b''\n"
     assert "tcp_tx_rst" not in run.stopped["counters"]
+
+
+@pytest.mark.parametrize("way", ["listen", "tap"])
+def test_a_service_manager_is_told(way: str, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it is ready, that it lives, though it sleeps, and that it stops."""
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "5000000")
+    where = ("--listen", "127.0.0.1:80") if way == "listen" else ("--iface", "tap:sand0")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, namespace("notify") as space:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(30)
+        with ssrun(image, space, space, *where) as running:
+            assert sock.recv(100) == b"READY=1"
+            assert [sock.recv(100) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+            assert running.stop() == 0
+        told = sock.recv(100)
+        while told == b"WATCHDOG=1":
+            told = sock.recv(100)
+        assert told == b"STOPPING=1"
+
+
+@needs("systemd-analyze")
+def test_the_unit_is_one(tmp_path: Path) -> None:
+    """systemd reads all lines of it, and finds little that a service need not have."""
+    unit = Path(__file__).resolve().parents[2] / "runtime" / "systemd" / "ssrun@.service"
+    copy = tmp_path / "ssrun@site.service"
+    copy.write_text(unit.read_text().replace("/opt/sandstorm/bin/ssrun", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    words = ("systemd-analyze", "security", "--offline=yes", "--threshold=30", str(copy))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -34,7 +34,7 @@ SSCC_ORDER = (
     ),
 )
 SSRUN_ORDER = (
-    *("ssrun", "ssrun.errors", "ssrun.events", "ssrun.addresses", "ssrun.settings", "ssrun.options"),
+    *("ssrun", "ssrun.errors", "ssrun.events", "ssrun.notify", "ssrun.addresses", "ssrun.settings", "ssrun.options"),
     *("ssrun.ports", "ssrun.server", "ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),
     *("ssrun.web", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )

@@ -141,6 +141,7 @@ static void run_turns(struct sockets *s)
 
 int sockets_round(struct sockets *s, uint64_t now_ns, int64_t wall_s)
 {
+    s->rounds++;
     tcpip_clock(&s->tcpip, now_ns / 1000, wall_s);
     bool drains = atomic_load_explicit(&s->drain, memory_order_relaxed) && !s->drained;
     take_events(s);
@@ -196,6 +197,16 @@ int sockets_run(struct sockets *s)
     if (error == 0)
         tcpip_abort(&s->tcpip);
     return error;
+}
+
+void sockets_poke(struct sockets *s)
+{
+    eventfd_write(s->wake_fd, 1);
+}
+
+uint64_t sockets_rounds(const struct sockets *s)
+{
+    return s->rounds;
 }
 
 void sockets_stop(struct sockets *s)

@@ -26,6 +26,9 @@ int sockets_run(struct sockets *sockets);
 /* From any thread or signal handler. */
 void sockets_stop(struct sockets *sockets);
 /* Accepts no more, ends idle connections, and the others with the answer that they are in. From any thread. */
+/* Has it go round once at least, though nothing comes; and how often it has. From any thread. */
+void sockets_poke(struct sockets *sockets);
+uint64_t sockets_rounds(const struct sockets *sockets);
 void sockets_drain(struct sockets *sockets);
 /* Connections that have an answer which is not all the kernel's, or a part of a request; UINT32_MAX: sockets_drain has not been
  * taken up yet. From any thread. */
