@@ -113,7 +113,9 @@ class Terminal:
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
         self.busy = False
-        self._write(PROFILE)
+        self._write(f"{PROFILE}printf '\\001%d\\n' $?\n")
+        # Else what the profile runs could be taken for what goes on.
+        assert until(lambda: DONE.search(self.output) is not None, START_S), self.output
 
     def _read(self) -> None:
         assert self.shell.stdout is not None
