@@ -262,7 +262,7 @@ class Server:
 
     def rounds(self) -> list[int]:
         """How often each worker has gone round; each is woken to go once more."""
-        counts = [wake_counters(lib.worker_wake(worker))["loop_rounds"] for worker in self.workers]
+        counts = [int(lib.worker_wake(worker).counters.loop_rounds) for worker in self.workers]
         for worker in self.workers:
             lib.worker_poke(worker)
         return counts

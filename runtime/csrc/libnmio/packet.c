@@ -38,6 +38,12 @@ static struct tpacket2_hdr *frame_at(const struct packet_port *packet, uint32_t 
     return (struct tpacket2_hdr *)(packet->ring + (size_t)(place % PACKET_FRAMES) * PACKET_FRAME_BYTES);
 }
 
+/* The kernel may write there again. */
+static void give_back(struct tpacket2_hdr *head)
+{
+    __atomic_store_n(&head->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+}
+
 /* Where a frame of the ring begins, with its virtio-net header in front; NULL: it is lost, as it was too long and the socket's
  * queue was full. */
 static uint8_t *frame_bytes(struct packet_port *packet, struct tpacket2_hdr *head, uint32_t status, uint8_t *spare,
@@ -65,7 +71,7 @@ static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
         uint8_t *at = frame_bytes(packet, head, status, packet->rx + (size_t)looked * VNET_RX_BYTES, &len_bytes);
         if (at == NULL) {
             base->rx_dropped++;
-            __atomic_store_n(&head->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+            give_back(head);
             continue;
         }
         struct virtio_net_hdr header;
@@ -84,7 +90,7 @@ static void packet_release(struct nmio_port *base, struct nmio_rx *batch, uint32
 {
     const struct packet_port *packet = (struct packet_port *)base;
     for (uint32_t i = 0; i < count; i++)
-        __atomic_store_n(&frame_at(packet, (uint32_t)batch[i].token)->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+        give_back(frame_at(packet, (uint32_t)batch[i].token));
 }
 
 /* One system call for up to PACKET_BATCH descriptors; the number sent, or -errno of the first. */
