@@ -11,6 +11,8 @@ from tests.net import nginx_command, run, unpacked
 
 MAX_CONNECTIONS = 16_384
 FOR_EVER_S = 3_600  # longer than any reading: no connection is ended by a peer
+# Of lighttpd: it keeps the number in 16 bits, and of a larger one what is left in them.
+KEPT_REQUESTS = 65_535
 # What an argument must be so that a server says its version and ends.
 VERSIONS = {"nginx": "-v", "h2o": "--version", "lighttpd": "-v"}
 NAMES = tuple(VERSIONS)
@@ -47,7 +49,7 @@ server.stat-cache-engine = "simple"
 server.max-worker = 0
 server.max-fds = {files}
 server.max-connections = {connections}
-server.max-keep-alive-requests = 1000000000
+server.max-keep-alive-requests = {kept_requests}
 server.max-keep-alive-idle = {for_ever_s}
 server.max-read-idle = {for_ever_s}
 server.max-write-idle = {for_ever_s}
@@ -83,6 +85,7 @@ def command(name: str, root: Path, folder: Path, cores: list[int], sendfile: str
         return nginx_command(root, folder, workers=len(cores), main=main, http=NGINX_HTTP.format(sendfile=sendfile))
     config = folder / f"{name}.conf"
     values = {"root": root, "connections": MAX_CONNECTIONS, "files": 4 * MAX_CONNECTIONS, "for_ever_s": FOR_EVER_S}
+    values["kept_requests"] = KEPT_REQUESTS
     config.write_text({"h2o": H2O, "lighttpd": LIGHTTPD}[name].format(**values))
     if name == "h2o":
         return [found, "-c", str(config)]

@@ -50,7 +50,8 @@ def test_a_peer_serves_all_files_and_keeps_connections(system: System, site: Sit
     for result in found:
         assert result.errors == {}
         assert result.values["checked"] == result.requests > 0
-        assert result.values["opened"] == 0
+        ended = result.requests // peers.KEPT_REQUESTS + 1 if system.server == "lighttpd" else 0
+        assert result.values["opened"] <= ended
     assert found[0].requests > LIMIT
 
 
