@@ -48,6 +48,8 @@ HEADERS = [
     "stack.h",
     "wake.h",
     "loop.h",
+    "server/server.h",
+    "server/confine.h",
     "sockets/sockets_config.h",
     "sockets/sockets.h",
     "image/date.h",

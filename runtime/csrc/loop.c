@@ -58,7 +58,7 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
     struct worker *worker = bytes > 0 ? nmio_alloc(sizeof(*worker)) : NULL;
     if (worker == NULL)
         return NULL;
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     worker->port = port;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->stack_bytes = bytes;
@@ -81,7 +81,7 @@ void worker_destroy(struct worker *worker)
         munmap(worker->stack, worker->stack_bytes);
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
-    free(worker);
+    nmio_free(worker);
 }
 
 static void rotate_secret(struct worker *worker, uint64_t now_ns)
@@ -251,6 +251,15 @@ bool worker_link_change(struct worker *worker, const struct stack_link *link)
     atomic_store_explicit(&worker->link_changed, true, memory_order_release);
     wake(worker);
     return true;
+}
+
+uint32_t worker_fds(const struct worker *worker, int *fds)
+{
+    uint32_t count = 0;
+    fds[count++] = worker->wake_fd;
+    if (worker->port->fd >= 0)
+        fds[count++] = worker->port->fd;
+    return count;
 }
 
 struct stack *worker_stack(const struct worker *worker)

@@ -36,6 +36,10 @@ void worker_addresses_confirmed(struct worker *worker);
 bool worker_link_change(struct worker *worker, const struct stack_link *link);
 bool worker_link_taken(const struct worker *worker);
 
+/* The descriptors that it uses while it runs, into fds, which has room for WORKER_FDS; how many there are. */
+#define WORKER_FDS 2
+uint32_t worker_fds(const struct worker *worker, int *fds);
+
 /* Has it go round once at least, though nothing comes. */
 void worker_poke(struct worker *worker);
 

@@ -256,7 +256,7 @@ void stack_seen(const struct stack *stack, struct wake_seen *seen)
 bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack_connection *connection)
 {
     const struct tcb *tcb = &stack->tcpip.connections.tcbs[index];
-    if (index >= stack->tcpip.connections.count_max || tcb->state == 0)
+    if (index >= stack->tcpip.connections.touched || tcb->state == 0)
         return false;
     *connection = (struct stack_connection){.state = tcb->state,
                                             .peer_port = be16(tcb->flow.peer_port),

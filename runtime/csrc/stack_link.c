@@ -6,7 +6,7 @@
 
 static void end_connections_of(struct stack *stack, uint32_t place)
 {
-    for (uint32_t i = 0; i < stack->tcpip.connections.count_max; i++) {
+    for (uint32_t i = 0; i < stack->tcpip.connections.touched; i++) {
         struct tcb *tcb = &stack->tcpip.connections.tcbs[i];
         if (tcb->state != 0 && tcb->flow.local == place)
             connection_destroy(&stack->tcpip, tcb); /* without a word: the address is not ours to speak from */
@@ -38,7 +38,7 @@ static void change_addresses(struct stack *stack, const struct stack_link *link)
 static void change_mac(struct stack *stack, const uint8_t *mac)
 {
     memcpy(stack->eth.config.mac, mac, sizeof(stack->eth.config.mac));
-    for (uint32_t i = 0; i < stack->tcpip.connections.count_max; i++) {
+    for (uint32_t i = 0; i < stack->tcpip.connections.touched; i++) {
         struct wire_eth *eth = (struct wire_eth *)stack->tcpip.connections.tcbs[i].header;
         if (stack->tcpip.connections.tcbs[i].state != 0)
             memcpy(eth->source, mac, sizeof(eth->source));

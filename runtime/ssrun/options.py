@@ -235,6 +235,11 @@ def _running_options() -> list[Callable[[Command], Command]]:
             type=click.Choice(("balanced", "latency", "power")),
             help="Prefer a short wait for each client, or little CPU at light load; balanced unless given.",
         ),
+        click.option(
+            "--user",
+            metavar="NAME",
+            help="Whose the process is that serves, when root starts it; nobody unless given.",
+        ),
         click.option("--busy-poll", is_flag=True, help="Spin instead of sleeping, always."),
         click.option("--json", "as_json", is_flag=True, help="A JSON object a line; the first when ready."),
         click.version_option(package_name="sandstorm"),
@@ -276,6 +281,7 @@ NOT_WITH_LISTEN = {
     "no_address_check": "--no-address-check",
     "wait_for_interface": "--wait-for-interface",
     "wake": "--wake",
+    "user": "--user",
     "busy_poll": "--busy-poll",
 }
 
@@ -349,5 +355,6 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         values["congestion"],
         values["pacing"],
         copied,
+        values["user"],
     )
     return options, limits

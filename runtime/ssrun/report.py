@@ -79,6 +79,7 @@ class Output:
             "superframe": opened.gather_max,
             "mtu_bytes": opened.mtu_bytes,
             "memory_bytes": server.memory_bytes,
+            **server.described(),
             **self.service.event(),
             "warnings": opened.warnings,
             **opened.details,

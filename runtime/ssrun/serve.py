@@ -25,7 +25,7 @@ from .ports.kernel import Interface
 from .ports.open import open_ports
 from .profile import Measured
 from .report import Output, Service
-from .server import STOP, Ended, Server
+from .server import STOP, Crashed, Ended, Server
 from .settings import CaptureOptions, Limits, Options
 
 DRAIN_POLL_S = 0.02
@@ -171,7 +171,7 @@ class Run:
                 self.output.draining(left, self.limits.drain_s)
                 is_told = True
             event = self.events.wait(DRAIN_POLL_S)
-            if event is STOP or isinstance(event, Ended):
+            if event is STOP or isinstance(event, Ended | Crashed):
                 return
             if event is not None:
                 event()

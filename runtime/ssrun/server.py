@@ -18,6 +18,7 @@ from .errors import InterfaceGoneError, SsrunError
 from .events import Events
 from .ports import kernel
 from .ports.base import Opened
+from .process import FORKED, NOT_CONFINED, Exit, ServerProcess, server_user, user_name
 from .settings import CONGESTION, WAKE, Limits
 
 SECRET_BYTES = 16
@@ -51,6 +52,14 @@ class Ended:
 
     server: object
     reason: int
+
+
+@dataclass(frozen=True)
+class Crashed:
+    """The process that runs workers has ended, and nobody has told it to."""
+
+    server: object
+    exit: Exit
 
 
 @dataclass
@@ -105,7 +114,7 @@ def add_unfinished(counts: list[int]) -> int | None:
 
 
 class Server:
-    """Workers, a thread each."""
+    """Workers, a thread each, in a process of their own; in this one where two can't share what they use."""
 
     def __init__(
         self, app: App, image: Any, opened: Opened, port: int, limits: Limits, events: Events, stack: ExitStack
@@ -116,6 +125,8 @@ class Server:
         self.events = events
         self.workers: list[Any] = []
         self.threads: list[threading.Thread] = []
+        self.process: ServerProcess | None = None
+        self.user = server_user(limits.user) if opened.backend in FORKED else None
         config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
             config.eth.acd = self._acd(opened, first=not self.workers)
@@ -184,7 +195,13 @@ class Server:
         return sum(lib.worker_memory_bytes(worker) for worker in self.workers)
 
     def start(self) -> None:
-        """Starts a thread for each worker."""
+        """Starts a thread for each worker. Raises SsrunError."""
+        if self.opened.backend in FORKED:
+            self.process = ServerProcess(self.workers, self._cpus(), self.user)
+            self.events.watch(self.process, self._news)
+            confined = self.process.confined_by()
+            self.opened.warnings += [text for name, text in NOT_CONFINED.items() if name not in confined]
+            return
         for worker, cpu in zip(self.workers, self._cpus(), strict=True):
             thread = threading.Thread(target=self._run, args=(worker, cpu))
             thread.start()
@@ -198,6 +215,21 @@ class Server:
             return [None] * len(self.workers)
         return cpus[: len(self.workers)]
 
+    def described(self) -> dict[str, Any]:
+        """The process that serves, for machines; empty: it is this one."""
+        if self.process is None:
+            return {}
+        user = self.user.name if self.user is not None else user_name()
+        return {"server": {"pid": self.process.pid, "user": user, "confined": self.process.confined_by()}}
+
+    def _news(self) -> None:
+        assert self.process is not None
+        fd = self.process.fileno()
+        ended = self.process.news(lambda result: self.events.put(Ended(self, result)))
+        if ended is not None:
+            self.events.forget(fd)
+            self.events.put(Crashed(self, ended))
+
     def _run(self, worker: Any, cpu: int | None) -> None:
         if cpu is not None:
             os.sched_setaffinity(0, {cpu})  # of this thread
@@ -209,8 +241,10 @@ class Server:
         if callable(event):
             event()
             return False
-        if event is None or (isinstance(event, Ended) and event.server is not self):
+        if event is None or (isinstance(event, Ended | Crashed) and event.server is not self):
             return False
+        if isinstance(event, Crashed):
+            raise SsrunError(f"the server process {event.exit}; start ssrun again")
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True
         if self.opened.link is not None and kernel.look_up_index(self.opened.link.index) is None:
@@ -280,6 +314,9 @@ class Server:
         """Ends all workers and waits for them; what is unfinished is reset."""
         for worker in self.workers:
             lib.worker_stop(worker)
+        if self.process is not None and self.process.ended is None:
+            self.events.forget(self.process)
+            self.process.await_end()
         for thread in self.threads:
             thread.join()
         self.threads.clear()

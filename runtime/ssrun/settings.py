@@ -66,3 +66,4 @@ class Limits:
     congestion: str = "cubic"
     pacing: bool = False
     tx_memcpy: bool = False
+    user: str | None = None  # whose the server process is; None: nobody's, if we are root

@@ -34,7 +34,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def memory_kb(running: Running, which: str) -> int:
-    """Of ssrun and its workers. which: "vsz", what they have mapped, or "rss", what of that is resident."""
+    """Of ssrun and its workers. which: "vsz", what they have mapped, or "pss", what of that is resident, shared pages once."""
     pid = str(running.process.pid)
     out = running.server.run("ps", "-o", f"{which}=", "-p", pid, "--ppid", pid)
     return sum(int(word) for word in out.stdout.split())
@@ -64,13 +64,13 @@ def test_floods_take_no_memory(image: Path, backend: str) -> None:
     with serving(image, backend) as running:
         served_at_once(running)
         flood(running, device, "syn", 1000)  # what is touched first is resident from then on
-        mapped, resident = memory_kb(running, "vsz"), memory_kb(running, "rss")
+        mapped, resident = memory_kb(running, "vsz"), memory_kb(running, "pss")
         flood(running, device, "syn", SYNS)
         served_at_once(running)
         flood(running, device, "malformed", MALFORMED)
         served_at_once(running)
         assert memory_kb(running, "vsz") == mapped
-        assert memory_kb(running, "rss") - resident < POOLS_KB
+        assert memory_kb(running, "pss") - resident < POOLS_KB
         running.stop()
     counters = running.stopped["counters"]
     assert counters["tcp_rx_syn"] > SYNS / 2  # the rest may have been lost on the way: nobody retransmits here

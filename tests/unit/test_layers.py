@@ -1,6 +1,6 @@
 """The rule of the house: in runtime/csrc includes go down only, and no two files need each other.
 
-{loop > stack, sockets} > {web, kv} > libtcpip > {libeth, frames} > {libnmio, image} > wire
+server > {loop > stack, sockets} > {web, kv} > libtcpip > {libeth, frames} > {libnmio, image} > wire
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ BELOW = {
     "kv": ("libtcpip", "frames", "image", "wire"),
     "stack": ("web", "kv", "libtcpip", "libeth", "frames", "libnmio", "image", "wire"),
     "loop": ("stack", "libnmio", "image", "wire"),
+    "server": ("loop",),
     "sockets": (
         "libtcpip",
         "frames",

@@ -210,7 +210,7 @@ static void afxdp_close(struct nmio_port *base)
         xsk_socket__delete(xdp->socket);
     if (xdp->umem != NULL)
         xsk_umem__delete(xdp->umem);
-    free(xdp);
+    nmio_free(xdp);
 }
 
 static const struct nmio_port_ops afxdp_ops = {"afxdp",      afxdp_input, afxdp_release,
@@ -285,7 +285,7 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
     struct afxdp_port *xdp = nmio_alloc(sizeof(*xdp));
     if (xdp == NULL)
         return -ENOMEM;
-    xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1};
+    xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1, .fd = -1};
     int error = open_either(xdp, ifname, queue, zero_copy);
     if (error == 0)
         error = nmio_filter_socket(filter, queue, xsk_socket__fd(xdp->socket));
@@ -293,6 +293,7 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
         afxdp_close(&xdp->port);
         return error;
     }
+    xdp->port.fd = xsk_socket__fd(xdp->socket);
     xdp->rx_flags = *zero_copy ? 0 : NMIO_RX_CHECKSUM_MAY_BE_PARTIAL;
     tx->space = AFXDP_TX_RING < tx->capacity ? AFXDP_TX_RING : tx->capacity;
     *port = &xdp->port;

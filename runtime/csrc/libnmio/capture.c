@@ -326,7 +326,7 @@ static void capture_free(struct capture *capture)
 {
     free(capture->frame);
     free(capture->buffer);
-    free(capture);
+    nmio_free(capture);
 }
 
 int capture_open(struct capture **capture, const char *path, uint32_t snap_bytes, const char *application)
@@ -362,13 +362,13 @@ int capture_add(struct capture *capture, struct nmio_port *port, uint64_t ring_b
     struct captured_port *made = nmio_alloc(sizeof(*made));
     if (made == NULL)
         return -ENOMEM;
-    made->ring = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    made->ring = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (made->ring == MAP_FAILED) {
-        free(made);
+        nmio_free(made);
         return -ENOMEM;
     }
     made->port = (struct nmio_port){
-        .ops = &captured_ops, .region = port->region, .tx = port->tx, .gather_max = port->gather_max};
+        .ops = &captured_ops, .region = port->region, .tx = port->tx, .gather_max = port->gather_max, .fd = port->fd};
     made->inner = port;
     made->ring_bytes = ring_bytes;
     made->snap_bytes = capture->snap_bytes;
@@ -415,7 +415,7 @@ int capture_close(struct capture *capture)
         struct captured_port *port = capture->first;
         capture->first = port->next;
         munmap(port->ring, port->ring_bytes);
-        free(port);
+        nmio_free(port);
     }
     if (fclose(capture->file) != 0 && error == 0)
         error = -errno;

@@ -239,7 +239,7 @@ static void memory_close(struct nmio_port *base)
     free(memory->flying);
     free(memory->rx);
     free(memory->sent);
-    free(memory);
+    nmio_free(memory);
 }
 
 static const struct nmio_port_ops memory_ops = {"memory",      memory_input, memory_release,
@@ -251,7 +251,7 @@ struct memory_port *memory_open(struct nmio_region *region, struct nmio_tx *tx, 
     struct memory_port *memory = nmio_alloc(sizeof(*memory));
     if (memory == NULL)
         return NULL;
-    memory->port = (struct nmio_port){.ops = &memory_ops, .region = region, .tx = tx, .gather_max = gather_max};
+    memory->port = (struct nmio_port){.ops = &memory_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
     memory->ring = ring < tx->capacity ? ring : tx->capacity;
     memory->delay = delay;
     memory->strict = strict;

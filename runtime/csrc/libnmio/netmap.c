@@ -309,15 +309,15 @@ static void netmap_close(struct nmio_port *base)
     if (nm->rx_fd >= 0)
         nm->system->close(nm->system->context, nm->rx_fd);
     if (nm->own_region) {
-        free(base->region->free_buffers);
-        free(base->region->in_flight);
+        nmio_free(base->region->free_buffers);
+        nmio_free(base->region->in_flight);
         memset(base->region, 0, sizeof(*base->region));
     }
     free(nm->rx);
-    free(nm->in_slot);
-    free(nm->own);
+    nmio_free(nm->in_slot);
+    nmio_free(nm->own);
     free(nm->extra);
-    free(nm);
+    nmio_free(nm);
 }
 
 static const struct nmio_port_ops netmap_ops = {"netmap",      netmap_input, netmap_release,
@@ -524,7 +524,7 @@ int netmap_open(struct nmio_port **port, const struct netmap_system *system, con
     struct netmap_port *nm = nmio_alloc(sizeof(*nm));
     if (nm == NULL)
         return -ENOMEM;
-    nm->port = (struct nmio_port){.ops = &netmap_ops, .region = region, .tx = tx, .gather_max = 1};
+    nm->port = (struct nmio_port){.ops = &netmap_ops, .region = region, .tx = tx, .gather_max = 1, .fd = -1};
     nm->system = system;
     nm->copy = request->copy;
     nm->filter = request->filter;

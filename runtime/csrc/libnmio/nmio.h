@@ -152,6 +152,7 @@ struct nmio_port {
     struct nmio_region *region;
     struct nmio_tx *tx;
     uint32_t gather_max; /* segments in a superframe; 1: only whole frames */
+    int fd; /* all that it has of the kernel's; -1: it has none, or several */
     uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_dropped; /* a superframe counts as one */
     uint64_t rx_dropped; /* came, and could not be read */
 };

@@ -27,7 +27,6 @@
 
 struct packet_port {
     struct nmio_port port;
-    int fd;
     uint8_t *ring; /* [PACKET_FRAMES][PACKET_FRAME_BYTES], shared with the kernel */
     uint32_t next; /* frame of the ring to look at */
     uint8_t *rx; /* [PACKET_BATCH][VNET_RX_BYTES], for long frames */
@@ -51,7 +50,7 @@ static uint8_t *frame_bytes(struct packet_port *packet, struct tpacket2_hdr *hea
 {
     *len_bytes = head->tp_snaplen;
     if ((status & TP_STATUS_COPY) != 0) {
-        ssize_t got = recv(packet->fd, spare, VNET_RX_BYTES, MSG_DONTWAIT);
+        ssize_t got = recv(packet->port.fd, spare, VNET_RX_BYTES, MSG_DONTWAIT);
         *len_bytes = (uint32_t)(got - (ssize_t)sizeof(struct virtio_net_hdr));
         return got >= (ssize_t)sizeof(struct virtio_net_hdr) ? spare : NULL;
     }
@@ -106,7 +105,7 @@ static int send_batch(struct packet_port *packet, uint32_t first)
         int iovecs = vnet_gather(tx, &tx->desc[first + i], &headers[i], iov[i], &len_bytes);
         messages[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = iov[i], .msg_iovlen = (size_t)iovecs}};
     }
-    int sent = sendmmsg(packet->fd, messages, wanted, MSG_DONTWAIT);
+    int sent = sendmmsg(packet->port.fd, messages, wanted, MSG_DONTWAIT);
     for (int i = 0; i < sent; i++)
         packet->port.tx_bytes += messages[i].msg_len - sizeof(struct virtio_net_hdr);
     return sent < 0 ? -errno : sent;
@@ -139,7 +138,7 @@ static int socket_error(const struct packet_port *packet)
 {
     int error = 0;
     socklen_t bytes = sizeof(error);
-    if (getsockopt(packet->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
+    if (getsockopt(packet->port.fd, SOL_SOCKET, SO_ERROR, &error, &bytes) < 0)
         return -errno;
     return error == ENETDOWN ? 0 : -error;
 }
@@ -147,7 +146,7 @@ static int socket_error(const struct packet_port *packet)
 static int packet_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
     const struct packet_port *packet = (struct packet_port *)base;
-    int error = vnet_wait(base, packet->fd, timeout_ns, wake_fd);
+    int error = vnet_wait(base, packet->port.fd, timeout_ns, wake_fd);
     return error == -ENETDOWN ? socket_error(packet) : error;
 }
 
@@ -156,11 +155,11 @@ static void packet_close(struct nmio_port *base)
     struct packet_port *packet = (struct packet_port *)base;
     if (packet->ring != NULL)
         munmap(packet->ring, PACKET_RING_BYTES);
-    if (packet->fd >= 0)
-        close(packet->fd);
+    if (packet->port.fd >= 0)
+        close(packet->port.fd);
     if (packet->rx != NULL)
         munmap(packet->rx, (size_t)PACKET_BATCH * VNET_RX_BYTES);
-    free(packet);
+    nmio_free(packet);
 }
 
 static const struct nmio_port_ops packet_ops = {"packet",      packet_input, packet_release,
@@ -251,11 +250,11 @@ static int make_ring(struct packet_port *packet)
                                   .tp_block_nr = PACKET_RING_BYTES / PACKET_BLOCK_BYTES,
                                   .tp_frame_size = PACKET_FRAME_BYTES,
                                   .tp_frame_nr = PACKET_FRAMES};
-    if (setsockopt(packet->fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
-        setsockopt(packet->fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)) < 0 ||
-        setsockopt(packet->fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
+    if (setsockopt(packet->port.fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
+        setsockopt(packet->port.fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)) < 0 ||
+        setsockopt(packet->port.fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
         return -errno;
-    void *ring = mmap(NULL, PACKET_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, packet->fd, 0);
+    void *ring = mmap(NULL, PACKET_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, packet->port.fd, 0);
     if (ring == MAP_FAILED)
         return -errno;
     packet->ring = ring;
@@ -266,19 +265,19 @@ static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_p
 {
     int one = 1;
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL), .sll_ifindex = ifindex};
-    packet->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (packet->fd < 0)
+    packet->port.fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (packet->port.fd < 0)
         return -errno;
-    int error = set_filter(packet->fd, tcp_port, own_address);
+    int error = set_filter(packet->port.fd, tcp_port, own_address);
     if (error != 0)
         return error;
-    set_buffer(packet->fd, SO_RCVBUFFORCE, SO_RCVBUF);
-    set_buffer(packet->fd, SO_SNDBUFFORCE, SO_SNDBUF);
-    if (setsockopt(packet->fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
-        setsockopt(packet->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0)
+    set_buffer(packet->port.fd, SO_RCVBUFFORCE, SO_RCVBUF);
+    set_buffer(packet->port.fd, SO_SNDBUFFORCE, SO_SNDBUF);
+    if (setsockopt(packet->port.fd, SOL_PACKET, PACKET_VNET_HDR, &one, sizeof(one)) < 0 ||
+        setsockopt(packet->port.fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)) < 0)
         return -errno;
     error = make_ring(packet);
-    if (error == 0 && bind(packet->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+    if (error == 0 && bind(packet->port.fd, (struct sockaddr *)&address, sizeof(address)) < 0)
         error = -errno;
     return error;
 }
@@ -289,8 +288,7 @@ int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool ow
     struct packet_port *packet = nmio_alloc(sizeof(*packet));
     if (packet == NULL)
         return -ENOMEM;
-    packet->port = (struct nmio_port){.ops = &packet_ops, .region = region, .tx = tx, .gather_max = gather_max};
-    packet->fd = -1;
+    packet->port = (struct nmio_port){.ops = &packet_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
     packet->rx = mmap(NULL, (size_t)PACKET_BATCH * VNET_RX_BYTES, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int error = packet->rx == MAP_FAILED ? -ENOMEM : packet_attach(packet, ifindex, tcp_port, own_address);

@@ -107,7 +107,7 @@ static void pcap_close(struct nmio_port *base)
     if (pcap->out != NULL)
         fclose(pcap->out);
     free(pcap->rx);
-    free(pcap);
+    nmio_free(pcap);
 }
 
 static const struct nmio_port_ops pcap_ops = {"pcap", pcap_input, pcap_release, pcap_output, pcap_wait, pcap_close};
@@ -134,7 +134,7 @@ int pcap_open(struct nmio_port **port, const char *in_path, const char *out_path
     struct pcap_port *pcap = nmio_alloc(sizeof(*pcap));
     if (pcap == NULL)
         return -ENOMEM;
-    pcap->port = (struct nmio_port){.ops = &pcap_ops, .region = region, .tx = tx, .gather_max = 1};
+    pcap->port = (struct nmio_port){.ops = &pcap_ops, .region = region, .tx = tx, .gather_max = 1, .fd = -1};
     pcap->rx = malloc((size_t)PCAP_BATCH * PCAP_SNAP_BYTES);
     int error = pcap->rx == NULL ? -ENOMEM : open_files(pcap, in_path, out_path);
     if (error != 0) {

@@ -2,7 +2,6 @@
 #include "region.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -18,21 +17,39 @@ void nmio_prefer_huge_pages(void *memory, size_t bytes)
 #endif
 }
 
+static size_t pages(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+/* In front of what nmio_alloc gives: what has to be given back. */
+struct allocation {
+    void *mapping;
+    size_t bytes;
+};
+
 void *nmio_alloc(size_t bytes)
 {
     size_t align = bytes < NMIO_HUGE_PAGE_BYTES ? NMIO_CACHE_LINE_BYTES : NMIO_HUGE_PAGE_BYTES;
-    size_t whole = (bytes + align - 1) / align * align;
-    void *memory = aligned_alloc(align, whole);
-    if (memory == NULL)
+    size_t whole = pages(bytes + 2 * align);
+    uint8_t *mapping = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (mapping == MAP_FAILED)
         return NULL;
-    nmio_prefer_huge_pages(memory, whole);
-    memset(memory, 0, whole);
+    uintptr_t first = ((uintptr_t)mapping + sizeof(struct allocation) + align - 1) / align * align;
+    uint8_t *memory = mapping + (first - (uintptr_t)mapping);
+    memcpy(memory - sizeof(struct allocation), &(struct allocation){mapping, whole}, sizeof(struct allocation));
+    nmio_prefer_huge_pages(memory, bytes);
     return memory;
 }
 
 void nmio_free(void *memory)
 {
-    free(memory);
+    struct allocation allocation;
+    if (memory == NULL)
+        return;
+    memcpy(&allocation, (uint8_t *)memory - sizeof(allocation), sizeof(allocation));
+    munmap(allocation.mapping, allocation.bytes);
 }
 
 static size_t huge_pages(uint64_t bytes)
@@ -56,12 +73,6 @@ void *nmio_huge_alloc(uint64_t bytes)
 void nmio_huge_free(void *memory, uint64_t bytes)
 {
     munmap(memory, huge_pages(bytes));
-}
-
-static size_t pages(size_t bytes)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    return (bytes + page - 1) / page * page;
 }
 
 /* Slots begin on a page: the buffers in front of them fill whole pages. */
@@ -114,6 +125,18 @@ int nmio_region_create(struct nmio_region *region, uint32_t chunk_bytes, uint32_
     return 0;
 }
 
+int nmio_region_share(struct nmio_region *region)
+{
+    size_t bytes = pages((size_t)region->chunk_count * region->chunk_bytes);
+    void *shared = mmap(region->base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    return shared == MAP_FAILED ? -errno : 0;
+}
+
+void nmio_region_forget(struct nmio_region *region)
+{
+    madvise(region->base, pages((size_t)region->chunk_count * region->chunk_bytes), MADV_DONTNEED);
+}
+
 static size_t slots_bytes(const struct nmio_region *region)
 {
     return (size_t)region->resident_count * region->chunk_bytes;
@@ -151,8 +174,8 @@ void nmio_region_destroy(struct nmio_region *region)
 {
     if (region->base != NULL)
         munmap(region->base, pages((size_t)region->chunk_count * region->chunk_bytes));
-    free(region->free_buffers);
-    free(region->in_flight);
+    nmio_free(region->free_buffers);
+    nmio_free(region->in_flight);
     memset(region, 0, sizeof(*region));
 }
 
@@ -172,7 +195,7 @@ int nmio_tx_create(struct nmio_tx *tx, uint32_t capacity)
 
 void nmio_tx_destroy(struct nmio_tx *tx)
 {
-    free(tx->desc);
-    free(tx->piece);
+    nmio_free(tx->desc);
+    nmio_free(tx->piece);
     memset(tx, 0, sizeof(*tx));
 }

@@ -19,7 +19,6 @@
 
 struct tap_port {
     struct nmio_port port;
-    int fd;
     uint8_t *rx; /* [TAP_BATCH][VNET_RX_BYTES] */
 };
 
@@ -29,7 +28,7 @@ static int tap_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max
     uint32_t count = 0;
     while (count < max && count < TAP_BATCH) {
         uint8_t *at = tap->rx + (size_t)count * VNET_RX_BYTES;
-        ssize_t got = read(tap->fd, at, VNET_RX_BYTES);
+        ssize_t got = read(tap->port.fd, at, VNET_RX_BYTES);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
             break;
         if (got < 0)
@@ -67,7 +66,7 @@ static int tap_output(struct nmio_port *base)
         struct iovec iov[VNET_IOVECS];
         uint32_t len_bytes;
         int iovecs = vnet_gather(tx, desc, &header, iov, &len_bytes);
-        if (writev(tap->fd, iov, iovecs) >= 0) {
+        if (writev(tap->port.fd, iov, iovecs) >= 0) {
             base->tx_frames++;
             base->tx_bytes += len_bytes;
         } else if (errno == EAGAIN || errno == EINTR) {
@@ -83,17 +82,17 @@ static int tap_output(struct nmio_port *base)
 
 static int tap_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
 {
-    return vnet_wait(base, ((struct tap_port *)base)->fd, timeout_ns, wake_fd);
+    return vnet_wait(base, base->fd, timeout_ns, wake_fd);
 }
 
 static void tap_close(struct nmio_port *base)
 {
     struct tap_port *tap = (struct tap_port *)base;
-    if (tap->fd >= 0)
-        close(tap->fd);
+    if (tap->port.fd >= 0)
+        close(tap->port.fd);
     if (tap->rx != NULL)
         munmap(tap->rx, (size_t)TAP_BATCH * VNET_RX_BYTES);
-    free(tap);
+    nmio_free(tap);
 }
 
 static const struct nmio_port_ops tap_ops = {"tap", tap_input, tap_release, tap_output, tap_wait, tap_close};
@@ -108,10 +107,10 @@ static int tap_attach(struct tap_port *tap, const char *name, bool multi_queue)
     int header_bytes = sizeof(struct virtio_net_hdr);
     unsigned offload = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
     int sendbuf = TAP_SENDBUF_BYTES;
-    tap->fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (tap->fd < 0 || ioctl(tap->fd, TUNSETIFF, &request) < 0 ||
-        ioctl(tap->fd, TUNSETVNETHDRSZ, &header_bytes) < 0 || ioctl(tap->fd, TUNSETOFFLOAD, offload) < 0 ||
-        ioctl(tap->fd, TUNSETSNDBUF, &sendbuf) < 0)
+    tap->port.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (tap->port.fd < 0 || ioctl(tap->port.fd, TUNSETIFF, &request) < 0 ||
+        ioctl(tap->port.fd, TUNSETVNETHDRSZ, &header_bytes) < 0 || ioctl(tap->port.fd, TUNSETOFFLOAD, offload) < 0 ||
+        ioctl(tap->port.fd, TUNSETSNDBUF, &sendbuf) < 0)
         return -errno;
     return 0;
 }
@@ -122,7 +121,7 @@ int tap_open(struct nmio_port **port, const char *name, bool multi_queue, struct
     struct tap_port *tap = nmio_alloc(sizeof(*tap));
     if (tap == NULL)
         return -ENOMEM;
-    tap->port = (struct nmio_port){.ops = &tap_ops, .region = region, .tx = tx, .gather_max = gather_max};
+    tap->port = (struct nmio_port){.ops = &tap_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
     tap->rx = mmap(NULL, (size_t)TAP_BATCH * VNET_RX_BYTES, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int error = tap->rx == MAP_FAILED ? -ENOMEM : tap_attach(tap, name, multi_queue);

@@ -30,7 +30,7 @@ bool segment_size_shrink(struct tcpip *tcpip, struct tcb *tcb, uint32_t mtu_byte
 
 void segment_size_interface(struct tcpip *tcpip)
 {
-    for (uint32_t i = 0; i < tcpip->config.max_connections; i++) {
+    for (uint32_t i = 0; i < tcpip->connections.touched; i++) {
         struct tcb *tcb = &tcpip->connections.tcbs[i];
         if (tcb->state != 0)
             segment_size_shrink(tcpip, tcb, tcpip->config.mtu_bytes, tcb->snd_una);

@@ -79,6 +79,8 @@ struct tcb *tcb_table_add(struct tcb_table *table, const struct tcp_flow *flow, 
         return NULL;
     uint32_t index = table->free[--table->free_count];
     struct tcb *tcb = &table->tcbs[index];
+    if (index >= table->touched)
+        table->touched = index + 1;
     INVARIANT(tcb->state == 0); /* nobody's */
     /* The place in the FIFO belongs to the pool's entry: a connection before may have left it there. */
     bool ready = tcb->ready;

@@ -191,7 +191,7 @@ static bool is_unfinished(const struct tcpip *tcpip, const struct tcb *tcb)
 void tcpip_drain(struct tcpip *tcpip)
 {
     tcpip->draining = true;
-    for (uint32_t i = 0; i < tcpip->connections.count_max; i++) {
+    for (uint32_t i = 0; i < tcpip->connections.touched; i++) {
         struct tcb *tcb = &tcpip->connections.tcbs[i];
         if (tcb->state != 0 && !tcb->fin_queued && !has_pending_response(tcpip, tcb) && !has_part_of_a_request(tcb)) {
             tcpip_finish(tcpip, tcb);
@@ -204,14 +204,14 @@ void tcpip_drain(struct tcpip *tcpip)
 uint32_t tcpip_unfinished(const struct tcpip *tcpip)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < tcpip->connections.count_max && tcb_table_count(&tcpip->connections) > 0; i++)
+    for (uint32_t i = 0; i < tcpip->connections.touched && tcb_table_count(&tcpip->connections) > 0; i++)
         count += is_unfinished(tcpip, &tcpip->connections.tcbs[i]);
     return count;
 }
 
 bool tcpip_abort(struct tcpip *tcpip)
 {
-    for (uint32_t i = 0; i < tcpip->connections.count_max && tcb_table_count(&tcpip->connections) > 0; i++) {
+    for (uint32_t i = 0; i < tcpip->connections.touched && tcb_table_count(&tcpip->connections) > 0; i++) {
         struct tcb *tcb = &tcpip->connections.tcbs[i];
         if (!is_unfinished(tcpip, tcb))
             continue;

@@ -87,7 +87,7 @@ struct sockets *sockets_create(const struct sockets_config *config, const struct
 
 void sockets_destroy(struct sockets *s)
 {
-    for (uint32_t i = 0; i < s->tcpip.connections.count_max; i++)
+    for (uint32_t i = 0; i < s->tcpip.connections.touched; i++)
         if (s->tcpip.connections.tcbs[i].state != 0)
             close(s->sockets[i].fd);
     if (s->epoll_fd >= 0)

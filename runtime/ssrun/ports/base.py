@@ -90,6 +90,10 @@ class Opening:
         if error:
             raise failure("memory to send from can't be laid out", error)
         stack.callback(lib.nmio_region_destroy, region)
+        if pinned:  # its pages are the kernel's too, whichever process sends
+            error = lib.nmio_region_share(region)
+            if error:
+                raise failure("memory to send from can't be shared", error)
         resident = pinned or self.options.resident
         bring = lib.nmio_region_read if resident else lib.nmio_region_map
         error = bring(region, self.image.fd, self.image.slots.offset)

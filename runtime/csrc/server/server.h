@@ -1,0 +1,39 @@
+/* The server: a process of its own that runs workers and does nothing else, with no more rights than that takes (confine.h). Who forks it,
+ * the supervisor, has opened all that workers use, and goes on to read and to steer them through the memory that both share. */
+#ifndef SANDSTORM_SERVER_H
+#define SANDSTORM_SERVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct worker;
+
+struct server_options {
+    struct worker *const *workers; /* [worker_count] */
+    const int32_t *cpus; /* for each a processor, or -1: any */
+    uint32_t worker_count; /* at most SERVER_WORKERS_MAX */
+    bool change_user;
+    uint32_t uid, gid;
+};
+#define SERVER_WORKERS_MAX 1024
+
+/* What the server tells. */
+#define SERVER_READY 1 /* workers run; confined: SERVER_* bits */
+#define SERVER_REFUSED 2 /* it has ended, as result says why: -errno of what it could not give up or make */
+#define SERVER_WORKER_ENDED 3 /* a worker; result as worker_run's */
+
+#define SERVER_FILES_CONFINED 1 /* by Landlock */
+#define SERVER_CALLS_CONFINED 2 /* by seccomp */
+
+struct server_news {
+    uint32_t kind;
+    uint32_t worker;
+    int32_t result;
+    uint32_t confined;
+};
+
+/* Forks it. Returns its process id, or -errno; the supervisor reads struct server_news from *fd, a message each, and the end of it when
+ * the server is no more. When the supervisor closes it, or dies, workers stop and the server ends. */
+int server_fork(const struct server_options *options, int *fd);
+
+#endif
