@@ -28,26 +28,7 @@ struct {
     __type(value, __u32);
 } filter_sockets SEC(".maps");
 
-struct {
-    __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, 1);
-    __type(key, __u32);
-    __type(value, struct filter_config);
-} filter_configs SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, FILTER_ADDRESSES);
-    __type(key, __u32);
-    __type(value, __u8);
-} filter_ipv4 SEC(".maps");
-
-struct {
-    __uint(type, BPF_MAP_TYPE_HASH);
-    __uint(max_entries, FILTER_ADDRESSES);
-    __type(key, struct in6_addr);
-    __type(value, __u8);
-} filter_ipv6 SEC(".maps");
+struct filter_config filter_config; /* the loader writes to it while frames come */
 
 struct arp_ipv4 {
     __u8 fixed[8], sender_mac[6];
@@ -56,12 +37,52 @@ struct arp_ipv4 {
     __u32 target_ip;
 } __attribute__((packed));
 
-static __always_inline int is_tcp_ours(const struct filter_config *config, const void *at, const void *end)
+/* Most often there is one address of a family, the first. The others are looked for by functions that are not static: these the
+ * verifier goes through once, not on each way that leads there and on. An empty place is zeros, as no destination is. */
+__attribute__((noinline)) int is_other_ipv4(__u32 address)
+{
+    __u32 places = filter_config.ipv4_places;
+#pragma clang loop unroll(disable)
+    for (__u32 i = 1; i < FILTER_ADDRESSES && i < places; i++)
+        if (filter_config.ipv4[i] == address)
+            return 1;
+    return 0;
+}
+
+static __always_inline int is_ipv4_address(__u32 address)
+{
+    return address != 0 && (address == filter_config.ipv4[0] || is_other_ipv4(address));
+}
+
+/* Of addresses of one link the end differs. */
+static __always_inline int is_ipv6_at(__u32 place, __u32 a, __u32 b, __u32 c, __u32 d)
+{
+    const struct filter_ipv6 *ours = &filter_config.ipv6[place];
+    return ours->words[3] == d && ours->words[2] == c && ours->words[1] == b && ours->words[0] == a;
+}
+
+__attribute__((noinline)) int is_other_ipv6(__u32 a, __u32 b, __u32 c, __u32 d)
+{
+    __u32 places = filter_config.ipv6_places;
+#pragma clang loop unroll(disable)
+    for (__u32 i = 1; i < FILTER_ADDRESSES && i < places; i++)
+        if (is_ipv6_at(i, a, b, c, d))
+            return 1;
+    return 0;
+}
+
+static __always_inline int is_ipv6_address(const struct in6_addr *address)
+{
+    __u32 a = address->s6_addr32[0], b = address->s6_addr32[1], c = address->s6_addr32[2], d = address->s6_addr32[3];
+    return (a | b | c | d) != 0 && (is_ipv6_at(0, a, b, c, d) || is_other_ipv6(a, b, c, d));
+}
+
+static __always_inline int is_tcp_ours(const void *at, const void *end)
 {
     const struct tcphdr *tcp = at;
     if ((const void *)(tcp + 1) > end)
         return 0;
-    return config->own_address || tcp->dest == bpf_htons(config->tcp_port);
+    return filter_config.own_address || tcp->dest == filter_config.tcp_port;
 }
 
 /* linux/icmp.h needs headers of the C library that this target has none of. */
@@ -74,43 +95,42 @@ struct icmp_ipv4 {
 #define ICMP_FRAG_NEEDED 4
 
 /* Path MTU discovery, RFC 1191: of a packet that came from the served port? We send no IP options. */
-static __always_inline int is_icmp_ours(const struct filter_config *config, const void *at, const void *end)
+static __always_inline int is_icmp_ours(const void *at, const void *end)
 {
     const struct icmp_ipv4 *icmp = at;
     const struct iphdr *quoted = (const void *)(icmp + 1);
     const __be16 *source_port = (const void *)(quoted + 1);
-    if (config->own_address)
+    if (filter_config.own_address)
         return 1;
     return (const void *)(source_port + 1) <= end && icmp->type == ICMP_DEST_UNREACH &&
            icmp->code == ICMP_FRAG_NEEDED && quoted->protocol == IPPROTO_TCP &&
-           *source_port == bpf_htons(config->tcp_port);
+           *source_port == filter_config.tcp_port;
 }
 
 /* The same of IPv6, RFC 8201. */
-static __always_inline int is_icmpv6_ours(const struct filter_config *config, const void *at, const void *end)
+static __always_inline int is_icmpv6_ours(const void *at, const void *end)
 {
     const struct icmp6hdr *icmp = at;
     const struct ipv6hdr *quoted = (const void *)(icmp + 1);
     const __be16 *source_port = (const void *)(quoted + 1);
-    if (config->own_address)
+    if (filter_config.own_address)
         return 1;
     return (const void *)(source_port + 1) <= end && icmp->icmp6_type == ICMPV6_PKT_TOOBIG &&
-           quoted->nexthdr == IPPROTO_TCP && *source_port == bpf_htons(config->tcp_port);
+           quoted->nexthdr == IPPROTO_TCP && *source_port == filter_config.tcp_port;
 }
 
-static __always_inline int is_ipv4_ours(const struct filter_config *config, const void *at, const void *end)
+static __always_inline int is_ipv4_ours(const void *at, const void *end)
 {
     const struct iphdr *ip = at;
     if ((const void *)(ip + 1) > end || ip->ihl < 5)
         return 0;
-    __u32 destination = ip->daddr;
-    if (!bpf_map_lookup_elem(&filter_ipv4, &destination))
+    if (!is_ipv4_address(ip->daddr))
         return 0;
     if ((ip->frag_off & bpf_htons(0x3fff)) != 0)
-        return config->own_address && (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_ICMP);
+        return filter_config.own_address && (ip->protocol == IPPROTO_TCP || ip->protocol == IPPROTO_ICMP);
     if (ip->protocol == IPPROTO_ICMP)
-        return is_icmp_ours(config, at + ip->ihl * 4, end);
-    return ip->protocol == IPPROTO_TCP && is_tcp_ours(config, at + ip->ihl * 4, end);
+        return is_icmp_ours(at + ip->ihl * 4, end);
+    return ip->protocol == IPPROTO_TCP && is_tcp_ours(at + ip->ihl * 4, end);
 }
 
 #define EXTENSIONS_MAX 8 /* as the stack, wire/ipv6_extension.h */
@@ -165,11 +185,10 @@ static __always_inline int is_group_ours(const void *payload, const void *end, c
     if ((const void *)(target + 1) > end ||
         (icmp->icmp6_type != ND_SOLICITATION && icmp->icmp6_type != ND_ADVERTISEMENT))
         return 0;
-    struct in6_addr wanted = *target;
-    return bpf_map_lookup_elem(&filter_ipv6, &wanted) != 0;
+    return is_ipv6_address(target);
 }
 
-static __always_inline int is_ipv6_ours(const struct filter_config *config, const void *at, const void *end)
+static __always_inline int is_ipv6_ours(const void *at, const void *end)
 {
     const struct ipv6hdr *ip = at;
     if ((const void *)(ip + 1) > end)
@@ -178,27 +197,25 @@ static __always_inline int is_ipv6_ours(const struct filter_config *config, cons
     const void *payload = ipv6_payload(ip, end, &next);
     if (!payload)
         return 0;
-    struct in6_addr destination = ip->daddr;
-    int ours = bpf_map_lookup_elem(&filter_ipv6, &destination) != 0;
+    int ours = is_ipv6_address(&ip->daddr);
     if (next == IPPROTO_FRAGMENT)
-        return ours && config->own_address;
+        return ours && filter_config.own_address;
     if (next == IPPROTO_TCP)
-        return ours && is_tcp_ours(config, payload, end);
+        return ours && is_tcp_ours(payload, end);
     if (next != IPPROTO_ICMPV6)
         return 0;
     if (ours)
-        return is_icmpv6_ours(config, payload, end);
-    return config->own_address && is_group_ours(payload, end, &destination);
+        return is_icmpv6_ours(payload, end);
+    return filter_config.own_address && is_group_ours(payload, end, &ip->daddr);
 }
 
-static __always_inline int is_arp_ours(const struct filter_config *config, const void *at, const void *end)
+static __always_inline int is_arp_ours(const void *at, const void *end)
 {
     const struct arp_ipv4 *arp = at;
-    if (!config->own_address || (const void *)(arp + 1) > end)
+    if (!filter_config.own_address || (const void *)(arp + 1) > end)
         return 0;
     /* The answer to a probe has its target IP from the probe: zero. */
-    __u32 sender = arp->sender_ip, target = arp->target_ip;
-    return bpf_map_lookup_elem(&filter_ipv4, &target) != 0 || bpf_map_lookup_elem(&filter_ipv4, &sender) != 0;
+    return is_ipv4_address(arp->target_ip) || is_ipv4_address(arp->sender_ip);
 }
 
 #define VLAN_ID_MASK 0xfff
@@ -210,12 +227,10 @@ struct vlan_tag {
 static __always_inline int is_ours(const void *at, const void *end)
 {
     const struct ethhdr *eth = at;
-    __u32 zero = 0;
-    const struct filter_config *config = bpf_map_lookup_elem(&filter_configs, &zero);
-    if (!config || (const void *)(eth + 1) > end)
+    if ((const void *)(eth + 1) > end)
         return 0;
-    __be16 type = eth->h_proto;
     const void *packet = eth + 1;
+    __be16 type = *(const __be16 *)(packet - sizeof(type)); /* of a packed struct it would be read byte by byte */
     if (type == bpf_htons(ETH_P_8021Q)) {
         const struct vlan_tag *tag = packet;
         if ((const void *)(tag + 1) > end || (tag->control & bpf_htons(VLAN_ID_MASK)) != 0)
@@ -224,10 +239,10 @@ static __always_inline int is_ours(const void *at, const void *end)
         packet = tag + 1;
     }
     if (type == bpf_htons(ETH_P_IP))
-        return is_ipv4_ours(config, packet, end);
+        return is_ipv4_ours(packet, end);
     if (type == bpf_htons(ETH_P_IPV6))
-        return is_ipv6_ours(config, packet, end);
-    return type == bpf_htons(ETH_P_ARP) && is_arp_ours(config, packet, end);
+        return is_ipv6_ours(packet, end);
+    return type == bpf_htons(ETH_P_ARP) && is_arp_ours(packet, end);
 }
 
 SEC("xdp")

@@ -5,10 +5,12 @@
 
 #ifdef SANDSTORM_AFXDP
 
+#include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <linux/if_link.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "filter_config.h"
@@ -23,7 +25,8 @@ extern const unsigned int filter_object_bytes;
 
 struct nmio_filter {
     struct bpf_object *object;
-    int link_fd, sockets_fd, ipv4_fd, ipv6_fd;
+    int link_fd, sockets_fd;
+    struct filter_config *config; /* the programs' own; NULL: not there yet */
 };
 
 bool nmio_filter_built(void)
@@ -40,15 +43,28 @@ static int say_nothing(enum libbpf_print_level level, const char *format, va_lis
     return 0;
 }
 
-static int fill_maps(struct nmio_filter *filter, uint16_t tcp_port, bool own_address)
+/* The programs' global variables are a map, whose name is the object's and the section's. */
+static struct bpf_map *globals(const struct bpf_object *object)
 {
-    uint32_t zero = 0;
-    struct filter_config config = {tcp_port, own_address};
-    int configs_fd = bpf_object__find_map_fd_by_name(filter->object, "filter_configs");
+    struct bpf_map *map = bpf_object__next_map(object, NULL);
+    while (map != NULL && (!bpf_map__is_internal(map) || strstr(bpf_map__name(map), ".bss") == NULL))
+        map = bpf_object__next_map(object, map);
+    return map;
+}
+
+static int map_config(struct nmio_filter *filter, uint16_t tcp_port, bool own_address)
+{
+    const struct bpf_map *map = globals(filter->object);
+    if (map == NULL || bpf_map__value_size(map) != sizeof(struct filter_config))
+        return -EINVAL;
+    void *memory = mmap(NULL, sizeof(struct filter_config), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+    if (memory == MAP_FAILED)
+        return -errno;
+    filter->config = memory;
+    filter->config->tcp_port = htons(tcp_port);
+    filter->config->own_address = own_address;
     filter->sockets_fd = bpf_object__find_map_fd_by_name(filter->object, "filter_sockets");
-    filter->ipv4_fd = bpf_object__find_map_fd_by_name(filter->object, "filter_ipv4");
-    filter->ipv6_fd = bpf_object__find_map_fd_by_name(filter->object, "filter_ipv6");
-    return bpf_map_update_elem(configs_fd, &zero, &config, BPF_ANY) < 0 ? -errno : 0;
+    return 0;
 }
 
 /* One of the object's programs is given to the kernel, the others are not: an older one may not know them. */
@@ -62,7 +78,7 @@ static int load(struct nmio_filter *filter, const char *name, uint16_t tcp_port,
     bpf_object__for_each_program(program, filter->object)
         bpf_program__set_autoload(program, strcmp(bpf_program__name(program), name) == 0);
     int error = bpf_object__load(filter->object);
-    return error == 0 ? fill_maps(filter, tcp_port, own_address) : error;
+    return error == 0 ? map_config(filter, tcp_port, own_address) : error;
 }
 
 static int attach_xdp(struct nmio_filter *filter, int program_fd, int ifindex, bool *native)
@@ -120,17 +136,58 @@ int nmio_filter_tcx(struct nmio_filter **filter, int ifindex, uint16_t tcp_port,
     return open_filter(filter, ifindex, tcp_port, own_address, NULL);
 }
 
+#define IPV6_WORDS 4
+
+/* The places of addresses of so many words, and how many have been taken so far. */
+static uint32_t *places_of(struct filter_config *config, uint32_t words, uint32_t **count)
+{
+    *count = words == 1 ? &config->ipv4_places : &config->ipv6_places;
+    return words == 1 ? config->ipv4 : config->ipv6[0].words;
+}
+
+/* The place of an address, or of all zeros the first that is empty; FILTER_ADDRESSES: there is none. */
+static uint32_t find_place(const uint32_t *places, uint32_t words, const uint32_t *address)
+{
+    uint32_t place = 0;
+    while (place < FILTER_ADDRESSES && memcmp(&places[(size_t)place * words], address, words * sizeof(*address)) != 0)
+        place++;
+    return place;
+}
+
+/* While a program looks at it: what it sees in between is part of the address, and zeros. */
+static void set_place(uint32_t *place, uint32_t words, const uint32_t *address)
+{
+    for (uint32_t i = 0; i < words; i++)
+        __atomic_store_n(&place[i], address[i], __ATOMIC_RELEASE);
+}
+
+static const uint32_t no_address[IPV6_WORDS];
+
 int nmio_filter_address(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes)
 {
-    uint8_t present = 1;
-    int fd = len_bytes == 4 ? filter->ipv4_fd : filter->ipv6_fd;
-    return bpf_map_update_elem(fd, address, &present, BPF_ANY) < 0 ? -errno : 0;
+    uint32_t wanted[IPV6_WORDS], *count, words = len_bytes / (uint32_t)sizeof(*wanted);
+    uint32_t *places = places_of(filter->config, words, &count);
+    memcpy(wanted, address, len_bytes);
+    if (find_place(places, words, wanted) < FILTER_ADDRESSES)
+        return 0;
+    uint32_t place = find_place(places, words, no_address);
+    if (place == FILTER_ADDRESSES)
+        return -ENOSPC;
+    set_place(&places[(size_t)place * words], words, wanted);
+    if (place >= *count)
+        __atomic_store_n(count, place + 1, __ATOMIC_RELEASE);
+    return 0;
 }
 
 int nmio_filter_forget(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes)
 {
-    int fd = len_bytes == 4 ? filter->ipv4_fd : filter->ipv6_fd;
-    return bpf_map_delete_elem(fd, address) < 0 && errno != ENOENT ? -errno : 0;
+    uint32_t wanted[IPV6_WORDS], *count, words = len_bytes / (uint32_t)sizeof(*wanted);
+    uint32_t *places = places_of(filter->config, words, &count);
+    memcpy(wanted, address, len_bytes);
+    uint32_t place = find_place(places, words, wanted);
+    if (place < FILTER_ADDRESSES)
+        set_place(&places[(size_t)place * words], words, no_address);
+    return 0;
 }
 
 int nmio_filter_socket(struct nmio_filter *filter, uint32_t queue, int socket_fd)
@@ -142,6 +199,8 @@ void nmio_filter_close(struct nmio_filter *filter)
 {
     if (filter->link_fd >= 0)
         close(filter->link_fd);
+    if (filter->config != NULL)
+        munmap(filter->config, sizeof(*filter->config));
     if (filter->object != NULL)
         bpf_object__close(filter->object);
     nmio_free(filter);

@@ -16,7 +16,8 @@ int nmio_filter_xdp(struct nmio_filter **filter, int ifindex, uint16_t tcp_port,
 /* Ends the way of what is ours once packet sockets have had their copy, so that the kernel's IP and TCP need not look at it to
  * find it is for nobody. Returns 0, or -errno; -EINVAL before Linux 6.6, -ENOSYS: not built. */
 int nmio_filter_tcx(struct nmio_filter **filter, int ifindex, uint16_t tcp_port, bool own_address);
-/* Adds one of our addresses: 4 or 16 bytes in network order. 0 or -errno. */
+/* Adds one of our addresses, from the next frame on: 4 or 16 bytes in network order. 0, or -ENOSPC: there are FILTER_ADDRESSES of its
+ * family already. */
 int nmio_filter_address(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes);
 /* Takes one away again; 0 if it was not there. */
 int nmio_filter_forget(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes);
