@@ -75,13 +75,14 @@ class Command(click.Command):
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         prepare()
-        return _escaped(lambda: super(Command, self).make_context(*args, **extra))
+        return escaped(lambda: super(Command, self).make_context(*args, **extra))
 
     def invoke(self, ctx: click.Context) -> Any:
-        return _escaped(lambda: super(Command, self).invoke(ctx))
+        return escaped(lambda: super(Command, self).invoke(ctx))
 
 
-def _escaped(run: Callable[[], Result]) -> Result:
+def escaped(run: Callable[[], Result]) -> Result:
+    """Runs something whose messages about wrong usage are to be escaped."""
     try:
         return run()
     except click.UsageError as error:

@@ -11,6 +11,7 @@ from ssimage import console
 from ssimage._sandstorm import lib
 from ssimage.lazy import lazy
 
+from .commands import Commands, add_to
 from .errors import SsrunError
 from .options import serving_options, settings
 from .settings import Limits, Options
@@ -51,7 +52,7 @@ def run(
         serving.serve(web.Web(image), options, limits, as_json, write_profile)
 
 
-@click.command(cls=console.Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("image", type=click.Path(path_type=Path, readable=False))
 @serving_options(port=80, keep_alive_s=65.0)
 @click.option(
@@ -62,10 +63,12 @@ def run(
 )
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
 def main(image: Path, profile_path: Path | None, no_verify_content: bool, as_json: bool, **values: Any) -> None:
-    """Serves the packet image IMAGE."""
+    """Serves the packet image IMAGE; or one of the commands below. An image with such a name is ./NAME."""
     options, limits = settings(values)
     serving.exit_on_error("ssrun", lambda: run(image, options, limits, as_json, not no_verify_content, profile_path))
 
+
+add_to(main)
 
 if __name__ == "__main__":
     main()

@@ -13,6 +13,7 @@ from ssimage._sandstorm import lib
 from ssimage.parameters import Size
 
 from .addresses import Endpoint, Interface4or6, parse_address, parse_endpoint, why_no_host
+from .names import check_name
 from .settings import BACKENDS, CONGESTION, NETMAP, PCAP, RING_BYTES, SNAP_BYTES, TAP, CaptureOptions, Limits, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -64,6 +65,19 @@ class Seconds(click.FloatRange):
         if math.isnan(number):  # which is in every range
             self.fail(f"{value!r} is no time; write a number of seconds, as 20 or 0.5", param, ctx)
         return number
+
+
+class Name(click.ParamType[str]):
+    """What one that serves is called."""
+
+    name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A name."""
+        why = check_name(str(value))
+        if why is not None:
+            self.fail(f"{value!r} is no name: {why}", param, ctx)
+        return str(value)
 
 
 def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Command]:
@@ -224,6 +238,9 @@ def _capture_options() -> list[Callable[[Command], Command]]:
 
 def _running_options() -> list[Callable[[Command], Command]]:
     return [
+        click.option(
+            "--name", type=Name(), help="What `ssrun list` and the like call it; unless given by what it serves on."
+        ),
         click.option("--no-address-check", is_flag=True, help="Don't ask the link whether an --address is taken."),
         click.option(
             "--wait-for-interface",
@@ -344,6 +361,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         capture,
         wait_for_interface=values["wait_for_interface"],
         listen=list(values["listen"]),
+        name=values["name"],
     )
     limits = Limits(
         values["max_connections"],

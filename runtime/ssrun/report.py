@@ -95,9 +95,13 @@ class Output:
         for url in urls:
             console.say(f"serving {url}")
 
+    def listening_urls(self, listening: Listening) -> list[str]:
+        """Gives the URLs at which clients on this host find us."""
+        return [self.service.url(f"[{host}]" if ":" in host else host, port) for host, port in listening.hosts]
+
     def listening(self, listening: Listening, server: SocketServer) -> None:
         """We are ready to answer over sockets."""
-        urls = [self.service.url(f"[{host}]" if ":" in host else host, port) for host, port in listening.hosts]
+        urls = self.listening_urls(listening)
         shown = [str(Endpoint(host, port)) for host, port in listening.addresses]
         event = {
             "event": "serving",

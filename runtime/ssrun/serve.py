@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -14,10 +15,12 @@ from ssimage import console
 from ssimage.loader import ImageError
 
 from .addresses import families
+from .control import Answer, Control, Handler
 from .errors import SsrunError
 from .events import Events
 from .link import Follower, await_carrier, has_gone, wait_for
 from .listen import SocketServer, listen, worker_count
+from .names import derived_name
 from .notify import Watchdog, notify
 from .ports.base import Opened
 from .ports.capture import Capture
@@ -26,7 +29,7 @@ from .ports.open import open_ports
 from .profile import Measured
 from .report import Output, Service
 from .server import STOP, Crashed, Ended, Server
-from .settings import CaptureOptions, Limits, Options
+from .settings import TAP, CaptureOptions, Limits, Options
 
 DRAIN_POLL_S = 0.02
 
@@ -49,6 +52,7 @@ def serve(
             _on_signal(number, run.stop)
         _on_signal(signal.SIGHUP, run.stop if service.ends_on_hangup else partial(run.events.put, run.output.hangup))
         _on_signal(signal.SIGUSR1, partial(run.events.put, lambda: run.output.counters(run.counters())))
+        run.open_control(stack)
         try:
             run.to_the_end()
         finally:
@@ -77,10 +81,74 @@ class Run:
         self.server: Server | SocketServer | None = None
         self.served = False
         self.totals: dict[str, int] = {}  # of the times before
+        self.control: Control | None = None
+        self.warnings: list[str] = []  # to be told with those of what is opened
+        self.state = "starting"
+        self.urls: list[str] = []
+        self.is_drained = False  # as an operator has asked
 
     def counters(self) -> dict[str, int]:
         """Sums the counters of all times that something was served."""
         return _sum(self.totals, self.server.counters() if self.server is not None else {})
+
+    def open_control(self, stack: ExitStack) -> None:
+        """Lets operators ask; closed with the stack. Raises SsrunError if the name that was chosen is another's."""
+        handlers: dict[str, Handler] = {
+            "list": self._answer_list,
+            "counters": self._answer_counters,
+            "drain": self._answer_drain,
+        }
+        try:
+            self.control = Control(self.options.name, _name_of(self.options), self.events, handlers)
+        except (SsrunError, OSError) as error:
+            if self.options.name is not None:
+                raise
+            self.warnings = [f"no control socket, so `ssrun list` and the like won't find this one: {error}"]
+            return
+        stack.callback(self.control.close)
+
+    def _answer_list(self, _: dict[str, Any], answer: Answer) -> None:
+        counters = self.server.counters() if self.server is not None else {}
+        answer(
+            {
+                "command": self.service.name,
+                "pid": os.getpid(),
+                "state": self.state,
+                "urls": self.urls,
+                "where": self.options.iface or " ".join(str(endpoint) for endpoint in self.options.listen),
+                "what": self.service.headline(),
+                "connections": counters.get("tcp_opened", 0) - counters.get("tcp_closed", 0),
+                **self.service.event(),
+            }
+        )
+
+    def _answer_counters(self, _: dict[str, Any], answer: Answer) -> None:
+        answer({"counters": {name: value for name, value in self.counters().items() if value}})
+
+    def _answer_drain(self, _: dict[str, Any], answer: Answer) -> None:
+        """Answers when the workers have taken it up."""
+        assert self.control is not None
+        name = self.control.name
+        self.is_drained = True
+        self.state = "draining"
+        if self.server is not None:
+            self.server.drain()
+        self._when_drained(lambda connections: answer({"name": name, "connections": connections}))
+
+    def _when_drained(self, do: Callable[[int], None]) -> None:
+        left = self.server.unfinished() if self.server is not None else 0
+        if left is not None:
+            do(left)
+        else:
+            self.events.later(DRAIN_POLL_S, partial(self._when_drained, do))
+
+    def _begins(self, server: Server | SocketServer, urls: list[str]) -> None:
+        """We are ready to answer."""
+        self.urls = urls
+        self.state = "serving"
+        if self.is_drained:  # while we waited for the interface
+            self.state = "draining"
+            server.drain()
 
     def stop(self) -> None:
         """Stops the run; to be called from a signal handler."""
@@ -133,6 +201,7 @@ class Run:
     def _once(self) -> None:
         with ExitStack() as stack:
             opened = open_ports(self.options, self.service.frames, stack)
+            opened.warnings += self.warnings
             capture = _capture(self.options.capture, opened, self.output, stack)
             image = self.service.frames.image
             server = Server(self.service.app, image, opened, self.options.port, self.limits, self.events, stack)
@@ -146,10 +215,12 @@ class Run:
             server.start()
             try:
                 if server.confirm_addresses():
+                    self._begins(server, self.service.urls(opened, self.options.port))
                     self.output.serving(opened, server, self.options.port)
                     notify("READY=1")
                     server.serve_until_stopped(
-                        lambda conflict: self.output.conflict(conflict, opened.interface), _watched(server, check)
+                        lambda conflict: self.output.conflict(conflict, opened.interface),
+                        _watched(server, check),
                     )
                     self._drain(server)
             finally:
@@ -161,6 +232,7 @@ class Run:
 
     def _drain(self, server: Server | SocketServer) -> None:
         """Lets answers end that have been begun, until the limit, or until we are told to stop once more."""
+        self.state = "stopping"
         notify("STOPPING=1")
         if not self.service.asked_to_stop or self.limits.drain_s == 0:
             return
@@ -179,12 +251,14 @@ class Run:
     def _over_sockets(self) -> None:
         with ExitStack() as stack:
             listening = listen(self.options.listen, worker_count(self.options.workers), stack)
+            listening.warnings += self.warnings
             service = self.service
             server = SocketServer(service.app, service.frames, listening, self.limits, self.events, stack)
             stack.callback(server.stop)
             self.server = server
             server.start()
             try:
+                self._begins(server, self.output.listening_urls(listening))
                 self.output.listening(listening, server)
                 notify("READY=1")
                 server.serve_until_stopped(_watched(server, service.check), self.output.waiting)
@@ -227,6 +301,14 @@ def _watched(server: Server | SocketServer, check: Callable[[], None]) -> Callab
         watchdog.look(server.rounds)
 
     return both
+
+
+def _name_of(options: Options) -> str:
+    """What an operator will most likely call it."""
+    if options.listen:
+        return derived_name(str(options.listen[0]).lstrip(":"))
+    own = str(options.addresses[0].ip) if options.addresses and not options.iface.startswith(TAP) else ""
+    return derived_name(options.iface.removeprefix(TAP), own, str(options.port))
 
 
 def _sum(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

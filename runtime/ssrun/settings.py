@@ -51,6 +51,7 @@ class Options:
     kept_tap: bool = False  # a KeptTap has made the device
     wait_for_interface: bool = False
     listen: list[Endpoint] = field(default_factory=list)  # over the kernel's sockets; there is no interface then
+    name: str | None = None  # what operators call it; None: by what it serves on
 
 
 @dataclass

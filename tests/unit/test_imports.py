@@ -34,8 +34,9 @@ SSCC_ORDER = (
     ),
 )
 SSRUN_ORDER = (
-    *("ssrun", "ssrun.errors", "ssrun.events", "ssrun.notify", "ssrun.addresses", "ssrun.settings", "ssrun.options"),
-    *("ssrun.ports", "ssrun.process", "ssrun.server", "ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),
+    *("ssrun", "ssrun.errors", "ssrun.events", "ssrun.notify", "ssrun.addresses", "ssrun.settings", "ssrun.names"),
+    *("ssrun.options", "ssrun.control", "ssrun.commands", "ssrun.ports", "ssrun.process", "ssrun.server"),
+    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),
     *("ssrun.web", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )
 # What takes long to import; --help and --version must not wait for it.

@@ -1,0 +1,136 @@
+"""Commands to an ssrun that serves: `ssrun list`, `counters`, `drain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+from ssimage import console
+from ssimage.lazy import lazy
+
+from .errors import SsrunError
+
+if TYPE_CHECKING:
+    from . import control
+else:  # For --help it is not needed.
+    control = lazy("ssrun.control")
+
+HELP = {"help_option_names": ["-h", "--help"]}
+as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs: a JSON object a line.")
+name_argument = click.argument("name", required=False)
+
+
+class Commands(console.Command, click.Group):
+    """A command that has others: a first word that is one's name is that one; all else is for the command itself."""
+
+    allow_extra_args = False  # three things that are as of a command that has no others
+    allow_interspersed_args = True
+    ignore_unknown_options = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Takes what a click command takes."""
+        super().__init__(*args, **{"no_args_is_help": False, "invoke_without_command": True, **kwargs})
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """The context of the command that is meant."""
+        below = self.commands.get(args[0]) if args else None
+        if below is not None:
+            return below.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As of a command that has no others."""
+        return click.Command.parse_args(self, ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Likewise; the others stand below."""
+        return click.Command.collect_usage_pieces(self, ctx)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that is meant."""
+        if ctx.command is not self:
+            return ctx.command.invoke(ctx)
+        return console.escaped(lambda: click.Command.invoke(self, ctx))
+
+
+def exit_on_error(run: Callable[[], None]) -> None:
+    """What can't be had is one line, and status 1."""
+    try:
+        run()
+    except SsrunError as error:
+        console.say(f"ssrun: {error}", err=True)
+        sys.exit(1)
+
+
+def _say(answer: dict[str, Any]) -> None:
+    console.write(json.dumps(answer) + "\n")
+
+
+@click.command("list", cls=console.Command, context_settings=HELP)
+@as_json_option
+def list_command(as_json: bool) -> None:
+    """Shows what runs here."""
+
+    def run() -> None:
+        for name, path in control.running().items():
+            try:
+                answer = control.ask(path, {"command": "list"})
+            except SsrunError as error:
+                console.say(f"ssrun: {error}", err=True)
+                continue
+            if as_json:
+                _say({**answer, "name": name})
+            else:
+                where = " ".join(answer["urls"]) or answer["where"]
+                console.say(
+                    f"{name}: {answer['command']} (pid {answer['pid']}), {answer['state']}, {where}, {answer['what']}"
+                )
+
+    exit_on_error(run)
+
+
+@click.command("counters", cls=console.Command, context_settings=HELP)
+@name_argument
+@as_json_option
+def counters_command(name: str | None, as_json: bool) -> None:
+    """Shows the counters of NAME, those that are not zero."""
+
+    def run() -> None:
+        answer = control.ask(control.find(name), {"command": "counters"})
+        if as_json:
+            _say(answer)
+            return
+        for counter, value in answer["counters"].items():
+            console.say(f"{counter} {value}")
+
+    exit_on_error(run)
+
+
+@click.command("drain", cls=console.Command, context_settings=HELP)
+@name_argument
+@as_json_option
+def drain_command(name: str | None, as_json: bool) -> None:
+    """Has NAME accept no more connections; answers that have been begun end. It runs on until it is told to stop."""
+
+    def run() -> None:
+        path = control.find(name)
+        answer = control.ask(path, {"command": "drain"})
+        if as_json:
+            _say(answer)
+            return
+        count = answer["connections"]
+        what = "1 answer is" if count == 1 else f"{count} answers are"
+        console.say(f"{answer['name']} accepts no more connections; {what} being finished")
+
+    exit_on_error(run)
+
+
+def add_to(group: click.Group) -> None:
+    """Gives a command these as others."""
+    for command in (list_command, counters_command, drain_command):
+        group.add_command(command)
