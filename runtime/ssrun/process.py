@@ -1,4 +1,4 @@
-"""The server: the process that runs workers, with few rights. We, who have opened all that it uses, are its supervisor."""
+"""The server: the process that runs workers, with few rights. We, who open all that it uses, are its supervisor."""
 
 from __future__ import annotations
 
