@@ -122,13 +122,20 @@ static const struct {
     const char *name;
     bool (*works)(void);
 } attempts[] = {
-    {"reads-a-file", reads_a_file},   {"writes-a-file", writes_a_file},
-    {"opens-a-device", opens_a_device}, {"makes-a-socket", makes_a_socket},
-    {"connects", connects},           {"forks", forks},
-    {"signals-its-parent", signals_its_parent}, {"is-root-again", is_root_again},
-    {"makes-a-raw-socket", makes_a_raw_socket}, {"makes-code", makes_code},
-    {"traces", traces},               {"reads-time", reads_time},
-    {"has-memory", has_memory},       {"sets-timer-slack", sets_timer_slack},
+    {"reads-a-file", reads_a_file},
+    {"writes-a-file", writes_a_file},
+    {"opens-a-device", opens_a_device},
+    {"makes-a-socket", makes_a_socket},
+    {"connects", connects},
+    {"forks", forks},
+    {"signals-its-parent", signals_its_parent},
+    {"is-root-again", is_root_again},
+    {"makes-a-raw-socket", makes_a_raw_socket},
+    {"makes-code", makes_code},
+    {"traces", traces},
+    {"reads-time", reads_time},
+    {"has-memory", has_memory},
+    {"sets-timer-slack", sets_timer_slack},
 };
 
 static void try_all(const char *step, int error)

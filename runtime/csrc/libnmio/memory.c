@@ -251,7 +251,8 @@ struct memory_port *memory_open(struct nmio_region *region, struct nmio_tx *tx, 
     struct memory_port *memory = nmio_alloc(sizeof(*memory));
     if (memory == NULL)
         return NULL;
-    memory->port = (struct nmio_port){.ops = &memory_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
+    memory->port =
+        (struct nmio_port){.ops = &memory_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
     memory->ring = ring < tx->capacity ? ring : tx->capacity;
     memory->delay = delay;
     memory->strict = strict;

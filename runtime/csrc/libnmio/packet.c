@@ -288,7 +288,8 @@ int packet_open(struct nmio_port **port, int ifindex, uint16_t tcp_port, bool ow
     struct packet_port *packet = nmio_alloc(sizeof(*packet));
     if (packet == NULL)
         return -ENOMEM;
-    packet->port = (struct nmio_port){.ops = &packet_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
+    packet->port =
+        (struct nmio_port){.ops = &packet_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
     packet->rx = mmap(NULL, (size_t)PACKET_BATCH * VNET_RX_BYTES, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     int error = packet->rx == MAP_FAILED ? -ENOMEM : packet_attach(packet, ifindex, tcp_port, own_address);

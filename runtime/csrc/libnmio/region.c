@@ -128,7 +128,8 @@ int nmio_region_create(struct nmio_region *region, uint32_t chunk_bytes, uint32_
 int nmio_region_share(struct nmio_region *region)
 {
     size_t bytes = pages((size_t)region->chunk_count * region->chunk_bytes);
-    void *shared = mmap(region->base, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    void *shared = mmap(region->base, bytes, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     return shared == MAP_FAILED ? -errno : 0;
 }
 

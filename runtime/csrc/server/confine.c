@@ -28,8 +28,7 @@ int confine_identity(bool change_user, uint32_t uid, uint32_t gid)
     for (unsigned long capability = 0; capability < CAPABILITIES_MAX; capability++)
         prctl(PR_CAPBSET_DROP, capability, 0, 0, 0); /* only who has CAP_SETPCAP may, and others need not */
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (change_user &&
-        (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
+    if (change_user && (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0))
         return -errno;
     int error = drop_capabilities();
     if (error != 0)
@@ -87,11 +86,11 @@ int confine_files(void)
 /* What workers call while they serve, and what ending takes. */
 static const uint32_t allowed_calls[] = {
     /* ports */
-    SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg, SYS_recvmmsg,
-    SYS_getsockopt, SYS_ppoll,
+    SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg, SYS_sendmmsg,
+    SYS_recvmmsg, SYS_getsockopt, SYS_ppoll,
     /* time, randomness, other threads */
-    SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_getrandom, SYS_futex, SYS_sched_yield, SYS_restart_syscall,
-    SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_gettid, SYS_getpid,
+    SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_getrandom, SYS_futex, SYS_sched_yield,
+    SYS_restart_syscall, SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_gettid, SYS_getpid,
     /* memory, of which what can be executed is left out below; descriptors that were passed */
     SYS_munmap, SYS_madvise, SYS_close,
     /* the end */
