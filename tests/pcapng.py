@@ -72,9 +72,17 @@ def read_packet(body: bytes) -> Frame:
     return Frame(interface, high << 32 | low, body[20 : 20 + kept], length, direction, number(found, 4))
 
 
-def read(path: Path) -> File:
-    """Every block; its two lengths must be the same, and the first block a section's."""
-    data = path.read_bytes()
+def whole_blocks(data: bytes) -> bytes:
+    """Without a last block that is being written: to one who reads meanwhile a file grows by pages, not by what is written at once."""
+    at = 0
+    while at + 8 <= len(data) and at + struct.unpack_from("=I", data, at + 4)[0] <= len(data):
+        at += max(8, struct.unpack_from("=I", data, at + 4)[0])
+    return data[:at]
+
+
+def read(path: Path, *, growing: bool = False) -> File:
+    """Every block; its two lengths must be the same, and the first block a section's. growing: it is still written to."""
+    data = whole_blocks(path.read_bytes()) if growing else path.read_bytes()
     file = File()
     at = 0
     while at < len(data):
