@@ -133,11 +133,6 @@ int nmio_region_share(struct nmio_region *region)
     return shared == MAP_FAILED ? -errno : 0;
 }
 
-void nmio_region_forget(struct nmio_region *region)
-{
-    madvise(region->base, pages((size_t)region->chunk_count * region->chunk_bytes), MADV_DONTNEED);
-}
-
 static size_t slots_bytes(const struct nmio_region *region)
 {
     return (size_t)region->resident_count * region->chunk_bytes;

@@ -17,9 +17,6 @@ int nmio_region_read(struct nmio_region *region, int fd, uint64_t slots_offset);
 /* Before either: the region is memory that a process shares with those that it forks, as the kernel wants it that has been told to
  * send from it. Returns 0, or -errno. */
 int nmio_region_share(struct nmio_region *region);
-/* This process has forked another one that has the region: what is this one's alone of it goes, and its next fork is of what is on
- * the disk. Not of a region that is shared. */
-void nmio_region_forget(struct nmio_region *region);
 void nmio_region_destroy(struct nmio_region *region);
 
 /* Asks for huge pages behind a mapping of some size, so that what lies at random in it is found without a walk through
