@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 START_S = 20
+SOCKETS = Path("/run/ssrun")  # of all ssrun that root runs
 SERVER4, CLIENT4 = "10.213.0.1", "10.213.0.2"
 SERVER6, CLIENT6 = "fd57:1::1", "fd57:1::2"
 NUMBERS = itertools.count()
@@ -73,12 +74,16 @@ def until(condition: Callable[[], bool], timeout_s: float = 10) -> bool:
 
 def leave_the_network() -> None:
     """From now on this process and those that it starts have a network with a loopback and nothing else, so that no test can send
-    anything to the machine's. What it mounts, as `ip netns add` does, is its own too."""
+    anything to the machine's. What it mounts, as `ip netns add` does, is its own too; and so is where ssrun has its control
+    sockets, or `ssrun list` would show what other tests run."""
+    SOCKETS.mkdir(mode=0o700, exist_ok=True)
     libc = ctypes.CDLL(None, use_errno=True)
     sysfs, nothing = ctypes.c_char_p(b"sysfs"), ctypes.c_char_p(b"none")
+    tmpfs, mode = ctypes.c_char_p(b"tmpfs"), ctypes.c_char_p(b"mode=0700")
     steps = (
         lambda: libc.unshare(CLONE_NEWNS),
         lambda: libc.mount(nothing, ctypes.c_char_p(b"/"), None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None),
+        lambda: libc.mount(tmpfs, ctypes.c_char_p(os.fsencode(SOCKETS)), tmpfs, ctypes.c_ulong(0), mode),
         lambda: libc.unshare(CLONE_NEWNET),
         # It shows the interfaces of whoever mounted it.
         lambda: libc.mount(sysfs, ctypes.c_char_p(b"/sys"), sysfs, ctypes.c_ulong(0), None),
