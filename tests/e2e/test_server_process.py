@@ -61,6 +61,7 @@ def test_the_server_has_no_rights(image: Path, backend: str) -> None:
         for which in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"):
             assert int(of[which], 16) == 0
         assert (of["NoNewPrivs"], of["Seccomp"]) == ("1", "2")
+        assert Path(f"/proc/{pid}/environ").stat().st_uid == 0  # not its user's: it is not dumpable, proc(5)
         seccomp = {status_["Seccomp"] for status_ in map(status, map(int, os.listdir(f"/proc/{pid}/task")))}
         assert seccomp == {"2"}  # of all threads
         found = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
