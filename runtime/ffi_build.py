@@ -49,7 +49,6 @@ HEADERS = [
     "wake.h",
     "loop.h",
     "server/server.h",
-    "server/confine.h",
     "sockets/sockets_config.h",
     "sockets/sockets.h",
     "image/date.h",

@@ -6,7 +6,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <time.h>
@@ -58,14 +57,12 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
     struct worker *worker = bytes > 0 ? nmio_alloc(sizeof(*worker)) : NULL;
     if (worker == NULL)
         return NULL;
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *memory = nmio_alloc(bytes);
     worker->port = port;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->stack_bytes = bytes;
-    if (memory != MAP_FAILED) {
-        nmio_prefer_huge_pages(memory, bytes);
+    if (memory != NULL)
         worker->stack = stack_init(memory, bytes, config, image, port->region, port->tx);
-    }
     if (worker->stack == NULL || worker->wake_fd < 0) {
         worker_destroy(worker);
         return NULL;
@@ -77,8 +74,7 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
 
 void worker_destroy(struct worker *worker)
 {
-    if (worker->stack != NULL)
-        munmap(worker->stack, worker->stack_bytes);
+    nmio_free(worker->stack);
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
     nmio_free(worker);

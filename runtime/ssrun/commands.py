@@ -12,6 +12,7 @@ from ssimage import console
 from ssimage.lazy import lazy
 
 from .errors import SsrunError
+from .wording import being_finished
 
 if TYPE_CHECKING:
     from . import control
@@ -71,6 +72,19 @@ def _say(answer: dict[str, Any]) -> None:
     console.write(json.dumps(answer) + "\n")
 
 
+def _ask_one(name: str | None, command: str, as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+    """Asks the one that is meant. show: its answer, for people."""
+
+    def run() -> None:
+        answer = control.ask(control.find(name), {"command": command})
+        if as_json:
+            _say(answer)
+        else:
+            show(answer)
+
+    exit_on_error(run)
+
+
 @click.command("list", cls=console.Command, context_settings=HELP)
 @as_json_option
 def list_command(as_json: bool) -> None:
@@ -100,15 +114,11 @@ def list_command(as_json: bool) -> None:
 def counters_command(name: str | None, as_json: bool) -> None:
     """Shows the counters of NAME, those that are not zero."""
 
-    def run() -> None:
-        answer = control.ask(control.find(name), {"command": "counters"})
-        if as_json:
-            _say(answer)
-            return
+    def show(answer: dict[str, Any]) -> None:
         for counter, value in answer["counters"].items():
             console.say(f"{counter} {value}")
 
-    exit_on_error(run)
+    _ask_one(name, "counters", as_json, show)
 
 
 @click.command("drain", cls=console.Command, context_settings=HELP)
@@ -117,17 +127,11 @@ def counters_command(name: str | None, as_json: bool) -> None:
 def drain_command(name: str | None, as_json: bool) -> None:
     """Has NAME accept no more connections; answers that have been begun end. It runs on until it is told to stop."""
 
-    def run() -> None:
-        path = control.find(name)
-        answer = control.ask(path, {"command": "drain"})
-        if as_json:
-            _say(answer)
-            return
-        count = answer["connections"]
-        what = "1 answer is" if count == 1 else f"{count} answers are"
-        console.say(f"{answer['name']} accepts no more connections; {what} being finished")
+    def show(answer: dict[str, Any]) -> None:
+        what = being_finished(answer["connections"])
+        console.say(f"{answer['name']} accepts no more connections; {what}")
 
-    exit_on_error(run)
+    _ask_one(name, "drain", as_json, show)
 
 
 def add_to(group: click.Group) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import stat
-import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from typing import Any
 from .errors import SsrunError
 from .events import Events
 from .names import NAME_MAX
+from .peer import peer
 
 RUN = Path("/run/ssrun")
 SUFFIX = ".sock"
@@ -251,7 +251,7 @@ class Control:
                     self._look_later()
                 return
             sock.setblocking(False)
-            _, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _, uid = peer(sock)
             if uid not in (0, os.geteuid()):
                 sock.close()
                 continue

@@ -161,8 +161,6 @@ class ServerProcess:
 
     def await_end(self) -> Exit:
         """Waits until it has ended, as its workers have been told to; one that does not is killed."""
-        if self.ended is not None:
-            return self.ended
         assert self._sock is not None
         self._sock.settimeout(END_S)
         try:

@@ -14,6 +14,7 @@ from .addresses import Endpoint
 from .listen import Listening, SocketServer
 from .ports.base import Opened
 from .server import App, Conflict, Server
+from .wording import being_finished, not_zero
 
 
 class Service(ABC):
@@ -168,7 +169,7 @@ class Output:
 
     def counters(self, counters: dict[str, int]) -> None:
         """Prints all that are not zero, as SIGUSR1 asks for them."""
-        seen = {name: value for name, value in counters.items() if value}
+        seen = not_zero(counters)
         if self.as_json:
             self._line({"event": "counters", "counters": seen})
             return
@@ -187,11 +188,8 @@ class Output:
         if self.as_json:
             self._line({"event": "draining", "connections": connections, "limit_s": limit_s})
         else:
-            what = "1 answer is" if connections == 1 else f"{connections} answers are"
-            console.say(
-                f"{self.service.name}: {what} being finished, for {limit_s:g} s at most; stop again to end at once",
-                err=True,
-            )
+            how_long = f"for {limit_s:g} s at most; stop again to end at once"
+            console.say(f"{self.service.name}: {being_finished(connections)}, {how_long}", err=True)
 
     def hangup(self) -> None:
         """SIGHUP: a terminal has gone, or somebody expects a new image to be read."""
@@ -206,7 +204,7 @@ class Output:
 
     def stopped(self, counters: dict[str, int]) -> None:
         """Reports that all has been undone."""
-        seen = {name: value for name, value in counters.items() if value}
+        seen = not_zero(counters)
         if self.as_json:
             self._line({"event": "stopped", "counters": seen})
         else:

@@ -30,6 +30,7 @@ from .profile import Measured
 from .report import Output, Service
 from .server import STOP, Crashed, Ended, Server
 from .settings import TAP, CaptureOptions, Limits, Options
+from .wording import not_zero
 
 DRAIN_POLL_S = 0.02
 
@@ -123,7 +124,7 @@ class Run:
         )
 
     def _answer_counters(self, _: dict[str, Any], answer: Answer) -> None:
-        answer({"counters": {name: value for name, value in self.counters().items() if value}})
+        answer({"counters": not_zero(self.counters())})
 
     def _answer_drain(self, _: dict[str, Any], answer: Answer) -> None:
         """Answers when the workers have taken it up."""
@@ -219,8 +220,7 @@ class Run:
                     self.output.serving(opened, server, self.options.port)
                     notify("READY=1")
                     server.serve_until_stopped(
-                        lambda conflict: self.output.conflict(conflict, opened.interface),
-                        _watched(server, check),
+                        lambda conflict: self.output.conflict(conflict, opened.interface), _watched(server, check)
                     )
                     self._drain(server)
             finally:

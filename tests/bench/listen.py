@@ -28,6 +28,7 @@ sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
 from tests.host import build
 from tests.net import unpacked
+from tests.sockets import cpu_ticks
 
 CONNECTIONS = 64
 START_S = 20
@@ -68,8 +69,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """User and system time of all its threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_ticks(self.process.pid) / os.sysconf("SC_CLK_TCK")
 
     def read(self, path: str, seconds: int, *fields: str) -> Reading:
         before = self.cpu_s()

@@ -21,7 +21,7 @@ from ssrun.names import NAME_MAX, check_name, derived_name
 
 from tests import warm
 from tests.host import build
-from tests.sockets import DEADLINE_S, Command, listening
+from tests.sockets import DEADLINE_S, Command, cpu_ticks, listening
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +177,6 @@ def test_without_descriptors_it_serves_on_and_answers_later(image: Path, place: 
             assert cpu_ticks(one.process.pid) - busy < 25  # of a hundred a second
             resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE, limits)
             assert b'"serving"' in sock.makefile("rb").readline()
-
-
-def cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")

@@ -34,8 +34,25 @@ SSCC_ORDER = (
     ),
 )
 SSRUN_ORDER = (
-    *("ssrun", "ssrun.errors", "ssrun.events", "ssrun.notify", "ssrun.addresses", "ssrun.settings", "ssrun.names"),
-    *("ssrun.options", "ssrun.control", "ssrun.commands", "ssrun.ports", "ssrun.process", "ssrun.server"),
+    *(
+        "ssrun",
+        "ssrun.errors",
+        "ssrun.events",
+        "ssrun.notify",
+        "ssrun.addresses",
+        "ssrun.settings",
+        "ssrun.names",
+        "ssrun.peer",
+    ),
+    *(
+        "ssrun.wording",
+        "ssrun.options",
+        "ssrun.control",
+        "ssrun.commands",
+        "ssrun.ports",
+        "ssrun.process",
+        "ssrun.server",
+    ),
     *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),
     *("ssrun.web", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )

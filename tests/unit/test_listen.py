@@ -22,7 +22,7 @@ from ssrun.options import NOT_WITH_LISTEN
 from tests import warm
 from tests.host import build
 from tests.net import needs, needs_root, until
-from tests.sockets import DEADLINE_S, Command, listening
+from tests.sockets import DEADLINE_S, Command, cpu_ticks, listening
 
 # An ordinary user; but what is served here, and the Python that runs this, may be for root alone to read.
 READ = "-all,+dac_read_search"
@@ -390,12 +390,6 @@ def test_no_more_files_may_be_open(image: Path) -> None:
         assert waiting.recv(1000).endswith(PAGE)
         command.end()
         assert 1 <= command.stopped["counters"]["sockets_paused_descriptors"] < 1000
-
-
-def cpu_ticks(pid: int) -> int:
-    """User and system time."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def test_it_sleeps_when_there_is_nothing_to_do(running: Command) -> None:

@@ -5,7 +5,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "pcapng.h"
@@ -362,8 +361,8 @@ int capture_add(struct capture *capture, struct nmio_port *port, uint64_t ring_b
     struct captured_port *made = nmio_alloc(sizeof(*made));
     if (made == NULL)
         return -ENOMEM;
-    made->ring = mmap(NULL, ring_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (made->ring == MAP_FAILED) {
+    made->ring = nmio_alloc(ring_bytes);
+    if (made->ring == NULL) {
         nmio_free(made);
         return -ENOMEM;
     }
@@ -414,7 +413,7 @@ int capture_close(struct capture *capture)
     while (capture->first != NULL) {
         struct captured_port *port = capture->first;
         capture->first = port->next;
-        munmap(port->ring, port->ring_bytes);
+        nmio_free(port->ring);
         nmio_free(port);
     }
     if (fclose(capture->file) != 0 && error == 0)

@@ -14,8 +14,7 @@ struct tcb_table {
     struct tcb *tcbs; /* [count_max] */
     uint32_t *free; /* stack of free indices */
     uint32_t free_count, count_max;
-    uint32_t
-        touched; /* no TCB from this one on has been used: their memory has not been taken from the machine yet */
+    uint32_t touched; /* from this one on none has been used: their memory is not taken from the machine yet */
     struct tcb_entry *entries; /* [mask + 1] */
     uint32_t mask;
     uint8_t secret[16]; /* of the hash */

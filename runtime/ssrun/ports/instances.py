@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
 import time
 from pathlib import Path
 
 from ..errors import SsrunError
+from ..peer import peer
 from . import privileges
 
 PREFIX = "\0sandstorm/"
@@ -28,8 +28,7 @@ def _holder(name: str) -> tuple[int, int]:
             sock.connect(PREFIX + name)
         except BlockingIOError:  # many have asked before us
             return 0, 0
-        pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return pid, uid
+        return peer(sock)
 
 
 def _may_serve(pid: int, uid: int) -> bool:
