@@ -95,6 +95,21 @@ def leave_the_network() -> None:
     run("ip", "link", "set", "lo", "up")
 
 
+def processes(pid: int) -> list[int]:
+    """A process, and all below it: ssrun's server is one of its own, and nginx has several."""
+    found = [pid]
+    for each in found:
+        for file in Path(f"/proc/{each}/task").glob("*/children"):
+            found += map(int, file.read_text().split())
+    return found
+
+
+def pin(pid: int, core: int) -> None:
+    """Has all threads of a process, and of all below it, run on one core."""
+    for each in processes(pid):
+        run("taskset", "-acp", str(core), str(each))
+
+
 class Namespace:
     """A network namespace of the test's own."""
 
@@ -173,6 +188,11 @@ class Running:
     client: Namespace  # where clients run
     hosts: list[str]  # as they stand in URLs, IPv4 first
     stopped: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, number: int) -> None:
+        """Tells all its processes: it stands still with SIGSTOP, until SIGCONT."""
+        for pid in processes(self.process.pid):
+            os.kill(pid, number)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ends it and takes in its last event; the exit status."""

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))  # so that it runs as a program
 
-from tests.net import SERVER4, Namespace, another_server, namespace, run, ssrun, veth_pair
+from tests.net import SERVER4, Namespace, another_server, namespace, pin, ssrun, veth_pair
 
 MEMCACHED = ROOT / ".cache" / "servers" / "usr" / "bin" / "memcached"
 PORT = 11211
@@ -80,7 +80,7 @@ def sskv(folder: Path, backend: str, options: tuple[str, ...]) -> Iterator[tuple
             server, client = stack.enter_context(veth_pair())
             where = ["--iface", "srv0", "--backend", backend]
         running = stack.enter_context(ssrun(folder, server, client, *where, *options, module="ssrun.kv"))
-        run("taskset", "-acp", "0", str(running.process.pid))
+        pin(running.process.pid, 0)
         yield client, running.hosts[0].rsplit(":", 1)[0]
 
 

@@ -20,6 +20,8 @@ from tests.net import (
     Running,
     another_server,
     namespace,
+    pin,
+    processes,
     run,
     ssrun,
     veth_pair,
@@ -106,12 +108,8 @@ class Serving:
     pid: int
 
     def pids(self) -> list[int]:
-        """Its processes: nginx has several."""
-        found = [self.pid]
-        for pid in found:
-            for file in Path(f"/proc/{pid}/task").glob("*/children"):
-                found += map(int, file.read_text().split())
-        return found
+        """Its processes."""
+        return processes(self.pid)
 
     def cpu_s(self) -> float:
         """How long they have run, with all their threads."""
@@ -171,7 +169,7 @@ def serve(system: System, site: Site, workers: int = 1, core: int = SERVER_CORE)
         if system.backend:
             running = stack.enter_context(ssrun(site.image, server, client, *ssrun_options(system, workers)))
             if workers == 1:  # several have found a core each by themselves
-                run("taskset", "-acp", str(core), str(running.process.pid))
+                pin(running.process.pid, core)
         else:
             running = stack.enter_context(peer(system, site, server, client, cores))
         yield Serving(system, server, client, interface, running.process.pid)

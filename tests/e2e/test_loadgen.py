@@ -221,9 +221,9 @@ def test_a_pause_is_in_the_latencies_of_all_that_it_delayed(files: Path, site: P
 
         def pause() -> None:
             time.sleep(1)
-            running.process.send_signal(signal.SIGSTOP)
+            running.tell(signal.SIGSTOP)
             time.sleep(pause_s)
-            running.process.send_signal(signal.SIGCONT)
+            running.tell(signal.SIGCONT)
 
         pausing = Thread(target=pause)
         pausing.start()

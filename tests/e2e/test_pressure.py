@@ -83,9 +83,9 @@ def test_what_comes_while_nobody_reads_is_held(image: Path, backend: str, frames
     """A ring of frames may leave before what answers them is read."""
     with serving(image, backend) as running:
         served_at_once(running)
-        running.process.send_signal(signal.SIGSTOP)
+        running.tell(signal.SIGSTOP)
         flood(running, DEVICES[backend], "syn", frames)
-        running.process.send_signal(signal.SIGCONT)
+        running.tell(signal.SIGCONT)
         served_at_once(running)
         running.stop()
     assert running.stopped["counters"]["tcp_rx_syn"] >= frames

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import build
-from tests.net import BACKENDS, DEVICES, Running, namespace, needs, serving, ssrun_command, until
+from tests.net import BACKENDS, DEVICES, Running, namespace, needs, processes, serving, ssrun_command, until
 
 pytestmark = needs("curl")
 NOBODY = 65534
@@ -27,10 +27,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def server_pid(running: Running) -> int:
     """Of the supervisor's one child."""
-    pid = running.process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert len(children) == 1
-    return int(children[0])
+    _, server = processes(running.process.pid)
+    return server
 
 
 def status(pid: int) -> dict[str, str]:
