@@ -45,6 +45,7 @@ HEADERS = [
     "libeth/eth_config.h",
     "libtcpip/tcpip_config.h",
     "libtcpip/app.h",
+    "libtcpip/swap.h",
     "stack.h",
     "wake.h",
     "loop.h",

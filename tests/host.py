@@ -75,6 +75,15 @@ class Image:
         return self.image.header
 
 
+def new_generation(image: Image, *, has_arena: bool) -> tuple[Any, Any]:
+    """A struct generation * of an image that is to be served by the web, and its memory, which must be kept."""
+    app = ffi.addressof(lib.web_app)
+    size = lib.generation_bytes(app, image.image, has_arena)
+    memory = ffi.new("uint8_t[]", size + 64)
+    aligned = ffi.cast("uint8_t *", (int(ffi.cast("uintptr_t", memory)) + 63) & ~63)
+    return lib.generation_init(aligned, app, image.image, has_arena), memory
+
+
 class Host:
     """One stack with its region and TX queue. Frames stay in flight until `complete`, unless `prompt`.
 
@@ -100,8 +109,7 @@ class Host:
         header = image.header
         self.image = image
         self.prompt, self.ring = prompt, ring
-        self.now_ns = start_ns
-        self.wall_s = WALL_S
+        self.now_ns, self.wall_s = start_ns, WALL_S
         slots = arena_slots or header.slot_count + ring
         chunks = buffers + slots
         self.memory = ffi.new("uint8_t[]", chunks * header.slot_bytes)
@@ -133,6 +141,7 @@ class Host:
         }
         self.tx = ffi.new("struct nmio_tx *", tx)
         self.flying: list[tuple[list[int], bytes, list[tuple[Any, int]]]] = []
+        self.swapped: list[Any] = []
         self.stack_config = self._config(own_address, mtu, gather_max, max_connections, config or {})
         size = lib.stack_memory_bytes(self.stack_config, image.image, self.region)
         assert size > 0
@@ -238,6 +247,14 @@ class Host:
         if is_buffer:
             self.free_buffers[self.region.free_count] = chunk
             self.region.free_count += 1
+
+    def swap(self, image: Image) -> Any:
+        """From now on another image is served; its generation, which lives as long as the host."""
+        assert image.error == 0, image.error
+        generation, memory = new_generation(image, has_arena=True)
+        self.swapped.append((generation, memory, image))
+        lib.stack_swap(self.stack, generation)
+        return generation
 
     def counters(self) -> dict[str, int]:
         """Every counter that is not zero."""

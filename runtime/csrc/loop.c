@@ -34,6 +34,7 @@ struct worker {
     uint64_t rotated_ns;
     atomic_bool link_changed; /* link is the worker's to read; else its writer's */
     struct stack_link link;
+    _Atomic(struct generation *) next_generation; /* to be taken up, or NULL */
 };
 
 static uint64_t monotonic_ns(void)
@@ -125,6 +126,8 @@ int worker_round(struct worker *worker)
         stack_link_change(worker->stack, &worker->link);
         atomic_store_explicit(&worker->link_changed, false, memory_order_release);
     }
+    if (atomic_load_explicit(&worker->next_generation, memory_order_relaxed) != NULL)
+        stack_swap(worker->stack, atomic_exchange(&worker->next_generation, NULL));
     if (received > 0)
         stack_input(worker->stack, batch, (uint32_t)received);
     int error = send_all(worker);
@@ -256,6 +259,15 @@ uint32_t worker_fds(const struct worker *worker, int *fds)
     if (worker->port->fd >= 0)
         fds[count++] = worker->port->fd;
     return count;
+}
+
+bool worker_swap(struct worker *worker, struct generation *generation)
+{
+    struct generation *none = NULL;
+    if (!atomic_compare_exchange_strong(&worker->next_generation, &none, generation))
+        return false;
+    wake(worker);
+    return true;
 }
 
 struct stack *worker_stack(const struct worker *worker)

@@ -40,6 +40,10 @@ bool worker_link_taken(const struct worker *worker);
 #define WORKER_FDS 2
 uint32_t worker_fds(const struct worker *worker, int *fds);
 
+/* Hands over a generation, for the worker to take up in its next round (stack_swap). False while the one before this is not taken up
+ * yet. From one thread. */
+bool worker_swap(struct worker *worker, struct generation *generation);
+
 /* Has it go round once at least, though nothing comes. */
 void worker_poke(struct worker *worker);
 

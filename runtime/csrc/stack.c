@@ -5,6 +5,7 @@
 #include "libeth/neighbour.h"
 #include "libtcpip/ack_coalesce.h"
 #include "libtcpip/recovery.h"
+#include "libtcpip/swap.h"
 #include "libtcpip/tcb_prefetch.h"
 #include "stack_state.h"
 #include "wake.h"
@@ -224,6 +225,11 @@ bool stack_abort(struct stack *stack)
     return tcpip_abort(&stack->tcpip);
 }
 
+void stack_swap(struct stack *stack, struct generation *generation)
+{
+    tcpip_swap(&stack->tcpip, generation);
+}
+
 void stack_addresses_confirmed(struct stack *stack)
 {
     acd_confirmed(&stack->eth);
@@ -279,7 +285,8 @@ bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack
 uint32_t stack_response_uses(const struct stack *stack, uint32_t response)
 {
     const struct tcpip *tcpip = &stack->tcpip;
-    if (tcpip->app->response_uses == NULL || response >= tcpip->image->header->response_count)
+    const struct image *image = &generation_newest(&tcpip->generations)->image;
+    if (tcpip->app->response_uses == NULL || response >= image->header->response_count)
         return 0;
     return tcpip->app->response_uses(tcpip->app_state)[response];
 }
@@ -287,7 +294,8 @@ uint32_t stack_response_uses(const struct stack *stack, uint32_t response)
 uint32_t stack_frame_high_water(const struct stack *stack, uint32_t frame)
 {
     const struct tcpip *tcpip = &stack->tcpip;
-    return frame < tcpip->image->header->frame_count ? tcpip->arena.frames[frame].high_water : 0;
+    const struct generation *generation = generation_newest(&tcpip->generations);
+    return frame < generation->image.header->frame_count ? generation->frames[frame].high_water : 0;
 }
 
 static const char *const eth_names[] = {ETH_COUNTERS(COUNTER_NAME)};

@@ -22,6 +22,7 @@ struct stack_config {
 };
 
 struct stack;
+struct generation;
 
 /* What of the configuration is out of bounds, for an operator; NULL: nothing. */
 const char *stack_config_error(const struct stack_config *config, const struct image *image,
@@ -65,6 +66,10 @@ void stack_drain(struct stack *stack);
 uint32_t stack_unfinished(const struct stack *stack);
 /* Resets those, as far as tx has space. True: there is none left. */
 bool stack_abort(struct stack *stack);
+
+/* Between two rounds: what is asked for from now on is answered from another image; what has been begun ends as it was. The
+ * generation's state says what has become of it (libtcpip/swap.h). */
+void stack_swap(struct stack *stack, struct generation *generation);
 
 /* With ETH_ACD_FOLLOW: those addresses that nobody has contested here either are ours from now on. */
 void stack_addresses_confirmed(struct stack *stack);

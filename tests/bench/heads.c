@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "image_file.h"
+#include "libtcpip/swap.h"
 #include "web/state.h"
 #include "web/web.h"
 
@@ -58,11 +59,13 @@ int main(int argc, char **argv)
     memset(tcb, 0, sizeof(*tcb));
     struct layout layout = {aligned_alloc(64, WEB_BYTES), 0};
     memset(layout.base, 0, WEB_BYTES);
-    tcpip->image = &file.image;
-    tcpip->app_state = web_app.lay_out(&layout, &file.image);
+    tcpip->app_state = web_app.lay_out(&layout);
+    generation_lay_out_first(tcpip, &layout, &web_app, &file.image, false);
     if (layout.used_bytes > WEB_BYTES)
         stop("the image has more responses than there is room for");
+    generation_init_first(tcpip);
     web_app.init(tcpip->app_state, tcpip, NULL);
+    web_app.swapped(tcpip->app_state);
     ready_init(&tcpip->ready, tcb);
     tcb_few_slices(tcb);
     uint32_t taken = 0;

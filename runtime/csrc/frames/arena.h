@@ -5,11 +5,14 @@
  *
  * An arena as large as the image has every frame resident, and copies live in spare slots. A smaller one has spares only
  * and is a cache: a frame without a slot is copied from the image (a miss), and frames gone cold lose theirs. Either way
- * spares of one TX ring's size always suffice, as no more frames are in flight than the ring has descriptors. */
+ * spares of one TX ring's size always suffice, as no more frames are in flight than the ring has descriptors.
+ *
+ * When another image is served from now on, all slots become such a cache, for both: those of the image before are taken first, and what
+ * it still has to send is copied in from where it is mapped. */
 #ifndef SANDSTORM_ARENA_H
 #define SANDSTORM_ARENA_H
 
-#include "image/image.h"
+#include "generation.h"
 #include "libnmio/nmio.h"
 #include "wire/counters.h"
 #include "wire/layout.h"
@@ -28,20 +31,14 @@ struct arena_counters COUNTERS_DEFINE(ARENA_COUNTERS);
 struct arena_slot {
     uint32_t next, previous; /* ring of the slots that hold the same frame; slot numbers */
     uint32_t frame; /* SSI_NONE: a spare not yet used */
-    uint32_t used; /* since the clock's hand passed */
-};
-
-struct arena_frame {
-    uint32_t current; /* the slot to use next; SSI_NONE: it has none */
-    uint16_t held; /* slots */
-    uint16_t high_water; /* most slots held at once */
+    uint32_t used : 1; /* since the clock's hand passed */
+    uint32_t generation : 31; /* whose frame; its number */
 };
 
 struct arena {
-    const struct image *image;
+    const struct generations *generations;
     struct nmio_region *region;
     struct arena_slot *slots; /* [slot_count] */
-    struct arena_frame *frames; /* [frame_count] */
     uint32_t slot_count; /* with spares */
     uint32_t first_spare; /* slot number */
     uint32_t hand; /* where the search for a spare goes on */
@@ -49,9 +46,13 @@ struct arena {
 };
 
 /* Lays the tables out; arena is zeroed, or scratch while layout only counts. */
-void arena_lay_out(struct arena *arena, struct layout *layout, const struct image *image, struct nmio_region *region);
-/* After arena_lay_out: the frames' own slots hold them, if the arena has room for all. */
-void arena_init(struct arena *arena);
+void arena_lay_out(struct arena *arena, struct layout *layout, struct nmio_region *region);
+/* After arena_lay_out: the frames of the only generation have their own slots, if the arena has room for all. */
+void arena_init(struct arena *arena, const struct generations *generations);
+/* Of a generation that has no slots: no frame has one. */
+void arena_frames_init(struct generation *generation);
+/* There is a newer generation: no slot is a frame's own any more. */
+void arena_swapped(struct arena *arena);
 
 static inline uint32_t arena_chunk(const struct arena *arena, uint32_t slot)
 {
@@ -64,33 +65,40 @@ static inline uint8_t *arena_payload(const struct arena *arena, uint32_t slot)
     return nmio_chunk(arena->region, arena_chunk(arena, slot)) + SSI_PAYLOAD_OFFSET;
 }
 
-/* arena_acquire for a frame whose slots are all in flight, or that has none. */
-uint32_t arena_acquire_spare(struct arena *arena, uint32_t frame);
+/* arena_acquire below for a frame whose slots are all in flight, or that has none. */
+uint32_t arena_acquire_spare(struct arena *arena, struct generation *generation, uint32_t frame);
 
-/* A chunk that holds the frame's payload, now in flight and the caller's to patch; NMIO_NONE if every spare is in
- * flight. */
-static inline uint32_t arena_acquire(struct arena *arena, uint32_t frame)
+/* The same if the frame has a slot that is not in flight; else NMIO_NONE. frames: its generation's. */
+static inline uint32_t arena_acquire_own(struct arena *arena, struct arena_frame *frames, uint32_t frame)
 {
-    struct arena_frame *entry = &arena->frames[frame];
-    uint32_t slot = entry->current;
+    uint32_t slot = frames[frame].current;
     if (slot == SSI_NONE)
-        return arena_acquire_spare(arena, frame);
+        return NMIO_NONE;
     uint32_t chunk = arena_chunk(arena, slot);
     uint8_t *in_flight = &arena->region->in_flight[chunk];
     /* Slots are used in turn and sent in order: if the one used longest ago is in flight, all are. */
     if (*in_flight != NMIO_FREE)
-        return arena_acquire_spare(arena, frame);
-    entry->current = arena->slots[slot].next;
+        return NMIO_NONE;
+    frames[frame].current = arena->slots[slot].next;
     arena->slots[slot].used = 1;
     *in_flight = NMIO_SLOT_IN_FLIGHT;
     return chunk;
 }
 
+/* A chunk that holds the payload of a generation's frame, now in flight and the caller's to patch; NMIO_NONE if every spare is in
+ * flight. */
+static inline uint32_t arena_acquire(struct arena *arena, struct generation *generation, uint32_t frame)
+{
+    uint32_t chunk = arena_acquire_own(arena, generation->frames, frame);
+    return chunk != NMIO_NONE ? chunk : arena_acquire_spare(arena, generation, frame);
+}
+
 /* Brings what arena_acquire and the headers of a frame will touch into the cache. Always inline, as to gcc a function that does
  * nothing but this has no effect, and is not called. */
-__attribute__((always_inline)) static inline void arena_prefetch(const struct arena *arena, uint32_t frame)
+__attribute__((always_inline)) static inline void arena_prefetch(const struct arena *arena,
+                                                                 const struct arena_frame *frames, uint32_t frame)
 {
-    uint32_t slot = arena->frames[frame].current;
+    uint32_t slot = frames[frame].current;
     if (slot == SSI_NONE)
         return;
     uint8_t *payload = arena_payload(arena, slot);

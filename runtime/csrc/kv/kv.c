@@ -193,9 +193,8 @@ static bool kv_has_pending_response(const struct tcb *tcb)
     return tcb->app > 0;
 }
 
-static void *kv_lay_out(struct layout *layout, const struct image *image)
+static void *kv_lay_out(struct layout *layout)
 {
-    (void)image;
     return layout_take(layout, sizeof(struct kv));
 }
 

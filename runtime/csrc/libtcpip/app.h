@@ -28,7 +28,11 @@ struct tcpip_prefetch {
 /* All but receive may be NULL. */
 struct tcpip_app {
     /* Lays out what it keeps beside its connections; returns where its state is. NULL: it is only counted. */
-    void *(*lay_out)(struct layout *layout, const struct image *image);
+    void *(*lay_out)(struct layout *layout);
+    /* The same for what belongs to an image. What lies there is zero at first. */
+    void *(*lay_out_tables)(struct layout *layout, const struct image *image);
+    /* The newest of tcpip->generations is what is to be answered from. NULL: it never changes. */
+    void (*swapped)(void *state);
     /* Before all others. data: what it reads from beside the image. */
     void (*init)(void *state, struct tcpip *tcpip, const void *data); /* may set tcpip->prefetch_steps */
     /* A round begins, at wall_s seconds since 1970-01-01 UTC. */
@@ -45,6 +49,8 @@ struct tcpip_app {
     /* The connection has been silent for too long; request_begun: with an incomplete request. May write a last
      * answer. */
     void (*timeout)(struct tcpip *tcpip, struct tcb *tcb, bool request_begun);
+    /* Of an answer that it is in the middle of: the place of the generation that it is from. NULL: there is but one. */
+    uint32_t (*pending_generation)(const struct tcb *tcb);
     /* In the middle of an answer: the rest is written when queued responses have gone. */
     bool (*has_pending_response)(const struct tcb *tcb);
     /* Writes what is to be written into a response's first frame when it is sent, where it says that (SSI_FRAME_PATCHED): what of

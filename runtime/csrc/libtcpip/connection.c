@@ -42,7 +42,7 @@ static void start(struct tcpip *tcpip, struct tcb *tcb, const struct packet *pac
                         tcb->ip_bytes - (uint32_t)sizeof(struct wire_tcp);
     uint32_t options = tcb->timestamps ? TCP_TIMESTAMPS_BYTES : 0;
     uint32_t largest = (mss < path_mss ? mss : path_mss) - options;
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->segment_bytes;
     tcb->mss = (uint16_t)(largest < segment_bytes ? largest : segment_bytes);
     tcp_state_set(tcb, TCP_ESTABLISHED);
     tcb->snd_nxt = tcb->snd_end = tcb->snd_una;
@@ -180,6 +180,7 @@ void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_sli
     slot->skip = slice->skip;
     slot->first_frame = slice->first_frame;
     slot->composed = slice->composed;
+    slot->generation = slice->generation;
     for (uint32_t i = 0; i < sizeof(slot->app) / sizeof(slot->app[0]); i++)
         slot->app[i] = slice->app[i];
     slot->start = tcb->snd_end;

@@ -10,24 +10,32 @@ static inline uint64_t stream_offset(const struct response_slice *slice, uint64_
     return position - slice->start + slice->skip;
 }
 
+/* The generation that a slice is of. */
+static inline struct generation *slice_generation(const struct tcpip *tcpip, const struct response_slice *slice)
+{
+    return tcpip->generations.of[slice->generation];
+}
+
 /* Does the application write into a frame that is sent? Into a response's first only, and never into a slice. */
-static inline bool is_patched(const struct tcpip *tcpip, const struct response_slice *slice, uint32_t frame_index)
+static inline bool is_patched(const struct ssi_frame *frames, const struct response_slice *slice,
+                              uint32_t frame_index)
 {
     return frame_index == slice->first_frame && slice->skip == 0 &&
-           (tcpip->image->frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
+           (frames[frame_index].flags & SSI_FRAME_PATCHED) != 0;
 }
 
 /* What one frame has of a part of a response; the walk over the frames of it goes from one to the next. */
 struct frame_part {
+    const struct image *image;
     uint32_t frame_index;
     uint32_t within; /* the payload, where it begins */
     uint32_t bytes; /* 0: there is no more */
     uint32_t left; /* behind it */
 };
 
-static inline void frame_part_take(const struct tcpip *tcpip, struct frame_part *part)
+static inline void frame_part_take(struct frame_part *part)
 {
-    uint32_t there = part->left > 0 ? tcpip->image->frames[part->frame_index].payload_bytes - part->within : 0;
+    uint32_t there = part->left > 0 ? part->image->frames[part->frame_index].payload_bytes - part->within : 0;
     part->bytes = part->left < there ? part->left : there;
     part->left -= part->bytes;
 }
@@ -36,25 +44,25 @@ static inline void frame_part_take(const struct tcpip *tcpip, struct frame_part 
 static inline struct frame_part frame_part_first(const struct tcpip *tcpip, const struct response_slice *slice,
                                                  uint64_t offset, uint32_t len_bytes)
 {
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
-    struct frame_part part = {.frame_index = slice->first_frame + (uint32_t)(offset / segment_bytes),
+    uint32_t segment_bytes = tcpip->segment_bytes;
+    struct frame_part part = {.image = &slice_generation(tcpip, slice)->image,
+                              .frame_index = slice->first_frame + (uint32_t)(offset / segment_bytes),
                               .within = (uint32_t)(offset % segment_bytes),
                               .left = len_bytes};
-    frame_part_take(tcpip, &part);
+    frame_part_take(&part);
     return part;
 }
 
-static inline void frame_part_next(const struct tcpip *tcpip, struct frame_part *part)
+static inline void frame_part_next(struct frame_part *part)
 {
     part->frame_index++;
     part->within = 0;
-    frame_part_take(tcpip, part);
+    frame_part_take(part);
 }
 
 /* A frame's payload to read from. */
-static inline const uint8_t *image_payload(const struct tcpip *tcpip, uint32_t frame_index)
+static inline const uint8_t *image_payload(const struct image *image, uint32_t frame_index)
 {
-    const struct image *image = tcpip->image;
     return image->slots + (size_t)image->frames[frame_index].slot * image->header->slot_bytes + SSI_PAYLOAD_OFFSET;
 }
 

@@ -99,23 +99,35 @@ static void count_payload(struct tcpip *tcpip, struct tcb *tcb, uint64_t positio
 __attribute__((noinline)) static uint64_t patch(const struct tcpip *tcpip, const struct response_slice *slice,
                                                 uint32_t frame_index, uint8_t *payload)
 {
-    return tcpip->app->patch(tcpip, slice, 0, payload, tcpip->image->frames[frame_index].payload_bytes);
+    return tcpip->app->patch(tcpip, slice, 0, payload,
+                             slice_generation(tcpip, slice)->image.frames[frame_index].payload_bytes);
 }
 
 /* A buffer with a copy of a frame's payload. */
-static uint32_t copied_frame(struct tcpip *tcpip, uint32_t frame_index)
+static uint32_t copied_frame(struct tcpip *tcpip, const struct image *image, uint32_t frame_index)
 {
     uint32_t chunk = eth_buffer(tcpip->eth);
     if (chunk != NMIO_NONE)
-        memcpy(nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET, image_payload(tcpip, frame_index),
-               tcpip->image->frames[frame_index].payload_bytes);
+        memcpy(nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET, image_payload(image, frame_index),
+               image->frames[frame_index].payload_bytes);
     return chunk;
 }
 
-/* Where a prebuilt frame leaves from: its slot, in place, or (to compare with) a copy. */
-static uint32_t prebuilt_chunk(struct tcpip *tcpip, uint32_t frame_index)
+/* Where a prebuilt frame leaves from if that is not a slot of its own: a spare one; or a copy, to compare with. */
+__attribute__((noinline)) static uint32_t other_chunk(struct tcpip *tcpip, const struct response_slice *slice,
+                                                      uint32_t frame_index)
 {
-    return tcpip->config.tx_memcpy ? copied_frame(tcpip, frame_index) : arena_acquire(&tcpip->arena, frame_index);
+    struct generation *generation = slice_generation(tcpip, slice);
+    return tcpip->config.tx_memcpy ? copied_frame(tcpip, &generation->image, frame_index)
+                                   : arena_acquire_spare(&tcpip->arena, generation, frame_index);
+}
+
+/* Where a prebuilt frame leaves from. places: of its generation. */
+static inline uint32_t prebuilt_chunk(struct tcpip *tcpip, const struct response_slice *slice,
+                                      struct arena_frame *places, uint32_t frame_index)
+{
+    uint32_t chunk = tcpip->config.tx_memcpy ? NMIO_NONE : arena_acquire_own(&tcpip->arena, places, frame_index);
+    return chunk != NMIO_NONE ? chunk : other_chunk(tcpip, slice, frame_index);
 }
 
 /* Of a segment that ends at a position: PSH at the end of a response, or an odd last segment waits for the peer's delayed
@@ -133,13 +145,14 @@ static uint8_t flags_of(const struct tcb *tcb, const struct response_slice *slic
 static uint32_t send_prebuilt(struct tcpip *tcpip, struct tcb *tcb, const struct response_slice *slice,
                               uint64_t position, uint32_t frame_index, uint32_t max_bytes)
 {
-    const struct ssi_frame *frames = tcpip->image->frames;
+    const struct ssi_frame *frames = slice_generation(tcpip, slice)->image.frames;
+    struct arena_frame *places = slice_generation(tcpip, slice)->frames;
     uint64_t left = slice->end - position;
-    uint32_t sent = 0, first = frame_index, mss = tcb->snd_mss, segment_bytes = tcpip->image->header->segment_bytes;
+    uint32_t sent = 0, first = frame_index, mss = tcb->snd_mss, segment_bytes = tcpip->segment_bytes;
     struct header header;
     max_bytes = max_bytes < left ? max_bytes : (uint32_t)left;
     for (uint32_t ahead = 0; ahead < PREFETCH_AHEAD && ahead * segment_bytes < max_bytes; ahead++)
-        arena_prefetch(&tcpip->arena, frame_index + ahead);
+        arena_prefetch(&tcpip->arena, places, frame_index + ahead);
     header_prepare(tcpip, tcb, &header);
     const struct nmio_tx_desc like = descriptor_of(tcpip->tx, &header);
     struct nmio_tx_desc *desc = &tcpip->tx->desc[tcpip->tx->count];
@@ -149,15 +162,15 @@ static uint32_t send_prebuilt(struct tcpip *tcpip, struct tcb *tcb, const struct
         if (bytes > max_bytes - sent || bytes > mss)
             break;
         if (sent + PREFETCH_AHEAD * segment_bytes < max_bytes)
-            arena_prefetch(&tcpip->arena, frame_index + PREFETCH_AHEAD);
-        uint32_t chunk = prebuilt_chunk(tcpip, frame_index);
+            arena_prefetch(&tcpip->arena, places, frame_index + PREFETCH_AHEAD);
+        uint32_t chunk = prebuilt_chunk(tcpip, slice, places, frame_index);
         if (chunk == NMIO_NONE)
             break;
         uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
         uint8_t flags = sent + bytes < left ? TCP_ACK : flags_of(tcb, slice, position, slice->end);
         struct header_fields fields = {(uint32_t)position + sent, bytes, frames[frame_index].payload_sum, flags,
                                        false};
-        if (sent == 0 && is_patched(tcpip, slice, frame_index)) /* a response's first is the first here */
+        if (sent == 0 && is_patched(frames, slice, frame_index)) /* a response's first is the first here */
             fields.payload_sum += patch(tcpip, slice, frame_index, payload);
         uint8_t *head = header_put(&header, payload, &fields);
         header.ecn_flags &= (uint8_t)~TCP_CWR;
@@ -179,10 +192,10 @@ void tcpip_copy(struct tcpip *tcpip, const struct response_slice *slice, uint64_
         return;
     }
     struct frame_part part = frame_part_first(tcpip, slice, offset, len);
-    bool patched = is_patched(tcpip, slice, part.frame_index);
+    bool patched = is_patched(part.image->frames, slice, part.frame_index);
     uint8_t *at = dst;
-    for (; part.bytes > 0; frame_part_next(tcpip, &part)) {
-        memcpy(at, image_payload(tcpip, part.frame_index) + part.within, part.bytes);
+    for (; part.bytes > 0; frame_part_next(&part)) {
+        memcpy(at, image_payload(part.image, part.frame_index) + part.within, part.bytes);
         at += part.bytes;
     }
     if (patched)
@@ -207,9 +220,9 @@ static bool send_resegmented(struct tcpip *tcpip, struct tcb *tcb, const struct 
 /* Adds the payload of one frame, or a part of it, to the superframe. False: no slot is free. */
 static bool add_piece(struct tcpip *tcpip, const struct response_slice *slice, const struct frame_part *part)
 {
-    struct nmio_piece piece = {image_payload(tcpip, part->frame_index) + part->within, part->bytes, NMIO_NONE};
-    if (is_patched(tcpip, slice, part->frame_index)) {
-        uint32_t chunk = arena_acquire(&tcpip->arena, part->frame_index);
+    struct nmio_piece piece = {image_payload(part->image, part->frame_index) + part->within, part->bytes, NMIO_NONE};
+    if (is_patched(part->image->frames, slice, part->frame_index)) {
+        uint32_t chunk = arena_acquire(&tcpip->arena, slice_generation(tcpip, slice), part->frame_index);
         if (chunk == NMIO_NONE)
             return false;
         uint8_t *payload = nmio_chunk(tcpip->region, chunk) + SSI_PAYLOAD_OFFSET;
@@ -222,7 +235,7 @@ static bool add_piece(struct tcpip *tcpip, const struct response_slice *slice, c
 
 static uint32_t pieces_of(const struct tcpip *tcpip, const struct response_slice *slice, const struct outgoing *out)
 {
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->segment_bytes;
     uint64_t offset = stream_offset(slice, out->position);
     return (uint32_t)((offset + out->fields.payload_bytes - 1) / segment_bytes - offset / segment_bytes) + 1;
 }
@@ -241,7 +254,7 @@ static bool send_superframe(struct tcpip *tcpip, struct tcb *tcb, const struct r
     uint32_t first_piece = tx->piece_count;
     struct frame_part part =
         frame_part_first(tcpip, slice, stream_offset(slice, out->position), out->fields.payload_bytes);
-    for (; part.bytes > 0; frame_part_next(tcpip, &part)) {
+    for (; part.bytes > 0; frame_part_next(&part)) {
         if (!add_piece(tcpip, slice, &part)) {
             tx->piece_count = first_piece; /* only the first piece can have failed: it alone is patched */
             nmio_release(tcpip->region, chunk);
@@ -272,7 +285,7 @@ static const struct response_slice *slice_at(const struct tcb *tcb, uint64_t pos
 static uint32_t send_size(const struct tcpip *tcpip, const struct tcb *tcb, const struct response_slice *slice,
                           uint64_t position, uint32_t max_bytes)
 {
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->segment_bytes;
     uint32_t size = tcb->snd_mss;
     uint64_t bytes = (uint64_t)size * tcpip->config.gather_max;
     bytes = bytes < 65000 ? bytes : 65000 / size * size; /* the IP header counts to 65,535 */
@@ -308,11 +321,12 @@ static uint32_t send_at(struct tcpip *tcpip, struct tcb *tcb, const struct respo
         return 0;
     if (is_composed(slice))
         return send_composed(tcpip, tcb, slice, position, max_bytes);
-    uint32_t segment_bytes = tcpip->image->header->segment_bytes;
+    uint32_t segment_bytes = tcpip->segment_bytes;
     uint32_t bytes = send_size(tcpip, tcb, slice, position, max_bytes);
     uint64_t offset = stream_offset(slice, position);
     uint32_t frame_index = slice->first_frame + (uint32_t)(offset / segment_bytes);
-    bool whole = offset % segment_bytes == 0 && tcpip->image->frames[frame_index].payload_bytes == bytes;
+    bool whole = offset % segment_bytes == 0 &&
+                 slice_generation(tcpip, slice)->image.frames[frame_index].payload_bytes == bytes;
     if (tcpip->config.gather_max == 1 && whole)
         return send_prebuilt(tcpip, tcb, slice, position, frame_index, max_bytes);
     struct outgoing out = {.position = position, .mss = tcb->snd_mss};

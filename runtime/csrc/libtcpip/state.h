@@ -90,6 +90,7 @@
     X(tcp_timeout_send)                                                                                              \
     X(tcp_timeout_fin_wait)                                                                                          \
     X(tcp_timeout_retransmit)                                                                                        \
+    X(tcp_timeout_swap)                                                                                              \
     X(tcp_tx_segments)                                                                                               \
     X(tcp_tx_resegmented)                                                                                            \
     X(tcp_tx_superframes)                                                                                            \
@@ -113,7 +114,8 @@ struct tcpip {
     void *app_state; /* as its lay_out has returned it */
     uint32_t
         prefetch_steps; /* of the application, at most TCPIP_PREFETCH_STEPS_MAX; 0: its tables stay in the caches */
-    const struct image *image;
+    struct generations generations; /* of images: what frames are of */
+    uint32_t segment_bytes; /* of all their frames but a response's last */
     struct nmio_region *region;
     struct nmio_tx *tx;
     struct eth *eth;

@@ -86,7 +86,8 @@ struct response_slice {
     uint64_t start, end;
     uint64_t skip; /* bytes of the response in front of a slice's first; such a slice is not patched */
     uint32_t first_frame; /* the response's, or the buffer */
-    uint32_t composed; /* it lies in a buffer (composed.h) */
+    uint16_t composed; /* it lies in a buffer (composed.h) */
+    uint16_t generation; /* the place of the one that the frames are of (frames/generation.h) */
     uint64_t app[4]; /* the application's own, for its patch */
 };
 #define SLICE_APP_BYTES sizeof(((struct response_slice *)0)->app)

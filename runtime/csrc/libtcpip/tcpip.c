@@ -5,6 +5,7 @@
 #include "input.h"
 #include "ip.h"
 #include "path_mtu_input.h"
+#include "swap.h"
 #include "timeout.h"
 
 #define CONNECTIONS_MAX (1u << 24)
@@ -35,7 +36,8 @@ void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const str
     slice_rings_lay_out(&tcpip->rings, layout, connections);
     composed_lay_out(&tcpip->composed, layout, connections);
     if (parts->app->lay_out != NULL)
-        tcpip->app_state = parts->app->lay_out(layout, parts->image);
+        tcpip->app_state = parts->app->lay_out(layout);
+    generation_lay_out_first(tcpip, layout, parts->app, parts->image, parts->region != NULL);
 }
 
 void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
@@ -47,7 +49,7 @@ void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpi
     reassembly_lay_out(&tcpip->reassembly, layout, config->reassemble);
     path_mtus_lay_out(&tcpip->paths, layout);
     overflow_scoreboards_lay_out(&tcpip->overflow, layout, connections);
-    arena_lay_out(&tcpip->arena, layout, parts->image, parts->region);
+    arena_lay_out(&tcpip->arena, layout, parts->region);
 }
 
 static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)
@@ -64,12 +66,14 @@ void tcpip_init_carried(struct tcpip *tcpip, const struct tcpip_config *config, 
 {
     tcpip->config = *config;
     tcpip->app = parts->app;
-    tcpip->image = parts->image;
     tcpip->idle_check_us =
         (config->keep_alive_ms < config->send_ms ? config->keep_alive_ms : config->send_ms) * 1000ull;
     init_tables(tcpip, config);
+    generation_init_first(tcpip);
     if (tcpip->app->init != NULL)
         tcpip->app->init(tcpip->app_state, tcpip, parts->app_data);
+    if (tcpip->app->swapped != NULL)
+        tcpip->app->swapped(tcpip->app_state);
 }
 
 void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts)
@@ -84,13 +88,15 @@ void tcpip_init(struct tcpip *tcpip, const struct tcpip_config *config, const st
     syn_cookies_rotate(&tcpip->cookies, config->secret);
     syn_cookies_rotate(&tcpip->cookies, config->secret);
     overflow_scoreboards_init(&tcpip->overflow);
-    arena_init(&tcpip->arena);
     tcpip_init_carried(tcpip, config, parts);
+    arena_init(&tcpip->arena, &tcpip->generations);
 }
 
 void tcpip_clock(struct tcpip *tcpip, uint64_t now_us, int64_t wall_s)
 {
     tcpip->now_us = now_us;
+    if (tcpip->generations.older > 0)
+        tcpip_retire(tcpip);
     if (tcpip->app->clock != NULL)
         tcpip->app->clock(tcpip->app_state, wall_s);
 }
@@ -169,7 +175,7 @@ void tcpip_output(struct tcpip *tcpip)
 
 uint64_t tcpip_deadline_us(const struct tcpip *tcpip)
 {
-    return timer_next_us(&tcpip->wheel);
+    return tcpip->generations.moves ? 0 : timer_next_us(&tcpip->wheel);
 }
 
 bool tcpip_waits_for_space(const struct tcpip *tcpip)

@@ -32,7 +32,7 @@ void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const str
                            const struct tcpip_parts *parts);
 void tcpip_init_carried(struct tcpip *tcpip, const struct tcpip_config *config, const struct tcpip_parts *parts);
 
-/* Time, before anything else in a round: microseconds of a monotonic clock; seconds since 1970-01-01 UTC. */
+/* Time, before anything else in a round, which begins with it: microseconds of a monotonic clock; seconds since 1970-01-01 UTC. */
 void tcpip_clock(struct tcpip *tcpip, uint64_t now_us, int64_t wall_s);
 
 /* What of a frame is left for others, in *packet. */

@@ -24,9 +24,10 @@ static const uint8_t *patched(struct sockets *s, struct gathering *g, const stru
                               uint32_t frame_index)
 {
     const struct tcpip *tcpip = &s->tcpip;
-    uint32_t bytes = tcpip->image->frames[frame_index].payload_bytes;
-    uint8_t *copy = s->patched + (size_t)g->patched++ * tcpip->image->header->segment_bytes;
-    memcpy(copy, image_payload(tcpip, frame_index), bytes);
+    const struct image *image = &slice_generation(tcpip, slice)->image;
+    uint32_t bytes = image->frames[frame_index].payload_bytes;
+    uint8_t *copy = s->patched + (size_t)g->patched++ * tcpip->segment_bytes;
+    memcpy(copy, image_payload(image, frame_index), bytes);
     tcpip->app->patch(tcpip, slice, 0, copy, bytes);
     return copy;
 }
@@ -42,9 +43,10 @@ static void add_slice(struct sockets *s, struct gathering *g, const struct respo
         return;
     }
     struct frame_part part = frame_part_first(tcpip, slice, stream_offset(slice, position), bytes);
-    for (; part.bytes > 0 && !is_full(g); frame_part_next(tcpip, &part)) {
-        const uint8_t *payload = is_patched(tcpip, slice, part.frame_index) ? patched(s, g, slice, part.frame_index)
-                                                                            : image_payload(tcpip, part.frame_index);
+    for (; part.bytes > 0 && !is_full(g); frame_part_next(&part)) {
+        const uint8_t *payload = is_patched(part.image->frames, slice, part.frame_index)
+                                     ? patched(s, g, slice, part.frame_index)
+                                     : image_payload(part.image, part.frame_index);
         add(s, g, payload + part.within, part.bytes);
     }
 }

@@ -10,6 +10,7 @@
 
 #include "accept.h"
 #include "connection_io.h"
+#include "libtcpip/swap.h"
 #include "libtcpip/timeout.h"
 
 const char *sockets_config_error(const struct sockets_config *config, const struct image *image)
@@ -143,6 +144,8 @@ int sockets_round(struct sockets *s, uint64_t now_ns, int64_t wall_s)
 {
     s->rounds++;
     tcpip_clock(&s->tcpip, now_ns / 1000, wall_s);
+    if (atomic_load_explicit(&s->next_generation, memory_order_relaxed) != NULL)
+        tcpip_swap(&s->tcpip, atomic_exchange(&s->next_generation, NULL));
     bool drains = atomic_load_explicit(&s->drain, memory_order_relaxed) && !s->drained;
     take_events(s);
     /* After all that epoll has said: what it has said of a connection must not be taken for another's. */
@@ -209,6 +212,15 @@ uint64_t sockets_rounds(const struct sockets *s)
     return s->rounds;
 }
 
+bool sockets_swap(struct sockets *s, struct generation *generation)
+{
+    struct generation *none = NULL;
+    if (!atomic_compare_exchange_strong(&s->next_generation, &none, generation))
+        return false;
+    sockets_poke(s);
+    return true;
+}
+
 void sockets_stop(struct sockets *s)
 {
     atomic_store(&s->stop, true);
@@ -239,7 +251,8 @@ uint32_t sockets_connections(const struct sockets *s)
 uint32_t sockets_response_uses(const struct sockets *s, uint32_t response)
 {
     const struct tcpip *tcpip = &s->tcpip;
-    if (tcpip->app->response_uses == NULL || response >= tcpip->image->header->response_count)
+    const struct image *image = &generation_newest(&tcpip->generations)->image;
+    if (tcpip->app->response_uses == NULL || response >= image->header->response_count)
         return 0;
     return tcpip->app->response_uses(tcpip->app_state)[response];
 }
@@ -254,6 +267,7 @@ uint32_t sockets_response_uses(const struct sockets *s, uint32_t response)
     X(tcp_timeout_request)                                                                                           \
     X(tcp_timeout_send)                                                                                              \
     X(tcp_timeout_fin_wait)                                                                                          \
+    X(tcp_timeout_swap)                                                                                              \
     X(tcp_evicted_incomplete_requests)                                                                               \
     X(tcp_evicted_pipelined)                                                                                         \
     X(tcp_evicted_composed)                                                                                          \

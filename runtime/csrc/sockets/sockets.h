@@ -12,6 +12,7 @@
 #include "sockets_config.h"
 
 struct sockets;
+struct generation;
 
 /* What of the configuration is out of bounds, for an operator; NULL: nothing. */
 const char *sockets_config_error(const struct sockets_config *config, const struct image *image);
@@ -25,10 +26,13 @@ void sockets_destroy(struct sockets *sockets);
 int sockets_run(struct sockets *sockets);
 /* From any thread or signal handler. */
 void sockets_stop(struct sockets *sockets);
-/* Accepts no more, ends idle connections, and the others with the answer that they are in. From any thread. */
 /* Has it go round once at least, though nothing comes; and how often it has. From any thread. */
 void sockets_poke(struct sockets *sockets);
 uint64_t sockets_rounds(const struct sockets *sockets);
+/* Hands over a generation (libtcpip/swap.h), for it to take up in its next round. False while the one before this is not taken up
+ * yet. From one thread. */
+bool sockets_swap(struct sockets *sockets, struct generation *generation);
+/* Accepts no more, ends idle connections, and the others with the answer that they are in. From any thread. */
 void sockets_drain(struct sockets *sockets);
 /* Connections that have an answer which is not all the kernel's, or a part of a request; UINT32_MAX: sockets_drain has not been
  * taken up yet. From any thread. */

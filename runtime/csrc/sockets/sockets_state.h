@@ -51,6 +51,7 @@ struct sockets {
     bool accepting; /* epoll has our listeners */
     bool in_timers; /* who is ended now has been silent for too long */
     atomic_bool stop, drain, drained;
+    _Atomic(struct generation *) next_generation; /* to be taken up, or NULL */
     uint64_t rounds;
     uint64_t accept_at_us; /* while it does not: when it is to have them again */
     uint64_t closed; /* how many connections had been closed when accepting was paused */

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-void head_memo_lay_out(struct head_memo *memo, struct layout *layout)
+struct head_place *head_memo_lay_out(struct layout *layout)
 {
-    memo->places = layout_take(layout, HEAD_MEMO_PLACES * sizeof(*memo->places));
+    return layout_take(layout, HEAD_MEMO_PLACES * sizeof(struct head_place));
 }
 
 static uint64_t word_at(const uint8_t *data)

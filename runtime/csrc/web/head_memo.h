@@ -41,7 +41,8 @@ struct head_memo {
     uint32_t pause; /* lookups left out */
 };
 
-void head_memo_lay_out(struct head_memo *memo, struct layout *layout);
+/* Places for heads, none of which is kept at first. */
+struct head_place *head_memo_lay_out(struct layout *layout);
 
 /* Where a head that is all of these bytes belongs; NULL: nowhere, or looking pauses. */
 struct head_place *head_memo_place(struct head_memo *memo, const uint8_t *data, uint32_t len_bytes, uint64_t *hash);

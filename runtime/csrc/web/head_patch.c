@@ -86,6 +86,11 @@ static uint64_t put_connection(const struct web *web, bool close, uint8_t *at)
     return web->connection_sums[close];
 }
 
+static const struct image *image_of(const struct web *web, const struct response_slice *slice)
+{
+    return &web->tcpip->generations.of[slice->generation]->image;
+}
+
 /* Writes the bytes of a patch; their sum where they are. */
 __attribute__((always_inline)) static inline uint64_t put(const struct web *web, const struct response_slice *slice,
                                                           const struct ssi_patch *patch, uint8_t *at)
@@ -96,7 +101,7 @@ __attribute__((always_inline)) static inline uint64_t put(const struct web *web,
     else if (patch->kind == SSI_PATCH_CONNECTION)
         sum = put_connection(web, head_values_of(slice)->close, at);
     else
-        sum = put_rare(web->image, slice, patch, at);
+        sum = put_rare(image_of(web, slice), slice, patch, at);
     return (patch->offset & 1) == 0 ? sum : checksum_at(sum, patch->offset);
 }
 
@@ -121,8 +126,9 @@ uint64_t head_patch(const struct tcpip *tcpip, const struct response_slice *slic
                     uint32_t len_bytes)
 {
     const struct web *web = tcpip->app_state;
-    const struct ssi_response *response = &web->image->responses[head_values_of(slice)->response];
-    const struct ssi_patch *patch = web->image->patches + response->first_patch, *end = patch + response->patch_count;
+    const struct image *image = image_of(web, slice);
+    const struct ssi_response *response = &image->responses[head_values_of(slice)->response];
+    const struct ssi_patch *patch = image->patches + response->first_patch, *end = patch + response->patch_count;
     uint64_t sum = 0;
     /* They are in order. */
     if (offset != 0 || (patch < end && (uint32_t)end[-1].offset + end[-1].bytes > len_bytes)) {

@@ -30,8 +30,9 @@ static bool hash_of(const struct image *image, const struct tcpip_prefetch *ahea
 /* Always inline: see arena_prefetch. */
 __attribute__((always_inline)) static inline void prefetch_frames(const struct tcpip *tcpip, uint32_t first)
 {
-    const struct ssi_frame *frames = &tcpip->image->frames[first];
-    const struct arena_frame *places = &tcpip->arena.frames[first];
+    const struct generation *generation = generation_newest(&tcpip->generations);
+    const struct ssi_frame *frames = &generation->image.frames[first];
+    const struct arena_frame *places = &generation->frames[first];
     __builtin_prefetch(frames);
     __builtin_prefetch((const uint8_t *)frames + NMIO_CACHE_LINE_BYTES);
     __builtin_prefetch(places);

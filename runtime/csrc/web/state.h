@@ -20,10 +20,18 @@
 
 struct web_counters COUNTERS_DEFINE(WEB_COUNTERS);
 
-struct web {
-    const struct image *image;
-    struct tcpip *tcpip;
+/* What belongs to an image, of a generation's. */
+struct web_tables {
     uint32_t *response_uses; /* [response_count] */
+    struct head_place *places; /* [HEAD_MEMO_PLACES] */
+};
+
+struct web {
+    /* What answers are taken from: the newest generation, but while one goes on that was begun before. */
+    const struct image *image;
+    uint32_t *response_uses; /* [response_count] */
+    uint32_t generation; /* its place */
+    struct tcpip *tcpip;
     int64_t wall_s; /* seconds since 1970-01-01 UTC */
     /* The Date field of this second, and its sum at an even offset. */
     int64_t date_s;

@@ -26,9 +26,12 @@ static void count_status(struct web *web, uint32_t status)
  * head stays unread; and then its body. It is tcb->app. */
 struct progress {
     uint32_t body_bytes; /* to read and forget */
-    uint16_t step; /* slices of the answer that have been written */
+    uint16_t step : 12; /* slices of the answer that have been written */
+    uint16_t generation : GENERATION_PLACE_BITS; /* whose answer it is, where some have been */
     uint16_t seen_bytes; /* of a head that was looked at and is not whole */
 };
+#define STEP_MAX (4 + 2 * HTTP_RANGES_MAX) /* of an answer to several ranges, multipart_slice */
+_Static_assert(STEP_MAX < 1 << 12, "step counts them");
 _Static_assert(TCB_RECEIVE_BYTES <= UINT16_MAX, "seen_bytes counts them");
 _Static_assert(sizeof(struct progress) == sizeof(((struct tcb *)0)->app), "tcb->app is all there is");
 
@@ -39,9 +42,16 @@ static struct progress progress_of(const struct tcb *tcb)
     return progress;
 }
 
-static void progress_set(struct tcb *tcb, uint32_t body_bytes, uint32_t step)
+static void progress_set(struct tcb *tcb, uint32_t body_bytes)
 {
-    struct progress progress = {.body_bytes = body_bytes, .step = (uint16_t)step};
+    struct progress progress = {.body_bytes = body_bytes};
+    memcpy(&tcb->app, &progress, sizeof(progress));
+}
+
+/* So many slices of an answer have been written, and more are to be. */
+static void step_set(const struct web *web, struct tcb *tcb, uint32_t step)
+{
+    struct progress progress = {.step = step & 0xfff, .generation = web->generation & (GENERATIONS_MAX - 1)};
     memcpy(&tcb->app, &progress, sizeof(progress));
 }
 
@@ -56,7 +66,9 @@ static void seen_set(struct tcb *tcb, uint32_t seen_bytes)
 static struct response_slice slice_of(const struct web *web, uint32_t response_index, uint64_t skip, uint32_t variant,
                                       bool close)
 {
-    struct response_slice slice = {.skip = skip, .first_frame = web->image->responses[response_index].first_frame};
+    struct response_slice slice = {.skip = skip,
+                                   .first_frame = web->image->responses[response_index].first_frame,
+                                   .generation = (uint16_t)web->generation};
     head_values_set(&slice, response_index, (uint32_t)web->wall_s, variant & SSI_VARIANTS_MAX, close);
     return slice;
 }
@@ -374,13 +386,13 @@ static bool write_partial(struct web *web, struct tcb *tcb, const struct partial
         if (bytes == 0)
             break;
         if (!tcpip_can_write(tcb)) {
-            progress_set(tcb, 0, step);
+            step_set(web, tcb, step);
             return false;
         }
         tcpip_write(web->tcpip, tcb, &slice, bytes);
         step++;
     }
-    progress_set(tcb, 0, 0);
+    progress_set(tcb, 0);
     if (p->close || web->tcpip->draining)
         tcpip_finish(web->tcpip, tcb);
     return true;
@@ -513,7 +525,7 @@ static uint32_t drain(struct tcb *tcb, uint32_t len_bytes)
     if (progress.body_bytes == 0)
         return 0;
     uint32_t taken = progress.body_bytes < len_bytes ? progress.body_bytes : len_bytes;
-    progress_set(tcb, progress.body_bytes - taken, progress.step);
+    progress_set(tcb, progress.body_bytes - taken); /* its answer is written */
     return taken;
 }
 
@@ -592,14 +604,14 @@ static void note_answer(const struct web *web, const struct lookup *lookup, cons
     head_memo_keep(lookup->place, lookup->hash, data, len_bytes, &answer);
 }
 
-/* A request that is not known, whole or not. Returns the bytes of its head that were taken; 0: more must come, or more of the
+/* A request that is not known, whole or not. begun: its answer is. Returns the bytes of its head that were taken; 0: more must come, or more of the
  * answer is to be written, or nothing more is read. */
-static uint32_t take_request(struct web *web, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes,
-                             const struct lookup *lookup)
+__attribute__((always_inline)) static inline uint32_t take_request(struct web *web, struct tcb *tcb,
+                                                                   const uint8_t *data, uint32_t len_bytes,
+                                                                   const struct lookup *lookup, bool begun)
 {
     struct http_request request;
     bool merge_slashes = (web->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
-    bool begun = progress_of(tcb).step > 0;
     int status = worth_parsing(tcb, data, len_bytes)
                      ? http_parse(data, len_bytes, TCB_RECEIVE_BYTES, merge_slashes, &request)
                      : HTTP_PARTIAL;
@@ -627,8 +639,28 @@ static uint32_t take_request(struct web *web, struct tcb *tcb, const uint8_t *da
         note_answer(web, lookup, data, len_bytes, &request);
     if (!web->tcpip->draining && is_last(&request, len_bytes - (uint32_t)status)) /* else it is we who say close */
         tcpip_peer_done(tcb);
-    progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length, 0);
+    progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length);
     return (uint32_t)status;
+}
+
+/* Has answers taken from a generation. */
+static void take_from(struct web *web, uint32_t place)
+{
+    const struct generation *generation = web->tcpip->generations.of[place];
+    web->image = &generation->image;
+    web->response_uses = ((const struct web_tables *)generation->app)->response_uses;
+    web->generation = place;
+}
+
+/* An answer that has been begun goes on from the generation that it was begun from. */
+__attribute__((noinline)) static uint32_t go_on(struct web *web, struct tcb *tcb, const uint8_t *data,
+                                                uint32_t len_bytes, const struct lookup *lookup)
+{
+    uint32_t newest = web->generation;
+    take_from(web, progress_of(tcb).generation);
+    uint32_t head_bytes = take_request(web, tcb, data, len_bytes, lookup, true);
+    take_from(web, newest);
+    return head_bytes;
 }
 
 static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
@@ -641,7 +673,9 @@ static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t 
             taken += empty_lines_bytes(data + taken, len_bytes - taken);
         if (answer_again(web, tcb, data + taken, len_bytes - taken, &lookup))
             return len_bytes;
-        uint32_t head_bytes = take_request(web, tcb, data + taken, len_bytes - taken, &lookup);
+        uint32_t head_bytes = progress_of(tcb).step > 0
+                                  ? go_on(web, tcb, data + taken, len_bytes - taken, &lookup)
+                                  : take_request(web, tcb, data + taken, len_bytes - taken, &lookup, false);
         if (head_bytes == 0)
             break;
         taken += head_bytes;
@@ -661,19 +695,38 @@ static bool web_has_pending_response(const struct tcb *tcb)
     return progress_of(tcb).step > 0;
 }
 
-static void *web_lay_out(struct layout *layout, const struct image *image)
+static uint32_t web_pending_generation(const struct tcb *tcb)
+{
+    return progress_of(tcb).generation;
+}
+
+static void *web_lay_out(struct layout *layout)
 {
     struct web *web = layout_take(layout, sizeof(*web));
-    uint32_t *uses = layout_take(layout, image->header->response_count * sizeof(*uses));
-    struct head_memo memo = {0};
-    head_memo_lay_out(&memo, layout);
-    if (web == NULL)
-        return NULL;
-    web->image = image;
-    web->response_uses = uses;
-    web->memo = memo;
-    web->date_s = -1;
+    if (web != NULL)
+        web->date_s = -1;
     return web;
+}
+
+static void *web_lay_out_tables(struct layout *layout, const struct image *image)
+{
+    struct web_tables *tables = layout_take(layout, sizeof(*tables));
+    uint32_t *uses = layout_take(layout, image->header->response_count * sizeof(*uses));
+    struct head_place *places = head_memo_lay_out(layout);
+    if (tables != NULL)
+        *tables = (struct web_tables){uses, places};
+    return tables;
+}
+
+static void web_swapped(void *state)
+{
+    struct web *web = state;
+    const struct generations *generations = &web->tcpip->generations;
+    take_from(web, generations->newest);
+    web->memo =
+        (struct head_memo){.places = ((const struct web_tables *)generation_newest(generations)->app)->places};
+    bool prefetches = web->image->header->route_count >= WEB_PREFETCH_ROUTES_MIN;
+    web->tcpip->prefetch_steps = prefetches ? WEB_PREFETCH_STEPS : 0;
 }
 
 static void web_init(void *state, struct tcpip *tcpip, const void *data)
@@ -682,8 +735,6 @@ static void web_init(void *state, struct tcpip *tcpip, const void *data)
     (void)data;
     web->tcpip = tcpip;
     head_patch_init(web);
-    if (web->image->header->route_count >= WEB_PREFETCH_ROUTES_MIN)
-        tcpip->prefetch_steps = WEB_PREFETCH_STEPS;
 }
 
 static void web_clock(void *state, int64_t wall_s)
@@ -710,6 +761,9 @@ static const uint32_t *web_response_uses(const void *state)
 static const char *const counter_names[] = {WEB_COUNTERS(COUNTER_NAME)};
 
 const struct tcpip_app web_app = {.lay_out = web_lay_out,
+                                  .lay_out_tables = web_lay_out_tables,
+                                  .swapped = web_swapped,
+                                  .pending_generation = web_pending_generation,
                                   .init = web_init,
                                   .clock = web_clock,
                                   .counters = web_counters,
