@@ -84,6 +84,13 @@ def new_generation(image: Image, *, has_arena: bool) -> tuple[Any, Any]:
     return lib.generation_init(aligned, app, image.image, has_arena), memory
 
 
+def view_of(stack: Any) -> Any:
+    """struct stack_view * of a stack that has just been laid out."""
+    view = ffi.new("struct stack_view *")
+    lib.stack_view(stack, view)
+    return view
+
+
 class Host:
     """One stack with its region and TX queue. Frames stay in flight until `complete`, unless `prompt`.
 
@@ -149,6 +156,7 @@ class Host:
         aligned = ffi.cast("uint8_t *", (int(ffi.cast("uintptr_t", self.stack_memory)) + 63) & ~63)
         self.stack = lib.stack_init(aligned, size, self.stack_config, image.image, self.region, self.tx)
         assert self.stack != ffi.NULL
+        self.view = view_of(self.stack)
         self.first = self.advance(0)  # what it sent unasked
 
     @staticmethod
@@ -259,10 +267,10 @@ class Host:
     def counters(self) -> dict[str, int]:
         """Every counter that is not zero."""
         names = (
-            ffi.string(lib.stack_counter_name(self.stack, i)).decode()
-            for i in range(lib.stack_counter_count(self.stack))
+            ffi.string(lib.stack_counter_name(self.view, i)).decode()
+            for i in range(lib.stack_counter_count(self.view))
         )
-        values = (lib.stack_counter(self.stack, i) for i in range(lib.stack_counter_count(self.stack)))
+        values = (lib.stack_counter(self.view, i) for i in range(lib.stack_counter_count(self.view)))
         return {name: value for name, value in zip(names, values, strict=True) if value}
 
 

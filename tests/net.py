@@ -104,6 +104,17 @@ def processes(pid: int) -> list[int]:
     return found
 
 
+def shared_memory(pid: int) -> set[tuple[int, int]]:
+    """What a process has of memory that it shares with those that it has forked, or that has forked it: where, and how many bytes."""
+    found = set()
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        span, rights, *_ = line.split()
+        if rights == "rw-s" and line.endswith("/dev/zero (deleted)"):
+            start, end = (int(word, 16) for word in span.split("-"))
+            found.add((start, end - start))
+    return found
+
+
 def pin(pid: int, core: int) -> None:
     """Has all threads of a process, and of all below it, run on one core."""
     for each in processes(pid):

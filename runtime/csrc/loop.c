@@ -19,21 +19,34 @@
 #define LOOP_BUSY 8
 #define LOOP_SECRET_NS 120000000000ull /* a cookie is good for this long at least */
 
+#define LOOP_COUNT_NS 20000000ull /* between two counts of what is unfinished */
+
 #define LOOP_RESET_TRIES 1024 /* of a ring, for what is reset at the end */
 #define LOOP_TIMER_SLACK_NS 1000 /* Linux would make a nap of 100 us half as long again */
 
-struct worker {
-    struct nmio_port *port;
-    struct stack *stack;
-    size_t stack_bytes;
-    int wake_fd;
+/* What who steers the worker and who runs it tell each other. They may be two processes, and the one that steers does not trust the other:
+ * nothing but numbers lies here, and none of them is the place of anything. */
+struct worker_shared {
     struct wake wake;
     atomic_bool stop, drain, addresses_confirmed;
     atomic_bool drained; /* and what was idle has been told */
     atomic_bool woken; /* wake_fd has been written to, and is to be read */
-    uint64_t rotated_ns;
     atomic_bool link_changed; /* link is the worker's to read; else its writer's */
+    _Atomic uint32_t unfinished; /* once drained */
     struct stack_link link;
+    struct nmio_port_counters port;
+};
+
+/* A process that is forked has one of its own. */
+struct worker {
+    struct nmio_port *port;
+    struct stack *stack; /* in memory that is shared */
+    size_t stack_bytes;
+    struct stack_view view;
+    struct worker_shared *shared;
+    int wake_fd;
+    uint64_t rotated_ns;
+    uint64_t counted_ns; /* when unfinished was */
     _Atomic(struct generation *) next_generation; /* to be taken up, or NULL */
 };
 
@@ -58,24 +71,27 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
     struct worker *worker = bytes > 0 ? nmio_alloc(sizeof(*worker)) : NULL;
     if (worker == NULL)
         return NULL;
-    void *memory = nmio_alloc(bytes);
+    void *memory = nmio_alloc_shared(bytes);
     worker->port = port;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->stack_bytes = bytes;
+    worker->shared = nmio_alloc_shared(sizeof(*worker->shared));
     if (memory != NULL)
         worker->stack = stack_init(memory, bytes, config, image, port->region, port->tx);
-    if (worker->stack == NULL || worker->wake_fd < 0) {
+    if (worker->stack == NULL || worker->shared == NULL || worker->wake_fd < 0) {
         worker_destroy(worker);
         return NULL;
     }
+    stack_view(worker->stack, &worker->view);
     worker->rotated_ns = monotonic_ns();
-    wake_init(&worker->wake, preference, worker->rotated_ns);
+    wake_init(&worker->shared->wake, preference, worker->rotated_ns);
     return worker;
 }
 
 void worker_destroy(struct worker *worker)
 {
-    nmio_free(worker->stack);
+    nmio_free_shared(worker->stack, worker->stack_bytes);
+    nmio_free_shared(worker->shared, sizeof(*worker->shared));
     if (worker->wake_fd >= 0)
         close(worker->wake_fd);
     nmio_free(worker);
@@ -104,6 +120,44 @@ static int send_all(struct worker *worker)
     }
 }
 
+static bool is_drained(const struct worker *worker)
+{
+    return atomic_load_explicit(&worker->shared->drained, memory_order_relaxed);
+}
+
+/* Does what has been asked from outside. True: there is to be no idle connection from now on. */
+static bool take_orders(struct worker *worker)
+{
+    struct worker_shared *shared = worker->shared;
+    bool drains = atomic_load_explicit(&shared->drain, memory_order_relaxed) && !is_drained(worker);
+    if (drains)
+        stack_drain(worker->stack);
+    if (atomic_load_explicit(&shared->addresses_confirmed, memory_order_relaxed)) {
+        atomic_store(&shared->addresses_confirmed, false);
+        stack_addresses_confirmed(worker->stack);
+    }
+    if (atomic_load_explicit(&shared->link_changed, memory_order_acquire)) {
+        stack_link_change(worker->stack, &shared->link);
+        atomic_store_explicit(&shared->link_changed, false, memory_order_release);
+    }
+    if (atomic_load_explicit(&worker->next_generation, memory_order_relaxed) != NULL)
+        stack_swap(worker->stack, atomic_exchange(&worker->next_generation, NULL));
+    return drains;
+}
+
+/* Says how many connections are still to end, once draining has begun, and from then on while there are any. */
+static void tell_unfinished(struct worker *worker, uint64_t now_ns, bool drains)
+{
+    struct worker_shared *shared = worker->shared;
+    bool is_due = is_drained(worker) && atomic_load_explicit(&shared->unfinished, memory_order_relaxed) > 0 &&
+                  now_ns - worker->counted_ns >= LOOP_COUNT_NS;
+    if (!drains && !is_due)
+        return;
+    worker->counted_ns = now_ns;
+    atomic_store_explicit(&shared->unfinished, stack_unfinished(worker->stack), memory_order_relaxed);
+    atomic_store_explicit(&shared->drained, true, memory_order_release);
+}
+
 int worker_round(struct worker *worker)
 {
     struct nmio_rx batch[LOOP_BATCH];
@@ -111,30 +165,17 @@ int worker_round(struct worker *worker)
     int received = port->ops->input(port, batch, LOOP_BATCH);
     PROBE(port_input, port, received);
     uint64_t now_ns = monotonic_ns();
-    wake_round(&worker->wake, now_ns, received > 0 ? (uint32_t)received : 0);
+    wake_round(&worker->shared->wake, now_ns, received > 0 ? (uint32_t)received : 0);
     stack_clock(worker->stack, now_ns, wall_s());
     rotate_secret(worker, now_ns);
-    bool drains = atomic_load_explicit(&worker->drain, memory_order_relaxed) &&
-                  !atomic_load_explicit(&worker->drained, memory_order_relaxed);
-    if (drains)
-        stack_drain(worker->stack);
-    if (atomic_load_explicit(&worker->addresses_confirmed, memory_order_relaxed)) {
-        atomic_store(&worker->addresses_confirmed, false);
-        stack_addresses_confirmed(worker->stack);
-    }
-    if (atomic_load_explicit(&worker->link_changed, memory_order_acquire)) {
-        stack_link_change(worker->stack, &worker->link);
-        atomic_store_explicit(&worker->link_changed, false, memory_order_release);
-    }
-    if (atomic_load_explicit(&worker->next_generation, memory_order_relaxed) != NULL)
-        stack_swap(worker->stack, atomic_exchange(&worker->next_generation, NULL));
+    bool drains = take_orders(worker);
     if (received > 0)
         stack_input(worker->stack, batch, (uint32_t)received);
     int error = send_all(worker);
-    if (drains)
-        atomic_store(&worker->drained, true);
+    tell_unfinished(worker, now_ns, drains);
     if (received > 0)
         port->ops->release(port, batch, (uint32_t)received);
+    worker->shared->port = port->counters;
     return error != 0 ? error : received;
 }
 
@@ -152,17 +193,25 @@ static bool waits_for_space(const struct worker *worker)
     return worker->port->tx->count > 0 || stack_waits_for_space(worker->stack);
 }
 
+/* When there is something to do, though nothing comes; UINT64_MAX: never. */
+static uint64_t next_deadline_ns(const struct worker *worker)
+{
+    uint64_t deadline_ns = stack_deadline_ns(worker->stack), count_ns = worker->counted_ns + LOOP_COUNT_NS;
+    bool counts = is_drained(worker) && atomic_load_explicit(&worker->shared->unfinished, memory_order_relaxed) > 0;
+    return counts && count_ns < deadline_ns ? count_ns : deadline_ns;
+}
+
 /* Waits as is best for what comes, or not at all. 0 or -errno. */
 static int wait_for_frames(struct worker *worker)
 {
     struct nmio_port *port = worker->port;
-    uint64_t deadline_ns = stack_deadline_ns(worker->stack), now_ns = monotonic_ns();
+    uint64_t deadline_ns = next_deadline_ns(worker), now_ns = monotonic_ns();
     struct wake_seen seen;
     if (deadline_ns <= now_ns)
         return 0;
     stack_seen(worker->stack, &seen);
-    seen.frames = port->rx_frames;
-    struct wake_choice choice = wake_choose(&worker->wake, now_ns, deadline_ns, &seen);
+    seen.frames = port->counters.rx_frames;
+    struct wake_choice choice = wake_choose(&worker->shared->wake, now_ns, deadline_ns, &seen);
     if (choice.way == WAKE_SPIN)
         return 0;
     PROBE(port_wait, port, choice.timeout_ns);
@@ -171,7 +220,7 @@ static int wait_for_frames(struct worker *worker)
                     : port->ops->wait(port, choice.timeout_ns, worker->wake_fd);
     PROBE(port_awake, port, error);
     eventfd_t ignored;
-    if (atomic_exchange_explicit(&worker->woken, false, memory_order_relaxed))
+    if (atomic_exchange_explicit(&worker->shared->woken, false, memory_order_relaxed))
         eventfd_read(worker->wake_fd, &ignored);
     return error;
 }
@@ -188,7 +237,7 @@ static void reset_unfinished(struct worker *worker)
 int worker_run(struct worker *worker)
 {
     prctl(PR_SET_TIMERSLACK, LOOP_TIMER_SLACK_NS);
-    while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
+    while (!atomic_load_explicit(&worker->shared->stop, memory_order_relaxed)) {
         int received = worker_round(worker);
         if (received < 0)
             return received;
@@ -206,7 +255,7 @@ int worker_run(struct worker *worker)
 static void wake(struct worker *worker)
 {
     eventfd_write(worker->wake_fd, 1);
-    atomic_store(&worker->woken, true);
+    atomic_store(&worker->shared->woken, true);
 }
 
 void worker_poke(struct worker *worker)
@@ -216,38 +265,39 @@ void worker_poke(struct worker *worker)
 
 void worker_stop(struct worker *worker)
 {
-    atomic_store(&worker->stop, true);
+    atomic_store(&worker->shared->stop, true);
     wake(worker);
 }
 
 void worker_drain(struct worker *worker)
 {
-    atomic_store(&worker->drain, true);
+    atomic_store(&worker->shared->drain, true);
     wake(worker);
 }
 
 uint32_t worker_unfinished(const struct worker *worker)
 {
-    return atomic_load(&worker->drained) ? stack_unfinished(worker->stack) : UINT32_MAX;
+    const struct worker_shared *shared = worker->shared;
+    return atomic_load_explicit(&shared->drained, memory_order_acquire) ? atomic_load(&shared->unfinished) : UINT32_MAX;
 }
 
 void worker_addresses_confirmed(struct worker *worker)
 {
-    atomic_store(&worker->addresses_confirmed, true);
+    atomic_store(&worker->shared->addresses_confirmed, true);
     wake(worker);
 }
 
 bool worker_link_taken(const struct worker *worker)
 {
-    return !atomic_load_explicit(&worker->link_changed, memory_order_acquire);
+    return !atomic_load_explicit(&worker->shared->link_changed, memory_order_acquire);
 }
 
 bool worker_link_change(struct worker *worker, const struct stack_link *link)
 {
     if (!worker_link_taken(worker))
         return false;
-    worker->link = *link;
-    atomic_store_explicit(&worker->link_changed, true, memory_order_release);
+    worker->shared->link = *link;
+    atomic_store_explicit(&worker->shared->link_changed, true, memory_order_release);
     wake(worker);
     return true;
 }
@@ -275,9 +325,19 @@ struct stack *worker_stack(const struct worker *worker)
     return worker->stack;
 }
 
+const struct stack_view *worker_view(const struct worker *worker)
+{
+    return &worker->view;
+}
+
+const struct nmio_port_counters *worker_port_counters(const struct worker *worker)
+{
+    return &worker->shared->port;
+}
+
 const struct wake *worker_wake(const struct worker *worker)
 {
-    return &worker->wake;
+    return &worker->shared->wake;
 }
 
 uint64_t worker_memory_bytes(const struct worker *worker)

@@ -47,7 +47,11 @@ bool worker_swap(struct worker *worker, struct generation *generation);
 /* Has it go round once at least, though nothing comes. */
 void worker_poke(struct worker *worker);
 
+/* What there is to read of it from any thread, and from the process that it was made in when another runs it. */
 struct stack *worker_stack(const struct worker *worker);
+const struct stack_view *worker_view(const struct worker *worker);
+/* As they were at the end of the last round. */
+const struct nmio_port_counters *worker_port_counters(const struct worker *worker);
 /* How it has waited, wake.h. From any thread. */
 const struct wake *worker_wake(const struct worker *worker);
 /* Bytes that the stack was laid out in. */

@@ -282,20 +282,30 @@ bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack
     return true;
 }
 
-uint32_t stack_response_uses(const struct stack *stack, uint32_t response)
-{
-    const struct tcpip *tcpip = &stack->tcpip;
-    const struct image *image = &generation_newest(&tcpip->generations)->image;
-    if (tcpip->app->response_uses == NULL || response >= image->header->response_count)
-        return 0;
-    return tcpip->app->response_uses(tcpip->app_state)[response];
-}
-
-uint32_t stack_frame_high_water(const struct stack *stack, uint32_t frame)
+void stack_view(const struct stack *stack, struct stack_view *view)
 {
     const struct tcpip *tcpip = &stack->tcpip;
     const struct generation *generation = generation_newest(&tcpip->generations);
-    return frame < generation->image.header->frame_count ? generation->frames[frame].high_water : 0;
+    const struct ssi_header *header = generation->image.header;
+    *view = (struct stack_view){.stack = stack,
+                                .app = tcpip->app,
+                                .frames = generation->frames,
+                                .response_count = header->response_count,
+                                .frame_count = header->frame_count};
+    if (tcpip->app->counters != NULL)
+        view->app_counters = tcpip->app->counters(tcpip->app_state);
+    if (tcpip->app->response_uses != NULL)
+        view->response_uses = tcpip->app->response_uses(tcpip->app_state);
+}
+
+uint32_t stack_response_uses(const struct stack_view *view, uint32_t response)
+{
+    return view->response_uses != NULL && response < view->response_count ? view->response_uses[response] : 0;
+}
+
+uint32_t stack_frame_high_water(const struct stack_view *view, uint32_t frame)
+{
+    return frame < view->frame_count ? view->frames[frame].high_water : 0;
 }
 
 static const char *const eth_names[] = {ETH_COUNTERS(COUNTER_NAME)};
@@ -311,36 +321,34 @@ struct counter_group {
 };
 #define COUNTER_GROUPS 4
 
-static void counter_groups(const struct stack *stack, struct counter_group groups[COUNTER_GROUPS])
+static void counter_groups(const struct stack_view *view, struct counter_group groups[COUNTER_GROUPS])
 {
-    const struct tcpip *tcpip = &stack->tcpip;
-    groups[0] = (struct counter_group){eth_names, (const uint64_t *)&stack->eth.counters, LENGTH(eth_names)};
+    const struct tcpip *tcpip = &view->stack->tcpip;
+    groups[0] = (struct counter_group){eth_names, (const uint64_t *)&view->stack->eth.counters, LENGTH(eth_names)};
     groups[1] = (struct counter_group){tcpip_names, (const uint64_t *)&tcpip->counters, LENGTH(tcpip_names)};
     groups[2] = (struct counter_group){arena_names, (const uint64_t *)&tcpip->arena.counters, LENGTH(arena_names)};
-    groups[3] = (struct counter_group){tcpip->app->counter_names, NULL, tcpip->app->counter_count};
-    if (tcpip->app->counters != NULL)
-        groups[3].values = tcpip->app->counters(tcpip->app_state);
+    groups[3] = (struct counter_group){view->app->counter_names, view->app_counters, view->app->counter_count};
 }
 
-uint32_t stack_counter_count(const struct stack *stack)
+uint32_t stack_counter_count(const struct stack_view *view)
 {
-    return LENGTH(eth_names) + LENGTH(tcpip_names) + LENGTH(arena_names) + stack->tcpip.app->counter_count;
+    return LENGTH(eth_names) + LENGTH(tcpip_names) + LENGTH(arena_names) + view->app->counter_count;
 }
 
-const char *stack_counter_name(const struct stack *stack, uint32_t index)
+const char *stack_counter_name(const struct stack_view *view, uint32_t index)
 {
     struct counter_group groups[COUNTER_GROUPS];
-    counter_groups(stack, groups);
+    counter_groups(view, groups);
     for (uint32_t g = 0; g < COUNTER_GROUPS; index -= groups[g++].count)
         if (index < groups[g].count)
             return groups[g].names[index];
     return NULL;
 }
 
-uint64_t stack_counter(const struct stack *stack, uint32_t index)
+uint64_t stack_counter(const struct stack_view *view, uint32_t index)
 {
     struct counter_group groups[COUNTER_GROUPS];
-    counter_groups(stack, groups);
+    counter_groups(view, groups);
     for (uint32_t g = 0; g < COUNTER_GROUPS; index -= groups[g++].count)
         if (index < groups[g].count)
             return groups[g].values[index];

@@ -23,6 +23,7 @@ struct stack_config {
 
 struct stack;
 struct generation;
+struct arena_frame;
 
 /* What of the configuration is out of bounds, for an operator; NULL: nothing. */
 const char *stack_config_error(const struct stack_config *config, const struct image *image,
@@ -62,7 +63,7 @@ void stack_rotate_secret(struct stack *stack, const uint8_t *secret);
 /* Stops accepting connections and closes idle ones; the others end with the answer they are in, or with that to the request of
  * which they have a part. */
 void stack_drain(struct stack *stack);
-/* Connections that have not come to that yet. From any thread. */
+/* Connections that have not come to that yet. */
 uint32_t stack_unfinished(const struct stack *stack);
 /* Resets those, as far as tx has space. True: there is none left. */
 bool stack_abort(struct stack *stack);
@@ -115,15 +116,28 @@ struct stack_connection {
 /* Fills in what place index, below max_connections, holds; false if that is free. */
 bool stack_connection_at(const struct stack *stack, uint32_t index, struct stack_connection *connection);
 
+/* Where the numbers of a stack lie that can be read from any thread, and from a process that does not trust the one that runs it: taken
+ * when nobody runs it yet, and nothing that it may change is followed to read them. */
+struct stack_view {
+    const struct stack *stack;
+    const struct tcpip_app *app;
+    const uint64_t *app_counters;
+    const uint32_t *response_uses; /* [response_count] */
+    const struct arena_frame *frames; /* [frame_count] */
+    uint32_t response_count, frame_count;
+};
+
+void stack_view(const struct stack *stack, struct stack_view *view);
+
 /* How often a response has been begun (a range: the whole that it is a part of), and the most slots that a frame has held at
- * once: what a profile is made of. From any thread. */
-uint32_t stack_response_uses(const struct stack *stack, uint32_t response);
-uint32_t stack_frame_high_water(const struct stack *stack, uint32_t frame);
+ * once, of the image that the stack was laid out with: what a profile is made of. */
+uint32_t stack_response_uses(const struct stack_view *view, uint32_t response);
+uint32_t stack_frame_high_water(const struct stack_view *view, uint32_t frame);
 
 /* One counter for everything counted, a reason for every drop: of all layers, and of the application. */
-uint32_t stack_counter_count(const struct stack *stack);
-const char *stack_counter_name(const struct stack *stack,
+uint32_t stack_counter_count(const struct stack_view *view);
+const char *stack_counter_name(const struct stack_view *view,
                                uint32_t index); /* "tcp_drop_checksum"; NULL beyond the last */
-uint64_t stack_counter(const struct stack *stack, uint32_t index);
+uint64_t stack_counter(const struct stack_view *view, uint32_t index);
 
 #endif

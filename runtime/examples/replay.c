@@ -53,7 +53,7 @@ int main(int argc, char **argv)
         if (port->ops->output(port) != 0)
             break;
     }
-    printf("%" PRIu64 " of %" PRIu64 " frames\n", port->tx_frames, port->rx_frames);
+    printf("%" PRIu64 " of %" PRIu64 " frames\n", port->counters.tx_frames, port->counters.rx_frames);
     port->ops->close(port);
     nmio_tx_destroy(&tx);
     nmio_region_destroy(&region);

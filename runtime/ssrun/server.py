@@ -89,13 +89,13 @@ class ConflictNotes:
         return due
 
 
-PORT_COUNTERS = ("rx_frames", "rx_bytes", "rx_dropped", "tx_frames", "tx_bytes", "tx_dropped")  # of struct nmio_port
+PORT_COUNTERS = [name for name, _ in ffi.typeof("struct nmio_port_counters").fields]
 
 
-def counter_names(stack: Any) -> list[str]:
-    """Names of all counters, in their order."""
+def counter_names(view: Any) -> list[str]:
+    """Names of all counters, in their order. view: struct stack_view *."""
     return [
-        ffi.string(lib.stack_counter_name(stack, index)).decode() for index in range(lib.stack_counter_count(stack))
+        ffi.string(lib.stack_counter_name(view, index)).decode() for index in range(lib.stack_counter_count(view))
     ]
 
 
@@ -177,17 +177,17 @@ class Server:
         return int(lib.ETH_ACD_FOLLOW if opened.acd == lib.ETH_ACD_CHECK else lib.ETH_ACD_NONE)
 
     @property
-    def stacks(self) -> list[Any]:
-        """struct stack * of each worker."""
-        return [lib.worker_stack(worker) for worker in self.workers]
+    def views(self) -> list[Any]:
+        """struct stack_view * of each worker."""
+        return [lib.worker_view(worker) for worker in self.workers]
 
     def response_uses(self, response: int) -> int:
         """How often a response has been begun, by all workers."""
-        return sum(int(lib.stack_response_uses(stack, response)) for stack in self.stacks)
+        return sum(int(lib.stack_response_uses(view, response)) for view in self.views)
 
     def frame_high_water(self, frame: int) -> int:
         """The most slots that a frame has held at once, of the worker where it held the most."""
-        return max(int(lib.stack_frame_high_water(stack, frame)) for stack in self.stacks)
+        return max(int(lib.stack_frame_high_water(view, frame)) for view in self.views)
 
     @property
     def memory_bytes(self) -> int:
@@ -325,12 +325,12 @@ class Server:
         """Sums over all workers, and of their ports."""
         totals: dict[str, int] = {}
         for worker in self.workers:
-            stack = lib.worker_stack(worker)
-            for index, name in enumerate(counter_names(stack)):
-                totals[name] = totals.get(name, 0) + lib.stack_counter(stack, index)
+            view = lib.worker_view(worker)
+            for index, name in enumerate(counter_names(view)):
+                totals[name] = totals.get(name, 0) + lib.stack_counter(view, index)
             for name, value in wake_counters(lib.worker_wake(worker)).items():
                 totals[name] = totals.get(name, 0) + value
-        for port in self.opened.ports:
+            counters = lib.worker_port_counters(worker)
             for name in PORT_COUNTERS:
-                totals[f"port_{name}"] = totals.get(f"port_{name}", 0) + getattr(port, name)
+                totals[f"port_{name}"] = totals.get(f"port_{name}", 0) + getattr(counters, name)
         return totals

@@ -58,12 +58,12 @@ uint64_t take_targets(const struct image *image, char *word, uint32_t programs, 
     return strtoull(word, NULL, 10);
 }
 
-void print_counters(struct stack *const *stacks, uint32_t count)
+void print_counters(const struct stack_view *views, uint32_t count)
 {
-    for (uint32_t i = 0; i < stack_counter_count(stacks[0]); i++) {
+    for (uint32_t i = 0; i < stack_counter_count(views); i++) {
         uint64_t value = 0;
         for (uint32_t s = 0; s < count; s++)
-            value += stack_counter(stacks[s], i);
-        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(stacks[0], i), value);
+            value += stack_counter(&views[s], i);
+        printf("%s\"%s\": %" PRIu64, i > 0 ? ", " : "", stack_counter_name(views, i), value);
     }
 }

@@ -22,6 +22,6 @@ uint64_t take_targets(const struct image *image, char *word, uint32_t programs, 
                       uint32_t *count, uint32_t max);
 
 /* Prints the sums of the stacks' counters as the members of a JSON object. */
-void print_counters(struct stack *const *stacks, uint32_t count);
+void print_counters(const struct stack_view *views, uint32_t count);
 
 #endif

@@ -283,10 +283,10 @@ static void print_phase(uint32_t number)
            ", \"seconds\": %.6f, \"cycles_s\": %.0f, \"counters\": {",
            sum.requests, sum.bytes, sum.segments, sum.mismatches, sum.violations, sum.cycles, sum.seconds,
            (double)sum.all_cycles / sum.seconds);
-    struct stack *stacks[WORKERS_MAX];
+    struct stack_view views[WORKERS_MAX];
     for (uint32_t w = 0; w < options.workers; w++)
-        stacks[w] = all_workers[w].stack;
-    print_counters(stacks, (uint32_t)options.workers);
+        stack_view(all_workers[w].stack, &views[w]);
+    print_counters(views, (uint32_t)options.workers);
     printf("}}\n");
     fflush(stdout);
 }

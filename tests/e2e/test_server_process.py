@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.host import build
-from tests.net import BACKENDS, DEVICES, Running, namespace, needs, processes, serving, ssrun_command, until
+from tests.net import (
+    BACKENDS,
+    DEVICES,
+    Running,
+    namespace,
+    needs,
+    processes,
+    serving,
+    shared_memory,
+    ssrun_command,
+    until,
+)
 
 pytestmark = needs("curl")
 NOBODY = 65534
@@ -107,3 +120,28 @@ def test_the_supervisor_dies_and_nothing_is_left(image: Path, backend: str) -> N
             assert DEVICES["tap"] not in space.ip("link", "show")
         else:
             assert re.search("xdp|tcx", space.ip("link", "show", "srv0")) is None
+
+
+@pytest.mark.parametrize("rubbish", [b"\xff", b"\x41", b""])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_server_that_is_a_strangers_leads_nobody_astray(
+    image: Path, backend: str, rubbish: bytes, tmp_path: Path
+) -> None:
+    """Whatever it writes to the memory that it shares with the supervisor: that answers operators, and ends with a word."""
+    with serving(image, backend, "--pcapng", str(tmp_path / "x.pcapng"), "--name", "astray") as running:
+        assert fetch(running) == "small"
+        pid = server_pid(running)
+        os.kill(pid, signal.SIGSTOP)
+        with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+            for start, size_bytes in shared_memory(pid):
+                memory.seek(start)
+                memory.write(rubbish * size_bytes or os.urandom(size_bytes))
+        for command in ("counters", "list"):
+            assert json.loads(running.server.run(sys.executable, "-m", "ssrun.cli", command, "--json").stdout)
+        os.kill(pid, signal.SIGCONT)
+        running.tell(signal.SIGUSR1)
+        running.process.terminate()
+        _, errors = running.process.communicate(timeout=30)
+        assert "Traceback" not in errors
+        assert running.process.returncode in (0, 1), errors
+        assert is_gone(pid)

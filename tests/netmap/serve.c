@@ -323,8 +323,10 @@ static void finish(bool resident)
            ", \"counters\": {",
            clients.requests, clients.segments, clients.mismatches, wrong, info.extra_buffers,
            resident ? "true" : "false", to_kernel_fed, to_kernel_seen, from_kernel_fed, from_kernel_seen,
-           port->tx_dropped);
-    print_counters(&stack, 1);
+           port->counters.tx_dropped);
+    struct stack_view view;
+    stack_view(stack, &view);
+    print_counters(&view, 1);
     port->ops->close(port);
     printf("}, \"violations\": %" PRIu64 ", \"violation\": \"%s\"}\n", device_violations(device),
            device_first_violation(device));

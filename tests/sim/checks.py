@@ -9,6 +9,7 @@ from typing import Any
 
 from ssimage._sandstorm import ffi, lib
 
+from tests.host import view_of
 from tests.sim.client import ACK, Client, Segment
 from tests.sim.network import ETHERNET, MACS, is_v6
 
@@ -50,14 +51,14 @@ class Checks:
     """Judges one stack and its clients."""
 
     def __init__(self, stack: Any, places: int, clients: list[Client]) -> None:
-        self.stack = stack
+        self.stack, self.view = stack, view_of(stack)
         self.places = places
         self.clients = clients
         self.info = ffi.new("struct stack_connection *")
         self.known: dict[int, Connection] = {}  # by the client's number
         self.told: dict[int, int] = {}  # the path's MTU, as far as ICMP told the server of it
         names = {
-            ffi.string(lib.stack_counter_name(self.stack, i)): i for i in range(lib.stack_counter_count(self.stack))
+            ffi.string(lib.stack_counter_name(self.view, i)): i for i in range(lib.stack_counter_count(self.view))
         }
         self.opened, self.closed = names[b"tcp_opened"], names[b"tcp_closed"]
 
@@ -79,7 +80,7 @@ class Checks:
             if frames_sent:
                 self.check_window(number, now_ms)
         assert found == open_now, "more connections are counted than there are"
-        balance = lib.stack_counter(self.stack, self.opened) - lib.stack_counter(self.stack, self.closed)
+        balance = lib.stack_counter(self.view, self.opened) - lib.stack_counter(self.view, self.closed)
         assert balance == open_now, f"{balance} connections opened and not closed, but {open_now} are there"
         for number in gone or ():
             del self.known[number]

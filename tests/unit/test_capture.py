@@ -159,8 +159,8 @@ def test_the_port_s_counters_show_through(model: ModelImage, tmp_path: Path) -> 
     run.download()
     inner = lib.memory_as_port(run.loop.memory)
     for name in ("rx_frames", "rx_bytes", "tx_frames", "tx_bytes", "tx_dropped"):
-        assert getattr(run.loop.port, name) == getattr(inner, name)
-    assert inner.tx_frames > len(BIG) // 1500
+        assert getattr(run.loop.port.counters, name) == getattr(inner.counters, name)
+    assert inner.counters.tx_frames > len(BIG) // 1500
     run.close()
 
 

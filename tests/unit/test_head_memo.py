@@ -97,7 +97,7 @@ class Asked:
         return answer, closed
 
     def count(self, name: str) -> int:
-        return int(lib.stack_counter(self.host.stack, counter_names(self.host.stack).index(name)))
+        return int(lib.stack_counter(self.host.view, counter_names(self.host.view).index(name)))
 
 
 @pytest.mark.parametrize("name", REQUESTS)
@@ -248,5 +248,5 @@ def test_uses_are_counted(image: Image) -> None:
     asked = Asked(image)
     for _ in range(7):
         asked.ask(get("/a.txt"))
-    uses = [lib.stack_response_uses(asked.host.stack, index) for index in range(image.header.response_count)]
+    uses = [lib.stack_response_uses(asked.host.view, index) for index in range(image.header.response_count)]
     assert sorted(uses)[-2:] == [0, 7]

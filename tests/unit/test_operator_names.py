@@ -120,12 +120,12 @@ def names() -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as folder:
         found = list(documents(Path(folder)))
         web = Host(ImageOfFile.read(Path(folder) / "site.img"))  # which its stack lives in
-        result["counters of ssrun"] = set(counter_names(web.stack))
+        result["counters of ssrun"] = set(counter_names(web.view))
         with contextlib.closing(Worker(ImageOfFile.read(Path(folder) / "site.img"))) as sockets:
             result["counters of ssrun --listen"] = set(listen.counter_names(sockets.worker))
     store = Store({b"key": b"value"})
     kv = Host(store, config=store.config)  # type: ignore[arg-type]
-    result["counters of sskv"] = set(counter_names(kv.stack))
+    result["counters of sskv"] = set(counter_names(kv.view))
     for command, document in found:
         result.setdefault(f"JSON of {command}", set()).update(keys(document))
     return {kind: sorted(of) for kind, of in sorted(result.items())}

@@ -69,9 +69,9 @@ class Loop:
         return taken
 
     def counters(self) -> dict[str, int]:
-        stack = lib.worker_stack(self.worker)
-        names = (ffi.string(lib.stack_counter_name(stack, i)).decode() for i in range(lib.stack_counter_count(stack)))
-        return {name: lib.stack_counter(stack, i) for i, name in enumerate(names)}
+        view = lib.worker_view(self.worker)
+        names = (ffi.string(lib.stack_counter_name(view, i)).decode() for i in range(lib.stack_counter_count(view)))
+        return {name: lib.stack_counter(view, i) for i, name in enumerate(names)}
 
     def close(self) -> None:
         lib.worker_destroy(self.worker)

@@ -38,14 +38,14 @@ def image_of(source: Path, name: str, *options: str | Path) -> Path:
 class OneStack:
     """What a profile is of, with one worker."""
 
-    def __init__(self, stack: Any) -> None:
-        self.stack = stack
+    def __init__(self, view: Any) -> None:
+        self.view = view
 
     def response_uses(self, response: int) -> int:
-        return int(lib.stack_response_uses(self.stack, response))
+        return int(lib.stack_response_uses(self.view, response))
 
     def frame_high_water(self, frame: int) -> int:
-        return int(lib.stack_frame_high_water(self.stack, frame))
+        return int(lib.stack_frame_high_water(self.view, frame))
 
 
 def run(image: Path, requests: list[tuple[str, str, str]], in_flight: int = 1) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def run(image: Path, requests: list[tuple[str, str, str]], in_flight: int = 1) -
             client.request(f"GET {path} HTTP/1.1\r\nHost: {name}\r\n{fields}\r\n".encode())
         host.complete()
     with ImageFile(image) as file:
-        return profile.document(file, OneStack(host.stack))
+        return profile.document(file, OneStack(host.view))
 
 
 def listed(image: Path) -> dict[tuple[str, str, str], dict[str, Any]]:

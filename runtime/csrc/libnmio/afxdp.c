@@ -81,13 +81,13 @@ static int afxdp_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t m
                                     .len_bytes = desc->len,
                                     .flags = xdp->rx_flags,
                                     .token = desc->addr};
-        base->rx_bytes += desc->len;
+        base->counters.rx_bytes += desc->len;
     }
     if (count > 0)
         xsk_ring_cons__release(&xdp->received, count);
     else
         wake_receiver(xdp);
-    base->rx_frames += count;
+    base->counters.rx_frames += count;
     return (int)count;
 }
 
@@ -153,10 +153,10 @@ static int afxdp_output(struct nmio_port *base)
             const struct nmio_tx_desc *desc = &tx->desc[i];
             *xsk_ring_prod__tx_desc(&xdp->sending, index + i) =
                 (struct xdp_desc){.addr = (uint64_t)(desc->head - base->region->base), .len = desc->head_bytes};
-            base->tx_bytes += desc->head_bytes;
+            base->counters.tx_bytes += desc->head_bytes;
         }
         xsk_ring_prod__submit(&xdp->sending, count);
-        base->tx_frames += count;
+        base->counters.tx_frames += count;
         xdp->outstanding += count;
         nmio_tx_taken(tx, count);
     }

@@ -25,19 +25,25 @@ struct record {
     uint32_t flags, zero;
 };
 
-/* Positions in a ring only grow; a byte's place is its position modulo ring_bytes. */
+/* Positions in a ring only grow; a byte's place is its position modulo ring_bytes. The ring's memory, which begins with these, is shared
+ * with the process that the worker is in, and the writer, who may have more rights, believes nothing of it. */
+struct capture_shared {
+    _Alignas(NMIO_CACHE_LINE_BYTES) atomic_uint_fast64_t head; /* written by the worker */
+    atomic_uint_fast64_t dropped;
+    _Alignas(NMIO_CACHE_LINE_BYTES) atomic_uint_fast64_t tail; /* written by the writer */
+};
+
 struct captured_port {
     struct nmio_port port;
     struct nmio_port *inner;
-    uint8_t *ring;
+    struct capture_shared *shared;
+    uint8_t *ring; /* [ring_bytes], behind shared */
     uint64_t ring_bytes;
     uint64_t at;          /* the worker's position, ahead of head until a batch is whole */
     uint64_t dropped_new; /* since the last record */
     uint32_t snap_bytes;
     uint32_t given; /* descriptors at the front of tx that the port had no room for: captured already */
-    _Alignas(NMIO_CACHE_LINE_BYTES) atomic_uint_fast64_t head; /* written by the worker */
-    atomic_uint_fast64_t dropped;
-    _Alignas(NMIO_CACHE_LINE_BYTES) atomic_uint_fast64_t tail; /* written by the writer, as is all that follows */
+    _Alignas(NMIO_CACHE_LINE_BYTES) uint64_t tail; /* the writer's, as is all that follows */
     uint64_t written;
     uint32_t interface;
     struct captured_port *next;
@@ -83,10 +89,10 @@ static void ring_put(struct captured_port *port, const void *data, uint64_t len_
 static bool record_begin(struct captured_port *port, uint64_t now_ns, uint32_t len_bytes, uint32_t flags)
 {
     uint32_t kept = len_bytes < port->snap_bytes ? len_bytes : port->snap_bytes;
-    uint64_t used = port->at - atomic_load_explicit(&port->tail, memory_order_acquire);
+    uint64_t used = port->at - atomic_load_explicit(&port->shared->tail, memory_order_acquire);
     if (port->ring_bytes - used < sizeof(struct record) + aligned(kept)) {
-        uint64_t dropped = atomic_load_explicit(&port->dropped, memory_order_relaxed);
-        atomic_store_explicit(&port->dropped, dropped + 1, memory_order_relaxed);
+        atomic_uint_fast64_t *dropped = &port->shared->dropped;
+        atomic_store_explicit(dropped, atomic_load_explicit(dropped, memory_order_relaxed) + 1, memory_order_relaxed);
         port->dropped_new++;
         return false;
     }
@@ -99,7 +105,7 @@ static bool record_begin(struct captured_port *port, uint64_t now_ns, uint32_t l
 /* What was put is the writer's from here on. */
 static void publish(struct captured_port *port)
 {
-    atomic_store_explicit(&port->head, port->at, memory_order_release);
+    atomic_store_explicit(&port->shared->head, port->at, memory_order_release);
 }
 
 static void keep_received(struct captured_port *port, const struct nmio_rx *rx, uint64_t now_ns)
@@ -131,18 +137,6 @@ static void keep_sent(struct captured_port *port, const struct nmio_tx_desc *des
     port->at = aligned(port->at);
 }
 
-/* Whoever looks at the captured port finds the other's counters. */
-static void copy_counters(struct captured_port *port)
-{
-    const struct nmio_port *inner = port->inner;
-    port->port.rx_frames = inner->rx_frames;
-    port->port.rx_dropped = inner->rx_dropped;
-    port->port.rx_bytes = inner->rx_bytes;
-    port->port.tx_frames = inner->tx_frames;
-    port->port.tx_bytes = inner->tx_bytes;
-    port->port.tx_dropped = inner->tx_dropped;
-}
-
 static int captured_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max)
 {
     struct captured_port *port = (struct captured_port *)base;
@@ -153,7 +147,7 @@ static int captured_input(struct nmio_port *base, struct nmio_rx *batch, uint32_
     for (int i = 0; i < count; i++)
         keep_received(port, &batch[i], now_ns);
     publish(port);
-    copy_counters(port);
+    port->port.counters = port->inner->counters;
     return count;
 }
 
@@ -175,7 +169,7 @@ static int captured_output(struct nmio_port *base)
     }
     int error = port->inner->ops->output(port->inner);
     port->given = tx->count;
-    copy_counters(port);
+    port->port.counters = port->inner->counters;
     return error;
 }
 
@@ -243,10 +237,9 @@ static void finish_checksum(uint8_t *frame, uint32_t len_bytes, uint32_t flags)
 
 static void write_record(struct capture *capture, struct captured_port *port, const struct record *record)
 {
-    uint64_t tail = atomic_load_explicit(&port->tail, memory_order_relaxed);
-    ring_get(port, tail + sizeof(*record), capture->frame, record->kept_bytes);
-    tail = aligned(tail + sizeof(*record) + record->kept_bytes);
-    atomic_store_explicit(&port->tail, tail, memory_order_release);
+    ring_get(port, port->tail + sizeof(*record), capture->frame, record->kept_bytes);
+    port->tail += sizeof(*record) + aligned(record->kept_bytes);
+    atomic_store_explicit(&port->shared->tail, port->tail, memory_order_release);
     if ((record->flags & (RECORD_CHECKSUM_OPEN | RECORD_CHECKSUM_MAY_BE_PARTIAL)) != 0 &&
         record->kept_bytes == record->len_bytes)
         finish_checksum(capture->frame, record->len_bytes, record->flags);
@@ -261,16 +254,34 @@ static void write_record(struct capture *capture, struct captured_port *port, co
     port->written++;
 }
 
-/* The port with the earliest record of all, and that record; NULL: the rings are empty. */
-static struct captured_port *earliest(const struct capture *capture, struct record *record)
+/* Is there a next record, and a copy of it, *record, as a worker writes them? 0: none; -EBADMSG: it is not. */
+static int next_record(const struct captured_port *port, struct record *record)
+{
+    uint64_t bytes = atomic_load_explicit(&port->shared->head, memory_order_acquire) - port->tail;
+    if (bytes == 0)
+        return 0;
+    if (bytes < sizeof(*record) || bytes > port->ring_bytes)
+        return -EBADMSG;
+    ring_get(port, port->tail, record, sizeof(*record));
+    if (record->kept_bytes > port->snap_bytes || record->kept_bytes > record->len_bytes ||
+        aligned(record->kept_bytes) > bytes - sizeof(*record))
+        return -EBADMSG;
+    return 1;
+}
+
+/* The port with the earliest record of all, and that record; NULL: the rings are empty, or one is damaged. */
+static struct captured_port *earliest(struct capture *capture, struct record *record)
 {
     struct captured_port *found = NULL;
     for (struct captured_port *port = capture->first; port != NULL; port = port->next) {
         struct record next;
-        uint64_t tail = atomic_load_explicit(&port->tail, memory_order_relaxed);
-        if (tail == atomic_load_explicit(&port->head, memory_order_acquire))
+        int there = next_record(port, &next);
+        if (there < 0) {
+            capture->error = there;
+            return NULL;
+        }
+        if (there == 0)
             continue;
-        ring_get(port, tail, &next, sizeof(next));
         if (found != NULL && next.time_ns >= record->time_ns)
             continue;
         found = port;
@@ -315,7 +326,7 @@ uint64_t capture_dropped(const struct capture *capture)
 {
     uint64_t dropped = 0;
     for (const struct captured_port *port = capture->first; port != NULL; port = port->next)
-        dropped += atomic_load_explicit(&port->dropped, memory_order_relaxed);
+        dropped += atomic_load_explicit(&port->shared->dropped, memory_order_relaxed);
     return dropped;
 }
 
@@ -361,11 +372,12 @@ int capture_add(struct capture *capture, struct nmio_port *port, uint64_t ring_b
     struct captured_port *made = nmio_alloc(sizeof(*made));
     if (made == NULL)
         return -ENOMEM;
-    made->ring = nmio_alloc(ring_bytes);
-    if (made->ring == NULL) {
+    made->shared = nmio_alloc_shared(sizeof(*made->shared) + ring_bytes);
+    if (made->shared == NULL) {
         nmio_free(made);
         return -ENOMEM;
     }
+    made->ring = (uint8_t *)(made->shared + 1);
     made->port = (struct nmio_port){
         .ops = &captured_ops, .region = port->region, .tx = port->tx, .gather_max = port->gather_max, .fd = port->fd};
     made->inner = port;
@@ -383,7 +395,7 @@ int capture_add(struct capture *capture, struct nmio_port *port, uint64_t ring_b
 
 static void write_statistics(struct capture *capture, const struct captured_port *port)
 {
-    uint64_t dropped = atomic_load_explicit(&port->dropped, memory_order_relaxed);
+    uint64_t dropped = atomic_load_explicit(&port->shared->dropped, memory_order_relaxed);
     struct pcapng_statistics statistics = {.interface = port->interface,
                                            .start_ns = capture->start_ns + capture->wall_offset_ns,
                                            .end_ns = clock_ns(CLOCK_MONOTONIC) + capture->wall_offset_ns,
@@ -413,7 +425,7 @@ int capture_close(struct capture *capture)
     while (capture->first != NULL) {
         struct captured_port *port = capture->first;
         capture->first = port->next;
-        nmio_free(port->ring);
+        nmio_free_shared(port->shared, sizeof(*port->shared) + port->ring_bytes);
         nmio_free(port);
     }
     if (fclose(capture->file) != 0 && error == 0)

@@ -30,7 +30,7 @@ int capture_add(struct capture *capture, struct nmio_port *port, uint64_t ring_b
                 const char *description, struct nmio_port **captured);
 
 /* Writes what the rings hold, earlier frames first, and flushes the file. From one thread at a time, any. Returns the number of frames,
- * or -errno: then nothing more is written. */
+ * or -errno: then nothing more is written. -EBADMSG: a ring holds what no worker writes. */
 int64_t capture_drain(struct capture *capture);
 
 /* Frames in the file, and those that a ring had no room for; from any thread. */

@@ -77,9 +77,9 @@ static int memory_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
         batch[i] = (struct nmio_rx){.data = memory->rx + (size_t)at * MEMORY_RX_BYTES,
                                     .len_bytes = memory->rx_len[at],
                                     .flags = memory->rx_flags[at]};
-        base->rx_bytes += batch[i].len_bytes;
+        base->counters.rx_bytes += batch[i].len_bytes;
     }
-    base->rx_frames += count;
+    base->counters.rx_frames += count;
     return (int)count;
 }
 
@@ -134,7 +134,7 @@ static void keep(struct memory_port *memory, const uint8_t *frame, uint32_t len_
     if (memory->sent_first == memory->sent_end)
         memory->sent_first = memory->sent_end = 0;
     if (memory->sent_end + sizeof(len_bytes) + len_bytes > MEMORY_TX_BYTES) {
-        memory->port.tx_dropped++;
+        memory->port.counters.tx_dropped++;
         return;
     }
     memcpy(memory->sent + memory->sent_end, &len_bytes, sizeof(len_bytes));
@@ -188,8 +188,8 @@ static void fly(struct memory_port *memory, const struct nmio_tx_desc *desc)
     }
     if (memory->strict)
         f->digest = digest_of(f);
-    memory->port.tx_frames++;
-    memory->port.tx_bytes += len_bytes;
+    memory->port.counters.tx_frames++;
+    memory->port.counters.tx_bytes += len_bytes;
     if (desc->checksum_partial)
         segment(memory, desc, whole, len_bytes);
     else

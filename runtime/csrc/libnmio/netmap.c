@@ -94,8 +94,8 @@ static uint32_t take_frames(struct netmap_port *nm, uint32_t index, struct nmio_
         bool theirs = nm->host_rings && !netmap_is_ours(&nm->filter, data, slot->len);
         if (theirs && space_of(nm->host_tx) == 0)
             break; /* until the next sync has taken what is there */
-        nm->port.rx_frames++;
-        nm->port.rx_bytes += slot->len;
+        nm->port.counters.rx_frames++;
+        nm->port.counters.rx_bytes += slot->len;
         at = next_of(ring, at);
         if (theirs) {
             pass_to_host(nm, ring, slot);
@@ -216,8 +216,8 @@ static int netmap_output(struct nmio_port *base)
             put_in_place(nm, desc);
         }
         ring->head = ring->cur = next_of(ring, ring->head);
-        base->tx_frames++;
-        base->tx_bytes += desc->head_bytes;
+        base->counters.tx_frames++;
+        base->counters.tx_bytes += desc->head_bytes;
     }
     nmio_tx_taken(tx, count);
     if (nm->host_rings)

@@ -146,6 +146,11 @@ struct nmio_port_ops {
     void (*close)(struct nmio_port *port);
 };
 
+struct nmio_port_counters {
+    uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_dropped; /* a superframe counts as one */
+    uint64_t rx_dropped; /* came, and could not be read */
+};
+
 /* Every port begins with this. */
 struct nmio_port {
     const struct nmio_port_ops *ops;
@@ -153,8 +158,7 @@ struct nmio_port {
     struct nmio_tx *tx;
     uint32_t gather_max; /* segments in a superframe; 1: only whole frames */
     int fd; /* all that it has of the kernel's; -1: it has none, or several */
-    uint64_t rx_frames, rx_bytes, tx_frames, tx_bytes, tx_dropped; /* a superframe counts as one */
-    uint64_t rx_dropped; /* came, and could not be read */
+    struct nmio_port_counters counters;
 };
 
 #endif

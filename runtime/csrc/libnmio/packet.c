@@ -69,7 +69,7 @@ static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
         packet->next++;
         uint8_t *at = frame_bytes(packet, head, status, packet->rx + (size_t)looked * VNET_RX_BYTES, &len_bytes);
         if (at == NULL) {
-            base->rx_dropped++;
+            base->counters.rx_dropped++;
             give_back(head);
             continue;
         }
@@ -79,9 +79,9 @@ static int packet_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t 
                                           .len_bytes = len_bytes,
                                           .flags = vnet_rx_flags(&header),
                                           .token = packet->next - 1};
-        base->rx_bytes += len_bytes;
+        base->counters.rx_bytes += len_bytes;
     }
-    base->rx_frames += count;
+    base->counters.rx_frames += count;
     return (int)count;
 }
 
@@ -107,7 +107,7 @@ static int send_batch(struct packet_port *packet, uint32_t first)
     }
     int sent = sendmmsg(packet->port.fd, messages, wanted, MSG_DONTWAIT);
     for (int i = 0; i < sent; i++)
-        packet->port.tx_bytes += messages[i].msg_len - sizeof(struct virtio_net_hdr);
+        packet->port.counters.tx_bytes += messages[i].msg_len - sizeof(struct virtio_net_hdr);
     return sent < 0 ? -errno : sent;
 }
 
@@ -121,11 +121,11 @@ static int packet_output(struct nmio_port *base)
         if (sent == -EAGAIN || sent == -EINTR || sent == -ENOBUFS)
             break;
         if (sent < 0) { /* this one can't go, or the interface is down: dropped, as a wire would */
-            base->tx_dropped++;
+            base->counters.tx_dropped++;
             vnet_release(base, &tx->desc[done++]);
             continue;
         }
-        base->tx_frames += (uint32_t)sent;
+        base->counters.tx_frames += (uint32_t)sent;
         for (int i = 0; i < sent; i++)
             vnet_release(base, &tx->desc[done++]);
     }

@@ -55,8 +55,8 @@ static int pcap_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t ma
         if (len_bytes < 0)
             return count > 0 ? (int)count : len_bytes;
         batch[count++] = (struct nmio_rx){.data = at, .len_bytes = (uint32_t)len_bytes};
-        base->rx_frames++;
-        base->rx_bytes += (uint32_t)len_bytes;
+        base->counters.rx_frames++;
+        base->counters.rx_bytes += (uint32_t)len_bytes;
     }
     return (int)count;
 }
@@ -82,8 +82,8 @@ static int pcap_output(struct nmio_port *base)
         if (fwrite(&record, sizeof(record), 1, pcap->out) != 1 ||
             fwrite(desc->head, 1, desc->head_bytes, pcap->out) != desc->head_bytes)
             error = -EIO;
-        base->tx_frames++;
-        base->tx_bytes += desc->head_bytes;
+        base->counters.tx_frames++;
+        base->counters.tx_bytes += desc->head_bytes;
         nmio_release(base->region, desc->chunk);
     }
     tx->count = tx->piece_count = 0;

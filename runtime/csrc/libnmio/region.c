@@ -2,6 +2,7 @@
 #include "region.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,33 +24,36 @@ static size_t pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-/* In front of what nmio_alloc gives: what has to be given back. */
-struct allocation {
-    void *mapping;
-    size_t bytes;
-};
-
 void *nmio_alloc(size_t bytes)
 {
     size_t align = bytes < NMIO_HUGE_PAGE_BYTES ? NMIO_CACHE_LINE_BYTES : NMIO_HUGE_PAGE_BYTES;
-    size_t whole = pages(bytes + 2 * align);
-    uint8_t *mapping = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (mapping == MAP_FAILED)
+    size_t whole = (bytes + align - 1) / align * align;
+    void *memory = aligned_alloc(align, whole);
+    if (memory == NULL)
         return NULL;
-    uintptr_t first = ((uintptr_t)mapping + sizeof(struct allocation) + align - 1) / align * align;
-    uint8_t *memory = mapping + (first - (uintptr_t)mapping);
-    memcpy(memory - sizeof(struct allocation), &(struct allocation){mapping, whole}, sizeof(struct allocation));
-    nmio_prefer_huge_pages(memory, bytes);
+    nmio_prefer_huge_pages(memory, whole);
+    memset(memory, 0, whole);
     return memory;
 }
 
 void nmio_free(void *memory)
 {
-    struct allocation allocation;
-    if (memory == NULL)
-        return;
-    memcpy(&allocation, (uint8_t *)memory - sizeof(allocation), sizeof(allocation));
-    munmap(allocation.mapping, allocation.bytes);
+    free(memory);
+}
+
+void *nmio_alloc_shared(size_t bytes)
+{
+    void *memory = mmap(NULL, pages(bytes), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    nmio_prefer_huge_pages(memory, bytes);
+    return memory;
+}
+
+void nmio_free_shared(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        munmap(memory, pages(bytes));
 }
 
 static size_t huge_pages(uint64_t bytes)

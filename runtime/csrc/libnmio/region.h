@@ -23,10 +23,16 @@ void nmio_region_destroy(struct nmio_region *region);
  * page tables. */
 void nmio_prefer_huge_pages(void *memory, size_t bytes);
 
-/* Zeroed memory that begins and ends on cache lines of its own, so that no two workers write to the same one; a process that is
- * forked shares it. NULL without memory. */
+/* Zeroed memory that begins and ends on cache lines of its own, so that no two workers write to the same one; large memory
+ * on huge pages, if there are any. NULL without memory. */
 void *nmio_alloc(size_t bytes);
 void nmio_free(void *memory);
+
+/* Zeroed memory that a process shares with those that it forks. What lies there is for numbers: whoever has more rights must follow no
+ * pointer and call no function that one with fewer could have written there. Pages are taken when they are used first. NULL without
+ * memory. */
+void *nmio_alloc_shared(size_t bytes);
+void nmio_free_shared(void *memory, size_t bytes);
 
 /* Zeroed memory of huge pages, which are physically one piece each; NULL where too few are reserved, or the system has none. */
 #define NMIO_HUGE_PAGE_BYTES 2097152

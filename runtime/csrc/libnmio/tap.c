@@ -40,10 +40,10 @@ static int tap_input(struct nmio_port *base, struct nmio_rx *batch, uint32_t max
         batch[count] = (struct nmio_rx){.data = at + sizeof(header),
                                         .len_bytes = (uint32_t)((size_t)got - sizeof(header)),
                                         .flags = vnet_rx_flags(&header)};
-        base->rx_bytes += batch[count].len_bytes;
+        base->counters.rx_bytes += batch[count].len_bytes;
         count++;
     }
-    base->rx_frames += count;
+    base->counters.rx_frames += count;
     return (int)count;
 }
 
@@ -67,12 +67,12 @@ static int tap_output(struct nmio_port *base)
         uint32_t len_bytes;
         int iovecs = vnet_gather(tx, desc, &header, iov, &len_bytes);
         if (writev(tap->port.fd, iov, iovecs) >= 0) {
-            base->tx_frames++;
-            base->tx_bytes += len_bytes;
+            base->counters.tx_frames++;
+            base->counters.tx_bytes += len_bytes;
         } else if (errno == EAGAIN || errno == EINTR) {
             break;
         } else {
-            base->tx_dropped++; /* as a wire would: TCP sends it again */
+            base->counters.tx_dropped++; /* as a wire would: TCP sends it again */
         }
         vnet_release(base, desc);
     }

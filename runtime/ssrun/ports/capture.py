@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from ..errors import SsrunError
 from ..settings import CaptureOptions
 
 DRAIN_S = 0.01  # between looks at empty rings
+DAMAGED = "frames on their way to the file are damaged in memory; the process that serves may be in strange hands"
 
 
 class Capture:
@@ -55,7 +57,7 @@ class Capture:
     def _report(self, error: int) -> None:
         failed, self._failed = self._failed, None
         if failed is not None:
-            failed(os.strerror(-error))
+            failed(DAMAGED if error == -errno.EBADMSG else os.strerror(-error))
 
     def _run(self) -> None:
         while True:
