@@ -278,7 +278,8 @@ void worker_drain(struct worker *worker)
 uint32_t worker_unfinished(const struct worker *worker)
 {
     const struct worker_shared *shared = worker->shared;
-    return atomic_load_explicit(&shared->drained, memory_order_acquire) ? atomic_load(&shared->unfinished) : UINT32_MAX;
+    return atomic_load_explicit(&shared->drained, memory_order_acquire) ? atomic_load(&shared->unfinished)
+                                                                        : UINT32_MAX;
 }
 
 void worker_addresses_confirmed(struct worker *worker)

@@ -39,7 +39,7 @@ struct captured_port {
     struct capture_shared *shared;
     uint8_t *ring; /* [ring_bytes], behind shared */
     uint64_t ring_bytes;
-    uint64_t at;          /* the worker's position, ahead of head until a batch is whole */
+    uint64_t at; /* the worker's position, ahead of head until a batch is whole */
     uint64_t dropped_new; /* since the last record */
     uint32_t snap_bytes;
     uint32_t given; /* descriptors at the front of tx that the port had no room for: captured already */
@@ -53,7 +53,7 @@ struct capture {
     FILE *file;
     struct captured_port *first;
     uint8_t *frame; /* [snap_bytes], the one that is being written */
-    char *buffer;   /* [FILE_BUFFER_BYTES], the file's */
+    char *buffer; /* [FILE_BUFFER_BYTES], the file's */
     uint32_t snap_bytes, port_count;
     uint64_t start_ns; /* monotonic */
     uint64_t wall_offset_ns;
