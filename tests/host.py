@@ -75,9 +75,9 @@ class Image:
         return self.image.header
 
 
-def new_generation(image: Image, *, has_arena: bool) -> tuple[Any, Any]:
+def new_generation(image: Image, *, has_arena: bool, app: Any = None) -> tuple[Any, Any]:
     """A struct generation * of an image that is to be served by the web, and its memory, which must be kept."""
-    app = ffi.addressof(lib.web_app)
+    app = app or ffi.addressof(lib.web_app)
     size = lib.generation_bytes(app, image.image, has_arena)
     memory = ffi.new("uint8_t[]", size + 64)
     aligned = ffi.cast("uint8_t *", (int(ffi.cast("uintptr_t", memory)) + 63) & ~63)
@@ -259,7 +259,7 @@ class Host:
     def swap(self, image: Image) -> Any:
         """From now on another image is served; its generation, which lives as long as the host."""
         assert image.error == 0, image.error
-        generation, memory = new_generation(image, has_arena=True)
+        generation, memory = new_generation(image, has_arena=True, app=self.stack_config.app)
         self.swapped.append((generation, memory, image))
         lib.stack_swap(self.stack, generation)
         return generation

@@ -49,7 +49,7 @@ class Worker:
             "send_ms": 10_000,
         }
         for name, value in (values | limits).items():
-            setattr(self.config.tcpip, name, value)
+            setattr(self.config.tcpip if hasattr(self.config.tcpip, name) else self.config, name, value)
         self.config.listeners[0] = self.listener.fileno()
         self.worker = lib.sockets_create(self.config, image.image)
         assert self.worker != ffi.NULL

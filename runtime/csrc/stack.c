@@ -245,6 +245,11 @@ uint32_t stack_address_conflicts(const struct stack *stack, uint32_t index, uint
     return acd_conflicts(&stack->eth, index, mac);
 }
 
+void *stack_app_state(struct stack *stack)
+{
+    return stack->tcpip.app_state;
+}
+
 uint32_t stack_connections(const struct stack *stack)
 {
     return tcb_table_count(&stack->tcpip.connections);

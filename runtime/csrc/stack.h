@@ -93,6 +93,9 @@ struct stack_link {
  * without a word; a new one is ours at once. False, and nothing is changed, if it is out of bounds. */
 bool stack_link_change(struct stack *stack, const struct stack_link *link);
 
+/* What the application keeps, for functions of its own. */
+void *stack_app_state(struct stack *stack);
+
 /* Connections open now. */
 uint32_t stack_connections(const struct stack *stack);
 

@@ -59,7 +59,7 @@ int main(int argc, char **argv)
     memset(tcb, 0, sizeof(*tcb));
     struct layout layout = {aligned_alloc(64, WEB_BYTES), 0};
     memset(layout.base, 0, WEB_BYTES);
-    tcpip->app_state = web_app.lay_out(&layout);
+    tcpip->app_state = web_app.lay_out(&layout, NULL);
     generation_lay_out_first(tcpip, &layout, &web_app, &file.image, false);
     if (layout.used_bytes > WEB_BYTES)
         stop("the image has more responses than there is room for");

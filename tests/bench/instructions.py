@@ -40,6 +40,8 @@ CASES = {
     "22 KB, a request, its ACKs joined by a NIC": Case(22_000, 10, 1_000, ("join=1",)),
     "22 KB in superframes, a request": Case(22_000, 10, 1_000, ("gather=44",)),
     "100 B, a connection and a request": Case(100, 2_000, 2_000),
+    "100 B, a request, with an access log": Case(100, 10, 2_000, ("follow=1",)),
+    "22 KB, a request, with an access log": Case(22_000, 10, 1_000, ("follow=1",)),
 }
 
 

@@ -8,6 +8,7 @@
  * (bounds.h) sends the same answers without the stack. close=1: a new connection for each request. random=1: connections and
  * paths in no order, else in turn. join=1: clients acknowledge all that came in a round at once, as behind a NIC that joins
  * segments; else every second segment, with a frame for each.
+ * follow=1: answers are followed as for an access log, and its entries are read, which is not counted.
  * programs=5: each path is asked for as five programs do, in turn (clients.h).
  * Cycles are those of the processor's time stamp counter, spent in the stack alone; clients and checks are left out. */
 #define _GNU_SOURCE
@@ -27,6 +28,8 @@
 #include "image_file.h"
 #include "libnmio/region.h"
 #include "stack.h"
+#include "web/access_line.h"
+#include "web/followed.h"
 #include "web/web.h"
 
 #define BATCH 64
@@ -39,7 +42,7 @@
 
 struct options {
     uint64_t connections, ring, delay, arena, workers, gather, strict, memcpy_tx, bound, check, close, random, join,
-        programs;
+        programs, follow;
 };
 
 static struct options options = {
@@ -74,6 +77,7 @@ struct worker {
     struct nmio_tx tx;
     struct stack *stack;
     struct clients clients;
+    struct access_reader reader; /* with follow */
     struct flying *flying; /* [ring], a ring */
     uint32_t *chunks; /* [ring][1 + NMIO_PIECES_MAX] */
     struct {
@@ -88,9 +92,14 @@ struct worker {
     char apart[64]; /* from what the next worker writes */
 };
 
+static struct access_format log_format; /* nothing: what is written is not of interest here */
+static _Thread_local uint8_t log_lines[ACCESS_OUT_BYTES_MIN];
+static struct web_config web_config = {.log_read = true, .log_heads = true};
+
 static struct stack_config configuration(void)
 {
-    struct stack_config config = {.app = &web_app,
+    struct stack_config config = {.app = options.follow != 0 ? &web_followed_app : &web_app,
+                                  .app_data = options.follow != 0 ? &web_config : NULL,
                                   .eth = {.mac = {2, 0, 0, 0, 0, 1}, .address_count = 1},
                                   .tcpip = {.tcp_port = 80,
                                             .mtu_bytes = file.image.header->mtu_bytes,
@@ -113,6 +122,7 @@ static void worker_open(struct worker *w, uint32_t number)
     uint32_t spares = (uint32_t)(options.arena == 0 ? options.ring : options.arena);
     struct stack_config config = configuration();
     w->number = number;
+    web_config.followed_max = (uint32_t)options.connections + 1024;
     w->now_ns = 1000000000000;
     if (nmio_region_create(&w->region, h->slot_bytes, BUFFERS, residents, spares) != 0 ||
         nmio_region_read(&w->region, file.fd, file.slots_offset) != 0 ||
@@ -123,6 +133,8 @@ static void worker_open(struct worker *w, uint32_t number)
     if (memory == NULL)
         stop("no memory for the stack, or the options are out of bounds");
     w->stack = stack_init(memory, bytes, &config, &file.image, &w->region, &w->tx);
+    if (options.follow != 0)
+        access_reader_open(&w->reader, web_access_log(stack_app_state(w->stack)));
     w->flying = calloc(options.ring, sizeof(*w->flying));
     w->chunks = calloc(options.ring * (1 + NMIO_PIECES_MAX), sizeof(*w->chunks));
     w->parts = calloc(options.ring * (1 + NMIO_PIECES_MAX), sizeof(*w->parts));
@@ -211,6 +223,8 @@ static bool serve_round(struct worker *w)
     uint64_t before = __rdtsc();
     stack_round(w->stack, w->now_ns, batch, count);
     w->cycles += __rdtsc() - before;
+    if (options.follow != 0)
+        access_log_read(&w->reader, &log_format, log_lines, sizeof(log_lines));
     uint32_t sent = w->tx.count;
     for (uint32_t i = 0; i < sent; i++) {
         clients_hear(&w->clients, &w->tx, &w->tx.desc[i]);
@@ -323,6 +337,7 @@ static const struct number_option known_options[] = {
     {"random", &options.random},
     {"join", &options.join},
     {"programs", &options.programs},
+    {"follow", &options.follow},
 };
 
 static void take_phase(char *word)

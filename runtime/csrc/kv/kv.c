@@ -193,8 +193,9 @@ static bool kv_has_pending_response(const struct tcb *tcb)
     return tcb->app > 0;
 }
 
-static void *kv_lay_out(struct layout *layout)
+static void *kv_lay_out(struct layout *layout, const void *data)
 {
+    (void)data;
     return layout_take(layout, sizeof(struct kv));
 }
 

@@ -28,12 +28,12 @@ struct tcpip_prefetch {
 /* All but receive may be NULL. */
 struct tcpip_app {
     /* Lays out what it keeps beside its connections; returns where its state is. NULL: it is only counted. */
-    void *(*lay_out)(struct layout *layout);
+    void *(*lay_out)(struct layout *layout, const void *data);
     /* The same for what belongs to an image. What lies there is zero at first. */
     void *(*lay_out_tables)(struct layout *layout, const struct image *image);
     /* The newest of tcpip->generations is what is to be answered from. NULL: it never changes. */
     void (*swapped)(void *state);
-    /* Before all others. data: what it reads from beside the image. */
+    /* Before all others. data: what it reads from beside the image; to lay_out too. */
     void (*init)(void *state, struct tcpip *tcpip, const void *data); /* may set tcpip->prefetch_steps */
     /* A round begins, at wall_s seconds since 1970-01-01 UTC. */
     void (*clock)(void *state, int64_t wall_s);
@@ -59,6 +59,9 @@ struct tcpip_app {
      * the frame, if dst is the whole payload. NULL: no frame of the image says so. */
     uint64_t (*patch)(const struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset, uint8_t *dst,
                       uint32_t len_bytes);
+    /* A slice which said so (SLICE_FOLLOWED, with the application's number) goes: the peer has it whole, or the connection is
+     * over. tcb->snd_una says how far it has come. */
+    void (*slice_end)(struct tcpip *tcpip, const struct tcb *tcb, uint32_t number);
     /* Brings what an answer to a segment's data would touch into the caches, in tcpip->prefetch_steps steps, some time apart: each looks
      * at what the one before has fetched. Only a guess. False: no more steps. */
     bool (*prefetch)(const struct tcpip *tcpip, struct tcpip_prefetch *ahead, uint32_t step);

@@ -44,12 +44,12 @@ static inline uint8_t *composed_bytes(const struct composed *pool, uint32_t buff
 /* The slice of what is in a buffer; it gives the buffer back when it goes. */
 static inline struct response_slice composed_slice(uint32_t buffer)
 {
-    return (struct response_slice){.first_frame = buffer, .composed = true};
+    return (struct response_slice){.first_frame = buffer, .at_end = SLICE_COMPOSED};
 }
 
 static inline bool is_composed(const struct response_slice *slice)
 {
-    return slice->composed;
+    return (slice->at_end & SLICE_COMPOSED) != 0;
 }
 
 /* A slice goes: nothing of it will be sent again. */

@@ -60,13 +60,21 @@ static void start(struct tcpip *tcpip, struct tcb *tcb, const struct packet *pac
     expect_request(tcpip, tcb);
 }
 
+void connection_slice_at_end(struct tcpip *tcpip, const struct tcb *tcb, const struct response_slice *slice)
+{
+    if ((slice->at_end & SLICE_COMPOSED) != 0)
+        composed_slice_release(&tcpip->composed, slice);
+    if ((slice->at_end & SLICE_FOLLOWED) != 0)
+        tcpip->app->slice_end(tcpip, tcb, slice->at_end >> SLICE_NUMBER_SHIFT);
+}
+
 void connection_destroy(struct tcpip *tcpip, struct tcb *tcb)
 {
     PROBE(tcb_destroy, tcb, tcb->state);
     timer_remove(&tcpip->wheel, tcb);
     receive_buffer_release(&tcpip->buffers, tcb);
     for (uint32_t i = 0; i < tcb->slice_count; i++)
-        composed_slice_release(&tcpip->composed, tcb_slice(tcb, i));
+        connection_slice_end(tcpip, tcb, tcb_slice(tcb, i));
     slice_ring_release(&tcpip->rings, tcb);
     scoreboard_release(&tcpip->overflow, tcb);
     tcb_table_remove(&tcpip->connections, tcb);
@@ -179,7 +187,7 @@ void tcpip_write(struct tcpip *tcpip, struct tcb *tcb, const struct response_sli
     /* Field by field: most slices are made just before, and need not be in memory twice. */
     slot->skip = slice->skip;
     slot->first_frame = slice->first_frame;
-    slot->composed = slice->composed;
+    slot->at_end = slice->at_end;
     slot->generation = slice->generation;
     for (uint32_t i = 0; i < sizeof(slot->app) / sizeof(slot->app[0]); i++)
         slot->app[i] = slice->app[i];

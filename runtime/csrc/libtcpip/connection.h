@@ -12,6 +12,14 @@ struct tcb *connection_open(struct tcpip *tcpip, const struct packet *packet, co
 struct tcb *connection_carried(struct tcpip *tcpip, const struct tcp_flow *flow);
 /* Gives all back that it has; the peer hears nothing. */
 void connection_destroy(struct tcpip *tcpip, struct tcb *tcb);
+/* A slice of its goes: nothing of it will be sent again. Most have nothing to be done then. */
+void connection_slice_at_end(struct tcpip *tcpip, const struct tcb *tcb, const struct response_slice *slice);
+static inline void connection_slice_end(struct tcpip *tcpip, const struct tcb *tcb,
+                                        const struct response_slice *slice)
+{
+    if (slice->at_end != 0)
+        connection_slice_at_end(tcpip, tcb, slice);
+}
 /* What comes of it late must not open it again. */
 void connection_remember(struct tcpip *tcpip, const struct tcb *tcb, enum tcp_ended ended);
 /* RST to the peer: what tcpip->reset is where we make the segments. */

@@ -168,7 +168,7 @@ static bool fin_acked(struct tcpip *tcpip, struct tcb *tcb)
 static void release_slices(struct tcpip *tcpip, struct tcb *tcb)
 {
     while (tcb->slice_count > 0 && tcb_slice(tcb, 0)->end <= tcb->snd_una) {
-        composed_slice_release(&tcpip->composed, tcb_slice(tcb, 0));
+        connection_slice_end(tcpip, tcb, tcb_slice(tcb, 0));
         tcb->slice_first = (uint8_t)((tcb->slice_first + 1) & tcb->slice_mask);
         tcb->slice_count--;
     }

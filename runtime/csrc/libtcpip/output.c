@@ -91,8 +91,10 @@ static void count_payload(struct tcpip *tcpip, struct tcb *tcb, uint64_t positio
     PROBE(tcpip_output, tcb, position, tcb->snd_nxt, payload_bytes, segments);
     COUNT_BY(tcpip, tcp_tx_segments, segments);
     COUNT_BY(tcpip, tcp_tx_payload_bytes, payload_bytes);
-    if (position < tcb->snd_nxt)
+    if (position < tcb->snd_nxt) {
         COUNT_BY(tcpip, tcp_retransmit_segments, segments);
+        tcb->resent_segments += segments;
+    }
 }
 
 /* Has the application write into such a frame. Never inline: most frames are none, and what they need stays in registers. */

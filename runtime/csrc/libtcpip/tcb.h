@@ -86,11 +86,21 @@ struct response_slice {
     uint64_t start, end;
     uint64_t skip; /* bytes of the response in front of a slice's first; such a slice is not patched */
     uint32_t first_frame; /* the response's, or the buffer */
-    uint16_t composed; /* it lies in a buffer (composed.h) */
-    uint16_t generation; /* the place of the one that the frames are of (frames/generation.h) */
+    uint32_t at_end : 24; /* what is to be done when it goes: SLICE_*; 0: nothing */
+    uint32_t generation : 8; /* the place of the one that the frames are of (frames/generation.h) */
     uint64_t app[4]; /* the application's own, for its patch */
 };
 #define SLICE_APP_BYTES sizeof(((struct response_slice *)0)->app)
+#define SLICE_COMPOSED 1u /* it lies in a buffer, which is given back (composed.h) */
+#define SLICE_FOLLOWED 2u /* the application is told (app.h), with its number, which is in the bits above */
+#define SLICE_NUMBER_SHIFT 2
+#define SLICE_NUMBERS_MAX 0x400000
+
+/* It is followed too, by a number below SLICE_NUMBERS_MAX. */
+static inline void slice_follow(struct response_slice *slice, uint32_t number)
+{
+    slice->at_end = (slice->at_end | SLICE_FOLLOWED | number << SLICE_NUMBER_SHIFT) & 0xffffff;
+}
 
 /* What most segments touch comes first, line by line (TCB_HOT_BYTES); what only loss or a second answer needs is behind. */
 struct tcb {
@@ -178,6 +188,7 @@ struct tcb {
     uint64_t ecn_end; /* what was sent before has been answered for by a reduction */
     uint32_t unread_bytes; /* that came when nothing more was read */
     uint32_t opened_s; /* when, in the stack's time */
+    uint32_t resent_segments;
     uint32_t undo_cwnd, undo_ssthresh, undo_ts;
     uint8_t reorder_steps; /* quarters of the RTT beyond the first that reordering has needed */
     uint8_t reorder_persist; /* recoveries until they are forgotten */

@@ -36,7 +36,7 @@ void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const str
     slice_rings_lay_out(&tcpip->rings, layout, connections);
     composed_lay_out(&tcpip->composed, layout, connections);
     if (parts->app->lay_out != NULL)
-        tcpip->app_state = parts->app->lay_out(layout);
+        tcpip->app_state = parts->app->lay_out(layout, parts->app_data);
     generation_lay_out_first(tcpip, layout, parts->app, parts->image, parts->region != NULL);
 }
 

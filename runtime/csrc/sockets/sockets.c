@@ -238,6 +238,11 @@ uint32_t sockets_unfinished(const struct sockets *s)
     return s->drained ? tcpip_unfinished(&s->tcpip) : UINT32_MAX;
 }
 
+void *sockets_app_state(struct sockets *s)
+{
+    return s->tcpip.app_state;
+}
+
 uint64_t sockets_memory_bytes(const struct sockets *s)
 {
     return s->memory_bytes;

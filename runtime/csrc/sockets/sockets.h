@@ -43,6 +43,8 @@ uint32_t sockets_unfinished(const struct sockets *sockets);
 int sockets_wait(struct sockets *sockets, int timeout_ms);
 int sockets_round(struct sockets *sockets, uint64_t now_ns, int64_t wall_s);
 
+void *sockets_app_state(struct sockets *sockets); /* what the application keeps, for functions of its own */
+
 /* From any thread. */
 uint64_t sockets_memory_bytes(const struct sockets *sockets);
 uint32_t sockets_connections(const struct sockets *sockets); /* open now */

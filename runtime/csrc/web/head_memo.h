@@ -23,6 +23,7 @@
 /* A response whole, or its head. */
 struct head_answer {
     uint32_t response, variant; /* indices; variant: whose 304 it is */
+    uint32_t site; /* that was asked */
     uint16_t path_at, path_bytes; /* in the head */
     bool head, close;
 };

@@ -16,14 +16,20 @@
     X(http_status_2xx)                                                                                               \
     X(http_status_3xx)                                                                                               \
     X(http_status_4xx)                                                                                               \
-    X(http_status_5xx)
+    X(http_status_5xx)                                                                                               \
+    X(log_records)                                                                                                   \
+    X(log_dropped)
 
 struct web_counters COUNTERS_DEFINE(WEB_COUNTERS);
+
+struct access_log;
+struct access_tables;
 
 /* What belongs to an image, of a generation's. */
 struct web_tables {
     uint32_t *response_uses; /* [response_count] */
     struct head_place *places; /* [HEAD_MEMO_PLACES] */
+    struct access_tables *followed; /* NULL: answers are not followed */
 };
 
 struct web {
@@ -40,6 +46,8 @@ struct web {
     uint64_t connection_sums[2]; /* of what Connection says, at an even offset: keep-alive, close */
     struct head_memo memo;
     struct head_answer answer; /* written last; response SSI_NONE: none of the image's whole */
+    uint32_t site; /* of the request that was parsed last */
+    struct access_log *log; /* NULL: answers are not followed */
     bool lasts; /* the same head will be answered so for as long as the image is served */
     struct web_counters counters;
 };

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "access_log.h"
 #include "head_patch.h"
 #include "http_parse.h"
 #include "image/date.h"
@@ -68,7 +69,7 @@ static struct response_slice slice_of(const struct web *web, uint32_t response_i
 {
     struct response_slice slice = {.skip = skip,
                                    .first_frame = web->image->responses[response_index].first_frame,
-                                   .generation = (uint16_t)web->generation};
+                                   .generation = (uint8_t)web->generation};
     head_values_set(&slice, response_index, (uint32_t)web->wall_s, variant & SSI_VARIANTS_MAX, close);
     return slice;
 }
@@ -155,6 +156,8 @@ static uint32_t write_redirect(struct web *web, struct tcb *tcb, const struct ss
     struct location_text text = {.data = composed_bytes(&web->tcpip->composed, buffer), .room_bytes = COMPOSED_BYTES};
     put_redirect(web, &slice, places, request, prefix_bytes, &text);
     slice = composed_slice(buffer);
+    head_values_set(&slice, variant->get_response, (uint32_t)web->wall_s, 0,
+                    request->close); /* whoever follows it reads that */
     if (text.full) {
         composed_slice_release(&web->tcpip->composed, &slice);
         return 414;
@@ -500,6 +503,7 @@ static bool answer(struct web *web, struct tcb *tcb, const struct http_request *
     bool head = request->method == HTTP_HEAD;
     uint32_t site = image_site_find(web->image, request->host.data, request->host.len_bytes);
     uint32_t status = site == SSI_NONE ? 421 : status_of_method(request);
+    web->site = site;
     if (status != 0) {
         write_error(web, tcb, site == SSI_NONE ? 0 : site, status, head, request->close);
         return true;
@@ -574,9 +578,9 @@ struct lookup {
     uint64_t hash;
 };
 
-/* Answers what was answered before. False: it is to be parsed. */
-static bool answer_again(struct web *web, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes,
-                         struct lookup *lookup)
+/* Answers what was answered before. False: it is to be parsed. Always inline: most requests are answered here. */
+__attribute__((always_inline)) static inline bool answer_again(struct web *web, struct tcb *tcb, const uint8_t *data,
+                                                               uint32_t len_bytes, struct lookup *lookup)
 {
     lookup->place = tcb->app == 0 ? head_memo_place(&web->memo, data, len_bytes, &lookup->hash) : NULL;
     if (lookup->place == NULL || !head_memo_has(&web->memo, lookup->place, lookup->hash, data, len_bytes))
@@ -601,20 +605,18 @@ static void note_answer(const struct web *web, const struct lookup *lookup, cons
     struct head_answer answer = web->answer;
     answer.path_at = (uint16_t)(request->path.data - data);
     answer.path_bytes = (uint16_t)request->path.len_bytes;
+    answer.site = web->site;
     head_memo_keep(lookup->place, lookup->hash, data, len_bytes, &answer);
 }
 
-/* A request that is not known, whole or not. begun: its answer is. Returns the bytes of its head that were taken; 0: more must come, or more of the
- * answer is to be written, or nothing more is read. */
-__attribute__((always_inline)) static inline uint32_t take_request(struct web *web, struct tcb *tcb,
-                                                                   const uint8_t *data, uint32_t len_bytes,
-                                                                   const struct lookup *lookup, bool begun)
+/* A request that is not known, whole or not. begun: its answer is. Returns the bytes of its head that were taken; 0: more must come,
+ * or more of the answer is to be written, or nothing more is read. */
+__attribute__((noinline)) static uint32_t take_request(struct web *web, struct tcb *tcb, const uint8_t *data,
+                                                       uint32_t len_bytes, const struct lookup *lookup, bool begun)
 {
     struct http_request request;
     bool merge_slashes = (web->image->header->flags & SSI_IMAGE_MERGE_SLASHES) != 0;
-    int status = worth_parsing(tcb, data, len_bytes)
-                     ? http_parse(data, len_bytes, TCB_RECEIVE_BYTES, merge_slashes, &request)
-                     : HTTP_PARTIAL;
+    int status = http_parse(data, len_bytes, TCB_RECEIVE_BYTES, merge_slashes, &request);
     if (status == HTTP_PARTIAL) {
         if (!begun)
             seen_set(tcb, len_bytes);
@@ -626,6 +628,7 @@ __attribute__((always_inline)) static inline uint32_t take_request(struct web *w
     }
     if (status < 0) {
         COUNT(web, http_bad_requests);
+        web->site = SSI_NONE;
         write_error(web, tcb, 0, (uint32_t)-status, request.method == HTTP_HEAD, true);
         return 0;
     }
@@ -633,10 +636,12 @@ __attribute__((always_inline)) static inline uint32_t take_request(struct web *w
         request.close = true;
     web->lasts = true;
     web->answer.response = SSI_NONE;
-    if (!answer(web, tcb, &request))
-        return 0;
-    if (lookup->place != NULL && (uint32_t)status == len_bytes)
+    bool written = answer(web, tcb, &request);
+    if (written && lookup->place != NULL && (uint32_t)status == len_bytes)
         note_answer(web, lookup, data, len_bytes, &request);
+    web->lasts = false; /* nothing is noted of what is known */
+    if (!written)
+        return 0;
     if (!web->tcpip->draining && is_last(&request, len_bytes - (uint32_t)status)) /* else it is we who say close */
         tcpip_peer_done(tcb);
     progress_set(tcb, request.close ? 0 : (uint32_t)request.content_length);
@@ -663,7 +668,26 @@ __attribute__((noinline)) static uint32_t go_on(struct web *web, struct tcb *tcb
     return head_bytes;
 }
 
-static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+/* Notes the answer to a head that is known. */
+static void follow_known(struct web *web, struct tcb *tcb, const struct access_request *request,
+                         const struct lookup *lookup)
+{
+    web->site = lookup->place->answer.site;
+    access_log_answer(web, tcb, request);
+}
+
+/* Notes the answer to another one, if there was one. head_bytes: that were taken. */
+static void follow(struct web *web, struct tcb *tcb, struct access_request *request, uint32_t head_bytes)
+{
+    request->complete = progress_of(tcb).step == 0;
+    if (head_bytes > 0)
+        request->head_bytes = head_bytes;
+    access_log_answer(web, tcb, request);
+}
+
+/* Of two kinds of application one follows its answers. Always inline: the other has nothing of that in it. */
+__attribute__((always_inline)) static inline uint32_t receive(struct tcpip *tcpip, struct tcb *tcb,
+                                                              const uint8_t *data, uint32_t len_bytes, bool follows)
 {
     struct web *web = tcpip->app_state;
     uint32_t taken = drain(tcb, len_bytes);
@@ -671,11 +695,22 @@ static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t 
         struct lookup lookup;
         if (data[taken] == '\r')
             taken += empty_lines_bytes(data + taken, len_bytes - taken);
-        if (answer_again(web, tcb, data + taken, len_bytes - taken, &lookup))
+        struct access_request request = {data + taken, len_bytes - taken, tcb->slice_count, progress_of(tcb).step > 0,
+                                         true};
+        if (answer_again(web, tcb, data + taken, len_bytes - taken, &lookup)) {
+            if (follows)
+                follow_known(web, tcb, &request, &lookup);
             return len_bytes;
-        uint32_t head_bytes = progress_of(tcb).step > 0
+        }
+        if (!worth_parsing(tcb, data + taken, len_bytes - taken)) {
+            seen_set(tcb, len_bytes - taken);
+            break;
+        }
+        uint32_t head_bytes = request.resumed
                                   ? go_on(web, tcb, data + taken, len_bytes - taken, &lookup)
                                   : take_request(web, tcb, data + taken, len_bytes - taken, &lookup, false);
+        if (follows)
+            follow(web, tcb, &request, head_bytes);
         if (head_bytes == 0)
             break;
         taken += head_bytes;
@@ -684,10 +719,35 @@ static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t 
     return taken;
 }
 
+__attribute__((flatten)) static uint32_t web_receive(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data,
+                                                     uint32_t len_bytes)
+{
+    return receive(tcpip, tcb, data, len_bytes, false);
+}
+
+__attribute__((flatten)) static uint32_t web_receive_followed(struct tcpip *tcpip, struct tcb *tcb,
+                                                              const uint8_t *data, uint32_t len_bytes)
+{
+    return receive(tcpip, tcb, data, len_bytes, true);
+}
+
 static void web_timeout(struct tcpip *tcpip, struct tcb *tcb, bool request_begun)
 {
     if (request_begun && tcpip_can_write(tcb) && progress_of(tcb).step == 0)
         write_error(tcpip->app_state, tcb, 0, 408, false, true);
+}
+
+static void web_timeout_followed(struct tcpip *tcpip, struct tcb *tcb, bool request_begun)
+{
+    struct web *web = tcpip->app_state;
+    struct access_request request = {.slices = tcb->slice_count, .complete = true};
+    if (tcb->buffer != TCB_NONE) {
+        request.head = receive_buffer_bytes(&tcpip->buffers, tcb);
+        request.head_bytes = tcb->buffered_bytes;
+    }
+    web->site = SSI_NONE;
+    web_timeout(tcpip, tcb, request_begun);
+    access_log_answer(web, tcb, &request);
 }
 
 static bool web_has_pending_response(const struct tcb *tcb)
@@ -700,11 +760,23 @@ static uint32_t web_pending_generation(const struct tcb *tcb)
     return progress_of(tcb).generation;
 }
 
-static void *web_lay_out(struct layout *layout)
+static void *web_lay_out(struct layout *layout, const void *data)
 {
     struct web *web = layout_take(layout, sizeof(*web));
+    (void)data;
     if (web != NULL)
         web->date_s = -1;
+    return web;
+}
+
+/* With what it follows answers with. */
+static void *web_lay_out_followed(struct layout *layout, const void *data)
+{
+    struct web *web = web_lay_out(layout, NULL);
+    struct access_log *log = layout_take(layout, sizeof(*log)), scratch;
+    access_log_lay_out(log != NULL ? log : &scratch, layout, data);
+    if (web != NULL)
+        web->log = log;
     return web;
 }
 
@@ -714,7 +786,16 @@ static void *web_lay_out_tables(struct layout *layout, const struct image *image
     uint32_t *uses = layout_take(layout, image->header->response_count * sizeof(*uses));
     struct head_place *places = head_memo_lay_out(layout);
     if (tables != NULL)
-        *tables = (struct web_tables){uses, places};
+        *tables = (struct web_tables){.response_uses = uses, .places = places};
+    return tables;
+}
+
+static void *web_lay_out_tables_followed(struct layout *layout, const struct image *image)
+{
+    struct web_tables *tables = web_lay_out_tables(layout, image);
+    struct access_tables *followed = access_tables_lay_out(layout, image);
+    if (tables != NULL)
+        tables->followed = followed;
     return tables;
 }
 
@@ -729,12 +810,27 @@ static void web_swapped(void *state)
     web->tcpip->prefetch_steps = prefetches ? WEB_PREFETCH_STEPS : 0;
 }
 
+static void web_swapped_followed(void *state)
+{
+    struct web *web = state;
+    web_swapped(state);
+    const struct web_tables *tables = generation_newest(&web->tcpip->generations)->app;
+    access_log_swapped(web->log, web->image, tables->followed);
+}
+
 static void web_init(void *state, struct tcpip *tcpip, const void *data)
 {
     struct web *web = state;
     (void)data;
     web->tcpip = tcpip;
     head_patch_init(web);
+}
+
+static void web_init_followed(void *state, struct tcpip *tcpip, const void *data)
+{
+    struct web *web = state;
+    web_init(state, tcpip, NULL);
+    access_log_init(web->log, data);
 }
 
 static void web_clock(void *state, int64_t wall_s)
@@ -746,6 +842,25 @@ static void web_clock(void *state, int64_t wall_s)
     web->date_s = wall_s;
     date_format(wall_s, web->date_text);
     web->date_sum = checksum_sum(web->date_text, SSI_DATE_BYTES);
+}
+
+static void web_clock_followed(void *state, int64_t wall_s)
+{
+    web_clock(state, wall_s);
+    access_log_take_back(((struct web *)state)->log);
+}
+
+/* The first frame of an answer is sent: it alone is patched. */
+static uint64_t head_patch_followed(const struct tcpip *tcpip, const struct response_slice *slice, uint64_t offset,
+                                    uint8_t *dst, uint32_t len_bytes)
+{
+    const struct web *web = tcpip->app_state;
+    if ((slice->at_end & SLICE_FOLLOWED) != 0) {
+        struct access_entry *entry = &web->log->entries[slice->at_end >> SLICE_NUMBER_SHIFT];
+        if (entry->first_sent_us == 0)
+            entry->first_sent_us = tcpip->now_us;
+    }
+    return head_patch(tcpip, slice, offset, dst, len_bytes);
 }
 
 static const uint64_t *web_counters(const void *state)
@@ -775,3 +890,20 @@ const struct tcpip_app web_app = {.lay_out = web_lay_out,
                                   .has_pending_response = web_has_pending_response,
                                   .patch = head_patch,
                                   .prefetch = web_prefetch};
+
+const struct tcpip_app web_followed_app = {.lay_out = web_lay_out_followed,
+                                           .lay_out_tables = web_lay_out_tables_followed,
+                                           .swapped = web_swapped_followed,
+                                           .pending_generation = web_pending_generation,
+                                           .init = web_init_followed,
+                                           .clock = web_clock_followed,
+                                           .counters = web_counters,
+                                           .counter_names = counter_names,
+                                           .counter_count = sizeof(counter_names) / sizeof(counter_names[0]),
+                                           .response_uses = web_response_uses,
+                                           .receive = web_receive_followed,
+                                           .timeout = web_timeout_followed,
+                                           .has_pending_response = web_has_pending_response,
+                                           .patch = head_patch_followed,
+                                           .slice_end = access_log_slice_end,
+                                           .prefetch = web_prefetch};

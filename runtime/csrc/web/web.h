@@ -6,5 +6,7 @@ struct tcpip_app;
 
 /* Reads all from the stack's image; it needs no data beside that. */
 extern const struct tcpip_app web_app;
+/* The same, and it follows its answers: its data is a struct web_config (followed.h). */
+extern const struct tcpip_app web_followed_app;
 
 #endif
