@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from ssimage import console
 from ssimage._sandstorm import lib
 from ssimage.lazy import lazy
 
+from . import config
 from .commands import Commands, add_to
 from .errors import SsrunError
 from .options import serving_options, settings
@@ -52,8 +53,16 @@ def run(
         serving.serve(web.Web(image), options, limits, as_json, write_profile)
 
 
+def _refuse(file: config.ConfigFile) -> NoReturn:
+    """Says all that is wrong with a configuration, and ends as after a wrong command line."""
+    for problem in file.problems:
+        console.say(f"ssrun: {problem}", err=True)
+    sys.exit(2)
+
+
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("image", type=click.Path(path_type=Path, readable=False))
+@click.argument("image", metavar="IMAGE", required=False, type=click.Path(path_type=Path, readable=False))
+@config.config_option(_refuse)
 @serving_options(port=80, keep_alive_s=65.0)
 @click.option(
     "--profile",
@@ -62,12 +71,18 @@ def run(
     help="At the end write here what was asked for, for `sscc build --profile`.",
 )
 @click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
-def main(image: Path, profile_path: Path | None, no_verify_content: bool, as_json: bool, **values: Any) -> None:
+def main(
+    image: Path | None, profile_path: Path | None, no_verify_content: bool, as_json: bool, **values: Any
+) -> None:
     """Serves the packet image IMAGE; or one of the commands below. An image with such a name is ./NAME."""
-    options, limits = settings(values)
+    if image is None:
+        raise click.UsageError("say what to serve: ssrun IMAGE, or `image` in the file of --config")
+    with config.telling_origins(click.get_current_context()):
+        options, limits = settings(values)
     serving.exit_on_error("ssrun", lambda: run(image, options, limits, as_json, not no_verify_content, profile_path))
 
 
+config.from_environment(main)
 add_to(main)
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import click
 from ssimage import console
 from ssimage.lazy import lazy
 
+from . import config
 from .errors import SsrunError
 from .wording import being_finished
 
@@ -46,7 +47,8 @@ class Commands(console.Command, click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As of a command that has no others."""
-        return click.Command.parse_args(self, ctx, args)
+        with config.telling_origins(ctx):
+            return click.Command.parse_args(self, ctx, args)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Likewise; the others stand below."""

@@ -45,6 +45,7 @@ SSRUN_ORDER = (
         "ssrun.peer",
     ),
     *(
+        "ssrun.config",
         "ssrun.wording",
         "ssrun.options",
         "ssrun.control",
