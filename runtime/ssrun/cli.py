@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 from ssimage import console
-from ssimage._sandstorm import lib
 from ssimage.lazy import lazy
+from ssimage.problems import Problem
 
 from . import config
-from .commands import Commands, add_to
+from .commands import HELP, Commands, Configured, add_to
 from .errors import SsrunError
 from .options import serving_options, settings
 from .settings import Limits, Options
 
 if TYPE_CHECKING:
-    from ssimage import loader
-
+    from . import check as checking
     from . import profile, web
     from . import serve as serving
 else:  # For --help they are not needed.
-    loader = lazy("ssimage.loader")
+    checking = lazy("ssrun.check")
     profile = lazy("ssrun.profile")
     serving = lazy("ssrun.serve")
     web = lazy("ssrun.web")
+
+
+NO_IMAGE = "say what to serve: ssrun IMAGE, or `image` in the file of --config"
 
 
 def run(
@@ -42,9 +47,7 @@ def run(
         raise click.UsageError("--wait-for-interface would begin the profile anew: leave that or --profile out")
     if profile_path is not None and not profile_path.absolute().parent.is_dir():
         raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
-    line = console.printable(f"ssrun: {image_path}: cut short or not readable any more; {loader.IN_PLACE}")
-    lib.fault_guard(line.encode(sys.stderr.encoding, "backslashreplace") + b"\n")
-    with loader.ImageFile(image_path, verify_content=verify_content) as image:
+    with web.open_image(image_path, verify_content) as image:
 
         def write_profile(server: profile.Measured) -> None:
             if profile_path is not None:
@@ -60,7 +63,7 @@ def _refuse(file: config.ConfigFile) -> NoReturn:
     sys.exit(2)
 
 
-@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Commands, context_settings=HELP)
 @click.argument("image", metavar="IMAGE", required=False, type=click.Path(path_type=Path, readable=False))
 @config.config_option(_refuse)
 @serving_options(port=80, keep_alive_s=65.0)
@@ -76,14 +79,76 @@ def main(
 ) -> None:
     """Serves the packet image IMAGE; or one of the commands below. An image with such a name is ./NAME."""
     if image is None:
-        raise click.UsageError("say what to serve: ssrun IMAGE, or `image` in the file of --config")
+        raise click.UsageError(NO_IMAGE)
     with config.telling_origins(click.get_current_context()):
         options, limits = settings(values)
     serving.exit_on_error("ssrun", lambda: run(image, options, limits, as_json, not no_verify_content, profile_path))
 
 
+@click.pass_context
+def _check(
+    context: click.Context,
+    /,
+    image: Path | None,
+    profile_path: Path | None,
+    no_verify_content: bool,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Looks at all that `ssrun` needs for the same options, without serving.
+
+    That is the configuration, IMAGE, where it is to be served, and what rights are missing. The exit status is 1 if
+    `ssrun` would not serve.
+    """
+    file = config.file_of(context)
+    check = checking.Check()
+    check.problems += [*(file.problems if file else []), *config.unknown_variables(main)]
+    is_known = not (file and file.problems)  # else what is missing is most likely in what could not be read
+    with ExitStack() as stack:
+        opened = None
+        if image is not None:
+            opened = check.image(image, not no_verify_content, stack)
+        elif is_known:
+            check.problems.append(Problem(NO_IMAGE))
+        if profile_path is not None:
+            check.folder(profile_path, "--profile")
+        try:
+            with config.telling_origins(context):
+                options, limits = settings(values)
+        except click.UsageError as error:
+            check.problems += [Problem(error.message)] if is_known else []
+        else:
+            check.options(options, limits, opened)
+    # A file's `json` is for one that serves.
+    is_for_programs = as_json and context.get_parameter_source("as_json") is ParameterSource.COMMANDLINE
+    sys.exit(_report(check.problems, f"{image}: good", is_for_programs))
+
+
+def _report(problems: list[Problem], good: str, as_json: bool) -> int:
+    """Says what a check has found; its exit status."""
+    has_failed = any(problem.severity == "error" for problem in problems)
+    if as_json:
+        console.write(json.dumps({"problems": [problem.document() for problem in problems]}) + "\n")
+        return int(has_failed)
+    for problem in problems:
+        console.say(f"{problem.place or 'ssrun'}: {problem.severity}: {problem.text}", err=True)
+    if not has_failed:
+        console.say(good)
+    return int(has_failed)
+
+
+def _check_command() -> click.Command:
+    """With the options that serving has, those that will be added too."""
+    parameters = [parameter for parameter in main.params if parameter.name not in ("config", "version")]
+    command = Configured("check", callback=_check, params=parameters, context_settings=HELP, help=_check.__doc__)
+    command = config.config_option(lambda _: None)(command)
+    config.from_environment(command)
+    return command
+
+
 config.from_environment(main)
 add_to(main)
+main.add_command(_check_command())
 
 if __name__ == "__main__":
     main()

@@ -61,6 +61,15 @@ class Commands(console.Command, click.Group):
         return console.escaped(lambda: click.Command.invoke(self, ctx))
 
 
+class Configured(console.Command):
+    """A command that takes what serving takes, from the same places."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Says of mistakes where they are."""
+        with config.telling_origins(ctx):
+            return super().parse_args(ctx, args)
+
+
 def exit_on_error(run: Callable[[], None]) -> None:
     """What can't be had is one line, and status 1."""
     try:

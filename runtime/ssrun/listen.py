@@ -120,7 +120,7 @@ def _overlap(one: str, other: str) -> bool:
     return one == other or ((":" in one) == (":" in other) and bool({one, other} & {ANY4, ANY6}))
 
 
-def _all_different(endpoints: list[Endpoint]) -> None:
+def all_different(endpoints: list[Endpoint]) -> None:
     """Raises SsrunError for addresses that are given twice."""
     for number, endpoint in enumerate(endpoints):
         for before in endpoints[:number]:
@@ -163,11 +163,28 @@ def listen(endpoints: list[Endpoint], workers: int, stack: ExitStack) -> Listeni
     """Listens on all of them for each worker; all is closed with the stack. Raises SsrunError."""
     if sum(len(endpoint.hosts) for endpoint in endpoints) > lib.SOCKETS_LISTENERS_MAX:
         raise SsrunError(f"at most {lib.SOCKETS_LISTENERS_MAX} addresses can be listened on")
-    _all_different(endpoints)
+    all_different(endpoints)
     listening = Listening(sockets=[[] for _ in range(workers)])
     for endpoint in endpoints:
         _listen_on_all(endpoint, listening, stack)
     return listening
+
+
+def check(endpoints: list[Endpoint]) -> list[tuple[SsrunError, bool]]:
+    """Why some could not be listened on, and of each whether only somebody else's doing so is in the way."""
+    found: list[tuple[SsrunError, bool]] = []
+    try:
+        all_different(endpoints)
+    except SsrunError as error:
+        found.append((error, False))
+    for endpoint in endpoints:
+        for host in endpoint.hosts:
+            try:
+                _bound(host, endpoint.port).close()
+            except OSError as error:
+                if not _optional(endpoint, host, error):
+                    found.append((_why_not(host, endpoint.port, error), error.errno == errno.EADDRINUSE))
+    return found
 
 
 def worker_count(wanted: int | None) -> int:

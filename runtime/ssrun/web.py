@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
-from ssimage.loader import ImageFile
+from ssimage import console
+from ssimage._sandstorm import lib
+from ssimage.loader import IN_PLACE, ImageFile
 
 from .report import Service
 from .server import WEB
+
+
+def open_image(path: Path, verify_content: bool) -> ImageFile:
+    """An image to be served; what is to be said when it is cut short meanwhile is said. Raises ImageError."""
+    line = console.printable(f"ssrun: {path}: cut short or not readable any more; {IN_PLACE}")
+    lib.fault_guard(line.encode(sys.stderr.encoding, "backslashreplace") + b"\n")
+    return ImageFile(path, verify_content=verify_content)
 
 
 class Web(Service):

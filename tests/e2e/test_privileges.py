@@ -80,6 +80,13 @@ def network(way: str) -> Iterator[tuple[Namespace, Namespace]]:
             yield pair
 
 
+def checking(image: Path, *options: str) -> list[str]:
+    """`ssrun check` of the same."""
+    command = ssrun_command(image, *options)
+    place = command.index(str(image))
+    return [*command[:place], "check", *command[place:]]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_these_capabilities_are_enough(image: Path, way: str) -> None:
     with (
@@ -94,12 +101,19 @@ def test_these_capabilities_are_enough(image: Path, way: str) -> None:
         if "packet" in way:
             assert running.event["tcx"] is ("tcx" in way)
         assert running.stop() == 0
+    with network(way) as (server, _):
+        looked = server.run(*limited(needed(way)), *checking(image, *WAYS[way]))
+    assert ("CAP_BPF" in looked.stdout) == (way == "packet, shared")
+    assert '"error"' not in looked.stdout
 
 
 @pytest.mark.parametrize(("way", "missing"), [(way, name) for way in WAYS for name in needed(way)])
 def test_none_of_them_can_be_left_out(image: Path, way: str, missing: str) -> None:
     rest = [name for name in needed(way) if name != missing]
     with network(way) as (server, client):
+        looked = server.run(*limited(rest), *checking(image, *WAYS[way]), check=False)
+        assert looked.returncode == int(not ("with tcx" in way and missing in ("bpf", "perfmon")))
+        assert f"CAP_{missing.upper()}" in looked.stdout
         if "with tcx" in way and missing in ("bpf", "perfmon"):
             with ordinary(server, rest), ssrun(image, server, client, *WAYS[way]) as running:
                 assert running.event["tcx"] is False

@@ -55,7 +55,7 @@ SSRUN_ORDER = (
         "ssrun.server",
     ),
     *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),
-    *("ssrun.web", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
+    *("ssrun.web", "ssrun.check", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )
 # What takes long to import; --help and --version must not wait for it.
 SLOW = (

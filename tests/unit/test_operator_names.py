@@ -93,6 +93,7 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
         event = json.loads(line)
         event.pop("counters", None)
         yield f"ssrun {event['event']}", event
+    yield "ssrun check", json.loads(warm.run("ssrun.cli", "check", "--json").stdout)
     with listening(image, "--listen", "127.0.0.1:0") as command:
         yield "ssrun --listen serving", command.event
     (folder / "store.json").write_text('{"key": "value"}')

@@ -30,7 +30,7 @@ class ExistingInterface:
 
     def open(self) -> Opened:
         """Opens them as the options say. Raises SsrunError."""
-        opened = self._described()
+        opened = self.described()
         self._lock_served(opened)
         if opened.own_address:
             check = self.options.address_check
@@ -57,7 +57,7 @@ class ExistingInterface:
                 raise SsrunError(f"{address.ip} is the kernel's on {name}; leave --address out to share it")
         return addresses
 
-    def _described(self) -> Opened:
+    def described(self) -> Opened:
         """Without ports yet, with what is to be noted of the interface."""
         interface, image_mtu_bytes = self.interface, int(self.image.header.mtu_bytes)
         addresses = self._addresses()

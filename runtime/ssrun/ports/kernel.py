@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 else:  # It takes longer to import than all of ssrun.
     pyroute2 = lazy("pyroute2")
 
+SYSFS = Path("/sys/class/net")
 IFNAMSIZ = 16  # with the zero behind it
 IFA_F_NODAD = 0x02
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
@@ -59,7 +60,7 @@ class Interface:
     @property
     def sysfs(self) -> Path:
         """The interface's folder below /sys."""
-        return Path("/sys/class/net") / self.name
+        return SYSFS / self.name
 
     @property
     def is_physical(self) -> bool:

@@ -25,10 +25,16 @@ def open_ports(options: Options, image: FrameSource, stack: ExitStack) -> Opened
         return open_replay(opening, options.iface.removeprefix(PCAP))
     if options.iface.startswith(NETMAP):
         return open_netmap(opening, options.iface.removeprefix(NETMAP))
+    return existing(opening).open()
+
+
+def existing(opening: Opening) -> ExistingInterface:
+    """The interface of the kernel's that the options name, before anything is opened. Raises SsrunError."""
+    options = opening.options
     if options.backend == "tap":
         raise SsrunError(f"--backend tap makes its own device; write --iface tap:{options.iface}")
     if options.host_addresses:
         raise SsrunError("--host-address is for tap:NAME; the kernel's side of an interface stays as it is")
     interface = kernel.look_up(options.iface)
     kernel.usable(interface)
-    return ExistingInterface(opening, interface).open()
+    return ExistingInterface(opening, interface)

@@ -15,6 +15,13 @@ CAPABILITIES = {
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
+# For each way of serving, as the table of docs/operations.md has it.
+TAP = ("CAP_NET_ADMIN",)
+PACKET = ("CAP_NET_RAW",)
+PACKET_SHARED = ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE")
+TCX = ("CAP_BPF", "CAP_PERFMON")  # beside those of PACKET_SHARED
+AFXDP = ("CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF", "CAP_PERFMON", "CAP_IPC_LOCK")
+AFXDP_SHARED = (*AFXDP, "CAP_NET_BIND_SERVICE")
 STATUS = Path("/proc/self/status")
 TUN = Path("/dev/net/tun")
 
@@ -29,9 +36,14 @@ def lacking(needed: tuple[str, ...], held: int) -> list[str]:
     return [name for name in needed if not held >> CAPABILITIES[name] & 1]
 
 
+def lacked_here(needed: tuple[str, ...]) -> list[str]:
+    """Which of the capabilities this process does not hold."""
+    return lacking(needed, effective(STATUS.read_text()))
+
+
 def hint(*needed: str) -> str:
     """What to do about EPERM where these capabilities are needed."""
-    missing = lacking(needed, effective(STATUS.read_text()))
+    missing = lacked_here(needed)
     if missing:
         return f"this process lacks {' and '.join(missing)}; run it as root, or grant that (docs/operations.md)"
     return (

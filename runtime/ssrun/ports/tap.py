@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import FrameSource
@@ -52,7 +51,7 @@ def open_tap(opening: Opening, name: str) -> Opened:
         raise SsrunError(f"tap:{name} is served by the tap backend only; leave --backend out")
     kernel.check_name(name)
     opening.lock(f"tap/{name}", f"tap:{name}: {{}} serves it already; choose another name")
-    if (Path("/sys/class/net") / name).exists() and not opening.options.kept_tap:
+    if (kernel.SYSFS / name).exists() and not opening.options.kept_tap:
         raise SsrunError(f"an interface {name} exists already; choose another name")
     ours, theirs = tap_addresses(opening.options, opening.image, name)
     kernels = {address.ip for address in theirs} | kernel.host_ips()
