@@ -28,7 +28,6 @@ else:  # Most often there is no file.
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 PREFIX = "SSRUN_"
-OPTIONS_OF_THE_UNIT = "SSRUN_OPTIONS"  # what the systemd unit had before there was a file
 FILE_BYTES_MAX = 1 << 20
 # What a file can't say: which file it is, and what is no serving.
 COMMAND_LINE_ONLY = {"config", "help", "version"}
@@ -64,7 +63,7 @@ def unknown_variables(command: click.Command) -> list[Problem]:
     known = {variable_of(parameter) for parameter in command.params}
     found = []
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known | {OPTIONS_OF_THE_UNIT}:
+        if name.startswith(PREFIX) and name not in known:
             help_ = _guess(name, known) or "leave it out; `ssrun --help` lists what there is"
             found.append(Problem(f"no option is called like the environment variable {name}", help=help_))
     return found
