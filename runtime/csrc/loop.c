@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
@@ -31,6 +32,7 @@ struct worker_shared {
     atomic_bool stop, drain, addresses_confirmed;
     atomic_bool drained; /* and what was idle has been told */
     atomic_bool woken; /* wake_fd has been written to, and is to be read */
+    atomic_bool resumed; /* as after worker_restart */
     atomic_bool link_changed; /* link is the worker's to read; else its writer's */
     _Atomic uint32_t unfinished; /* once drained */
     struct stack_link link;
@@ -42,9 +44,16 @@ struct worker {
     struct nmio_port *port;
     struct stack *stack; /* in memory that is shared */
     size_t stack_bytes;
+    enum wake_preference preference;
     struct stack_view view;
     struct worker_shared *shared;
     int wake_fd;
+    struct stack *from; /* that of a process which is gone, whose connections go on; or NULL */
+    size_t from_bytes;
+    uint32_t swaps; /* of the image, that have been taken up */
+    bool drains; /* as has been asked */
+    bool link_given; /* and which it was */
+    struct stack_link link;
     uint64_t rotated_ns;
     uint64_t counted_ns; /* when unfinished was */
     _Atomic(struct generation *) next_generation; /* to be taken up, or NULL */
@@ -75,6 +84,7 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
     worker->port = port;
     worker->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     worker->stack_bytes = bytes;
+    worker->preference = preference;
     worker->shared = nmio_alloc_shared(sizeof(*worker->shared));
     if (memory != NULL)
         worker->stack = stack_init(memory, bytes, config, image, port->region, port->tx);
@@ -88,8 +98,40 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
     return worker;
 }
 
+bool worker_restart(struct worker *worker, const struct stack_config *config, const struct image *image)
+{
+    size_t bytes = stack_memory_bytes(config, image, worker->port->region);
+    void *memory = bytes > 0 ? nmio_alloc_shared(bytes) : NULL;
+    if (memory == NULL)
+        return false;
+    struct worker_shared *shared = worker->shared;
+    struct wake_counters waits = shared->wake.counters;
+    struct nmio_port_counters port = shared->port;
+    worker_forget(worker);
+    worker->from = worker->stack;
+    worker->from_bytes = worker->stack_bytes;
+    worker->stack = stack_init(memory, bytes, config, image, worker->port->region, worker->port->tx);
+    worker->stack_bytes = bytes;
+    stack_view(worker->stack, &worker->view);
+    if (worker->link_given)
+        stack_link_change(worker->stack, &worker->link);
+    memset(shared, 0, sizeof(*shared));
+    wake_init(&shared->wake, worker->preference, monotonic_ns());
+    shared->wake.counters = waits;
+    shared->port = port;
+    atomic_store(&shared->drain, worker->drains);
+    return true;
+}
+
+void worker_forget(struct worker *worker)
+{
+    nmio_free_shared(worker->from, worker->from_bytes);
+    worker->from = NULL;
+}
+
 void worker_destroy(struct worker *worker)
 {
+    worker_forget(worker);
     nmio_free_shared(worker->stack, worker->stack_bytes);
     nmio_free_shared(worker->shared, sizeof(*worker->shared));
     if (worker->wake_fd >= 0)
@@ -234,9 +276,21 @@ static void reset_unfinished(struct worker *worker)
     worker->port->ops->output(worker->port);
 }
 
+/* Goes on where another process has ended. */
+static void resume(struct worker *worker)
+{
+    worker->port->counters = worker->shared->port;
+    stack_clock(worker->stack, monotonic_ns(), wall_s());
+    stack_resume(worker->stack, worker->from, worker->swaps);
+    worker_forget(worker);
+    atomic_store(&worker->shared->resumed, true);
+}
+
 int worker_run(struct worker *worker)
 {
     prctl(PR_SET_TIMERSLACK, LOOP_TIMER_SLACK_NS);
+    if (worker->from != NULL)
+        resume(worker);
     while (!atomic_load_explicit(&worker->shared->stop, memory_order_relaxed)) {
         int received = worker_round(worker);
         if (received < 0)
@@ -271,6 +325,7 @@ void worker_stop(struct worker *worker)
 
 void worker_drain(struct worker *worker)
 {
+    worker->drains = true;
     atomic_store(&worker->shared->drain, true);
     wake(worker);
 }
@@ -297,10 +352,22 @@ bool worker_link_change(struct worker *worker, const struct stack_link *link)
 {
     if (!worker_link_taken(worker))
         return false;
-    worker->shared->link = *link;
+    worker->link = worker->shared->link = *link;
+    worker->link_given = true;
     atomic_store_explicit(&worker->shared->link_changed, true, memory_order_release);
     wake(worker);
     return true;
+}
+
+bool worker_resumed(const struct worker *worker)
+{
+    return atomic_load(&worker->shared->resumed);
+}
+
+int worker_port_reopen(struct worker *worker)
+{
+    struct nmio_port *port = worker->port;
+    return port->ops->reopen != NULL ? port->ops->reopen(port) : 0;
 }
 
 uint32_t worker_fds(const struct worker *worker, int *fds)

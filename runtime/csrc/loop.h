@@ -14,6 +14,17 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
                              enum wake_preference preference);
 void worker_destroy(struct worker *worker);
 
+/* The process that ran it has ended without a word, and another one will run it, which is forked next: with memory of its own, into which
+ * it takes over what goes on of the connections there (stack_resume). config and image: as if it were created now. False, and nothing
+ * has changed: without memory. */
+bool worker_restart(struct worker *worker, const struct stack_config *config, const struct image *image);
+/* Has it done that? */
+bool worker_resumed(const struct worker *worker);
+/* The memory of the one before is given back, in this process; without worker_resumed its connections are lost. */
+void worker_forget(struct worker *worker);
+/* After worker_restart: nmio_port_ops.reopen. 0 or -errno. */
+int worker_port_reopen(struct worker *worker);
+
 /* Serves until worker_stop, and then resets connections that are unfinished (stack_unfinished). Returns 0, or -errno of the
  * port. */
 int worker_run(struct worker *worker);

@@ -72,6 +72,11 @@ bool stack_abort(struct stack *stack);
  * generation's state says what has become of it (libtcpip/swap.h). */
 void stack_swap(struct stack *stack, struct generation *generation);
 
+/* Connections go on that another stack has served, with the same configuration, in a process that has ended without a word: from is its
+ * memory, and swaps how often its image has been swapped since. In a round's time, before anything else of it. What lies in from is
+ * not trusted (libtcpip/resume.h). */
+void stack_resume(struct stack *stack, const struct stack *from, uint32_t swaps);
+
 /* With ETH_ACD_FOLLOW: those addresses that nobody has contested here either are ours from now on. */
 void stack_addresses_confirmed(struct stack *stack);
 

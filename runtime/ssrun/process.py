@@ -78,6 +78,11 @@ class Exit:
 
     status: int  # as waitpid gives it
 
+    @property
+    def by_signal(self) -> bool:
+        """Has it crashed, or been killed? Else it has said why it ends."""
+        return os.WIFSIGNALED(self.status)
+
     def __str__(self) -> str:
         """Says it in words."""
         if os.WIFSIGNALED(self.status):

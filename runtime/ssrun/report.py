@@ -13,6 +13,7 @@ from ssimage.loader import FrameSource
 from .addresses import Endpoint
 from .listen import Listening, SocketServer
 from .ports.base import Opened
+from .process import Exit
 from .server import App, Conflict, Server
 from .wording import being_finished, not_zero
 
@@ -182,6 +183,18 @@ class Output:
             self._line({"event": "interface", **fields, "text": text})
         else:
             console.say(f"{self.service.name}: note: {text}", err=True)
+
+    def crashed(self, how: Exit, delay_s: float) -> None:
+        """The server process has ended without a word; another one goes on."""
+        if self.as_json:
+            self._line({"event": "server-crashed", "how": str(how), "again_in_s": delay_s})
+        else:
+            when = f"in {delay_s:g} s" if delay_s else "at once"
+            console.say(
+                f"{self.service.name}: note: the server process {how}; another one goes on {when}, with the "
+                "connections that are open",
+                err=True,
+            )
 
     def draining(self, connections: int, limit_s: float) -> None:
         """We have been told to stop, and answers go on."""

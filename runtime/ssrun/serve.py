@@ -220,7 +220,9 @@ class Run:
                     self.output.serving(opened, server, self.options.port)
                     notify("READY=1")
                     server.serve_until_stopped(
-                        lambda conflict: self.output.conflict(conflict, opened.interface), _watched(server, check)
+                        lambda conflict: self.output.conflict(conflict, opened.interface),
+                        _watched(server, check),
+                        self.output.crashed,
                     )
                     self._drain(server)
             finally:

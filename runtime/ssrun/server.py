@@ -19,6 +19,7 @@ from .events import Events
 from .ports import kernel
 from .ports.base import Opened
 from .process import FORKED, NOT_CONFINED, Exit, ServerProcess, server_user, user_name
+from .restarts import Backoff
 from .settings import CONGESTION, WAKE, Limits
 
 SECRET_BYTES = 16
@@ -127,7 +128,14 @@ class Server:
         self.threads: list[threading.Thread] = []
         self.process: ServerProcess | None = None
         self.user = server_user(limits.user) if opened.backend in FORKED else None
-        config = self._config(app, opened, port, limits)
+        self.image = image
+        self.is_confirmed = False  # our addresses are ours
+        self._backoff = Backoff()
+        self._started_s = 0.0
+        self._report_crash: Callable[[Exit, float], None] | None = None
+        self._restarts = 0
+        self._is_stopping = False
+        self.config = config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
             config.eth.acd = self._acd(opened, first=not self.workers)
             error = lib.stack_config_error(config, image, nmio_port.region)
@@ -197,8 +205,8 @@ class Server:
     def start(self) -> None:
         """Starts a thread for each worker. Raises SsrunError."""
         if self.opened.backend in FORKED:
-            self.process = ServerProcess(self.workers, self._cpus(), self.user)
-            self.events.watch(self.process, self._news)
+            self._fork()
+            assert self.process is not None
             confined = self.process.confined_by()
             self.opened.warnings += [text for name, text in NOT_CONFINED.items() if name not in confined]
             return
@@ -206,6 +214,47 @@ class Server:
             thread = threading.Thread(target=self._run, args=(worker, cpu))
             thread.start()
             self.threads.append(thread)
+
+    def _fork(self) -> None:
+        self._started_s = time.monotonic()
+        self.process = ServerProcess(self.workers, self._cpus(), self.user)
+        self.events.watch(self.process, self._news)
+
+    def _crashed(self, how: Exit) -> None:
+        """The server has ended without a word: another goes on for it, at once or in a while.
+
+        Raises SsrunError if it has said why, or has not got as far as to serve.
+        """
+        if not how.by_signal or not self.is_confirmed:
+            raise SsrunError(f"the server process {how}; start ssrun again")
+        delay_s = self._backoff.delay_s(time.monotonic() - self._started_s)
+        if self._report_crash is not None:
+            self._report_crash(how, delay_s)
+        self.events.later(delay_s, self._restart)
+
+    def _restart(self) -> None:
+        """Forks another server, whose workers take over what goes on of the connections. Raises SsrunError."""
+        if self._is_stopping:
+            return
+        for read in self.opened.read_again:
+            read()
+        for number, worker in enumerate(self.workers):
+            began = self._restarts == 0 or bool(lib.worker_resumed(worker))
+            # Nobody is asked whose the addresses are: they are ours.
+            announces = number == 0 and self.opened.acd != lib.ETH_ACD_NONE
+            self.config.eth.acd = lib.ETH_ACD_ANNOUNCE if announces else lib.ETH_ACD_NONE
+            if not lib.worker_restart(worker, self.config, self.image):
+                raise SsrunError("a worker's memory can't be had again; lower --max-connections")
+            if not began:  # what the one before could not take over, the next one can't either
+                lib.worker_forget(worker)
+            error = lib.worker_port_reopen(worker)
+            if error:
+                why = f"can't be opened again: {os.strerror(-error)}"
+                raise SsrunError(f"{self.opened.interface} {why}; start ssrun again")
+        self._restarts += 1
+        self._fork()
+        for worker in self.workers:
+            lib.worker_forget(worker)
 
     def _cpus(self) -> list[int | None]:
         """A processor for each worker; None: any. One worker goes where there is room; several stay out of each
@@ -244,7 +293,8 @@ class Server:
         if event is None or (isinstance(event, Ended | Crashed) and event.server is not self):
             return False
         if isinstance(event, Crashed):
-            raise SsrunError(f"the server process {event.exit}; start ssrun again")
+            self._crashed(event.exit)
+            return False
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True
         if self.opened.link is not None and kernel.look_up_index(self.opened.link.index) is None:
@@ -265,6 +315,7 @@ class Server:
                 return False
         for worker in self.workers[1:]:
             lib.worker_addresses_confirmed(worker)
+        self.is_confirmed = True
         return True
 
     def _conflicts(self, state: int) -> list[Conflict]:
@@ -282,12 +333,19 @@ class Server:
                 conflict.frames += frames
         return list(by_address.values())
 
-    def serve_until_stopped(self, report: Callable[[Conflict], None], check: Callable[[], None]) -> None:
+    def serve_until_stopped(
+        self,
+        report: Callable[[Conflict], None],
+        check: Callable[[], None],
+        crashed: Callable[[Exit, float], None],
+    ) -> None:
         """Returns after STOP, or when a capture has been replayed. Raises SsrunError if a worker fails.
 
         report: what to do with an address of ours that somebody else uses too.
         check: raises an error if there is no going on; called once a second.
+        crashed: what to say of a server that has ended, and is started again in so many seconds.
         """
+        self._report_crash = crashed
         notes = ConflictNotes()
         while not self._stopped(CHECK_POLL_S):
             check()
@@ -295,7 +353,9 @@ class Server:
                 report(conflict)
 
     def rounds(self) -> list[int]:
-        """How often each worker has gone round; each is woken to go once more."""
+        """How often each worker has gone round; each is woken to go once more. While none runs, we do."""
+        if self.process is not None and self.process.ended is not None:
+            return [time.monotonic_ns()]
         counts = [int(lib.worker_wake(worker).counters.loop_rounds) for worker in self.workers]
         for worker in self.workers:
             lib.worker_poke(worker)
@@ -312,6 +372,7 @@ class Server:
 
     def stop(self) -> None:
         """Ends all workers and waits for them; what is unfinished is reset."""
+        self._is_stopping = True
         for worker in self.workers:
             lib.worker_stop(worker)
         if self.process is not None and self.process.ended is None:

@@ -52,6 +52,7 @@ SSRUN_ORDER = (
         "ssrun.commands",
         "ssrun.ports",
         "ssrun.process",
+        "ssrun.restarts",
         "ssrun.server",
     ),
     *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),

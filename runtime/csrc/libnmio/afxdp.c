@@ -2,6 +2,7 @@
 #include "afxdp.h"
 
 #include <errno.h>
+#include <net/if.h>
 
 #ifdef SANDSTORM_AFXDP
 
@@ -22,8 +23,15 @@
 #define AFXDP_UNSENT_NS 1000000 /* between looks at what is still to be sent: completions don't wake */
 #define AFXDP_SENT_NS 100000000 /* at what has been, or can't be as the interface is down */
 
+/* Where it is; the interface by its number, as it may be renamed. */
+struct afxdp_place {
+    struct nmio_filter *filter;
+    uint32_t ifindex, queue;
+};
+
 struct afxdp_port {
     struct nmio_port port;
+    struct afxdp_place place;
     struct xsk_umem *umem;
     struct xsk_socket *socket;
     struct xsk_ring_prod fill, sending;
@@ -213,11 +221,11 @@ static void afxdp_close(struct nmio_port *base)
     nmio_free(xdp);
 }
 
-static const struct nmio_port_ops afxdp_ops = {"afxdp",      afxdp_input, afxdp_release,
-                                               afxdp_output, afxdp_wait,  afxdp_close};
-
-static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue, bool zero_copy)
+static int bind_queue(struct afxdp_port *xdp, bool zero_copy)
 {
+    char ifname[IF_NAMESIZE];
+    if (if_indextoname(xdp->place.ifindex, ifname) == NULL)
+        return -errno;
     struct xsk_socket_config config = {
         .rx_size = AFXDP_RX_RING,
         .tx_size = AFXDP_TX_RING,
@@ -227,7 +235,7 @@ static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue
     struct timespec pause = {0, AFXDP_BIND_PAUSE_NS};
     for (int tries = 0;; tries++) {
         int error =
-            xsk_socket__create(&xdp->socket, ifname, queue, xdp->umem, &xdp->received, &xdp->sending, &config);
+            xsk_socket__create(&xdp->socket, ifname, xdp->place.queue, xdp->umem, &xdp->received, &xdp->sending, &config);
         if (error != -EBUSY || tries == AFXDP_BIND_TRIES)
             return error;
         nanosleep(&pause, NULL);
@@ -235,8 +243,7 @@ static int bind_queue(struct afxdp_port *xdp, const char *ifname, uint32_t queue
 }
 
 /* The region as UMEM whose chunks are of so many bytes, and a socket over it. */
-static int open_socket(struct afxdp_port *xdp, const char *ifname, uint32_t queue, uint32_t buffer_bytes,
-                       bool zero_copy)
+static int open_socket(struct afxdp_port *xdp, uint32_t buffer_bytes, bool zero_copy)
 {
     struct nmio_region *region = xdp->port.region;
     struct xsk_umem_config config = {
@@ -249,10 +256,10 @@ static int open_socket(struct afxdp_port *xdp, const char *ifname, uint32_t queu
     take_buffers(xdp, buffer_bytes);
     refill(
         xdp); /* from when it is bound the queue receives into these, also what is the kernel's, long before the first round */
-    return bind_queue(xdp, ifname, queue, zero_copy);
+    return bind_queue(xdp, zero_copy);
 }
 
-/* After a mode that the driver has not. */
+/* After a mode that the driver has not, or when who has used it is gone. */
 static void start_anew(struct afxdp_port *xdp)
 {
     struct nmio_region *region = xdp->port.region;
@@ -260,22 +267,48 @@ static void start_anew(struct afxdp_port *xdp)
         if (region->in_flight[i] != NMIO_FREE)
             nmio_release(region, i);
     xsk_umem__delete(xdp->umem);
-    *xdp = (struct afxdp_port){.port = xdp->port}; /* the library takes its rings to be zeroed */
+    *xdp = (struct afxdp_port){.port = xdp->port, .place = xdp->place}; /* the library takes its rings to be zeroed */
 }
 
 /* In zero-copy mode a buffer to receive into is a page, whatever the chunks: the kernel keeps 256 bytes of it, and of what is left some
  * drivers use whole kilobytes only (igb, igc, ixgbe with an 82599). So 2,048 bytes would lose all frames of more than 1,024. */
-static int open_either(struct afxdp_port *xdp, const char *ifname, uint32_t queue, bool *zero_copy)
+static int open_either(struct afxdp_port *xdp, bool *zero_copy)
 {
     *zero_copy = true;
-    int error = open_socket(xdp, ifname, queue, (uint32_t)sysconf(_SC_PAGESIZE), true);
+    int error = open_socket(xdp, (uint32_t)sysconf(_SC_PAGESIZE), true);
     if (error == 0 || error == -EBUSY)
         return error;
     if (xdp->umem != NULL)
         start_anew(xdp);
     *zero_copy = false;
-    return open_socket(xdp, ifname, queue, xdp->port.region->chunk_bytes, false);
+    return open_socket(xdp, xdp->port.region->chunk_bytes, false);
 }
+
+/* Frames come to the socket from now on. */
+static int attach(struct afxdp_port *xdp, bool zero_copy)
+{
+    struct nmio_tx *tx = xdp->port.tx;
+    xdp->port.fd = xsk_socket__fd(xdp->socket);
+    xdp->rx_flags = zero_copy ? 0 : NMIO_RX_CHECKSUM_MAY_BE_PARTIAL;
+    tx->space = AFXDP_TX_RING < tx->capacity ? AFXDP_TX_RING : tx->capacity;
+    return nmio_filter_socket(xdp->place.filter, xdp->place.queue, xdp->port.fd);
+}
+
+/* With another socket: what was in the rings of the one before is lost, as if the link had lost it. */
+static int afxdp_reopen(struct nmio_port *base)
+{
+    struct afxdp_port *xdp = (struct afxdp_port *)base;
+    bool zero_copy = (xdp->rx_flags & NMIO_RX_CHECKSUM_MAY_BE_PARTIAL) == 0;
+    uint32_t buffer_bytes = xdp->buffer_bytes;
+    xsk_socket__delete(xdp->socket);
+    start_anew(xdp);
+    xdp->port.fd = -1;
+    int error = open_socket(xdp, buffer_bytes, zero_copy);
+    return error == 0 ? attach(xdp, zero_copy) : error;
+}
+
+static const struct nmio_port_ops afxdp_ops = {"afxdp",    afxdp_input, afxdp_release, afxdp_output,
+                                               afxdp_wait, afxdp_close, afxdp_reopen};
 
 int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *ifname, uint32_t queue,
                struct nmio_region *region, struct nmio_tx *tx, bool *zero_copy)
@@ -286,16 +319,14 @@ int afxdp_open(struct nmio_port **port, struct nmio_filter *filter, const char *
     if (xdp == NULL)
         return -ENOMEM;
     xdp->port = (struct nmio_port){.ops = &afxdp_ops, .region = region, .tx = tx, .gather_max = 1, .fd = -1};
-    int error = open_either(xdp, ifname, queue, zero_copy);
+    xdp->place = (struct afxdp_place){.filter = filter, .ifindex = if_nametoindex(ifname), .queue = queue};
+    int error = open_either(xdp, zero_copy);
     if (error == 0)
-        error = nmio_filter_socket(filter, queue, xsk_socket__fd(xdp->socket));
+        error = attach(xdp, *zero_copy);
     if (error != 0) {
         afxdp_close(&xdp->port);
         return error;
     }
-    xdp->port.fd = xsk_socket__fd(xdp->socket);
-    xdp->rx_flags = *zero_copy ? 0 : NMIO_RX_CHECKSUM_MAY_BE_PARTIAL;
-    tx->space = AFXDP_TX_RING < tx->capacity ? AFXDP_TX_RING : tx->capacity;
     *port = &xdp->port;
     return 0;
 }

@@ -184,8 +184,18 @@ static void captured_close(struct nmio_port *base)
     (void)base;
 }
 
+static int captured_reopen(struct nmio_port *base)
+{
+    struct captured_port *port = (struct captured_port *)base;
+    port->at = port->tail; /* as far as has been written to the file */
+    atomic_store(&port->shared->head, port->at);
+    int error = port->inner->ops->reopen != NULL ? port->inner->ops->reopen(port->inner) : 0;
+    port->port.fd = port->inner->fd;
+    return error;
+}
+
 static const struct nmio_port_ops captured_ops = {"captured",      captured_input, captured_release,
-                                                  captured_output, captured_wait,  captured_close};
+                                                  captured_output, captured_wait,  captured_close, captured_reopen};
 
 /* ------------------------------------------------------------------ the writer's side */
 

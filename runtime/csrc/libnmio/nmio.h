@@ -144,6 +144,9 @@ struct nmio_port_ops {
      * (-1: forever) has passed or wake_fd is readable. 0 or -errno. */
     int (*wait)(struct nmio_port *port, int64_t timeout_ns, int wake_fd);
     void (*close)(struct nmio_port *port);
+    /* The process that has used it since it was opened has ended without a word, and another will: what it has left in the kernel's rings
+     * is forgotten. In the process that has opened it. 0 or -errno. NULL: nothing is left anywhere. */
+    int (*reopen)(struct nmio_port *port);
 };
 
 struct nmio_port_counters {

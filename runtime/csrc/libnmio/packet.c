@@ -162,8 +162,40 @@ static void packet_close(struct nmio_port *base)
     nmio_free(packet);
 }
 
+/* The kernel puts what comes where we read it, at no system call of ours. */
+static int make_ring(struct packet_port *packet)
+{
+    int version = TPACKET_V2, one = 1;
+    struct tpacket_req request = {.tp_block_size = PACKET_BLOCK_BYTES,
+                                  .tp_block_nr = PACKET_RING_BYTES / PACKET_BLOCK_BYTES,
+                                  .tp_frame_size = PACKET_FRAME_BYTES,
+                                  .tp_frame_nr = PACKET_FRAMES};
+    if (setsockopt(packet->port.fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
+        setsockopt(packet->port.fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)) < 0 ||
+        setsockopt(packet->port.fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
+        return -errno;
+    void *ring = mmap(NULL, PACKET_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, packet->port.fd, 0);
+    if (ring == MAP_FAILED)
+        return -errno;
+    packet->ring = ring;
+    return 0;
+}
+
+/* Frames that wait there are lost, as if the link had lost them. */
+static int packet_reopen(struct nmio_port *base)
+{
+    struct packet_port *packet = (struct packet_port *)base;
+    struct tpacket_req none = {0};
+    munmap(packet->ring, PACKET_RING_BYTES);
+    packet->ring = NULL;
+    packet->next = 0;
+    if (setsockopt(packet->port.fd, SOL_PACKET, PACKET_RX_RING, &none, sizeof(none)) < 0)
+        return -errno;
+    return make_ring(packet);
+}
+
 static const struct nmio_port_ops packet_ops = {"packet",      packet_input, packet_release,
-                                                packet_output, packet_wait,  packet_close};
+                                                packet_output, packet_wait,  packet_close, packet_reopen};
 
 /* What isn't ours is not copied to us: TCP to the port, and ICMP saying that a packet from the port was too big; in
  * own-address mode also ARP, all ICMP and TCP to any port. Offsets are those of Ethernet frames without VLAN tag: the kernel
@@ -240,25 +272,6 @@ static void set_buffer(int fd, int force, int option)
     int bytes = PACKET_BUFFER_BYTES;
     if (setsockopt(fd, SOL_SOCKET, force, &bytes, sizeof(bytes)) < 0)
         setsockopt(fd, SOL_SOCKET, option, &bytes, sizeof(bytes));
-}
-
-/* The kernel puts what comes where we read it, at no system call of ours. */
-static int make_ring(struct packet_port *packet)
-{
-    int version = TPACKET_V2, one = 1;
-    struct tpacket_req request = {.tp_block_size = PACKET_BLOCK_BYTES,
-                                  .tp_block_nr = PACKET_RING_BYTES / PACKET_BLOCK_BYTES,
-                                  .tp_frame_size = PACKET_FRAME_BYTES,
-                                  .tp_frame_nr = PACKET_FRAMES};
-    if (setsockopt(packet->port.fd, SOL_PACKET, PACKET_VERSION, &version, sizeof(version)) < 0 ||
-        setsockopt(packet->port.fd, SOL_PACKET, PACKET_COPY_THRESH, &one, sizeof(one)) < 0 ||
-        setsockopt(packet->port.fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
-        return -errno;
-    void *ring = mmap(NULL, PACKET_RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, packet->port.fd, 0);
-    if (ring == MAP_FAILED)
-        return -errno;
-    packet->ring = ring;
-    return 0;
 }
 
 static int packet_attach(struct packet_port *packet, int ifindex, uint16_t tcp_port, bool own_address)

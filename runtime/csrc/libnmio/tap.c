@@ -95,7 +95,7 @@ static void tap_close(struct nmio_port *base)
     nmio_free(tap);
 }
 
-static const struct nmio_port_ops tap_ops = {"tap", tap_input, tap_release, tap_output, tap_wait, tap_close};
+static const struct nmio_port_ops tap_ops = {"tap", tap_input, tap_release, tap_output, tap_wait, tap_close, NULL};
 
 static int tap_attach(struct tap_port *tap, const char *name, bool multi_queue)
 {

@@ -51,6 +51,10 @@ struct tcpip_app {
     void (*timeout)(struct tcpip *tcpip, struct tcb *tcb, bool request_begun);
     /* Of an answer that it is in the middle of: the place of the generation that it is from. NULL: there is but one. */
     uint32_t (*pending_generation)(const struct tcb *tcb);
+    /* Of a connection that another process has served (resume.h): checks what is the application's in it, the connection's word and
+     * those of its slices, and rewrites what has another place here; from: the place there of the generation that is the newest now.
+     * False: it can't go on. NULL: it can only between requests. */
+    bool (*resume)(void *state, struct tcb *tcb, uint32_t from);
     /* In the middle of an answer: the rest is written when queued responses have gone. */
     bool (*has_pending_response)(const struct tcb *tcb);
     /* Writes what is to be written into a response's first frame when it is sent, where it says that (SSI_FRAME_PATCHED): what of

@@ -102,8 +102,7 @@ static void discard(struct tcpip *tcpip, struct tcb *tcb, uint32_t len_bytes)
     tcb->unread_bytes += len_bytes;
 }
 
-/* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. */
-static void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
+static void recv_in_order(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data, uint32_t len_bytes)
 {
     uint32_t taken = 0;
     bool sending = tcb->snd_una < tcb->snd_end;
@@ -118,6 +117,17 @@ static void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data
         recv_parts(tcpip, tcb, data, taken, len_bytes);
     if (!sending) /* else progress is what the peer takes, not what it sends */
         idle_restart(tcpip, tcb);
+}
+
+/* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. Always inline: each request
+ * goes through it. */
+__attribute__((always_inline)) static inline void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data,
+                                                             uint32_t len_bytes)
+{
+    tcpip->receiving = tcb_index(&tcpip->connections, tcb) + 1;
+    recv_in_order(tcpip, tcb, data, len_bytes);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST); /* should we end in between, what is answered is not yet taken */
+    tcpip->receiving = 0;
 }
 
 /* Does the peer send on though nothing more is read? Only so much of that is borne: then it is reset. */

@@ -84,6 +84,8 @@
     X(tcp_tx_challenge_ack)                                                                                          \
     X(tcp_opened)                                                                                                    \
     X(tcp_closed)                                                                                                    \
+    X(tcp_resumed)                                                                                                   \
+    X(tcp_drop_resume)                                                                                               \
     X(tcp_time_wait)                                                                                                 \
     X(tcp_timeout_idle)                                                                                              \
     X(tcp_timeout_request)                                                                                           \
@@ -123,6 +125,7 @@ struct tcpip {
     uint64_t now_us; /* the caller sets it before each round */
     bool draining;
     bool taking_whole; /* what tcpip_input looks at came in fragments */
+    uint32_t receiving; /* whose bytes the application is just taking: index of the TCB + 1; 0: nobody's (resume.h) */
 
     struct congestion congestion;
     struct syn_cookies cookies;

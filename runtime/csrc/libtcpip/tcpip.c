@@ -27,8 +27,8 @@ const char *tcpip_config_error(const struct tcpip_config *c)
     return c->congestion < CONGESTION_COUNT ? NULL : "the congestion control is not known";
 }
 
-void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
-                           const struct tcpip_parts *parts)
+static void lay_out_connections(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
+                                const struct tcpip_parts *parts)
 {
     uint32_t connections = config->max_connections;
     tcb_table_lay_out(&tcpip->connections, layout, connections);
@@ -37,19 +37,32 @@ void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const str
     composed_lay_out(&tcpip->composed, layout, connections);
     if (parts->app->lay_out != NULL)
         tcpip->app_state = parts->app->lay_out(layout, parts->app_data);
+}
+
+/* Behind all else, which so has the same place whatever the image (resume.h). */
+static void lay_out_image(struct tcpip *tcpip, struct layout *layout, const struct tcpip_parts *parts)
+{
     generation_lay_out_first(tcpip, layout, parts->app, parts->image, parts->region != NULL);
+}
+
+void tcpip_lay_out_carried(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
+                           const struct tcpip_parts *parts)
+{
+    lay_out_connections(tcpip, layout, config, parts);
+    lay_out_image(tcpip, layout, parts);
 }
 
 void tcpip_lay_out(struct tcpip *tcpip, struct layout *layout, const struct tcpip_config *config,
                    const struct tcpip_parts *parts)
 {
     uint32_t connections = config->max_connections;
-    tcpip_lay_out_carried(tcpip, layout, config, parts);
+    lay_out_connections(tcpip, layout, config, parts);
     time_waits_lay_out(&tcpip->time_waits, layout, connections);
     reassembly_lay_out(&tcpip->reassembly, layout, config->reassemble);
     path_mtus_lay_out(&tcpip->paths, layout);
     overflow_scoreboards_lay_out(&tcpip->overflow, layout, connections);
     arena_lay_out(&tcpip->arena, layout, parts->region);
+    lay_out_image(tcpip, layout, parts);
 }
 
 static void init_tables(struct tcpip *tcpip, const struct tcpip_config *config)

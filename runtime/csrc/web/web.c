@@ -760,6 +760,29 @@ static uint32_t web_pending_generation(const struct tcb *tcb)
     return progress_of(tcb).generation;
 }
 
+/* Of a slice any value is good but those which say where in the image to look. */
+static bool slice_goes_on(const struct web *web, const struct response_slice *slice)
+{
+    uint32_t response = head_values_of(slice)->response;
+    return response < web->image->header->response_count &&
+           web->image->responses[response].first_frame == slice->first_frame;
+}
+
+static bool web_resume(void *state, struct tcb *tcb, uint32_t from)
+{
+    const struct web *web = state;
+    struct progress progress = progress_of(tcb);
+    for (uint32_t i = 0; i < tcb->slice_count; i++)
+        if (!is_composed(tcb_slice(tcb, i)) && !slice_goes_on(web, tcb_slice(tcb, i)))
+            return false;
+    if (progress.step == 0)
+        return progress.seen_bytes <= tcb->buffered_bytes;
+    if (progress.generation != from || progress.step > STEP_MAX || tcb->buffered_bytes == 0)
+        return false;
+    step_set(web, tcb, progress.step);
+    return true;
+}
+
 static void *web_lay_out(struct layout *layout, const void *data)
 {
     struct web *web = layout_take(layout, sizeof(*web));
@@ -879,6 +902,7 @@ const struct tcpip_app web_app = {.lay_out = web_lay_out,
                                   .lay_out_tables = web_lay_out_tables,
                                   .swapped = web_swapped,
                                   .pending_generation = web_pending_generation,
+                                  .resume = web_resume,
                                   .init = web_init,
                                   .clock = web_clock,
                                   .counters = web_counters,
@@ -895,6 +919,7 @@ const struct tcpip_app web_followed_app = {.lay_out = web_lay_out_followed,
                                            .lay_out_tables = web_lay_out_tables_followed,
                                            .swapped = web_swapped_followed,
                                            .pending_generation = web_pending_generation,
+                                           .resume = web_resume,
                                            .init = web_init_followed,
                                            .clock = web_clock_followed,
                                            .counters = web_counters,

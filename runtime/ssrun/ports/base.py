@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ssimage._sandstorm import ffi, lib
@@ -40,6 +42,7 @@ class Opened:
     link: Interface | None = None  # what it is of the kernel's, as it was when it was opened
     reservation: PortReservation | None = None  # in shared mode
     filter: Any = None  # struct nmio_filter *, where there is one
+    read_again: list[Callable[[], None]] = field(default_factory=list)  # what of the image a server may have written to
     warnings: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -60,6 +63,7 @@ class Opening:
         self.options = options
         self.image = image
         self.stack = stack
+        self.read_again: list[Callable[[], None]] = []  # Opened.read_again
 
     def memory(self, *, pinned: bool = False) -> tuple[Any, Any]:
         """A region with the image's slots, and a TX queue, for as long as this run."""
@@ -94,12 +98,17 @@ class Opening:
             error = lib.nmio_region_share(region)
             if error:
                 raise failure("memory to send from can't be shared", error)
-        resident = pinned or self.options.resident
+        self._bring(region, resident=pinned or self.options.resident)
+        if pinned:
+            self.read_again.append(partial(self._bring, region, resident=True))
+        return region, tx
+
+    def _bring(self, region: Any, *, resident: bool) -> None:
+        """Has a region hold the image's slots."""
         bring = lib.nmio_region_read if resident else lib.nmio_region_map
         error = bring(region, self.image.fd, self.image.slots.offset)
         if error:
             raise failure(f"the image's slots can't be {'read' if resident else 'mapped'}", error)
-        return region, tx
 
     def _arena(self) -> tuple[int, int]:
         """Slots that hold the image, and spares. An arena too small for the image is a cache: it has spares only."""

@@ -203,4 +203,5 @@ class ExistingInterface:
                 what = f"queue {queue} of {self.interface.name} can't be bound"
                 raise failure(what, error, hints, ("CAP_NET_RAW",))
             opened.ports.append(self.opening.keep(port))
+        opened.read_again = self.opening.read_again
         opened.details["zero_copy"] = bool(zero_copy[0])

@@ -1,0 +1,22 @@
+/* Connections of a process that is gone: stack_resume. */
+#include "libtcpip/resume.h"
+#include "stack.h"
+#include "stack_state.h"
+
+/* Counters of the application, which lie where they lay there. */
+static void copy_app_counters(struct stack *stack, const struct stack *from)
+{
+    struct stack_view view;
+    stack_view(stack, &view);
+    if (view.app_counters == NULL)
+        return;
+    size_t offset = (size_t)((const uint8_t *)view.app_counters - (const uint8_t *)stack);
+    memcpy((uint8_t *)stack + offset, (const uint8_t *)from + offset, view.app->counter_count * sizeof(uint64_t));
+}
+
+void stack_resume(struct stack *stack, const struct stack *from, uint32_t swaps)
+{
+    stack->eth.counters = from->eth.counters;
+    copy_app_counters(stack, from);
+    tcpip_resume(&stack->tcpip, &from->tcpip, swaps);
+}

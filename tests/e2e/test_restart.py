@@ -1,0 +1,52 @@
+"""The server process dies at any moment, and another one goes on with the connections that are open."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.host import build
+from tests.net import BACKENDS, Running, needs, processes, serving, until
+
+pytestmark = needs("curl")
+BIG_BYTES = 8 << 20
+KILLS = int(os.environ.get("SANDSTORM_KILLS", "3"))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    folder = tmp_path_factory.mktemp("restart")
+    data = random.Random(3).randbytes(BIG_BYTES)
+    (folder / "big.bin").write_bytes(data)
+    (folder / "index.html").write_text("small")
+    return build(folder, tmp_path_factory.mktemp("image") / "site.img"), data
+
+
+def kill_server(running: Running) -> None:
+    _, server = processes(running.process.pid)
+    os.kill(server, signal.SIGKILL)
+    until(lambda: len(pids := processes(running.process.pid)) == 2 and pids[1] != server)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_downloads_go_on(site: tuple[Path, bytes], backend: str, tmp_path: Path) -> None:
+    """Each has the right bytes; a client notices a pause."""
+    image, data = site
+    with serving(image, backend) as running:
+        for number in range(KILLS):
+            path = tmp_path / f"{number}"
+            command = ["curl", "-sS", "-N", "-m", "60", "--limit-rate", "8M", "-o", str(path)]
+            download = running.client.popen(*command, f"http://{running.hosts[number % 2]}/big.bin")
+            until(lambda path=path: path.exists() and path.stat().st_size > 0)  # type: ignore[misc]
+            time.sleep(0.2 * random.random())
+            kill_server(running)
+            assert download.wait(timeout=60) == 0, number
+            assert path.read_bytes() == data
+        running.stop()
+    assert running.stopped["counters"]["tcp_resumed"] >= KILLS
+    assert "tcp_drop_resume" not in running.stopped["counters"]
