@@ -17,7 +17,7 @@ from ssimage.problems import Problem
 from . import config
 from .commands import HELP, Commands, Configured, add_to
 from .errors import SsrunError
-from .options import serving_options, settings
+from .options import log_options, serving_options, settings
 from .settings import Limits, Options
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def _refuse(file: config.ConfigFile) -> NoReturn:
 @click.argument("image", metavar="IMAGE", required=False, type=click.Path(path_type=Path, readable=False))
 @config.config_option(_refuse)
 @serving_options(port=80, keep_alive_s=65.0)
+@log_options()
 @click.option(
     "--profile",
     "profile_path",

@@ -260,6 +260,11 @@ class SocketServer:
         """The memory of all workers; what no connection has used is not taken from the machine."""
         return sum(lib.sockets_memory_bytes(worker) for worker in self.workers)
 
+    @property
+    def app_states(self) -> list[Any]:
+        """What the application keeps in each worker."""
+        return [lib.sockets_app_state(worker) for worker in self.workers]
+
     def start(self) -> None:
         """Starts a thread for each worker."""
         for worker in self.workers:

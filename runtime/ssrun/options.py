@@ -13,8 +13,22 @@ from ssimage._sandstorm import lib
 from ssimage.parameters import Size
 
 from .addresses import Endpoint, Interface4or6, parse_address, parse_endpoint, why_no_host
+from .log_formats import FORMATS, PatternError, compile_format
+from .log_sinks import sink
 from .names import check_name
-from .settings import BACKENDS, CONGESTION, NETMAP, PCAP, RING_BYTES, SNAP_BYTES, TAP, CaptureOptions, Limits, Options
+from .settings import (
+    BACKENDS,
+    CONGESTION,
+    NETMAP,
+    PCAP,
+    RING_BYTES,
+    SNAP_BYTES,
+    TAP,
+    AccessLogOptions,
+    CaptureOptions,
+    Limits,
+    Options,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -78,6 +92,77 @@ class Name(click.ParamType[str]):
         if why is not None:
             self.fail(f"{value!r} is no name: {why}", param, ctx)
         return str(value)
+
+
+class LogTarget(click.ParamType[str]):
+    """Where the access log goes."""
+
+    name = "PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As log_sinks has it."""
+        target = str(value)
+        try:
+            sink(target)
+        except ValueError:
+            self.fail(
+                f"{target!r} is no syslog; write syslog (this host's), syslog:/PATH of a socket, or syslog:ADDR:PORT",
+                param,
+                ctx,
+            )
+        if target == "":
+            self.fail("it is empty; write a path, -, journald or syslog", param, ctx)
+        return target
+
+
+class LogFormat(click.ParamType[str]):
+    """A format's name, or a pattern."""
+
+    name = "FORMAT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """A pattern."""
+        text = str(value)
+        if text not in FORMATS and "$" not in text:
+            self.fail(
+                f"{text!r} is no format; write one of {', '.join(FORMATS)}, or a pattern with nginx's variables, as "
+                "'$remote_addr $status'",
+                param,
+                ctx,
+            )
+        pattern = FORMATS.get(text, text)
+        try:
+            compile_format(pattern)
+        except PatternError as error:
+            self.fail(f"{text!r}: {error}", param, ctx)
+        return pattern
+
+
+def log_options() -> Callable[[Command], Command]:
+    """Gives a command those of what HTTP answers leave."""
+    return _decorated(
+        [
+            click.option(
+                "--access-log",
+                type=LogTarget(),
+                metavar="PATH",
+                help="A line for each answer: into a file, or - (standard output), journald, syslog, "
+                "syslog:ADDR:PORT. SIGUSR2 opens it anew.",
+            ),
+            click.option(
+                "--access-log-format",
+                type=LogFormat(),
+                metavar="FORMAT",
+                help="common, combined (unless given), json, caddy, or a pattern with nginx's variables.",
+            ),
+            click.option(
+                "--access-log-sample",
+                type=click.IntRange(1, 1_000_000),
+                metavar="N",
+                help="One answer of N; all that are errors or did not arrive.",
+            ),
+        ]
+    )
 
 
 def serving_options(port: int, keep_alive_s: float) -> Callable[[Command], Command]:
@@ -340,6 +425,20 @@ def _make_sense(values: dict[str, Any]) -> None:
         _can_wait(values)
 
 
+def _access_log(values: dict[str, Any]) -> AccessLogOptions | None:
+    """Raises click.UsageError."""
+    target = values.get("access_log")
+    if target is None:
+        for name in ("access_log_format", "access_log_sample"):
+            if values.get(name) is not None:
+                option = "--" + name.replace("_", "-")
+                raise click.UsageError(f"{option} is for an access log; give --access-log PATH too")
+        return None
+    return AccessLogOptions(
+        target, values["access_log_format"] or FORMATS["combined"], values["access_log_sample"] or 1
+    )
+
+
 def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
     """The values of serving_options. Raises click.UsageError."""
     _make_sense(values)
@@ -361,6 +460,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         capture,
         wait_for_interface=values["wait_for_interface"],
         listen=list(values["listen"]),
+        access_log=_access_log(values),
         name=values["name"],
     )
     limits = Limits(

@@ -196,6 +196,13 @@ class Output:
                 err=True,
             )
 
+    def access_log(self, text: str, **fields: Any) -> None:
+        """Something is with the access log; fields: the same for machines."""
+        if self.as_json:
+            self._line({"event": "access-log", **fields, "text": text})
+        else:
+            console.say(f"{self.service.name}: note: {text}", err=True)
+
     def draining(self, connections: int, limit_s: float) -> None:
         """We have been told to stop, and answers go on."""
         if self.as_json:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 from ssimage import console
 from ssimage.loader import ImageError
 
+from .access_log import AccessLog, web_config
 from .addresses import families
 from .control import Answer, Control, Handler
 from .errors import SsrunError
@@ -28,7 +30,7 @@ from .ports.kernel import Interface
 from .ports.open import open_ports
 from .profile import Measured
 from .report import Output, Service
-from .server import STOP, Crashed, Ended, Server
+from .server import STOP, App, Crashed, Ended, Server, followed
 from .settings import TAP, CaptureOptions, Limits, Options
 from .wording import not_zero
 
@@ -53,7 +55,9 @@ def serve(
             _on_signal(number, run.stop)
         _on_signal(signal.SIGHUP, run.stop if service.ends_on_hangup else partial(run.events.put, run.output.hangup))
         _on_signal(signal.SIGUSR1, partial(run.events.put, lambda: run.output.counters(run.counters())))
+        _on_signal(signal.SIGUSR2, partial(run.events.put, run.reopen))
         run.open_control(stack)
+        run.open_log(stack)
         try:
             run.to_the_end()
         finally:
@@ -87,10 +91,58 @@ class Run:
         self.state = "starting"
         self.urls: list[str] = []
         self.is_drained = False  # as an operator has asked
+        # What runs over TCP follows its answers if somebody wants to know what becomes of them.
+        wanted = options.access_log
+        self.app: App = service.app if wanted is None else followed(web_config(limits, wanted))
+        self.log: AccessLog | None = None
 
     def counters(self) -> dict[str, int]:
         """Sums the counters of all times that something was served."""
-        return _sum(self.totals, self.server.counters() if self.server is not None else {})
+        counters = _sum(self.totals, self.server.counters() if self.server is not None else {})
+        return counters | (self.log.counters() if self.log is not None else {})
+
+    def open_log(self, stack: ExitStack) -> None:
+        """Opens the access log, if there is to be one; closed with the stack. Raises SsrunError."""
+        if self.options.access_log is None:
+            return
+
+        def tell(text: str, **fields: Any) -> None:
+            say = partial(self.output.access_log, text, **fields)
+            if threading.current_thread() is threading.main_thread():
+                say()
+            else:
+                self.events.put(say)
+
+        self.log = AccessLog(self.options.access_log, tell)
+        self.warnings += self.log.warnings
+        stack.callback(self.log.close)
+
+    def reopen(self) -> None:
+        """Files that we write and others move away are opened anew."""
+        if self.log is not None:
+            self.log.reopen()
+
+    @contextmanager
+    def _logged(self, server: Server | SocketServer) -> Iterator[None]:
+        """What becomes of answers is taken while a server serves; it has not begun yet, and has ended at the end."""
+        if self.log is None:
+            yield
+            return
+        self.log.attach(server.app_states)
+        try:
+            yield
+        finally:
+            self.log.detach()
+            self._tell_what_lacks(server.counters())
+
+    def _tell_what_lacks(self, counters: dict[str, int]) -> None:
+        dropped = counters.get("log_dropped", 0)
+        if dropped > 0:
+            self.output.access_log(
+                f"the access log lacks {dropped} answers, which came faster than lines could be written",
+                change="dropped",
+                answers=dropped,
+            )
 
     def open_control(self, stack: ExitStack) -> None:
         """Lets operators ask; closed with the stack. Raises SsrunError if the name that was chosen is another's."""
@@ -145,6 +197,8 @@ class Run:
 
     def _begins(self, server: Server | SocketServer, urls: list[str]) -> None:
         """We are ready to answer."""
+        if self.log is not None:
+            self.log.start()
         self.urls = urls
         self.state = "serving"
         if self.is_drained:  # while we waited for the interface
@@ -205,7 +259,7 @@ class Run:
             opened.warnings += self.warnings
             capture = _capture(self.options.capture, opened, self.output, stack)
             image = self.service.frames.image
-            server = Server(self.service.app, image, opened, self.options.port, self.limits, self.events, stack)
+            server = Server(self.app, image, opened, self.options.port, self.limits, self.events, stack)
             stack.callback(server.stop)
             if opened.reservation is not None:
                 opened.reservation.reset_this_host(self.events)
@@ -213,6 +267,7 @@ class Run:
                 return
             check = self._follow(opened, server, stack)
             self.server = server
+            stack.enter_context(self._logged(server))
             server.start()
             try:
                 if server.confirm_addresses():
@@ -255,9 +310,10 @@ class Run:
             listening = listen(self.options.listen, worker_count(self.options.workers), stack)
             listening.warnings += self.warnings
             service = self.service
-            server = SocketServer(service.app, service.frames, listening, self.limits, self.events, stack)
+            server = SocketServer(self.app, service.frames, listening, self.limits, self.events, stack)
             stack.callback(server.stop)
             self.server = server
+            stack.enter_context(self._logged(server))
             server.start()
             try:
                 self._begins(server, self.output.listening_urls(listening))
@@ -357,7 +413,7 @@ def exit_on_error(name: str, run: Callable[[], None]) -> None:
     """Whatever an operator can do something about is one line, and status 1. Being told to end is no error."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _interrupt)
-    for number in (signal.SIGHUP, signal.SIGUSR1):  # of them there is something to say once we serve
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):  # of them there is something to say once we serve
         signal.signal(number, signal.SIG_IGN)
     try:
         run()

@@ -40,6 +40,11 @@ class App:
 WEB = App(ffi.addressof(lib.web_app))
 
 
+def followed(config: Any) -> App:
+    """HTTP whose answers are followed to their end. config: struct web_config *."""
+    return App(ffi.addressof(lib.web_followed_app), config)
+
+
 class Stop:
     """We have been asked to end."""
 
@@ -188,6 +193,11 @@ class Server:
     def views(self) -> list[Any]:
         """struct stack_view * of each worker."""
         return [lib.worker_view(worker) for worker in self.workers]
+
+    @property
+    def app_states(self) -> list[Any]:
+        """What the application keeps in each worker. Before the server begins, which may write there."""
+        return [lib.stack_app_state(lib.worker_stack(worker)) for worker in self.workers]
 
     def response_uses(self, response: int) -> int:
         """How often a response has been begun, by all workers."""

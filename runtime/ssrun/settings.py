@@ -33,6 +33,15 @@ class CaptureOptions:
     ring_bytes: int = RING_BYTES  # of each worker, for frames on their way to the file
 
 
+@dataclass(frozen=True)
+class AccessLogOptions:
+    """What the command line asks for."""
+
+    target: str  # a path, or what log_sinks.sink knows
+    pattern: str
+    sample: int = 1  # one answer of so many; errors always
+
+
 @dataclass
 class Options:
     """What the command line asks for."""
@@ -51,6 +60,7 @@ class Options:
     kept_tap: bool = False  # a KeptTap has made the device
     wait_for_interface: bool = False
     listen: list[Endpoint] = field(default_factory=list)  # over the kernel's sockets; there is no interface then
+    access_log: AccessLogOptions | None = None
     name: str | None = None  # what operators call it; None: by what it serves on
 
 

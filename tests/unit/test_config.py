@@ -66,6 +66,7 @@ SAMPLES: dict[str, Any] = {
     "user": "www",
     "iface": "eth0",
     "keep-alive": 12.5,
+    "access-log-format": "$status",
 }
 
 

@@ -47,6 +47,8 @@ SSRUN_ORDER = (
     *(
         "ssrun.config",
         "ssrun.wording",
+        "ssrun.log_formats",
+        "ssrun.log_sinks",
         "ssrun.options",
         "ssrun.control",
         "ssrun.commands",
@@ -55,7 +57,7 @@ SSRUN_ORDER = (
         "ssrun.restarts",
         "ssrun.server",
     ),
-    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.serve"),
+    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.access_log", "ssrun.serve"),
     *("ssrun.web", "ssrun.check", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )
 # What takes long to import; --help and --version must not wait for it.

@@ -216,6 +216,9 @@ def test_what_is_the_kernel_s_is_refused(image: Path, options: tuple[str, ...]) 
 def test_each_option_has_been_thought_of() -> None:
     """Whoever adds one says whether it makes sense over sockets."""
     both = {
+        "access_log",
+        "access_log_format",
+        "access_log_sample",
         "config",
         "image",
         "listen",

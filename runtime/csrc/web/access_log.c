@@ -5,6 +5,8 @@
 #include "head_patch.h"
 #include "state.h"
 
+_Static_assert(WEB_FOLLOWED_MAX < SLICE_NUMBERS_MAX, "a slice has room for each number");
+
 static uint32_t power_of_two(uint32_t least)
 {
     uint32_t power = 1;

@@ -6,9 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define WEB_FOLLOWED_MAX 4194303
+
 /* Its data, which must outlive it. */
 struct web_config {
-    uint32_t followed_max; /* answers at once; those beyond are counted as dropped. 0: none is followed */
+    uint32_t
+        followed_max; /* answers at once, WEB_FOLLOWED_MAX at most; those beyond are counted as dropped. 0: none is followed */
     bool log_read; /* somebody takes what became of them (access_line.h) */
     bool log_heads; /* and wants of requests' heads more than what the answer follows from */
 };
