@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import sys
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 from ssimage import console
 from ssimage.lazy import lazy
 from ssimage.problems import Problem
@@ -63,8 +65,23 @@ def _refuse(file: config.ConfigFile) -> NoReturn:
     sys.exit(2)
 
 
+def _images(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For a shell that completes a line: a command, where one may stand, or an image; else whatever file there is."""
+    commands = context.command.commands.items() if isinstance(context.command, click.Group) else []
+    found = [CompletionItem(word, help=below.get_short_help_str()) for word, below in commands]
+    found = [item for item in found if item.value.startswith(incomplete)]
+    found += [CompletionItem(path) for path in sorted(glob.glob(f"{glob.escape(incomplete)}*.img"))]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
 @click.command(cls=Commands, context_settings=HELP)
-@click.argument("image", metavar="IMAGE", required=False, type=click.Path(path_type=Path, readable=False))
+@click.argument(
+    "image",
+    metavar="IMAGE",
+    required=False,
+    type=click.Path(path_type=Path, readable=False),
+    shell_complete=_images,
+)
 @config.config_option(_refuse)
 @serving_options(port=80, keep_alive_s=65.0)
 @log_options()

@@ -22,7 +22,14 @@ else:  # For --help it is not needed.
 
 HELP = {"help_option_names": ["-h", "--help"]}
 as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs: a JSON object a line.")
-name_argument = click.argument("name", required=False)
+
+
+def _running(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """For a shell that completes a line: the names of those that run here."""
+    return [name for name in control.running() if name.startswith(incomplete)]
+
+
+name_argument = click.argument("name", required=False, shell_complete=_running)
 
 
 class Commands(console.Command, click.Group):

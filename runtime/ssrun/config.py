@@ -212,7 +212,7 @@ def config_option(refuse: Callable[[ConfigFile], None]) -> Callable[[Command], C
     """The option --config. refuse: what to do with a file that has problems."""
 
     def read(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-        if path is None:
+        if path is None or context.resilient_parsing:  # a shell completes a line
             return
         file = ConfigFile(path)
         file.read(context)
