@@ -42,7 +42,7 @@ class Opened:
     link: Interface | None = None  # what it is of the kernel's, as it was when it was opened
     reservation: PortReservation | None = None  # in shared mode
     filter: Any = None  # struct nmio_filter *, where there is one
-    read_again: list[Callable[[], None]] = field(default_factory=list)  # what of the image a server may have written to
+    read_again: list[Callable[[], None]] = field(default_factory=list)  # of the image, what others write to
     warnings: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
 
