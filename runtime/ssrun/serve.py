@@ -129,11 +129,24 @@ class Run:
             yield
             return
         self.log.attach(server.app_states)
+        if isinstance(server, Server):
+            server.around_restart = partial(self._logged_anew, server)
         try:
             yield
         finally:
             self.log.detach()
             self._tell_what_lacks(server.counters())
+
+    @contextmanager
+    def _logged_anew(self, server: Server) -> Iterator[None]:
+        """Another process goes on: what was under way in the one before is logged as far as it came."""
+        assert self.log is not None
+        self.log.detach()
+        try:
+            yield
+        finally:
+            self.log.attach(server.app_states)
+            self.events.put(self.log.start)  # when the process has been forked: it has none of our threads
 
     def _tell_what_lacks(self, counters: dict[str, int]) -> None:
         dropped = counters.get("log_dropped", 0)

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,7 @@ class Server:
         self._backoff = Backoff()
         self._started_s = 0.0
         self._report_crash: Callable[[Exit, float], None] | None = None
+        self.around_restart: Callable[[], AbstractContextManager[None]] = nullcontext  # when memory is another
         self._restarts = 0
         self._is_stopping = False
         self.config = config = self._config(app, opened, port, limits)
@@ -248,6 +249,14 @@ class Server:
             return
         for read in self.opened.read_again:
             read()
+        with self.around_restart():
+            self._lay_out_again()
+        self._restarts += 1
+        self._fork()
+        for worker in self.workers:
+            lib.worker_forget(worker)
+
+    def _lay_out_again(self) -> None:
         for number, worker in enumerate(self.workers):
             began = self._restarts == 0 or bool(lib.worker_resumed(worker))
             # Nobody is asked whose the addresses are: they are ours.
@@ -261,10 +270,6 @@ class Server:
             if error:
                 why = f"can't be opened again: {os.strerror(-error)}"
                 raise SsrunError(f"{self.opened.interface} {why}; start ssrun again")
-        self._restarts += 1
-        self._fork()
-        for worker in self.workers:
-            lib.worker_forget(worker)
 
     def _cpus(self) -> list[int | None]:
         """A processor for each worker; None: any. One worker goes where there is room; several stay out of each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -14,7 +15,7 @@ from tests.host import build
 from tests.net import BACKENDS, Running, needs, processes, serving, until
 
 pytestmark = needs("curl")
-BIG_BYTES = 8 << 20
+BIG_BYTES = 32 << 20
 KILLS = int(os.environ.get("SANDSTORM_KILLS", "3"))
 
 
@@ -40,7 +41,7 @@ def test_downloads_go_on(site: tuple[Path, bytes], backend: str, tmp_path: Path)
     with serving(image, backend) as running:
         for number in range(KILLS):
             path = tmp_path / f"{number}"
-            command = ["curl", "-sS", "-N", "-m", "60", "--limit-rate", "8M", "-o", str(path)]
+            command = ["curl", "-sS", "-N", "-m", "60", "--limit-rate", "32M", "-o", str(path)]
             download = running.client.popen(*command, f"http://{running.hosts[number % 2]}/big.bin")
             until(lambda path=path: path.exists() and path.stat().st_size > 0)  # type: ignore[misc]
             time.sleep(0.2 * random.random())
@@ -50,3 +51,43 @@ def test_downloads_go_on(site: tuple[Path, bytes], backend: str, tmp_path: Path)
         running.stop()
     assert running.stopped["counters"]["tcp_resumed"] >= KILLS
     assert "tcp_drop_resume" not in running.stopped["counters"]
+
+
+@pytest.mark.parametrize("backend", ["tap"])
+def test_the_log_goes_on(site: tuple[Path, bytes], backend: str, tmp_path: Path) -> None:
+    """What was under way is logged as far as it came, and what comes then from beginning to end."""
+    image, _ = site
+    log = tmp_path / "access.log"
+    with serving(image, backend, "--access-log", str(log), "--access-log-format", "$status $request_uri") as running:
+        for _ in range(3):
+            for _ in range(5):
+                assert running.client.run("curl", "-sS", "-m", "5", f"http://{running.hosts[0]}/").stdout == "small"
+            kill_server(running)
+        assert running.client.run("curl", "-sS", "-m", "5", f"http://{running.hosts[0]}/").stdout == "small"
+        assert running.stop() == 0
+    assert log.read_text().splitlines() == ["200 /"] * 16
+    assert running.stopped["counters"]["http_requests"] == 16
+
+
+def test_a_crash_loop_backs_off_and_says_so(site: tuple[Path, bytes]) -> None:
+    image, _ = site
+    with serving(image, "tap") as running:
+        assert running.process.stdout is not None
+        delays = []
+        for _ in range(4):
+            kill_server(running)
+            event = json.loads(running.process.stdout.readline())
+            assert (event["event"], event["how"]) == ("server-crashed", "was killed by SIGKILL")
+            delays.append(event["again_in_s"])
+        assert delays == [0.0, 0.1, 0.2, 0.4]
+        assert running.client.run("curl", "-sS", "-m", "5", f"http://{running.hosts[0]}/").stdout == "small"
+
+
+def test_a_stop_while_a_server_is_waited_for(site: tuple[Path, bytes]) -> None:
+    image, _ = site
+    with serving(image, "tap") as running:
+        for _ in range(5):
+            kill_server(running)
+        _, server = processes(running.process.pid)
+        os.kill(server, signal.SIGKILL)
+        assert running.stop() == 0

@@ -234,8 +234,8 @@ static int bind_queue(struct afxdp_port *xdp, bool zero_copy)
     };
     struct timespec pause = {0, AFXDP_BIND_PAUSE_NS};
     for (int tries = 0;; tries++) {
-        int error =
-            xsk_socket__create(&xdp->socket, ifname, xdp->place.queue, xdp->umem, &xdp->received, &xdp->sending, &config);
+        int error = xsk_socket__create(&xdp->socket, ifname, xdp->place.queue, xdp->umem, &xdp->received,
+                                       &xdp->sending, &config);
         if (error != -EBUSY || tries == AFXDP_BIND_TRIES)
             return error;
         nanosleep(&pause, NULL);

@@ -194,8 +194,8 @@ static int captured_reopen(struct nmio_port *base)
     return error;
 }
 
-static const struct nmio_port_ops captured_ops = {"captured",      captured_input, captured_release,
-                                                  captured_output, captured_wait,  captured_close, captured_reopen};
+static const struct nmio_port_ops captured_ops = {"captured",    captured_input, captured_release, captured_output,
+                                                  captured_wait, captured_close, captured_reopen};
 
 /* ------------------------------------------------------------------ the writer's side */
 

@@ -242,8 +242,8 @@ static void memory_close(struct nmio_port *base)
     nmio_free(memory);
 }
 
-static const struct nmio_port_ops memory_ops = {"memory",      memory_input, memory_release,
-                                                memory_output, memory_wait,  memory_close, NULL};
+static const struct nmio_port_ops memory_ops = {
+    "memory", memory_input, memory_release, memory_output, memory_wait, memory_close, NULL};
 
 struct memory_port *memory_open(struct nmio_region *region, struct nmio_tx *tx, uint32_t ring, uint32_t delay,
                                 uint32_t gather_max, bool strict)

@@ -320,8 +320,8 @@ static void netmap_close(struct nmio_port *base)
     nmio_free(nm);
 }
 
-static const struct nmio_port_ops netmap_ops = {"netmap",      netmap_input, netmap_release,
-                                                netmap_output, netmap_wait,  netmap_close, NULL};
+static const struct nmio_port_ops netmap_ops = {
+    "netmap", netmap_input, netmap_release, netmap_output, netmap_wait, netmap_close, NULL};
 
 /* What a request asks for beside the rings: a list. */
 struct asked {

@@ -194,8 +194,8 @@ static int packet_reopen(struct nmio_port *base)
     return make_ring(packet);
 }
 
-static const struct nmio_port_ops packet_ops = {"packet",      packet_input, packet_release,
-                                                packet_output, packet_wait,  packet_close, packet_reopen};
+static const struct nmio_port_ops packet_ops = {"packet",    packet_input, packet_release, packet_output,
+                                                packet_wait, packet_close, packet_reopen};
 
 /* What isn't ours is not copied to us: TCP to the port, and ICMP saying that a packet from the port was too big; in
  * own-address mode also ARP, all ICMP and TCP to any port. Offsets are those of Ethernet frames without VLAN tag: the kernel

@@ -110,7 +110,8 @@ static void pcap_close(struct nmio_port *base)
     nmio_free(pcap);
 }
 
-static const struct nmio_port_ops pcap_ops = {"pcap", pcap_input, pcap_release, pcap_output, pcap_wait, pcap_close, NULL};
+static const struct nmio_port_ops pcap_ops = {"pcap",    pcap_input, pcap_release, pcap_output,
+                                              pcap_wait, pcap_close, NULL};
 
 static int open_files(struct pcap_port *pcap, const char *in_path, const char *out_path)
 {

@@ -121,8 +121,8 @@ static void recv_in_order(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *d
 
 /* In order data; len_bytes 0: only what is buffered. A request that arrives whole is parsed where it lies. Always inline: each request
  * goes through it. */
-__attribute__((always_inline)) static inline void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb, const uint8_t *data,
-                                                             uint32_t len_bytes)
+__attribute__((always_inline)) static inline void tcpip_recv(struct tcpip *tcpip, struct tcb *tcb,
+                                                             const uint8_t *data, uint32_t len_bytes)
 {
     tcpip->receiving = tcb_index(&tcpip->connections, tcb) + 1;
     recv_in_order(tcpip, tcb, data, len_bytes);
