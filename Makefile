@@ -8,7 +8,7 @@ C_FILES := $(shell find runtime/csrc -name '*.[ch]' ! -name '*.bpf.c')
 STAMP := $(VENV)/.installed
 C_FORMATTED := $(shell find runtime/csrc runtime/examples tests -name '*.[ch]')
 
-.PHONY: help setup demo test check lint format check-c sanitize bare sim fuzz vm bench bench-vm sites yardstick clean
+.PHONY: help setup demo test check lint format check-c sanitize deb dist packages bare sim fuzz vm bench bench-vm sites yardstick clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -27,7 +27,7 @@ demo: $(STAMP) ## build the example site and serve it to curl and a browser; DEM
 SKIPS := $(CURDIR)/.cache/skips.json
 PYTEST := $(PYTHON) -m pytest -n auto --maxprocesses 8 --dist worksteal --durations 15
 
-test: $(STAMP) lint sanitize ## all checks and tests
+test: $(STAMP) lint sanitize packages ## all checks and tests
 	SANDSTORM_TAKE_SKIPS=$(SKIPS) $(PYTEST)
 
 check: $(STAMP) ## the inner loop: linters of Python, unit tests and packet scripts but for those that take long
@@ -52,6 +52,16 @@ format: $(STAMP) ## format all files
 
 sanitize: $(STAMP) ## the unit tests against a build with ASan and UBSan
 	SANDSTORM_LEAVE_SKIPS=$(SKIPS) .ci/sanitize $(VENV)
+
+DIST := .cache/dist
+deb: $(STAMP) ## the Debian package, into .cache/dist
+	@runtime/packaging/deb $(VENV) $(DIST)
+
+dist: $(STAMP) ## the wheel and the source distribution, into .cache/dist
+	@runtime/packaging/dist $(VENV) $(DIST)
+
+packages: $(STAMP) ## what the tests of packages install, into .cache/packages
+	.ci/packages $(VENV)
 
 BARE ?= DEMO_ONCE=1 make demo && make test
 bare: ## the README's two commands in a bare Debian made by mmdebstrap: make bare BARE='DEMO_ONCE=1 make demo'
