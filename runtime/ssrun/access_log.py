@@ -10,7 +10,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from ssimage._sandstorm import ffi, lib
 
@@ -45,6 +45,8 @@ def web_config(limits: Limits, log: AccessLogOptions | None) -> Any:
 class AccessLog:
     """One log, through all times that something is served. The sink is the thread's as long as that runs."""
 
+    TOTALS: ClassVar[dict[str, int]] = {"log_lines": 0, "log_lines_lost": 0, "log_sampled_out": 0, "log_damaged": 0}
+
     def __init__(self, options: AccessLogOptions, tell: Tell) -> None:
         """Opens it. tell: says a line to the operator, from any thread. Raises SsrunError."""
         self.options = options
@@ -56,7 +58,7 @@ class AccessLog:
         self.reading = threading.Lock()  # of the readers' memory
         self.thread: threading.Thread | None = None
         self.out = ffi.new("uint8_t[]", OUT_BYTES)
-        self.totals = {"log_lines": 0, "log_lines_lost": 0, "log_sampled_out": 0, "log_damaged": 0}
+        self.totals = dict(self.TOTALS)
         self.failing = 0  # lines lost since it last went well
         self.is_failing = False
         self.look_s = 0.0

@@ -115,6 +115,26 @@ class LogTarget(click.ParamType[str]):
         return target
 
 
+class MetricsPlace(click.ParamType[str]):
+    """Where metrics are to be had."""
+
+    name = "ADDR:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """ADDR:PORT, or unix:PATH."""
+        text = str(value)
+        try:
+            if not text.startswith("unix:"):
+                parse_endpoint(text)
+        except ValueError:
+            self.fail(
+                f"{text!r} is no place for metrics; write 127.0.0.1:9100 or unix:/run/ssrun.metrics", param, ctx
+            )
+        if text == "unix:":
+            self.fail("it has no path; write unix:/run/ssrun.metrics", param, ctx)
+        return text
+
+
 class LogFormat(click.ParamType[str]):
     """A format's name, or a pattern."""
 
@@ -139,7 +159,7 @@ class LogFormat(click.ParamType[str]):
 
 
 def log_options() -> Callable[[Command], Command]:
-    """Gives a command those of what HTTP answers leave."""
+    """Gives a command those of what is to be known of HTTP answers."""
     return _decorated(
         [
             click.option(
@@ -160,6 +180,12 @@ def log_options() -> Callable[[Command], Command]:
                 type=click.IntRange(1, 1_000_000),
                 metavar="N",
                 help="One answer of N; all that are errors or did not arrive.",
+            ),
+            click.option(
+                "--metrics",
+                type=MetricsPlace(),
+                metavar="ADDR:PORT",
+                help="For Prometheus: /metrics, /healthz and /readyz there, or at unix:PATH.",
             ),
         ]
     )
@@ -461,6 +487,7 @@ def settings(values: dict[str, Any]) -> tuple[Options, Limits]:
         wait_for_interface=values["wait_for_interface"],
         listen=list(values["listen"]),
         access_log=_access_log(values),
+        metrics=values.get("metrics"),
         name=values["name"],
     )
     limits = Limits(

@@ -64,6 +64,7 @@ class Output:
         """as_json: an object a line."""
         self.service = service
         self.as_json = as_json
+        self.metrics: list[str] = []  # where they are to be had
 
     def serving(self, opened: Opened, server: Server, port: int) -> None:
         """We are ready to answer."""
@@ -83,6 +84,7 @@ class Output:
             "memory_bytes": server.memory_bytes,
             **server.described(),
             **self.service.event(),
+            **({"metrics": self.metrics} if self.metrics else {}),
             "warnings": opened.warnings,
             **opened.details,
         }
@@ -94,6 +96,11 @@ class Output:
         console.say(f"{opened.interface}: {opened.backend}{f' ({how})' if how else ''}, {mode} mode")
         for note in opened.warnings:
             console.say(f"note: {note}")
+        self._say_where(urls)
+
+    def _say_where(self, urls: list[str]) -> None:
+        for place in self.metrics:
+            console.say(f"metrics {place}")
         for url in urls:
             console.say(f"serving {url}")
 
@@ -114,6 +121,7 @@ class Output:
             "max_connections": server.connections,
             "memory_bytes": server.memory_bytes,
             **self.service.event(),
+            **({"metrics": self.metrics} if self.metrics else {}),
             "warnings": listening.warnings,
         }
         if self.as_json:
@@ -123,8 +131,7 @@ class Output:
         console.say(f"{', '.join(shown)}: the kernel's TCP, {len(server.workers)} workers")
         for note in listening.warnings:
             console.say(f"note: {note}")
-        for url in urls:
-            console.say(f"serving {url}")
+        self._say_where(urls)
 
     def waiting(self, reason: str, text: str) -> None:
         """New connections have to wait; we go on."""

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssimage import console
+from ssimage.lazy import lazy
 from ssimage.loader import ImageError
 
 from .access_log import AccessLog, web_config
@@ -33,6 +34,12 @@ from .report import Output, Service
 from .server import STOP, App, Crashed, Ended, Server, followed
 from .settings import TAP, CaptureOptions, Limits, Options
 from .wording import not_zero
+
+if TYPE_CHECKING:
+    from . import metrics, metrics_server
+else:  # Most often nobody asks for them.
+    metrics = lazy("ssrun.metrics")
+    metrics_server = lazy("ssrun.metrics_server")
 
 DRAIN_POLL_S = 0.02
 
@@ -58,6 +65,7 @@ def serve(
         _on_signal(signal.SIGUSR2, partial(run.events.put, run.reopen))
         run.open_control(stack)
         run.open_log(stack)
+        run.open_metrics(stack)
         try:
             run.to_the_end()
         finally:
@@ -92,9 +100,10 @@ class Run:
         self.urls: list[str] = []
         self.is_drained = False  # as an operator has asked
         # What runs over TCP follows its answers if somebody wants to know what becomes of them.
-        wanted = options.access_log
-        self.app: App = service.app if wanted is None else followed(web_config(limits, wanted))
+        follows = options.access_log is not None or options.metrics is not None
+        self.app: App = followed(web_config(limits, options.access_log)) if follows else service.app
         self.log: AccessLog | None = None
+        self.metrics: metrics.Metrics | None = None
 
     def counters(self) -> dict[str, int]:
         """Sums the counters of all times that something was served."""
@@ -117,36 +126,55 @@ class Run:
         self.warnings += self.log.warnings
         stack.callback(self.log.close)
 
+    def open_metrics(self, stack: ExitStack) -> None:
+        """Has metrics served, if they are to be; closed with the stack. Raises SsrunError."""
+        if self.options.metrics is None:
+            return
+        log = self.log
+        self.metrics = metrics.Metrics(lambda: self.state, log.counters if log is not None else dict)
+        self.metrics.image_taken_up(self.service.frames.image, self.service.event()["image"])
+        server = metrics_server.MetricsServer(self.options.metrics, self.metrics)
+        stack.callback(server.close)
+        self.output.metrics = server.urls
+
     def reopen(self) -> None:
         """Files that we write and others move away are opened anew."""
         if self.log is not None:
             self.log.reopen()
 
     @contextmanager
-    def _logged(self, server: Server | SocketServer) -> Iterator[None]:
+    def _followed(self, server: Server | SocketServer) -> Iterator[None]:
         """What becomes of answers is taken while a server serves; it has not begun yet, and has ended at the end."""
-        if self.log is None:
+        with ExitStack() as stack:
+            if self.log is not None:
+                self.log.attach(server.app_states)
+                stack.callback(self._detach_log, self.log, server)
+            if self.metrics is not None:
+                self.metrics.attach(metrics.watched(server))
+                stack.callback(self.metrics.detach)
+            if isinstance(server, Server):
+                server.around_restart = partial(self._followed_anew, server)
             yield
-            return
-        self.log.attach(server.app_states)
-        if isinstance(server, Server):
-            server.around_restart = partial(self._logged_anew, server)
-        try:
-            yield
-        finally:
-            self.log.detach()
-            self._tell_what_lacks(server.counters())
+
+    def _detach_log(self, log: AccessLog, server: Server | SocketServer) -> None:
+        log.detach()
+        self._tell_what_lacks(server.counters())
 
     @contextmanager
-    def _logged_anew(self, server: Server) -> Iterator[None]:
+    def _followed_anew(self, server: Server) -> Iterator[None]:
         """Another process goes on: what was under way in the one before is logged as far as it came."""
-        assert self.log is not None
-        self.log.detach()
+        if self.log is not None:
+            self.log.detach()
+        if self.metrics is not None:
+            self.metrics.detach(goes_on=True)
         try:
             yield
         finally:
-            self.log.attach(server.app_states)
-            self.events.put(self.log.start)  # when the process has been forked: it has none of our threads
+            if self.metrics is not None:
+                self.metrics.attach(metrics.watched(server))
+            if self.log is not None:
+                self.log.attach(server.app_states)
+                self.events.put(self.log.start)  # when the process has been forked: it has none of our threads
 
     def _tell_what_lacks(self, counters: dict[str, int]) -> None:
         dropped = counters.get("log_dropped", 0)
@@ -280,7 +308,7 @@ class Run:
                 return
             check = self._follow(opened, server, stack)
             self.server = server
-            stack.enter_context(self._logged(server))
+            stack.enter_context(self._followed(server))
             server.start()
             try:
                 if server.confirm_addresses():
@@ -326,7 +354,7 @@ class Run:
             server = SocketServer(self.app, service.frames, listening, self.limits, self.events, stack)
             stack.callback(server.stop)
             self.server = server
-            stack.enter_context(self._logged(server))
+            stack.enter_context(self._followed(server))
             server.start()
             try:
                 self._begins(server, self.output.listening_urls(listening))

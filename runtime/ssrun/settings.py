@@ -61,6 +61,7 @@ class Options:
     wait_for_interface: bool = False
     listen: list[Endpoint] = field(default_factory=list)  # over the kernel's sockets; there is no interface then
     access_log: AccessLogOptions | None = None
+    metrics: str | None = None  # where they are to be had: ADDR:PORT or unix:PATH
     name: str | None = None  # what operators call it; None: by what it serves on
 
 

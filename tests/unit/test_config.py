@@ -67,6 +67,7 @@ SAMPLES: dict[str, Any] = {
     "iface": "eth0",
     "keep-alive": 12.5,
     "access-log-format": "$status",
+    "metrics": "127.0.0.1:9100",
 }
 
 

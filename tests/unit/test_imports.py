@@ -57,12 +57,23 @@ SSRUN_ORDER = (
         "ssrun.restarts",
         "ssrun.server",
     ),
-    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.access_log", "ssrun.serve"),
+    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.access_log", "ssrun.losses"),
+    *("ssrun.metrics", "ssrun.metrics_server", "ssrun.serve"),
     *("ssrun.web", "ssrun.check", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )
 # What takes long to import; --help and --version must not wait for it.
 SLOW = (
-    *("asyncio", "brotli", "concurrent.futures", "elftools", "lz4", "multiprocessing", "pydantic", "pyroute2"),
+    *(
+        "asyncio",
+        "brotli",
+        "concurrent.futures",
+        "elftools",
+        "lz4",
+        "multiprocessing",
+        "prometheus_client",
+        "pydantic",
+        "pyroute2",
+    ),
     *("rich.console", "ruamel.yaml", "watchfiles", "wcmatch", "zstandard"),
 )
 MODULES_MAX = 160  # that --help imports: 141 of them for sscc and 126 for ssrun, Python's own included

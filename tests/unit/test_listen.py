@@ -219,6 +219,7 @@ def test_each_option_has_been_thought_of() -> None:
         "access_log",
         "access_log_format",
         "access_log_sample",
+        "metrics",
         "config",
         "image",
         "listen",
