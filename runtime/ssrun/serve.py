@@ -341,9 +341,11 @@ class Run:
                 self.output.draining(left, self.limits.drain_s)
                 is_told = True
             event = self.events.wait(DRAIN_POLL_S)
-            if event is STOP or isinstance(event, Ended | Crashed):
+            if isinstance(event, Crashed) and event.exit.by_signal and isinstance(server, Server):
+                server.crashed(event.exit)  # another one lets them end
+            elif event is STOP or isinstance(event, Ended | Crashed):
                 return
-            if event is not None:
+            elif event is not None:
                 event()
 
     def _over_sockets(self) -> None:

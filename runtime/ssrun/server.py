@@ -231,7 +231,7 @@ class Server:
         self.process = ServerProcess(self.workers, self._cpus(), self.user)
         self.events.watch(self.process, self._news)
 
-    def _crashed(self, how: Exit) -> None:
+    def crashed(self, how: Exit) -> None:
         """The server has ended without a word: another goes on for it, at once or in a while.
 
         Raises SsrunError if it has said why, or has not got as far as to serve.
@@ -308,7 +308,7 @@ class Server:
         if event is None or (isinstance(event, Ended | Crashed) and event.server is not self):
             return False
         if isinstance(event, Crashed):
-            self._crashed(event.exit)
+            self.crashed(event.exit)
             return False
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True

@@ -105,7 +105,11 @@ def test_metrics_go_on_when_the_server_is_another(image: Path, tmp_path: Path, w
             assert until(lambda number=number: once(tmp_path / "metrics")["log_records_total"] == number)
             _, server = processes(running.process.pid)
             os.kill(server, signal.SIGKILL)
-            until(lambda: shown.append(once(tmp_path / "metrics")["log_records_total"]) or is_another(running, server))
+            until(
+                lambda server=server: (
+                    shown.append(once(tmp_path / "metrics")["log_records_total"]) or is_another(running, server)
+                )
+            )
         found = once(tmp_path / "metrics")
         assert running.stop() == 0
     assert shown == sorted(shown)

@@ -99,3 +99,20 @@ def test_a_stop_while_a_server_is_waited_for(site: tuple[Path, bytes]) -> None:
         _, server = processes(running.process.pid)
         os.kill(server, signal.SIGKILL)
         assert running.stop() == 0
+
+
+def test_a_server_that_dies_while_answers_end(site: tuple[Path, bytes], tmp_path: Path) -> None:
+    """Told to stop, and killed while it drains: the download ends, and so does ssrun."""
+    image, data = site
+    with serving(image, "tap", "--drain-timeout", "60") as running:
+        path = tmp_path / "x"
+        command = ["curl", "-sS", "-N", "-m", "60", "--limit-rate", "32M", "-o", str(path)]
+        download = running.client.popen(*command, f"http://{running.hosts[0]}/big.bin")
+        until(lambda: path.exists() and path.stat().st_size > 0)
+        running.process.terminate()
+        assert running.process.stdout is not None
+        assert json.loads(running.process.stdout.readline())["event"] == "draining"
+        kill_server(running)
+        assert download.wait(timeout=60) == 0
+        assert path.read_bytes() == data
+        assert running.process.wait(timeout=60) == 0
