@@ -49,6 +49,8 @@ HEADERS = [
     "stack.h",
     "wake.h",
     "loop.h",
+    "server/swaps.h",
+    "server/orders.h",
     "server/server.h",
     "sockets/sockets_config.h",
     "sockets/sockets.h",

@@ -167,6 +167,12 @@ static bool is_drained(const struct worker *worker)
     return atomic_load_explicit(&worker->shared->drained, memory_order_relaxed);
 }
 
+static void take_generation(struct worker *worker)
+{
+    if (atomic_load_explicit(&worker->next_generation, memory_order_relaxed) != NULL)
+        stack_swap(worker->stack, atomic_exchange(&worker->next_generation, NULL));
+}
+
 /* Does what has been asked from outside. True: there is to be no idle connection from now on. */
 static bool take_orders(struct worker *worker)
 {
@@ -182,8 +188,7 @@ static bool take_orders(struct worker *worker)
         stack_link_change(worker->stack, &shared->link);
         atomic_store_explicit(&shared->link_changed, false, memory_order_release);
     }
-    if (atomic_load_explicit(&worker->next_generation, memory_order_relaxed) != NULL)
-        stack_swap(worker->stack, atomic_exchange(&worker->next_generation, NULL));
+    take_generation(worker);
     return drains;
 }
 
@@ -281,6 +286,7 @@ static void resume(struct worker *worker)
 {
     worker->port->counters = worker->shared->port;
     stack_clock(worker->stack, monotonic_ns(), wall_s());
+    take_generation(worker); /* its image may be another than the one that all began with */
     stack_resume(worker->stack, worker->from, worker->swaps);
     worker_forget(worker);
     atomic_store(&worker->shared->resumed, true);
@@ -386,6 +392,11 @@ bool worker_swap(struct worker *worker, struct generation *generation)
         return false;
     wake(worker);
     return true;
+}
+
+void worker_swapped(struct worker *worker, uint32_t swaps)
+{
+    worker->swaps = swaps;
 }
 
 struct stack *worker_stack(const struct worker *worker)

@@ -55,6 +55,9 @@ uint32_t worker_fds(const struct worker *worker, int *fds);
  * yet. From one thread. */
 bool worker_swap(struct worker *worker, struct generation *generation);
 
+/* How often the process that runs it has taken up another image, which is known by its word only: for worker_restart. */
+void worker_swapped(struct worker *worker, uint32_t swaps);
+
 /* Has it go round once at least, though nothing comes. */
 void worker_poke(struct worker *worker);
 

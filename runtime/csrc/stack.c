@@ -230,6 +230,16 @@ void stack_swap(struct stack *stack, struct generation *generation)
     tcpip_swap(&stack->tcpip, generation);
 }
 
+struct generation *stack_generation(const struct stack *stack)
+{
+    return generation_newest(&stack->tcpip.generations);
+}
+
+uint32_t stack_need_older(const struct stack *stack)
+{
+    return tcpip_need_older(&stack->tcpip);
+}
+
 void stack_addresses_confirmed(struct stack *stack)
 {
     acd_confirmed(&stack->eth);

@@ -71,6 +71,10 @@ bool stack_abort(struct stack *stack);
 /* Between two rounds: what is asked for from now on is answered from another image; what has been begun ends as it was. The
  * generation's state says what has become of it (libtcpip/swap.h). */
 void stack_swap(struct stack *stack, struct generation *generation);
+/* The one that is served. From any thread while none is handed over. */
+struct generation *stack_generation(const struct stack *stack);
+/* Connections that need an older one. From any thread. */
+uint32_t stack_need_older(const struct stack *stack);
 
 /* Connections go on that another stack has served, with the same configuration, in a process that has ended without a word: from is its
  * memory, and swaps how often its image has been swapped since. In a round's time, before anything else of it. What lies in from is

@@ -33,6 +33,7 @@ MEMORY = Path("/proc/meminfo")
 IN_PLACE = "written to while it was served; put a new image in its place with mv, and start ssrun again"
 PREFIX = ".sandstorm."
 NOTE_BYTES_MAX = 4096
+SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # The order of image_format.h, in which the build-id covers them.
 SECTIONS = (
     "header",
@@ -125,7 +126,7 @@ def _decompress(path: Path, source_fd: int) -> int:
     fd = os.memfd_create("sandstorm-image", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         _unpack(path, source_fd, fd)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALED)
     except (RuntimeError, EOFError, OSError) as error:
         os.close(fd)
         raise ImageError(f"{path}: the LZ4 frame can't be read ({error}); copy or build the image again") from None
@@ -152,14 +153,26 @@ def _no_image(path: Path, head: bytes) -> str | None:
     return f"this is {what}, not an image; build it first: {command}"
 
 
-def _open(path: Path) -> int:
-    """Non-blocking, or a pipe would hold us up before it can be refused."""
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _mapped(fd: int, size_bytes: int, offset: int) -> mmap.mmap:
+    """Read-only. Private, as older kernels map a sealed file in no other way."""
+    return mmap.mmap(fd, size_bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ, offset=offset)
+
+
+def _open(path: Path) -> tuple[int, tuple[int, ...]]:
+    """The image's descriptor, and which file that is.
+
+    Non-blocking, or a pipe would hold us up before it can be refused."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ImageError(f"{path}: can't be read: {error.strerror}") from None
     try:
-        mode = os.fstat(fd).st_mode
+        status = os.fstat(fd)
+        mode = status.st_mode
         head = os.pread(fd, 4, 0) if stat.S_ISREG(mode) else b""
         why = _no_image(path, head)
         if why is not None:
@@ -167,13 +180,13 @@ def _open(path: Path) -> int:
         if not stat.S_ISREG(mode):
             raise ImageError(f"{path}: not a regular file; name an image, as sscc build writes it")
         if head != LZ4_MAGIC:
-            return fd
+            return fd, _identity(status)
         unpacked = _decompress(path, fd)
     except BaseException:
         os.close(fd)
         raise
     os.close(fd)
-    return unpacked
+    return unpacked, _identity(status)
 
 
 def _notes(data: bytes) -> dict[int, bytes]:
@@ -193,12 +206,15 @@ def _notes(data: bytes) -> dict[int, bytes]:
 class ImageFile:
     """An image, validated. A context manager; `image` and `sections` die with it.
 
-    Its tables are read into memory of our own and checked there, so that nobody who writes to the file can change
-    what has been checked. The slots are mapped read-only: no length and no offset is read from them.
+    Its tables are read into a file in memory that is sealed then, and checked there: nobody who writes to the image
+    can change what has been checked, and another process can be given them. The slots are mapped read-only: no length
+    and no offset is read from them.
 
     Attributes:
         fd: The file, or the decompressed one in memory.
         slots: Where the slots lie in fd.
+        tables_fd: The file in memory that has all else.
+        tables_bytes: How long that is.
         image: struct image *, for the C core.
         provenance: What .sandstorm.json says.
     """
@@ -206,7 +222,8 @@ class ImageFile:
     def __init__(self, path: Path, *, verify_content: bool = True) -> None:
         """Opens and checks. verify_content: the slots too are hashed. Raises ImageError."""
         self.path = path
-        self.fd = _open(path)
+        self.fd, self._source = _open(path)
+        self.tables_fd = -1
         self._tables: mmap.mmap | None = None
         self._slots: mmap.mmap | None = None
         self._buffers: list[Any] = []
@@ -227,7 +244,7 @@ class ImageFile:
             raise self._error("its slots are not page-aligned; build the image again")
         self._read_tables()
         if self.slots.size_bytes > 0:
-            self._slots = mmap.mmap(self.fd, self.slots.size_bytes, access=mmap.ACCESS_READ, offset=self.slots.offset)
+            self._slots = _mapped(self.fd, self.slots.size_bytes, self.slots.offset)
         notes = _notes(self.bytes_of("note"))
         self.build_id = notes.get(lib.SSI_NOTE_BUILD_ID, b"")
         if len(self.build_id) != lib.SSI_BUILD_ID_BYTES:
@@ -321,17 +338,43 @@ class ImageFile:
             at = section.offset + section.size_bytes
 
     def _read_tables(self) -> None:
-        """Reads all sections but the slots into memory of our own, each at a multiple of 8."""
+        """Reads all sections but the slots into a file in memory, each at a multiple of 8."""
         names = [name for name in self.table if name != "slots"]
         self._places: dict[str, int] = {}
         size_bytes = 0
         for name in names:
             self._places[name] = size_bytes
             size_bytes += (self.table[name].size_bytes + 7) // 8 * 8
-        self._tables = mmap.mmap(-1, max(size_bytes, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        for name in names:
-            with self.view(name) as view:
-                self._read(view, self.table[name].offset)
+        self.tables_bytes = max(size_bytes, 1)
+        self.tables_fd = os.memfd_create("sandstorm-tables", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.posix_fallocate(self.tables_fd, 0, self.tables_bytes)
+        with mmap.mmap(self.tables_fd, self.tables_bytes) as writable, memoryview(writable) as all_of_it:
+            for name in names:
+                place = self._places[name]
+                with all_of_it[place : place + self.table[name].size_bytes] as view:
+                    self._read(view, self.table[name].offset)
+        fcntl.fcntl(self.tables_fd, fcntl.F_ADD_SEALS, SEALED)
+        self._tables = _mapped(self.tables_fd, self.tables_bytes, 0)
+
+    def table_place(self, name: str) -> Section:
+        """Where a table lies in tables_fd."""
+        return Section(self._places[name], self.table[name].size_bytes)
+
+    def mappings(self) -> list[tuple[int, int]]:
+        """Address and bytes of all memory that `image` points to."""
+        found = []
+        for memory in (self._slots, self._tables):
+            if memory is not None:
+                with ffi.from_buffer(memory) as buffer:
+                    found.append((int(ffi.cast("uintptr_t", buffer)), len(buffer)))
+        return found
+
+    def is_at(self, path: Path) -> bool:
+        """Is this the very file that lies there, as it was when it was opened?"""
+        try:
+            return _identity(os.stat(path)) == self._source
+        except OSError:
+            return False
 
     def _read(self, view: memoryview, offset: int) -> None:
         done = 0
@@ -414,9 +457,10 @@ class ImageFile:
             if mapped is not None:
                 mapped.close()
         self._tables = self._slots = None
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        for fd in (self.fd, self.tables_fd):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self.tables_fd = -1
 
     def __enter__(self) -> Self:
         """The image itself."""

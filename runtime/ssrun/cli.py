@@ -6,6 +6,7 @@ import glob
 import json
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,7 +20,7 @@ from ssimage.problems import Problem
 from . import config
 from .commands import HELP, Commands, Configured, add_to
 from .errors import SsrunError
-from .options import log_options, serving_options, settings
+from .options import Seconds, log_options, serving_options, settings
 from .settings import Limits, Options
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ def run(
             if profile_path is not None:
                 profile.write(profile_path, profile.document(image, server))
 
-        serving.serve(web.Web(image), options, limits, as_json, write_profile)
+        why_not = (
+            "a profile is of one image: start ssrun again, or without --profile" if profile_path is not None else ""
+        )
+        service = web.Web(image, None if why_not else web.loader(verify_content), why_not)
+        serving.serve(service, options, limits, as_json, write_profile)
 
 
 def _refuse(file: config.ConfigFile) -> NoReturn:
@@ -91,15 +96,31 @@ def _images(context: click.Context, _: click.Parameter, incomplete: str) -> list
     type=click.Path(path_type=Path),
     help="At the end write here what was asked for, for `sscc build --profile`.",
 )
-@click.option("--no-verify-content", is_flag=True, help="Don't hash the whole image at start.")
+@click.option(
+    "--no-verify-content", is_flag=True, help="Don't hash whole images, at start and when they are reloaded."
+)
+@click.option(
+    "--swap-timeout",
+    type=Seconds(0, 604800),
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="After a reload, who still gets an answer of the image before is reset after this.",
+)
 def main(
-    image: Path | None, profile_path: Path | None, no_verify_content: bool, as_json: bool, **values: Any
+    image: Path | None,
+    profile_path: Path | None,
+    no_verify_content: bool,
+    swap_timeout: float,
+    as_json: bool,
+    **values: Any,
 ) -> None:
     """Serves the packet image IMAGE; or one of the commands below. An image with such a name is ./NAME."""
     if image is None:
         raise click.UsageError(NO_IMAGE)
     with config.telling_origins(click.get_current_context()):
         options, limits = settings(values)
+    limits = replace(limits, swap_s=swap_timeout)
     serving.exit_on_error("ssrun", lambda: run(image, options, limits, as_json, not no_verify_content, profile_path))
 
 

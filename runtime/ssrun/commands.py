@@ -1,10 +1,11 @@
-"""Commands to an ssrun that serves: `ssrun list`, `counters`, `drain`."""
+"""Commands to an ssrun that serves: `ssrun list`, `counters`, `drain`, `reload`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from ssimage.lazy import lazy
 
 from . import config
 from .errors import SsrunError
-from .wording import being_finished
+from .wording import being_finished, still_older
 
 if TYPE_CHECKING:
     from . import control
@@ -152,7 +153,32 @@ def drain_command(name: str | None, as_json: bool) -> None:
     _ask_one(name, "drain", as_json, show)
 
 
+@click.command("reload", cls=console.Command, context_settings=HELP)
+@click.argument("image", type=click.Path(path_type=Path, readable=False), required=False)
+@click.option("--name", metavar="NAME", help="Of which one, where several run.")
+@as_json_option
+def reload_command(image: Path | None, name: str | None, as_json: bool) -> None:
+    """Has IMAGE served from now on; without IMAGE the file that is served is read again.
+
+    Answers that have been begun end as they were. One that can't be served is refused, and nothing changes."""
+
+    def run() -> None:
+        asked = {"command": "reload", **({"image": str(image.absolute())} if image is not None else {})}
+        answer = control.ask(control.find(name), asked, timeout_s=None)
+        if as_json:
+            _say(answer)
+            return
+        image_, connections = answer["image"], answer["connections"]
+        what = f"{image_['path']}: {image_['routes']} routes, build-id {image_['build_id'][:16]}"
+        if not answer["changed"]:
+            console.say(f"{answer['name']}: the file is the same as before: {what}")
+        else:
+            console.say(f"{answer['name']} serves {what}{f'; {still_older(connections)}' if connections else ''}")
+
+    exit_on_error(run)
+
+
 def add_to(group: click.Group) -> None:
     """Gives a command these as others."""
-    for command in (list_command, counters_command, drain_command):
+    for command in (list_command, counters_command, drain_command, reload_command):
         group.add_command(command)

@@ -22,6 +22,7 @@ from .errors import SsrunError
 from .events import Events
 from .server import CHECK_POLL_S, SECRET_BYTES, STOP, App, Ended, add_unfinished
 from .settings import Limits
+from .swaps import OwnThreads
 
 BACKLOG = 4096  # connections that wait to be accepted; the kernel may have a lower limit, sysctl net.core.somaxconn
 SPARE_DESCRIPTORS = 64  # beside those that are open: a worker's own, and what Python opens
@@ -232,6 +233,7 @@ class SocketServer:
                 )
             stack.callback(lib.sockets_destroy, worker)
             self.workers.append(worker)
+        self.swapper = OwnThreads(app.hooks, self.workers, events, sockets=True)
 
     def _config(self, app: App, sockets: list[socket.socket], limits: Limits) -> Any:
         tcpip = {
@@ -341,6 +343,7 @@ class SocketServer:
         for thread in self.threads:
             thread.join()
         self.threads.clear()
+        self.swapper.close()
 
     def counters(self) -> dict[str, int]:
         """Sums over all workers."""

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import array
 import os
 import pwd
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ssimage._sandstorm import ffi, lib
+from ssimage.loader import ImageFile
 
 from .errors import SsrunError
+from .swaps import Told, nobody
 
 FORKED = ("afxdp", "packet", "tap")  # backends whose workers use nothing that two processes can't share
 NOBODY = "nobody"
 NOBODY_ID = 65534  # where it has no name
 START_S = 10.0  # until the server must have begun
 END_S = 5.0  # after its workers have been told to end
+NEWS_AT_ONCE = 64  # whatever it tells, we have other things to do
 ANY_CPU = -1
 
 
@@ -72,6 +76,88 @@ NOT_CONFINED = {
 }
 
 
+# struct server_order has them in this order.
+TABLES = (
+    *("header", "strings", "hosts", "sites", "buckets", "routes", "variants", "responses", "patches", "errors"),
+    "frames",
+)
+IMAGE_NEWS = (lib.SERVER_SWAPPED, lib.SERVER_SWAP_REFUSED, lib.SERVER_IMAGE_GONE)
+
+
+def _order(number: int, image: ImageFile, fault_line: bytes) -> Any:
+    """struct server_order * that has an image served."""
+    order = ffi.new("struct server_order *")
+    order.kind = lib.SERVER_SWAP
+    order.number = number
+    order.slots_offset, order.slots_bytes = image.slots.offset, image.slots.size_bytes
+    order.tables_bytes = image.tables_bytes
+    for place, name in enumerate(TABLES):
+        table = image.table_place(name)
+        order.tables[place].offset, order.tables[place].bytes = table.offset, table.size_bytes
+    line = fault_line[: lib.FAULT_LINE_BYTES - 1]
+    ffi.memmove(order.fault_line, line, len(line))
+    return order
+
+
+def _mappings(found: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+    """struct swaps_mapping[]"""
+    return [{"address": ffi.cast("void *", address), "bytes": size_bytes} for address, size_bytes in found]
+
+
+class Images:
+    """The images of servers, one after the other: what each is told, and the next begins with."""
+
+    def __init__(self) -> None:
+        """Servers begin with what their workers are laid out for."""
+        self.told: Told = nobody
+        self.keeps_first = True  # workers are laid out for it, again and again
+        self.served: tuple[int, ImageFile] | None = None  # instead of that
+        self.swaps = 0  # that the server has taken up
+        self._process: ServerProcess | None = None
+        self._older: set[int] = set()
+        self._waiting: tuple[int, ImageFile, bytes] | None = None  # to be taken up
+
+    def begins(self, process: ServerProcess) -> None:
+        """It serves what is served; it knows of none before that, nor of one that the server before was given."""
+        self._process = process
+        process.told = self._told
+        self.swaps = 0 if self.served is None else 1
+        older, self._older = self._older, set()
+        for number in older:
+            self.told(lib.SERVER_IMAGE_GONE, number, 0)
+        if self._waiting is not None:
+            process.swap(*self._waiting)
+
+    def swap(self, number: int, image: ImageFile, fault_line: bytes) -> None:
+        """Has it serve another image, and tell what becomes of that. Raises SsrunError."""
+        self._waiting = number, image, fault_line
+        if self._process is None or self._process.ended is not None:
+            return  # the next one will
+        try:
+            self._process.swap(number, image, fault_line)
+        except SsrunError:
+            self._waiting = None
+            raise
+
+    def end_image(self, number: int) -> None:
+        """Has it reset the connections that still need an image."""
+        if self._process is not None and self._process.ended is None:
+            self._process.end_image(number)
+
+    def _told(self, kind: int, number: int, result: int) -> None:
+        waits = self._waiting is not None and self._waiting[0] == number
+        if kind == lib.SERVER_SWAPPED and waits:
+            assert self._waiting is not None
+            self._older.add(self.served[0] if self.served is not None else 0)
+            self.served = number, self._waiting[1]
+            self.swaps += 1
+        if waits and kind in (lib.SERVER_SWAPPED, lib.SERVER_SWAP_REFUSED):
+            self._waiting = None
+        if kind == lib.SERVER_IMAGE_GONE:
+            self._older.discard(number)
+        self.told(kind, number, result)
+
+
 @dataclass(frozen=True)
 class Exit:
     """How the server has ended."""
@@ -93,9 +179,23 @@ class Exit:
 class ServerProcess:
     """One server, from its fork to its end."""
 
-    def __init__(self, workers: list[Any], cpus: list[int | None], user: User | None) -> None:
-        """Forks it; its workers run when this returns. workers: struct worker *. Raises SsrunError."""
+    def __init__(
+        self,
+        workers: list[Any],
+        cpus: list[int | None],
+        user: User | None,
+        app: Any,
+        mappings: Sequence[tuple[int, int]] = (),
+        swapped: tuple[int, ImageFile] | None = None,
+    ) -> None:
+        """Forks it; its workers run when this returns. Raises SsrunError.
+
+        workers: struct worker *. app: theirs, const struct tcpip_app *.
+        mappings: ImageFile.mappings of what they are laid out for, which are the server's to give back.
+        swapped: what they are to serve instead, and its number.
+        """
         self._sock: socket.socket | None = None
+        self.told: Told = nobody
         self.ended: Exit | None = None
         self.confined = 0  # SERVER_*_CONFINED
         places = ffi.new("int32_t[]", [ANY_CPU if cpu is None else cpu for cpu in cpus])
@@ -109,8 +209,14 @@ class ServerProcess:
                 "change_user": user is not None,
                 "uid": user.uid if user else 0,
                 "gid": user.gid if user else 0,
+                "app": app,
+                "mappings": _mappings(mappings),
             },
         )
+        if swapped is not None:
+            number, image = swapped
+            options.swapped, options.swapped_number = image.image, number
+            options.swapped_mappings = _mappings(image.mappings())
         fd = ffi.new("int *")
         self.pid = int(lib.server_fork(options, fd))
         if self.pid < 0:
@@ -154,7 +260,7 @@ class ServerProcess:
 
     def news(self, worker_ended: Callable[[int], None]) -> Exit | None:
         """Takes what it has told; worker_ended gets the result of a worker. How it has ended, if it has."""
-        while True:
+        for _ in range(NEWS_AT_ONCE):
             try:
                 news = self._receive()
             except BlockingIOError:
@@ -163,6 +269,26 @@ class ServerProcess:
                 return self._reap(kill=False)
             if news.kind == lib.SERVER_WORKER_ENDED:
                 worker_ended(int(news.result))
+            if news.kind in IMAGE_NEWS:
+                self.told(int(news.kind), int(news.number), int(news.result))
+        return None
+
+    def swap(self, number: int, image: ImageFile, fault_line: bytes) -> None:
+        """Has it serve another image, and tell what becomes of that. Raises SsrunError."""
+        self._send(_order(number, image, fault_line), [image.fd, image.tables_fd])
+
+    def end_image(self, number: int) -> None:
+        """Has it reset the connections that still need an image."""
+        order = ffi.new("struct server_order *", {"kind": lib.SERVER_END, "number": number})
+        self._send(order, [])
+
+    def _send(self, order: Any, fds: list[int]) -> None:
+        assert self._sock is not None
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._sock.sendmsg([ffi.buffer(order)], rights)
+        except OSError as error:
+            raise SsrunError(f"the server process takes nothing ({error.strerror}); start ssrun again") from None
 
     def await_end(self) -> Exit:
         """Waits until it has ended, as its workers have been told to; one that does not is killed."""

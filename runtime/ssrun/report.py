@@ -14,8 +14,9 @@ from .addresses import Endpoint
 from .listen import Listening, SocketServer
 from .ports.base import Opened
 from .process import Exit
+from .reload import ImageLoader, Reloaded, Served
 from .server import App, Conflict, Server
-from .wording import being_finished, not_zero
+from .wording import being_finished, not_zero, still_older
 
 
 class Service(ABC):
@@ -47,6 +48,10 @@ class Service(ABC):
         """Raises an error if what is served is not what it was at the start."""
         return
 
+    def reloading(self) -> tuple[Served, ImageLoader] | str:
+        """What shows an image and how another is opened; or why no other can be served."""
+        return f"{self.name} serves what it has begun with; start it again for something else"
+
     def urls(self, opened: Opened, port: int) -> list[str]:
         """Gives the URLs at all addresses that can be written without naming a link."""
         hosts = []
@@ -55,6 +60,27 @@ class Service(ABC):
                 continue
             hosts.append(str(address.ip) if address.version == 4 else f"[{address.ip}]")
         return [self.url(host, port) for host in hosts]
+
+
+def reload_text(reloaded: Reloaded, headline: str) -> str:
+    """What has become of it, for people."""
+    if reloaded.error is not None:
+        return f"{reloaded.error}; the old one is served on"
+    if not reloaded.changed:
+        return f"the file is the same as before: {headline}"
+    what = f"serving {headline}"
+    return f"{what}; {still_older(reloaded.connections)}" if reloaded.connections else what
+
+
+def reload_answer(reloaded: Reloaded, service: Service) -> dict[str, Any]:
+    """The same for machines."""
+    answer = {
+        "changed": reloaded.changed,
+        "connections": reloaded.connections,
+        "older_images": reloaded.older,
+        **service.event(),
+    }
+    return answer | ({"reason": reloaded.error} if reloaded.error is not None else {})
 
 
 class Output:
@@ -218,16 +244,22 @@ class Output:
             how_long = f"for {limit_s:g} s at most; stop again to end at once"
             console.say(f"{self.service.name}: {being_finished(connections)}, {how_long}", err=True)
 
-    def hangup(self) -> None:
-        """SIGHUP: a terminal has gone, or somebody expects a new image to be read."""
+    def hangup(self, why_not: str) -> None:
+        """SIGHUP, and nothing is to be read again."""
         if self.as_json:
-            self._line({"event": "hangup"})
+            self._line({"event": "hangup", "error": why_not})
         else:
-            console.say(
-                f"{self.service.name}: note: SIGHUP changes nothing; start {self.service.name} again to serve a new "
-                "image",
-                err=True,
-            )
+            console.say(f"{self.service.name}: note: SIGHUP changes nothing: {why_not}", err=True)
+
+    def reloaded(self, reloaded: Reloaded) -> None:
+        """Another image was asked for."""
+        if not self.as_json:
+            what = reload_text(reloaded, self.service.headline())
+            console.say(f"{self.service.name}: note: {what}", err=True)
+        elif reloaded.error is not None:
+            self._line({"event": "reload-refused", **reload_answer(reloaded, self.service)})
+        else:
+            self._line({"event": "reloaded", **reload_answer(reloaded, self.service)})
 
     def stopped(self, counters: dict[str, int]) -> None:
         """Reports that all has been undone."""

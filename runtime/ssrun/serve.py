@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssimage import console
@@ -30,7 +31,8 @@ from .ports.capture import Capture
 from .ports.kernel import Interface
 from .ports.open import open_ports
 from .profile import Measured
-from .report import Output, Service
+from .reload import Reloaded, Reloads
+from .report import Output, Service, reload_answer, reload_text
 from .server import STOP, App, Crashed, Ended, Server, followed
 from .settings import TAP, CaptureOptions, Limits, Options
 from .wording import not_zero
@@ -60,9 +62,11 @@ def serve(
         stack.callback(run.events.close)
         for number in (signal.SIGTERM, signal.SIGINT):
             _on_signal(number, run.stop)
-        _on_signal(signal.SIGHUP, run.stop if service.ends_on_hangup else partial(run.events.put, run.output.hangup))
+        _on_signal(signal.SIGHUP, run.stop if service.ends_on_hangup else partial(run.events.put, run.reload))
         _on_signal(signal.SIGUSR1, partial(run.events.put, lambda: run.output.counters(run.counters())))
         _on_signal(signal.SIGUSR2, partial(run.events.put, run.reopen))
+        if run.reloads is not None:
+            stack.callback(run.reloads.close)
         run.open_control(stack)
         run.open_log(stack)
         run.open_metrics(stack)
@@ -104,6 +108,11 @@ class Run:
         self.app: App = followed(web_config(limits, options.access_log)) if follows else service.app
         self.log: AccessLog | None = None
         self.metrics: metrics.Metrics | None = None
+        reloading = service.reloading()
+        self.why_no_reload = reloading if isinstance(reloading, str) else ""
+        self.reloads: Reloads | None = None
+        if not isinstance(reloading, str):
+            self.reloads = Reloads(*reloading, service.name, limits.swap_s, self.events, self._reloaded)
 
     def counters(self) -> dict[str, int]:
         """Sums the counters of all times that something was served."""
@@ -191,6 +200,7 @@ class Run:
             "list": self._answer_list,
             "counters": self._answer_counters,
             "drain": self._answer_drain,
+            "reload": self._answer_reload,
         }
         try:
             self.control = Control(self.options.name, _name_of(self.options), self.events, handlers)
@@ -229,6 +239,39 @@ class Run:
             self.server.drain()
         self._when_drained(lambda connections: answer({"name": name, "connections": connections}))
 
+    def _answer_reload(self, asked: dict[str, Any], answer: Answer) -> None:
+        """Answers when it has become of it what it does."""
+        assert self.control is not None
+        name, path = self.control.name, asked.get("image")
+        if not (path is None or (isinstance(path, str) and path.startswith("/") and "\0" not in path)):
+            raise SsrunError('"image" must be an absolute path; or leave it out')
+        if self.reloads is None:
+            raise SsrunError(self.why_no_reload)
+
+        def done(reloaded: Reloaded) -> None:
+            if reloaded.error is not None:
+                answer({"error": reload_text(reloaded, self.service.headline())})
+            else:
+                answer({"name": name, **reload_answer(reloaded, self.service)})
+
+        self.reloads.ask(Path(path) if path is not None else None, done)
+
+    def _reloaded(self, reloaded: Reloaded) -> None:
+        """Another image was asked for, and this has become of it."""
+        if self.metrics is not None and reloaded.changed and reloaded.error is None:
+            self.metrics.image_taken_up(self.service.frames.image, self.service.event()["image"])
+        self.output.reloaded(reloaded)
+
+    def reload(self) -> None:
+        """SIGHUP: files that have been moved away are opened again, and what is served is looked at again."""
+        self.reopen()
+        try:
+            if self.reloads is None:
+                raise SsrunError(self.why_no_reload)
+            self.reloads.ask(None, lambda _: None)
+        except SsrunError as error:
+            self.output.hangup(str(error))
+
     def _when_drained(self, do: Callable[[int], None]) -> None:
         left = self.server.unfinished() if self.server is not None else 0
         if left is not None:
@@ -245,6 +288,21 @@ class Run:
         if self.is_drained:  # while we waited for the interface
             self.state = "draining"
             server.drain()
+        if self.reloads is not None and server.swapper is not None:
+            self.reloads.begins(server.swapper)
+
+    def _starting(self, stack: ExitStack) -> list[tuple[int, int]]:
+        """What is served now stays, until the stack is closed or workers serve; where it is in memory."""
+        if self.reloads is None:
+            return []
+        self.reloads.starting()
+        stack.callback(self.reloads.ended)
+        return self.reloads.mappings()
+
+    def _check(self) -> None:
+        self.service.check()
+        if self.reloads is not None:
+            self.reloads.check()
 
     def stop(self) -> None:
         """Stops the run; to be called from a signal handler."""
@@ -296,6 +354,7 @@ class Run:
 
     def _once(self) -> None:
         with ExitStack() as stack:
+            mappings = self._starting(stack)
             opened = open_ports(self.options, self.service.frames, stack)
             opened.warnings += self.warnings
             capture = _capture(self.options.capture, opened, self.output, stack)
@@ -309,7 +368,7 @@ class Run:
             check = self._follow(opened, server, stack)
             self.server = server
             stack.enter_context(self._followed(server))
-            server.start()
+            server.start(mappings)
             try:
                 if server.confirm_addresses():
                     self._begins(server, self.service.urls(opened, self.options.port))
@@ -332,6 +391,8 @@ class Run:
         """Lets answers end that have been begun, until the limit, or until we are told to stop once more."""
         self.state = "stopping"
         notify("STOPPING=1")
+        if self.reloads is not None:
+            self.reloads.stops()
         if not self.service.asked_to_stop or self.limits.drain_s == 0:
             return
         server.drain()
@@ -350,6 +411,7 @@ class Run:
 
     def _over_sockets(self) -> None:
         with ExitStack() as stack:
+            self._starting(stack)
             listening = listen(self.options.listen, worker_count(self.options.workers), stack)
             listening.warnings += self.warnings
             service = self.service
@@ -362,7 +424,7 @@ class Run:
                 self._begins(server, self.output.listening_urls(listening))
                 self.output.listening(listening, server)
                 notify("READY=1")
-                server.serve_until_stopped(_watched(server, service.check), self.output.waiting)
+                server.serve_until_stopped(_watched(server, self._check), self.output.waiting)
                 self._drain(server)
             finally:
                 server.stop()
@@ -374,7 +436,7 @@ class Run:
     def _follow(self, opened: Opened, server: Server, stack: ExitStack) -> Callable[[], None]:
         """Has what changes of the interface followed; what to do once a second."""
         if opened.link is None:
-            return self.service.check
+            return self._check
         frames = self.service.frames
         report = partial(self._report_change, opened)
         follower = Follower(opened.link, opened, server, families(frames), int(frames.header.mtu_bytes), report)
@@ -384,7 +446,7 @@ class Run:
         self.events.put(follower.look)  # it may have changed since it was opened
 
         def check() -> None:
-            self.service.check()
+            self._check()
             follower.tick()
 
         return check

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +18,10 @@ from .errors import InterfaceGoneError, SsrunError
 from .events import Events
 from .ports import kernel
 from .ports.base import Opened
-from .process import FORKED, NOT_CONFINED, Exit, ServerProcess, server_user, user_name
+from .process import FORKED, NOT_CONFINED, Exit, Images, ServerProcess, server_user, user_name
 from .restarts import Backoff
 from .settings import CONGESTION, WAKE, Limits
+from .swaps import OwnThreads, Swapper
 
 SECRET_BYTES = 16
 UINT32_MAX = 0xFFFFFFFF
@@ -127,11 +128,16 @@ class Server:
     ) -> None:
         """Lays out all memory; nothing is allocated later. image: struct image *, whose frames app answers with.
         events: gets an Ended of each worker; has STOP when we are to stop, and else functions to be called."""
+        self.app = app
         self.opened = opened
         self.events = events
+        self.swapper: Swapper | None = None  # from start on
         self.workers: list[Any] = []
         self.threads: list[threading.Thread] = []
         self.process: ServerProcess | None = None
+        self.own_threads: OwnThreads | None = None
+        self._images = Images()
+        self._mappings: Sequence[tuple[int, int]] = ()
         self.user = server_user(limits.user) if opened.backend in FORKED else None
         self.image = image
         self.is_confirmed = False  # our addresses are ours
@@ -213,14 +219,17 @@ class Server:
         """The memory of all workers' stacks."""
         return sum(lib.worker_memory_bytes(worker) for worker in self.workers)
 
-    def start(self) -> None:
-        """Starts a thread for each worker. Raises SsrunError."""
+    def start(self, mappings: Sequence[tuple[int, int]] = ()) -> None:
+        """Starts a thread for each worker. mappings: ImageFile.mappings of what is served. Raises SsrunError."""
+        self._mappings = mappings
         if self.opened.backend in FORKED:
+            self.swapper = self._images
             self._fork()
             assert self.process is not None
             confined = self.process.confined_by()
             self.opened.warnings += [text for name, text in NOT_CONFINED.items() if name not in confined]
             return
+        self.own_threads = self.swapper = OwnThreads(self.app.hooks, self.workers, self.events)
         for worker, cpu in zip(self.workers, self._cpus(), strict=True):
             thread = threading.Thread(target=self._run, args=(worker, cpu))
             thread.start()
@@ -228,8 +237,11 @@ class Server:
 
     def _fork(self) -> None:
         self._started_s = time.monotonic()
-        self.process = ServerProcess(self.workers, self._cpus(), self.user)
+        self.process = ServerProcess(
+            self.workers, self._cpus(), self.user, self.app.hooks, self._mappings, self._images.served
+        )
         self.events.watch(self.process, self._news)
+        self._images.begins(self.process)
 
     def crashed(self, how: Exit) -> None:
         """The server has ended without a word: another goes on for it, at once or in a while.
@@ -270,6 +282,7 @@ class Server:
             if error:
                 why = f"can't be opened again: {os.strerror(-error)}"
                 raise SsrunError(f"{self.opened.interface} {why}; start ssrun again")
+            lib.worker_swapped(worker, self._images.swaps)
 
     def _cpus(self) -> list[int | None]:
         """A processor for each worker; None: any. One worker goes where there is room; several stay out of each
@@ -396,6 +409,8 @@ class Server:
         for thread in self.threads:
             thread.join()
         self.threads.clear()
+        if self.own_threads is not None:
+            self.own_threads.close()
 
     def counters(self) -> dict[str, int]:
         """Sums over all workers, and of their ports."""

@@ -79,3 +79,4 @@ class Limits:
     pacing: bool = False
     tx_memcpy: bool = False
     user: str | None = None  # whose the server process is; None: nobody's, if we are root
+    swap_s: float = 3600.0  # so long an image may be needed that is served no more

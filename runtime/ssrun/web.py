@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ssimage import console
 from ssimage._sandstorm import lib
-from ssimage.loader import IN_PLACE, ImageFile
+from ssimage.loader import ImageFile
 
+from .reload import ImageLoader, Served, fault_line
 from .report import Service
 from .server import WEB
 
 
 def open_image(path: Path, verify_content: bool) -> ImageFile:
     """An image to be served; what is to be said when it is cut short meanwhile is said. Raises ImageError."""
-    line = console.printable(f"ssrun: {path}: cut short or not readable any more; {IN_PLACE}")
-    lib.fault_guard(line.encode(sys.stderr.encoding, "backslashreplace") + b"\n")
+    lib.fault_guard(fault_line("ssrun", path, others=False))
     return ImageFile(path, verify_content=verify_content)
+
+
+def loader(verify_content: bool) -> ImageLoader:
+    """Opens those that take its place."""
+    return partial(ImageFile, verify_content=verify_content)
 
 
 class Web(Service):
@@ -27,8 +31,18 @@ class Web(Service):
     name = "ssrun"
     app = WEB
 
-    def __init__(self, image: ImageFile) -> None:
-        """The image must stay open."""
+    def __init__(self, image: ImageFile, load: ImageLoader | None = None, why_not: str = "") -> None:
+        """The image must stay open. load: opens another in its place; or why_not: no other can be served, and why."""
+        self.frames = image
+        self.image = image
+        self.load = load
+        self.why_not = why_not
+
+    def reloading(self) -> tuple[Served, ImageLoader] | str:
+        return (self, self.load) if self.load is not None else self.why_not or super().reloading()
+
+    def replace(self, image: ImageFile) -> None:
+        """From now on this one is served."""
         self.frames = image
         self.image = image
 

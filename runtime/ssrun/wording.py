@@ -8,6 +8,13 @@ def being_finished(answers: int) -> str:
     return "1 answer is being finished" if answers == 1 else f"{answers} answers are being finished"
 
 
+def still_older(connections: int) -> str:
+    """How many get what they began to get from an image before."""
+    if connections == 1:
+        return "1 connection is still sent what it began to get from one before"
+    return f"{connections} connections are still sent what they began to get from one before"
+
+
 def not_zero(counters: dict[str, int]) -> dict[str, int]:
     """The counters that there is something to say of."""
     return {name: value for name, value in counters.items() if value}

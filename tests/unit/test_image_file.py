@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
@@ -147,6 +148,23 @@ def test_what_unpacks_to_more_than_memory_is_refused(
     memory.write_text("MemAvailable: 81920 kB\n")
     assert "not a packet image" in refused(path)
     assert written >= 40 << 20
+
+
+def test_tables_are_sealed(image: Path) -> None:
+    """Whoever is given them can neither write to them nor map them to write."""
+    with ImageFile(image) as file:
+        with pytest.raises(PermissionError):
+            os.pwrite(file.tables_fd, b"x", 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(file.tables_fd, file.tables_bytes)
+        with pytest.raises(PermissionError):
+            os.truncate(file.tables_fd, 0)
+        descriptor, size = file.tables_fd, file.tables_bytes
+        place = file.table_place("header")
+        assert os.pread(descriptor, place.size_bytes, place.offset) == file.bytes_of("header")
+        assert place.offset + place.size_bytes <= size
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
 
 
 def test_an_unpacked_image_can_not_be_changed(image: Path, tmp_path: Path) -> None:

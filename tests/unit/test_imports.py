@@ -53,12 +53,13 @@ SSRUN_ORDER = (
         "ssrun.control",
         "ssrun.commands",
         "ssrun.ports",
+        "ssrun.swaps",
         "ssrun.process",
         "ssrun.restarts",
         "ssrun.server",
     ),
-    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.report", "ssrun.access_log", "ssrun.losses"),
-    *("ssrun.metrics", "ssrun.metrics_server", "ssrun.serve"),
+    *("ssrun.listen", "ssrun.link", "ssrun.profile", "ssrun.reload", "ssrun.report", "ssrun.access_log"),
+    *("ssrun.losses", "ssrun.metrics", "ssrun.metrics_server", "ssrun.serve"),
     *("ssrun.web", "ssrun.check", "ssrun.store", "ssrun.embed", "ssrun.kv", "ssrun.cli"),
 )
 # What takes long to import; --help and --version must not wait for it.

@@ -25,7 +25,7 @@ BELOW = {
     "kv": ("libtcpip", "frames", "image", "wire"),
     "stack": ("web", "kv", "libtcpip", "libeth", "frames", "libnmio", "image", "wire"),
     "loop": ("stack", "libnmio", "image", "wire"),
-    "server": ("loop",),
+    "server": ("loop", "stack", "sockets", "libtcpip", "frames", "libnmio", "image", "wire"),
     "sockets": (
         "libtcpip",
         "frames",

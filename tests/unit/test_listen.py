@@ -231,7 +231,7 @@ def test_each_option_has_been_thought_of() -> None:
         "max_connections",
         "name",
     }
-    both |= {"keep_alive", "request_timeout", "send_timeout", "drain_timeout"}
+    both |= {"keep_alive", "request_timeout", "send_timeout", "drain_timeout", "swap_timeout"}
     assert {parameter.name for parameter in cli.main.params} == both | {"iface"} | NOT_WITH_LISTEN.keys()
 
 

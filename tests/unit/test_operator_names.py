@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import os
 import re
 import sys
 import tempfile
@@ -94,8 +95,13 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
         event.pop("counters", None)
         yield f"ssrun {event['event']}", event
     yield "ssrun check", json.loads(warm.run("ssrun.cli", "check", "--json").stdout)
-    with listening(image, "--listen", "127.0.0.1:0") as command:
+    env = {**os.environ, "RUNTIME_DIRECTORY": str(folder / "run")}
+    with listening(image, "--listen", "127.0.0.1:0", env=env) as command:
         yield "ssrun --listen serving", command.event
+        yield "ssrun reload", json.loads(warm.run("ssrun.cli", "reload", old, "--json", env=env).stdout)
+        yield "ssrun reloaded", command.line()
+        warm.run("ssrun.cli", "reload", "/nothing", env=env)
+        yield "ssrun reload-refused", command.line()
     (folder / "store.json").write_text('{"key": "value"}')
     for line in warm.run("ssrun.kv", folder / "store.json", *replay).stdout.splitlines():
         event = json.loads(line)

@@ -17,13 +17,18 @@ static void on_fault(int number)
     _exit(1);
 }
 
-int fault_guard(const char *line)
+void fault_line_set(const char *line)
 {
-    struct sigaction action = {.sa_handler = on_fault};
     size_t bytes = strlen(line);
     if (bytes > FAULT_LINE_BYTES - 1)
         bytes = FAULT_LINE_BYTES - 1;
     memcpy(fault_line, line, bytes);
     fault_line[bytes] = '\0';
+}
+
+int fault_guard(const char *line)
+{
+    struct sigaction action = {.sa_handler = on_fault};
+    fault_line_set(line);
     return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }

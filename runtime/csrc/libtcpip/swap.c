@@ -95,13 +95,31 @@ void tcpip_swap(struct tcpip *tcpip, struct generation *generation)
     state_set(generation, GENERATION_SERVED);
 }
 
-/* Has a connection something of a generation that may have to be sent, or is it in the middle of an answer from there? */
-static bool needs(const struct tcpip *tcpip, const struct tcb *tcb, uint32_t place)
+static uint32_t place_bit(uint32_t place)
 {
+    return 1u << (place & (GENERATIONS_MAX - 1));
+}
+
+/* The places of generations of which a connection has something that may have to be sent, or is in the middle of an answer from
+ * there; a bit for each. */
+static uint32_t needed(const struct tcpip *tcpip, const struct tcb *tcb)
+{
+    uint32_t places = 0;
     for (uint32_t i = 0; i < tcb->slice_count; i++)
-        if (!is_composed(tcb_slice(tcb, i)) && tcb_slice(tcb, i)->generation == place)
-            return true;
-    return has_pending_response(tcpip, tcb) && tcpip->app->pending_generation(tcb) == place;
+        if (!is_composed(tcb_slice(tcb, i)))
+            places |= place_bit(tcb_slice(tcb, i)->generation);
+    if (has_pending_response(tcpip, tcb) && tcpip->app->pending_generation != NULL)
+        places |= place_bit(tcpip->app->pending_generation(tcb));
+    return places;
+}
+
+uint32_t tcpip_need_older(const struct tcpip *tcpip)
+{
+    uint32_t count = 0, newest = place_bit(tcpip->generations.newest);
+    for (uint32_t i = 0; i < tcpip->connections.touched && tcpip->generations.older > 0; i++)
+        if (tcpip->connections.tcbs[i].state != 0)
+            count += (needed(tcpip, &tcpip->connections.tcbs[i]) & ~newest) != 0;
+    return count;
 }
 
 /* Is a part of what tx still has to send read from where the image is mapped? */
@@ -123,18 +141,18 @@ static bool hand_moves(struct tcpip *tcpip, struct generation *generation, bool 
     const struct tcb_table *connections = &tcpip->connections;
     bool ended = __atomic_load_n(&generation->ended, __ATOMIC_ACQUIRE) != 0;
     if (tcb_table_count(connections) == 0)
-        generation->hand = connections->count_max;
-    for (uint32_t i = 0; i < RETIRE_LOOKED_AT && generation->hand < connections->count_max; i++, generation->hand++) {
+        generation->hand = connections->touched;
+    for (uint32_t i = 0; i < RETIRE_LOOKED_AT && generation->hand < connections->touched; i++, generation->hand++) {
         struct tcb *tcb = &connections->tcbs[generation->hand];
-        if (tcb->state == 0 || !needs(tcpip, tcb, generation_place(generation->number)))
+        if (tcb->state == 0 || (needed(tcpip, tcb) & place_bit(generation->number)) == 0)
             continue;
         if (!ended || (tcpip->tx != NULL && tcpip->tx->space == 0))
             return false;
         COUNT(tcpip, tcp_timeout_swap);
         connection_abort(tcpip, tcb);
     }
-    *moves |= generation->hand < connections->count_max;
-    return generation->hand == connections->count_max;
+    *moves |= generation->hand < connections->touched;
+    return generation->hand == connections->touched;
 }
 
 void tcpip_retire(struct tcpip *tcpip)

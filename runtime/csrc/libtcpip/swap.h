@@ -40,6 +40,8 @@ void generation_init_first(struct tcpip *tcpip);
 
 /* Between two rounds: what is asked for from now on is answered from this one, if there is a place for it. */
 void tcpip_swap(struct tcpip *tcpip, struct generation *generation);
+/* Connections that need another than the newest. From any thread. */
+uint32_t tcpip_need_older(const struct tcpip *tcpip);
 /* Looks whether older ones are still needed, at a few connections each time; to be called in each round while there are any. */
 void tcpip_retire(struct tcpip *tcpip);
 

@@ -13,6 +13,7 @@
 
 #include "confine.h"
 #include "loop.h"
+#include "orders.h"
 
 struct server_thread {
     struct worker *worker;
@@ -26,11 +27,16 @@ static pthread_barrier_t barrier;
 static atomic_uint running;
 static int supervisor_fd;
 
-static void tell(uint32_t kind, uint32_t worker, int result, uint32_t confined_by)
+static void tell(uint32_t kind, uint32_t number, int result, uint32_t confined_by)
 {
-    struct server_news news = {kind, worker, result, confined_by};
+    struct server_news news = {kind, number, result, confined_by};
     ssize_t sent = send(supervisor_fd, &news, sizeof(news), MSG_NOSIGNAL);
     (void)sent; /* it has gone: that is seen elsewhere */
+}
+
+static void tell_of_image(uint32_t kind, uint32_t number, int result)
+{
+    tell(kind, number, result, 0);
 }
 
 static _Noreturn void refuse(int error)
@@ -113,19 +119,21 @@ static int start_threads(const struct server_options *options)
     return error;
 }
 
-static void await_end_of_supervisor(void)
-{
-    char nothing;
-    while (recv(supervisor_fd, &nothing, sizeof(nothing), 0) != 0)
-        ;
-}
-
 static _Noreturn void serve(const struct server_options *options)
 {
     uint32_t confined_by = 0;
     leave_signals_to_supervisor();
     close_others(options);
-    int error = confine_identity(options->change_user, options->uid, options->gid);
+    const struct swaps_workers workers = {options->workers, NULL, options->worker_count, options->app};
+    struct swaps *swaps = swaps_create(&workers, options->mappings);
+    if (swaps == NULL)
+        refuse(-errno);
+    int error = 0;
+    if (options->swapped != NULL)
+        error = swaps_begin(swaps, options->swapped_number, options->swapped, options->swapped_mappings);
+    if (error != 0)
+        refuse(error);
+    error = confine_identity(options->change_user, options->uid, options->gid);
     if (error != 0)
         refuse(error);
     if (confine_files() == 0)
@@ -138,7 +146,7 @@ static _Noreturn void serve(const struct server_options *options)
         confined_by |= SERVER_CALLS_CONFINED;
     tell(SERVER_READY, 0, 0, confined_by);
     pthread_barrier_wait(&barrier);
-    await_end_of_supervisor();
+    orders_obey(supervisor_fd, swaps, options->swapped != NULL ? options->swapped_number : 0, tell_of_image);
     for (uint32_t i = 0; i < options->worker_count; i++)
         worker_stop(options->workers[i]);
     for (;;)

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct worker;
+#include "swaps.h"
 
 struct server_options {
     struct worker *const *workers; /* [worker_count] */
@@ -14,6 +14,11 @@ struct server_options {
     uint32_t worker_count; /* at most SERVER_WORKERS_MAX */
     bool change_user;
     uint32_t uid, gid;
+    const struct tcpip_app *app; /* of the workers */
+    struct swaps_mapping mappings[SWAPS_MAPPINGS]; /* where the image is that they are laid out for */
+    const struct image *swapped; /* and the one that they are to serve instead, from the first round on; or NULL */
+    uint32_t swapped_number;
+    struct swaps_mapping swapped_mappings[SWAPS_MAPPINGS];
 };
 #define SERVER_WORKERS_MAX 1024
 
@@ -21,19 +26,20 @@ struct server_options {
 #define SERVER_READY 1 /* workers run; confined: SERVER_* bits */
 #define SERVER_REFUSED 2 /* it has ended, as result says why: -errno of what it could not give up or make */
 #define SERVER_WORKER_ENDED 3 /* a worker; result as worker_run's */
+/* 4 to 6: orders.h */
 
 #define SERVER_FILES_CONFINED 1 /* by Landlock */
 #define SERVER_CALLS_CONFINED 2 /* by seccomp */
 
 struct server_news {
     uint32_t kind;
-    uint32_t worker;
+    uint32_t number; /* of the worker, or the image */
     int32_t result;
     uint32_t confined;
 };
 
 /* Forks it. Returns its process id, or -errno; the supervisor reads struct server_news from *fd, a message each, and the end of it when
- * the server is no more. When the supervisor closes it, or dies, workers stop and the server ends. */
+ * the server is no more, and sends struct server_order (orders.h). When the supervisor closes it, or dies, workers stop and the server ends. */
 int server_fork(const struct server_options *options, int *fd);
 
 #endif

@@ -221,6 +221,16 @@ bool sockets_swap(struct sockets *s, struct generation *generation)
     return true;
 }
 
+struct generation *sockets_generation(const struct sockets *s)
+{
+    return generation_newest(&s->tcpip.generations);
+}
+
+uint32_t sockets_need_older(const struct sockets *s)
+{
+    return tcpip_need_older(&s->tcpip);
+}
+
 void sockets_stop(struct sockets *s)
 {
     atomic_store(&s->stop, true);

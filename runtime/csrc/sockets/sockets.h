@@ -32,6 +32,9 @@ uint64_t sockets_rounds(const struct sockets *sockets);
 /* Hands over a generation (libtcpip/swap.h), for it to take up in its next round. False while the one before this is not taken up
  * yet. From one thread. */
 bool sockets_swap(struct sockets *sockets, struct generation *generation);
+/* The one that is served, from any thread while none is handed over; and connections that need an older one, from any thread. */
+struct generation *sockets_generation(const struct sockets *sockets);
+uint32_t sockets_need_older(const struct sockets *sockets);
 /* Accepts no more, ends idle connections, and the others with the answer that they are in. From any thread. */
 void sockets_drain(struct sockets *sockets);
 /* Connections that have an answer which is not all the kernel's, or a part of a request; UINT32_MAX: sockets_drain has not been
