@@ -114,8 +114,7 @@ class Host:
     ) -> None:
         assert image.error == 0, image.error
         header = image.header
-        self.image = image
-        self.prompt, self.ring = prompt, ring
+        self.image, self.prompt, self.ring = image, prompt, ring
         self.now_ns, self.wall_s = start_ns, WALL_S
         slots = arena_slots or header.slot_count + ring
         chunks = buffers + slots

@@ -103,13 +103,7 @@ def test_metrics_go_on_when_the_server_is_another(image: Path, tmp_path: Path, w
         for number in range(1, 4):
             assert running.client.run("curl", "-sS", "-m", "9", "-H", "Host: a", f"http://{running.hosts[0]}/").stdout
             assert until(lambda number=number: once(tmp_path / "metrics")["log_records_total"] == number)
-            _, server = processes(running.process.pid)
-            os.kill(server, signal.SIGKILL)
-            until(
-                lambda server=server: (
-                    shown.append(once(tmp_path / "metrics")["log_records_total"]) or is_another(running, server)
-                )
-            )
+            shown += kill_server(running, tmp_path / "metrics")
         found = once(tmp_path / "metrics")
         assert running.stop() == 0
     assert shown == sorted(shown)
@@ -117,5 +111,15 @@ def test_metrics_go_on_when_the_server_is_another(image: Path, tmp_path: Path, w
     assert found['http_responses_total{code="2xx",site="a"}'] == 3
 
 
-def is_another(running: Running, server: int) -> bool:
-    return len(pids := processes(running.process.pid)) == 2 and pids[1] != server
+def kill_server(running: Running, path: Path) -> list[float]:
+    """What is shown until there is another."""
+    _, server = processes(running.process.pid)
+    os.kill(server, signal.SIGKILL)
+    shown: list[float] = []
+
+    def is_another() -> bool:
+        shown.append(once(path)["log_records_total"])
+        return len(pids := processes(running.process.pid)) == 2 and pids[1] != server
+
+    assert until(is_another)
+    return shown
