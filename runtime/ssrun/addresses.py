@@ -17,6 +17,7 @@ Interface4or6 = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 NO_HOST4 = ipaddress.IPv4Network("0.0.0.0/8")  # RFC 1122 section 3.2.1.3
 ANY4, ANY6 = "0.0.0.0", "::"  # noqa: S104, as that is what is asked for
 LOOPBACK4, LOOPBACK6 = "127.0.0.1", "::1"
+PASSED = "systemd"
 BROADCAST4 = ipaddress.IPv4Address("255.255.255.255")
 
 
@@ -24,7 +25,7 @@ BROADCAST4 = ipaddress.IPv4Address("255.255.255.255")
 class Endpoint:
     """Where to listen."""
 
-    host: str  # empty: all addresses; localhost: its own
+    host: str  # empty: all addresses; localhost: its own; PASSED: sockets that are open already
     port: int  # 0: any
 
     @property
@@ -34,11 +35,15 @@ class Endpoint:
 
     def __str__(self) -> str:
         """As it stands on a command line."""
+        if self.host == PASSED:
+            return PASSED
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """ADDR:PORT, [ADDR]:PORT or :PORT. Raises ValueError."""
+    """ADDR:PORT, [ADDR]:PORT, :PORT or systemd. Raises ValueError."""
+    if text == PASSED:
+        return Endpoint(PASSED, 0)
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(text)

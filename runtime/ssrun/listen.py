@@ -17,7 +17,8 @@ from typing import Any
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import IN_PLACE, FrameSource
 
-from .addresses import ANY4, ANY6, LOOPBACK4, LOOPBACK6, Endpoint
+from . import activation
+from .addresses import ANY4, ANY6, LOOPBACK4, LOOPBACK6, PASSED, Endpoint
 from .errors import SsrunError
 from .events import Events
 from .server import CHECK_POLL_S, SECRET_BYTES, STOP, App, Ended, add_unfinished
@@ -126,6 +127,8 @@ def all_different(endpoints: list[Endpoint]) -> None:
     for number, endpoint in enumerate(endpoints):
         for before in endpoints[:number]:
             same_port = endpoint.port == before.port != 0
+            if endpoint.host == before.host == PASSED:
+                raise SsrunError(f"--listen {PASSED} is all sockets that are passed; once is enough")
             if same_port and any(_overlap(one, other) for one in endpoint.hosts for other in before.hosts):
                 raise SsrunError(f"--listen {endpoint} is what --listen {before} listens on too; leave one out")
 
@@ -148,8 +151,26 @@ def _listen(host: str, port: int, listening: Listening, stack: ExitStack) -> int
     return port
 
 
+def _listen_on_passed(listening: Listening, stack: ExitStack) -> None:
+    """Serves what a service manager has opened. Raises SsrunError.
+
+    All workers have the same sockets, as those are not ours to bind again. Who is not accepted waits for whoever gets
+    them next."""
+    for first in activation.take():
+        stack.enter_context(first)
+        first.setblocking(False)
+        first.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        others = [stack.enter_context(first.dup()) for _ in listening.sockets[1:]]
+        for sockets, sock in zip(listening.sockets, [first, *others], strict=True):
+            sockets.append(sock)
+        listening.addresses.append(first.getsockname()[:2])
+
+
 def _listen_on_all(endpoint: Endpoint, listening: Listening, stack: ExitStack) -> None:
     """Raises SsrunError. If any port was asked for, the other family gets the same."""
+    if endpoint.host == PASSED:
+        _listen_on_passed(listening, stack)
+        return
     port = endpoint.port
     for host in endpoint.hosts:
         try:
@@ -168,6 +189,8 @@ def listen(endpoints: list[Endpoint], workers: int, stack: ExitStack) -> Listeni
     listening = Listening(sockets=[[] for _ in range(workers)])
     for endpoint in endpoints:
         _listen_on_all(endpoint, listening, stack)
+    if len(listening.addresses) > lib.SOCKETS_LISTENERS_MAX:
+        raise SsrunError(f"at most {lib.SOCKETS_LISTENERS_MAX} sockets can be listened on; pass fewer")
     return listening
 
 
@@ -179,7 +202,7 @@ def check(endpoints: list[Endpoint]) -> list[tuple[SsrunError, bool]]:
     except SsrunError as error:
         found.append((error, False))
     for endpoint in endpoints:
-        for host in endpoint.hosts:
+        for host in endpoint.hosts if endpoint.host != PASSED else ():  # those are open already
             try:
                 _bound(host, endpoint.port).close()
             except OSError as error:

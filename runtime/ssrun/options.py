@@ -62,7 +62,7 @@ class Listen(click.ParamType[Endpoint]):
         except ValueError:
             self.fail(
                 f"{value!r} is no address and port; write 127.0.0.1:8080, [::1]:8080, localhost:8080, or :8080 for "
-                "all addresses of this host",
+                "all addresses of this host; systemd for sockets that it passes",
                 param,
                 ctx,
             )
@@ -213,7 +213,8 @@ def _reaching_options(port: int) -> list[Callable[[Command], Command]]:
             "--listen",
             type=Listen(),
             multiple=True,
-            help="Serve through the kernel's TCP instead, without privilege (repeatable); :PORT is all addresses.",
+            help="Serve through the kernel's TCP instead, without privilege (repeatable); :PORT is all addresses, "
+            "systemd the sockets that it passes.",
         ),
         click.option(
             "--address", "addresses", type=Address(), multiple=True, help="Be this host on the link (repeatable)."

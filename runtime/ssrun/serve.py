@@ -17,8 +17,9 @@ from ssimage import console
 from ssimage.lazy import lazy
 from ssimage.loader import ImageError
 
+from . import activation
 from .access_log import AccessLog, web_config
-from .addresses import families
+from .addresses import PASSED, Endpoint, families
 from .control import Answer, Control, Handler
 from .errors import SsrunError
 from .events import Events
@@ -468,6 +469,8 @@ def _watched(server: Server | SocketServer, check: Callable[[], None]) -> Callab
 
 def _name_of(options: Options) -> str:
     """What an operator will most likely call it."""
+    if options.listen and options.listen[0].host == PASSED and (passed := activation.first_address()) is not None:
+        return derived_name(str(Endpoint(*passed)))
     if options.listen:
         return derived_name(str(options.listen[0]).lstrip(":"))
     own = str(options.addresses[0].ip) if options.addresses and not options.iface.startswith(TAP) else ""

@@ -160,6 +160,7 @@ def test_what_the_debian_package_installs_serves(debian: Path, tmp_path: Path) -
 def test_systemd_takes_the_unit_of_the_debian_package(debian: Path) -> None:
     assert "/opt/" not in (debian / "usr/lib/systemd/system/ssrun@.service").read_text()
     assert inside(debian, "systemd-analyze", "verify", "ssrun@site.service") == ""
+    assert inside(debian, "systemd-analyze", "verify", "ssrun@site.socket") == ""
     inside(debian, "systemd-analyze", "security", "--offline=yes", "--threshold=30", "ssrun@site.service")
 
 

@@ -47,6 +47,7 @@ SSRUN_ORDER = (
     *(
         "ssrun.config",
         "ssrun.wording",
+        "ssrun.activation",
         "ssrun.log_formats",
         "ssrun.log_sinks",
         "ssrun.options",
