@@ -248,9 +248,10 @@ static __always_inline int is_ours(const void *at, const void *end)
 SEC("xdp")
 int filter_xdp(struct xdp_md *context)
 {
-    /* Without a socket on this queue the kernel gets it. */
+    /* Without a socket on this queue, as while another process takes over, it is lost, and comes again: the kernel, who knows nothing of
+     * our connections, would reset them. */
     return is_ours((const void *)(long)context->data, (const void *)(long)context->data_end)
-               ? bpf_redirect_map(&filter_sockets, context->rx_queue_index, XDP_PASS)
+               ? bpf_redirect_map(&filter_sockets, context->rx_queue_index, XDP_DROP)
                : XDP_PASS;
 }
 
