@@ -280,8 +280,7 @@ class Server:
                 lib.worker_forget(worker)
             error = lib.worker_port_reopen(worker)
             if error:
-                why = f"can't be opened again: {os.strerror(-error)}"
-                raise SsrunError(f"{self.opened.interface} {why}; start ssrun again")
+                raise self._failure(f"can't be opened again: {os.strerror(-error)}")
             lib.worker_swapped(worker, self._images.swaps)
 
     def _cpus(self) -> list[int | None]:
@@ -325,9 +324,13 @@ class Server:
             return False
         if event is STOP or (event.reason == -errno.ENODATA and self.opened.backend == "pcap"):
             return True
+        raise self._failure(os.strerror(-event.reason))
+
+    def _failure(self, what: str) -> SsrunError:
+        """Of a port; perhaps its interface is gone."""
         if self.opened.link is not None and kernel.look_up_index(self.opened.link.index) is None:
-            raise InterfaceGoneError(self.opened.interface)
-        raise SsrunError(f"{self.opened.interface}: {os.strerror(-event.reason)}; start ssrun again")
+            return InterfaceGoneError(self.opened.interface)
+        return SsrunError(f"{self.opened.interface}: {what}; start ssrun again")
 
     def confirm_addresses(self) -> bool:
         """Waits until our addresses are ours; False after STOP. Raises SsrunError if another host has one."""
