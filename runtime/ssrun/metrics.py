@@ -34,24 +34,32 @@ MICROSECONDS = 1e6
 
 
 class Sites:
-    """The names of the places that sites are counted at, as the workers come to them with the same images."""
+    """The names of sites. Workers count them at places of their own, which say by a hash whose they are."""
 
     def __init__(self) -> None:
         """No image has been taken up yet."""
-        self.places = ffi.new("struct web_site_places *")
-        self.names = {int(lib.WEB_SITES_OTHER): OTHER_SITES, int(lib.WEB_SITES_NONE): NO_SITE}
+        self.names: dict[int, str] = {}  # by their hash
 
     def take_up(self, image: Any) -> None:
-        """To be called for each image, in the order in which they are served. image: struct image *, our own."""
+        """image: struct image *, our own, which somebody will serve."""
         seen = set()
         for host in image.hosts[0 : image.header.host_count]:
             if host.site in seen:
                 continue
             seen.add(host.site)
             name = image.strings + host.name_offset
-            place = int(lib.web_site_place(self.places, name, host.name_bytes))
             text = bytes(ffi.buffer(name, host.name_bytes)).decode("ascii", "backslashreplace")
-            self.names.setdefault(place, text or ANY_HOST)
+            self.names[int(lib.web_site_hash(name, host.name_bytes))] = text or ANY_HOST
+
+    def places(self, followed: Any) -> dict[int, str]:
+        """Where a worker counts whom. followed: struct web_followed *."""
+        found = {int(lib.WEB_SITES_OTHER): OTHER_SITES, int(lib.WEB_SITES_NONE): NO_SITE}
+        a_hash = ffi.new("uint64_t *")
+        place = 0
+        while lib.web_site_at(followed, place, a_hash):
+            found[place] = self.names.get(int(a_hash[0]), OTHER_SITES)
+            place += 1
+        return found
 
 
 Key = TypeVar("Key")
@@ -111,7 +119,7 @@ class Watched:
 
 
 def _add_sites(numbers: Numbers, followed: Any, sites: Sites) -> None:
-    for place, name in sites.names.items():
+    for place, name in sites.places(followed).items():
         for index, status_class in enumerate(STATUS_CLASSES):
             key = (name, status_class)
             numbers.answers[key] = numbers.answers.get(key, 0) + lib.web_site_answers(followed, place, index)

@@ -14,14 +14,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # so that it runs as a program
 from prometheus_client.parser import text_string_to_metric_families
-from ssimage._sandstorm import ffi, lib
+from ssimage.loader import ImageFile
 from ssrun.access_log import AccessLog
 from ssrun.losses import LINK_COLUMNS, SOCKET_LOSSES, Losses, read_link
 from ssrun.metrics import Metrics, Numbers, Sites
@@ -278,29 +277,41 @@ def test_the_interface_s_numbers() -> None:
     assert read_link(line, "eth0")["tx_dropped"] == 12
 
 
-def image_of(*sites: list[bytes]) -> tuple[Any, list[Any]]:
-    """struct image * of which there are hosts alone, sorted by name; and what it lies in."""
-    hosts = sorted((name, number) for number, names in enumerate(sites) for name in names)
-    strings = ffi.new("uint8_t[]", b"".join(name for name, _ in hosts))
-    table = ffi.new("struct ssi_host[]", len(hosts))
-    at = 0
-    for host, (name, number) in zip(table, hosts, strict=True):
-        host.name_offset, host.name_bytes, host.site = at, len(name), number
-        at += len(name)
-    header = ffi.new("struct ssi_header *", {"host_count": len(hosts), "site_count": len(sites)})
-    return ffi.new("struct image *", {"header": header, "strings": strings, "hosts": table}), [strings, table, header]
+OTHER = """
+version: 1
+sites:
+  - {hosts: [aaa.example], root: files}
+  - {hosts: [c.example], root: files}
+  - {hosts: [b.example, a.example], root: files}
+"""
 
 
-def test_sites_of_another_image_keep_their_places() -> None:
-    sites = Sites()
-    for each in ([[b"b", b"c"], [b"a"]], [[b"x"], [b"c", b"b"], [b""]]):
-        image, kept = image_of(*each)
-        sites.take_up(image)
-        del kept
-    assert {name: place for place, name in sites.names.items()} == {
-        **{"a": 0, "b": 1, "*": 2, "x": 3},
-        **{"(other)": lib.WEB_SITES_OTHER, "(none)": lib.WEB_SITES_NONE},
+def test_sites_keep_their_counts_when_another_image_is_served(image: Path, tmp_path: Path) -> None:
+    """Though they have other numbers there; and those that are new are told apart."""
+    source = tmp_path / "site"
+    (source / "files").mkdir(parents=True)
+    (source / "files" / "index.html").write_text("<title>other</title>")
+    (source / "site.yaml").write_text(OTHER)
+    other = build(source / "site.yaml", tmp_path / "other.img")
+    asked = [f"GET / HTTP/1.1\r\nHost: {host}.example" for host in ("a", "b", "c", "aaa")]
+    with listening(image, *LOCAL) as command:
+        ask(command, *asked)
+        done = warm.run("ssrun.cli", "reload", "--name", name_of(command), other)
+        assert done.returncode == 0, done.stderr
+        assert until(lambda: ("image_info", (("build_id", build_id(other)), ("path", str(other)))) in scrape(command))
+        ask(command, *asked)
+        found = scrape(command)
+    answers = {
+        site: found["http_responses_total", (("code", "2xx"), ("site", site))]
+        for site in ("a.example", "c.example", "aaa.example")
     }
+    assert answers == {"a.example": 4, "c.example": 2, "aaa.example": 1}
+    assert found["http_responses_total", (("code", "4xx"), ("site", "(none)"))] == 1
+
+
+def build_id(image: Path) -> str:
+    with ImageFile(image) as opened:
+        return opened.build_id.hex()
 
 
 class Everything:

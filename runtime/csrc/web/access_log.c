@@ -285,7 +285,15 @@ struct access_log *web_access_log(void *state)
 void web_followed_open(struct web_followed *followed, const void *state)
 {
     const struct access_log *log = ((const struct web *)state)->log;
-    *followed = (struct web_followed){log->sites, log->latencies};
+    *followed = (struct web_followed){&log->places, log->sites, log->latencies};
+}
+
+bool web_site_at(const struct web_followed *followed, uint32_t place, uint64_t *hash)
+{
+    if (place >= WEB_SITES_MAX || place >= followed->places->count)
+        return false;
+    *hash = followed->places->hashes[place];
+    return true;
 }
 
 uint64_t web_site_answers(const struct web_followed *followed, uint32_t site, uint32_t status_class)

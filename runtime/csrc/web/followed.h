@@ -22,12 +22,16 @@ struct access_log *web_access_log(void *state); /* of the state of a web_followe
 /* Where it counts. To be opened before anybody who is not trusted may write there: from then on no pointer from there is followed. */
 struct access_site;
 struct access_latency;
+struct web_site_places;
 struct web_followed {
+    const struct web_site_places *places;
     const struct access_site *sites; /* [WEB_SITE_PLACES] */
     const struct access_latency *latencies; /* [WEB_LATENCIES] */
 };
 void web_followed_open(struct web_followed *followed, const void *state);
 
+/* The hash of the name of the site at a place (site_places.h). False: there is none. */
+bool web_site_at(const struct web_followed *followed, uint32_t place, uint64_t *hash);
 /* How many answers each site has given, by its place (site_places.h) and the hundreds of their status (0: the connection was closed
  * instead), and how many bytes of them have arrived. From any thread or process. */
 #define WEB_STATUS_CLASSES 6

@@ -1,5 +1,5 @@
 /* Sites keep their place among what is counted when another image is served: it goes by their name, the first of their hosts in order of
- * the alphabet. Whoever takes up the same images in the same order comes to the same places. */
+ * the alphabet. */
 #ifndef SANDSTORM_SITE_PLACES_H
 #define SANDSTORM_SITE_PLACES_H
 
@@ -15,6 +15,8 @@ struct web_site_places {
     uint64_t hashes[WEB_SITES_MAX]; /* of names, by place */
 };
 
+/* What a name is known by there. */
+uint64_t web_site_hash(const uint8_t *name, uint32_t name_bytes);
 /* The place of a name, which has one from now on. */
 uint32_t web_site_place(struct web_site_places *places, const uint8_t *name, uint32_t name_bytes);
 
