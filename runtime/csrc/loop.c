@@ -107,9 +107,13 @@ bool worker_restart(struct worker *worker, const struct stack_config *config, co
     struct worker_shared *shared = worker->shared;
     struct wake_counters waits = shared->wake.counters;
     struct nmio_port_counters port = shared->port;
-    worker_forget(worker);
-    worker->from = worker->stack;
-    worker->from_bytes = worker->stack_bytes;
+    if (worker->from != NULL && !worker_resumed(worker)) {
+        nmio_free_shared(worker->stack, worker->stack_bytes); /* the one before has not come to take over */
+    } else {
+        worker_forget(worker);
+        worker->from = worker->stack;
+        worker->from_bytes = worker->stack_bytes;
+    }
     worker->stack = stack_init(memory, bytes, config, image, worker->port->region, worker->port->tx);
     worker->stack_bytes = bytes;
     stack_view(worker->stack, &worker->view);

@@ -20,7 +20,8 @@ void worker_destroy(struct worker *worker);
 bool worker_restart(struct worker *worker, const struct stack_config *config, const struct image *image);
 /* Has it done that? */
 bool worker_resumed(const struct worker *worker);
-/* The memory of the one before is given back, in this process; without worker_resumed its connections are lost. */
+/* The memory of the one before is given back, in this process; without worker_resumed its connections are lost. Until then
+ * worker_restart can be tried again. */
 void worker_forget(struct worker *worker);
 /* After worker_restart: nmio_port_ops.reopen. 0 or -errno. */
 int worker_port_reopen(struct worker *worker);

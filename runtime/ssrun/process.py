@@ -176,6 +176,15 @@ class Exit:
         return f"ended with status {os.waitstatus_to_exitcode(self.status)}"
 
 
+class DiedEarlyError(SsrunError):
+    """The server has been killed, or has crashed, before it had begun."""
+
+    def __init__(self, how: Exit) -> None:
+        """how: it has ended."""
+        super().__init__(f"the server process {how}")
+        self.exit = how
+
+
 class ServerProcess:
     """One server, from its fork to its end."""
 
@@ -234,6 +243,8 @@ class ServerProcess:
             raise SsrunError(f"the server process has not begun within {START_S:g} s; start again") from None
         if news is None or news.kind != lib.SERVER_READY:
             ended = self._reap(kill=False)
+            if news is None and ended.by_signal:
+                raise DiedEarlyError(ended)
             why = f"can't give up its rights: {os.strerror(-news.result)}" if news is not None else str(ended)
             raise SsrunError(f"the server process {why}")
         self._sock.setblocking(False)

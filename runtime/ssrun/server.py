@@ -18,13 +18,14 @@ from .errors import InterfaceGoneError, SsrunError
 from .events import Events
 from .ports import kernel
 from .ports.base import Opened
-from .process import FORKED, NOT_CONFINED, Exit, Images, ServerProcess, server_user, user_name
+from .process import FORKED, NOT_CONFINED, DiedEarlyError, Exit, Images, ServerProcess, server_user, user_name
 from .restarts import Backoff
 from .settings import CONGESTION, WAKE, Limits
 from .swaps import OwnThreads, Swapper
 
 SECRET_BYTES = 16
 UINT32_MAX = 0xFFFFFFFF
+ATTEMPTS_MAX = 3  # to take connections over from the same memory
 ACD_POLL_S = 0.01
 CHECK_POLL_S = 1.0  # of conflicts and of the image
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
@@ -146,6 +147,7 @@ class Server:
         self._report_crash: Callable[[Exit, float], None] | None = None
         self.around_restart: Callable[[], AbstractContextManager[None]] = nullcontext  # when memory is another
         self._restarts = 0
+        self._attempts = 0  # to take over, in vain
         self._is_stopping = False
         self.config = config = self._config(app, opened, port, limits)
         for nmio_port in opened.ports:
@@ -264,19 +266,27 @@ class Server:
         with self.around_restart():
             self._lay_out_again()
         self._restarts += 1
-        self._fork()
+        try:
+            self._fork()
+        except DiedEarlyError as died:
+            self.crashed(died.exit)
+
+    def _forget_taken_over(self) -> None:
+        """Gives memory back that is needed no more since connections go on from another."""
         for worker in self.workers:
-            lib.worker_forget(worker)
+            if lib.worker_resumed(worker):
+                lib.worker_forget(worker)
 
     def _lay_out_again(self) -> None:
+        have_gone_on = self._restarts == 0 or all(lib.worker_resumed(worker) for worker in self.workers)
+        self._attempts = 0 if have_gone_on else self._attempts + 1
         for number, worker in enumerate(self.workers):
-            began = self._restarts == 0 or bool(lib.worker_resumed(worker))
             # Nobody is asked whose the addresses are: they are ours.
             announces = number == 0 and self.opened.acd != lib.ETH_ACD_NONE
             self.config.eth.acd = lib.ETH_ACD_ANNOUNCE if announces else lib.ETH_ACD_NONE
             if not lib.worker_restart(worker, self.config, self.image):
                 raise SsrunError("a worker's memory can't be had again; lower --max-connections")
-            if not began:  # what the one before could not take over, the next one can't either
+            if self._attempts >= ATTEMPTS_MAX:  # it may be that which it dies of
                 lib.worker_forget(worker)
             error = lib.worker_port_reopen(worker)
             if error:
@@ -379,6 +389,7 @@ class Server:
         self._report_crash = crashed
         notes = ConflictNotes()
         while not self._stopped(CHECK_POLL_S):
+            self._forget_taken_over()
             check()
             for conflict in notes.due(self._conflicts(lib.ETH_ADDRESS_OURS), time.monotonic()):
                 report(conflict)
