@@ -41,9 +41,7 @@ class Endpoint:
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """ADDR:PORT, [ADDR]:PORT, :PORT or systemd. Raises ValueError."""
-    if text == PASSED:
-        return Endpoint(PASSED, 0)
+    """ADDR:PORT, [ADDR]:PORT or :PORT. Raises ValueError."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError(text)

@@ -96,8 +96,7 @@ class ConfigFile:
                 continue
             try:
                 given = _as_words(value, parameter)
-                if isinstance(parameter.type, click.Path):
-                    given = self._beside(given)
+                given = self._beside(given, parameter.type)
                 parameter.type_cast_value(context, given)
             except click.BadParameter as error:
                 self._add(f"{key}: {error.message.rstrip('.')}", "", key)
@@ -106,11 +105,14 @@ class ConfigFile:
             else:
                 self._keep(parameter, key, given)
 
-    def _beside(self, given: Any) -> Any:
-        """A path, or several, beginning where the file is; an absolute one stays as it is."""
+    def _beside(self, given: Any, type_: Any) -> Any:
+        """A path, or several, beginning where the file is; what is absolute, or no path, stays as it is."""
+        folder = self.path.absolute().parent
         if isinstance(given, list):
-            return [self._beside(each) for each in given]
-        return str(self.path.absolute().parent / given)
+            return [self._beside(each, type_) for each in given]
+        if isinstance(type_, click.Path):
+            return str(folder / given)
+        return type_.beside(given, folder) if hasattr(type_, "beside") else given  # types of our own say
 
     def _keep(self, parameter: click.Parameter, key: str, given: Any) -> None:
         assert parameter.name is not None

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ssimage._sandstorm import lib
 from ssimage.parameters import Size
 
-from .addresses import Endpoint, Interface4or6, parse_address, parse_endpoint, why_no_host
+from .addresses import PASSED, Endpoint, Interface4or6, parse_address, parse_endpoint, why_no_host
 from .log_formats import FORMATS, PatternError, compile_format
 from .log_sinks import sink
 from .names import check_name
@@ -57,6 +57,8 @@ class Listen(click.ParamType[Endpoint]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
         """Where to listen."""
+        if value == PASSED:
+            return Endpoint(PASSED, 0)
         try:
             return parse_endpoint(str(value))
         except ValueError:
@@ -114,6 +116,11 @@ class LogTarget(click.ParamType[str]):
             self.fail("it is empty; write a path, -, journald or syslog", param, ctx)
         return target
 
+    def beside(self, value: str, folder: Path) -> str:
+        """A file's path that begins where a configuration is."""
+        is_file = value not in ("", "-", "journald") and value.partition(":")[0] != "syslog"
+        return str(folder / value) if is_file else value
+
 
 class MetricsPlace(click.ParamType[str]):
     """Where metrics are to be had."""
@@ -133,6 +140,11 @@ class MetricsPlace(click.ParamType[str]):
         if text == "unix:":
             self.fail("it has no path; write unix:/run/ssrun.metrics", param, ctx)
         return text
+
+    def beside(self, value: str, folder: Path) -> str:
+        """A socket's path that begins where a configuration is."""
+        path = value.removeprefix("unix:")
+        return f"unix:{folder / path}" if path != value and path else value
 
 
 class LogFormat(click.ParamType[str]):

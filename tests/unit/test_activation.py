@@ -14,6 +14,7 @@ from ssrun import listen
 from ssrun.addresses import PASSED, Endpoint, parse_endpoint
 from ssrun.errors import SsrunError
 
+from tests import warm
 from tests.host import build
 from tests.net import needs
 from tests.sockets import DEADLINE_S, listening
@@ -152,10 +153,18 @@ def test_what_can_t_be_served_is_told(image: Path, tmp_path: Path) -> None:
 
 
 def test_once_is_enough() -> None:
-    assert str(parse_endpoint("systemd")) == "systemd"
+    assert str(Endpoint(PASSED, 0)) == "systemd"
     with pytest.raises(SsrunError, match="once is enough"):
         listen.all_different([Endpoint(PASSED, 0), Endpoint(PASSED, 0)])
     assert listen.check([Endpoint(PASSED, 0)]) == []  # who looks before has none
+
+
+def test_it_is_no_address_for_anything_else(image: Path) -> None:
+    with pytest.raises(ValueError, match="systemd"):
+        parse_endpoint(PASSED)
+    done = warm.run("ssrun.cli", image, "--listen", "127.0.0.1:0", "--metrics", PASSED)
+    assert done.returncode == 2
+    assert "'systemd' is no place for metrics" in done.stderr
 
 
 @needs("systemd-socket-activate")

@@ -93,7 +93,9 @@ def test_a_file_can_say_what_the_command_line_can(key: str, tmp_path: Path) -> N
     assert name is not None
     words: list[str] = []
     for each in value if isinstance(value, list) else [value]:
-        text = str(tmp_path / each) if isinstance(KEYS[key].type, click.Path) else str(each)
+        type_: Any = KEYS[key].type
+        text = str(tmp_path / each) if isinstance(type_, click.Path) else str(each)
+        text = type_.beside(text, tmp_path) if hasattr(type_, "beside") else text
         words += [text] if key == "image" else [f"--{key}"] if value is True else [f"--{key}", text]
     by_file, by_words = context_of("--config", path), context_of(*words)
     assert by_file.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
@@ -131,6 +133,26 @@ def test_a_site_is_served_by_its_file(image: Path, tmp_path: Path) -> None:
         with command.connect() as connection:
             connection.sendall(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "place"),
+    [
+        ("access-log", "x.log", "HERE/x.log"),
+        ("access-log", "/x.log", "/x.log"),
+        ("access-log", "-", "-"),
+        ("access-log", "journald", "journald"),
+        ("access-log", "syslog", "syslog"),
+        ("access-log", "syslog:127.0.0.1:514", "syslog:127.0.0.1:514"),
+        ("metrics", "unix:x.sock", "unix:HERE/x.sock"),
+        ("metrics", "unix:/x.sock", "unix:/x.sock"),
+        ("metrics", "127.0.0.1:9100", "127.0.0.1:9100"),
+        ("pcapng", "x.pcapng", "HERE/x.pcapng"),
+    ],
+)
+def test_paths_begin_where_the_file_is(key: str, value: str, place: str, tmp_path: Path) -> None:
+    found = context_of("--config", written(tmp_path, f"{key} = '{value}'\n"))
+    assert str(found.params[key.replace("-", "_")]) == place.replace("HERE", str(tmp_path))
 
 
 @pytest.mark.parametrize(
