@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import pcapng
 from tests.host import build
 from tests.net import BACKENDS, Running, needs, processes, serving, until
 
@@ -116,3 +117,17 @@ def test_a_server_that_dies_while_answers_end(site: tuple[Path, bytes], tmp_path
         assert download.wait(timeout=60) == 0
         assert path.read_bytes() == data
         assert running.process.wait(timeout=60) == 0
+
+
+def test_a_capture_goes_on(site: tuple[Path, bytes], tmp_path: Path) -> None:
+    image, _ = site
+    path = tmp_path / "x.pcapng"
+    with serving(image, "tap", "--pcapng", str(path)) as running:
+        for _ in range(3):
+            assert running.client.run("curl", "-sS", "-m", "5", f"http://{running.hosts[0]}/").stdout == "small"
+            kill_server(running)
+        assert running.client.run("curl", "-sS", "-m", "5", f"http://{running.hosts[0]}/").stdout == "small"
+        assert running.stop() == 0
+    frames = pcapng.read(path).frames
+    assert len(frames) == running.stopped["counters"]["capture_frames"]
+    assert sum(b"GET / HTTP/1.1" in frame.data for frame in frames) == 4

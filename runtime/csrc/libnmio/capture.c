@@ -187,8 +187,8 @@ static void captured_close(struct nmio_port *base)
 static int captured_reopen(struct nmio_port *base)
 {
     struct captured_port *port = (struct captured_port *)base;
-    port->at = port->tail; /* as far as has been written to the file */
-    atomic_store(&port->shared->head, port->at);
+    port->at =
+        atomic_load_explicit(&port->shared->head, memory_order_acquire); /* what is whole is still to be written */
     int error = port->inner->ops->reopen != NULL ? port->inner->ops->reopen(port->inner) : 0;
     port->port.fd = port->inner->fd;
     return error;
