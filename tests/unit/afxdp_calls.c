@@ -200,7 +200,7 @@ static void open_port(struct nmio_region *region, struct nmio_tx *tx)
 {
     struct nmio_port *port = NULL;
     bool zero_copy = false;
-    int error = afxdp_open(&port, NULL, "eth0", 0, region, tx, &zero_copy);
+    int error = afxdp_open(&port, NULL, "lo", 0, region, tx, &zero_copy);
     printf("opens %d\n", error);
     release_all(region);
 }
