@@ -31,18 +31,21 @@ def image() -> Image:
     return Image(ModelImage(pages).sections)
 
 
-def memory_of(host: Host) -> Any:
+class Memory:
     """A copy of all of a stack, as it is now."""
-    size = lib.stack_memory_bytes(host.stack_config, host.image.image, host.region)
-    copy = ffi.new("uint64_t[]", size // 8 + 8)
-    ffi.memmove(copy, host.stack, size)
-    return copy
+
+    def __init__(self, host: Host) -> None:
+        size = lib.stack_memory_bytes(host.stack_config, host.image.image, host.region)
+        self.keep = ffi.new("uint8_t[]", size + 64)
+        self.count = size // 8
+        self.words = ffi.cast("uint64_t *", (int(ffi.cast("uintptr_t", self.keep)) + 63) & ~63)
+        ffi.memmove(self.words, host.stack, size)
 
 
-def go_on(host: Host, memory: Any = None, **how: Any) -> Host:
+def go_on(host: Host, memory: Memory | None = None, **how: Any) -> Host:
     """Another host in the place of one that is gone, of which this memory is left."""
     new = Host(host.image, start_ns=host.now_ns, **how)
-    left = ffi.cast("struct stack *", memory) if memory is not None else host.stack
+    left = ffi.cast("struct stack *", memory.words) if memory is not None else host.stack
     lib.stack_resume(new.stack, left, len(host.swapped))
     return new
 
@@ -189,7 +192,7 @@ def test_what_the_application_was_just_taking_is_reset(image: Image) -> None:
     @ffi.callback("uint32_t(struct tcpip *, struct tcb *, uint8_t *, uint32_t)")
     def receive(tcpip: Any, tcb: Any, data: Any, len_bytes: int) -> int:
         taken = int(lib.web_app.receive(tcpip, tcb, data, len_bytes))
-        left.append(memory_of(client.host))
+        left.append(Memory(client.host))
         return taken
 
     app = ffi.new("struct tcpip_app *", lib.web_app)
@@ -213,13 +216,11 @@ def test_rubbish_does_no_harm(image: Image, seed: int) -> None:
         client.request(request(dice.choice(["/big", "/small", "/moved?a"])), check=False)
         if dice.random() < 0.5:
             host.send(client.packet("PA", request("/big")[: dice.randrange(1, 20)]))
-    memory = memory_of(host)
-    words = len(memory)
+    memory = Memory(host)
+    words = memory.words
     for _ in range(dice.choice([1, 30, 3000])):
-        at = dice.randrange(min(words, 40_000) if dice.random() < 0.9 else words)
-        memory[at] = dice.choice(
-            [0, 1, 0xFFFFFFFFFFFFFFFF, dice.getrandbits(64), memory[at] ^ 1 << dice.randrange(64)]
-        )
+        at = dice.randrange(min(memory.count, 40_000) if dice.random() < 0.9 else memory.count)
+        words[at] = dice.choice([0, 1, 0xFFFFFFFFFFFFFFFF, dice.getrandbits(64), words[at] ^ 1 << dice.randrange(64)])
     new = go_on(host, memory)
     for client in clients:
         client.host = new
