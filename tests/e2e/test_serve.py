@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,14 @@ def folder(tmp_path: Path) -> Path:
 
 def leftovers() -> set[Path]:
     return set(MEMORY.glob("sscc-serve-*"))
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    """What one of these leaves for a moment would be another's trace."""
+    with (Path(tempfile.gettempdir()) / "sandstorm-test-serve.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def heed_signals() -> None:
