@@ -171,7 +171,7 @@ class Exit:
 
     def __str__(self) -> str:
         """Says it in words."""
-        if os.WIFSIGNALED(self.status):
+        if self.by_signal:
             return f"was killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
         return f"ended with status {os.waitstatus_to_exitcode(self.status)}"
 
