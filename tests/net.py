@@ -100,7 +100,8 @@ def processes(pid: int) -> list[int]:
     found = [pid]
     for each in found:
         for file in Path(f"/proc/{each}/task").glob("*/children"):
-            found += map(int, file.read_text().split())
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                found += map(int, file.read_text().split())
     return found
 
 
