@@ -81,7 +81,7 @@ TABLES = (
     *("header", "strings", "hosts", "sites", "buckets", "routes", "variants", "responses", "patches", "errors"),
     "frames",
 )
-IMAGE_NEWS = (lib.SERVER_SWAPPED, lib.SERVER_SWAP_REFUSED, lib.SERVER_IMAGE_GONE)
+IMAGE_NEWS = (lib.SWAPS_SERVED, lib.SWAPS_REFUSED, lib.SWAPS_GONE)
 
 
 def _order(number: int, image: ImageFile, fault_line: bytes) -> Any:
@@ -124,7 +124,7 @@ class Images:
         self.swaps = 0 if self.served is None else 1
         older, self._older = self._older, set()
         for number in older:
-            self.told(lib.SERVER_IMAGE_GONE, number, 0)
+            self.told(lib.SWAPS_GONE, number, 0)
         if self._waiting is not None:
             process.swap(*self._waiting)
 
@@ -146,14 +146,14 @@ class Images:
 
     def _told(self, kind: int, number: int, result: int) -> None:
         waits = self._waiting is not None and self._waiting[0] == number
-        if kind == lib.SERVER_SWAPPED and waits:
+        if kind == lib.SWAPS_SERVED and waits:
             assert self._waiting is not None
             self._older.add(self.served[0] if self.served is not None else 0)
             self.served = number, self._waiting[1]
             self.swaps += 1
-        if waits and kind in (lib.SERVER_SWAPPED, lib.SERVER_SWAP_REFUSED):
+        if waits and kind in (lib.SWAPS_SERVED, lib.SWAPS_REFUSED):
             self._waiting = None
-        if kind == lib.SERVER_IMAGE_GONE:
+        if kind == lib.SWAPS_GONE:
             self._older.discard(number)
         self.told(kind, number, result)
 

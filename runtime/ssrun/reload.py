@@ -226,7 +226,7 @@ class Reloads:
 
     def _told(self, kind: int, number: int, result: int) -> None:
         """The workers, of an image. Those of another process may say anything."""
-        if kind == lib.SERVER_IMAGE_GONE and number != self._number:
+        if kind == lib.SWAPS_GONE and number != self._number:
             image = self._older.pop(number, None)
             if image is not None and number == 0 and self._swapper is not None and self._swapper.keeps_first:
                 self._first = image
@@ -234,9 +234,9 @@ class Reloads:
                 image.close()
         elif self._handed_over is None or self._handed_over[0] != number:
             return
-        elif kind == lib.SERVER_SWAPPED:
+        elif kind == lib.SWAPS_SERVED:
             self._take_up(result)
-        elif kind == lib.SERVER_SWAP_REFUSED:
+        elif kind == lib.SWAPS_REFUSED:
             image = self._handed_over[1]
             self._handed_over = None
             self._refuse(f"{image.path}: {reason(result)}", image)

@@ -13,10 +13,7 @@ from ssimage.loader import ImageFile
 from .errors import SsrunError
 from .events import Events
 
-TAKEN_UP_POLL_S = 0.002  # whether workers have taken an image up
-NEEDED_POLL_S = 0.1  # and whether they still need one
-
-# What becomes of an image: SERVER_SWAPPED, SERVER_SWAP_REFUSED or SERVER_IMAGE_GONE, its number, and the result.
+# What becomes of an image: SWAPS_SERVED, SWAPS_REFUSED or SWAPS_GONE, its number, and the result.
 Told = Callable[[int, int, int], None]
 
 REASONS = {
@@ -63,8 +60,6 @@ class OwnThreads:
         described = {kind: self._pointers, "count": len(workers), "app": app}
         self._workers = ffi.new("struct swaps_workers *", described)
         self._swaps = ffi.NULL
-        self._numbers = [0]  # of all that are needed, the newest last
-        self._is_new = False
         self._looks = False
         self._closed = False
 
@@ -78,8 +73,6 @@ class OwnThreads:
         if error:
             raise SsrunError(reason(error))
         lib.fault_line_set(fault_line)
-        self._numbers.append(number)
-        self._is_new = True
         self._look_later()
 
     def end_image(self, number: int) -> None:
@@ -95,35 +88,14 @@ class OwnThreads:
             self._swaps = ffi.NULL
 
     def _look_later(self) -> None:
-        if not self._looks and (self._is_new or len(self._numbers) > 1):
+        look_ms = lib.swaps_look_ms(self._swaps) if not self._closed else -1
+        if not self._looks and look_ms >= 0:
             self._looks = True
-            self._events.later(TAKEN_UP_POLL_S if self._is_new else NEEDED_POLL_S, self._look)
+            self._events.later(look_ms / 1000, self._look)
 
     def _look(self) -> None:
         self._looks = False
-        if self._closed:
-            return
-        self._look_at_newest()
-        for number in self._numbers[:-1]:
-            if lib.swaps_state(self._swaps, number) == lib.GENERATION_GONE:
-                self._give_back(number)
-                self.told(lib.SERVER_IMAGE_GONE, number, 0)
-        if len(self._numbers) > 1:
-            lib.swaps_poke(self._swaps)
+        news = ffi.new("struct swaps_news *")
+        while not self._closed and lib.swaps_news(self._swaps, news):
+            self.told(int(news.kind), int(news.number), int(news.result))
         self._look_later()
-
-    def _look_at_newest(self) -> None:
-        number = self._numbers[-1]
-        state = lib.swaps_state(self._swaps, number)
-        if not self._is_new or state == lib.GENERATION_NEW:
-            return
-        self._is_new = False
-        if state != lib.GENERATION_REFUSED:
-            self.told(lib.SERVER_SWAPPED, number, int(lib.swaps_need_older(self._swaps)))
-            return
-        self._give_back(number)
-        self.told(lib.SERVER_SWAP_REFUSED, number, -errno.EINVAL)
-
-    def _give_back(self, number: int) -> None:
-        lib.swaps_give_back(self._swaps, number)
-        self._numbers.remove(number)

@@ -221,6 +221,17 @@ def test_the_server_dies_after_it(way: str, images: list[Path], tmp_path: Path) 
         assert running.stopped["counters"]["tcp_resumed"] > 0
 
 
+@pytest.mark.parametrize("way", BACKENDS)
+def test_it_is_asked_as_the_server_dies(way: str, images: list[Path]) -> None:
+    """The next one begins with what was served, and is given what is asked for right away: it waits until that is taken up."""
+    with serving(images[0], way) as running:
+        for number in range(1, 7):
+            os.kill(server_pid(running), signal.SIGKILL)
+            assert ask(images[number % VERSIONS])["changed"]
+            assert fetch(running) == contents(number % VERSIONS, 0)
+        assert running.stop() == 0
+
+
 @pytest.mark.parametrize("way", ["tap", "sockets"])
 def test_while_it_drains(way: str, images: list[Path], tmp_path: Path) -> None:
     """As a load balancer has it looked elsewhere: what is begun ends, and it can be given another image meanwhile."""

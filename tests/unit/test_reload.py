@@ -391,7 +391,7 @@ def test_a_server_that_says_anything(images: list[Path]) -> None:
         shown, server, answers = Shown(first), Says(), list[Reloaded]()
         reloads = Reloads(shown, ImageFile, "ssrun", 0, events, lambda _: None)
         reloads.begins(server)
-        kinds = (lib.SERVER_SWAPPED, lib.SERVER_SWAP_REFUSED, lib.SERVER_IMAGE_GONE, 0, 7)
+        kinds = (lib.SWAPS_SERVED, lib.SWAPS_REFUSED, lib.SWAPS_GONE, 0, 7)
         seed = random.Random(5)
 
         def say_anything(*, but: int) -> None:
@@ -407,15 +407,15 @@ def test_a_server_that_says_anything(images: list[Path]) -> None:
         assert server.asked == [1]
         say_anything(but=1)
         assert (shown.image, answers) == (first, [])
-        server.told(lib.SERVER_SWAPPED, 1, -5)
+        server.told(lib.SWAPS_SERVED, 1, -5)
         assert (shown.image.path, answers[0].connections, answers[0].older) == (images[1], 0, 1)
         say_anything(but=0)
         assert first.fd >= 0
-        server.told(lib.SERVER_IMAGE_GONE, 1, 0)
+        server.told(lib.SWAPS_GONE, 1, 0)
         assert shown.image.fd >= 0
         events.wait(0)  # the time is over in which the first may be needed
         assert server.asked == [1, 0]
-        server.told(lib.SERVER_IMAGE_GONE, 0, 0)
+        server.told(lib.SWAPS_GONE, 0, 0)
         assert first.fd < 0
         reloads.close()
         assert shown.image.fd < 0

@@ -8,19 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "libtcpip/swap.h"
-
-#define TAKEN_UP_MS 2 /* between two looks whether workers have taken an image up */
-#define NEEDED_MS 100 /* and whether they still need one */
-#define IMAGES_MAX 64 /* more than can be needed at once */
-
 struct orders {
     int fd;
     struct swaps *swaps;
-    void (*tell)(uint32_t kind, uint32_t number, int result);
-    bool is_new; /* the last one is not taken up by all yet */
-    uint32_t numbers[IMAGES_MAX]; /* of all that are needed, the newest last */
-    uint32_t count;
+    void (*tell)(const struct swaps_news *news);
 };
 
 /* An order with its descriptors, -1 for those that it lacks. */
@@ -87,7 +78,7 @@ static int map(int fd, uint64_t offset, uint64_t bytes, struct swaps_mapping *ma
 }
 
 /* 0, and the image is its workers' to take up; or -errno. */
-static int begin(struct orders *orders, const struct received *received)
+static int begin(const struct orders *orders, const struct received *received)
 {
     const struct server_order *order = &received->order;
     struct swaps_mapping mappings[SWAPS_MAPPINGS] = {{NULL, 0}};
@@ -105,21 +96,18 @@ static int begin(struct orders *orders, const struct received *received)
     return error;
 }
 
-static void swap(struct orders *orders, struct received *received)
+static void swap(const struct orders *orders, struct received *received)
 {
-    uint32_t number = received->order.number;
-    int error = orders->count < IMAGES_MAX ? begin(orders, received) : -ENOSPC;
+    int error = begin(orders, received);
     if (error != 0) {
-        orders->tell(SERVER_SWAP_REFUSED, number, error);
+        orders->tell(&(struct swaps_news){SWAPS_REFUSED, received->order.number, error});
         return;
     }
     received->order.fault_line[FAULT_LINE_BYTES - 1] = '\0';
     fault_line_set(received->order.fault_line);
-    orders->numbers[orders->count++] = number;
-    orders->is_new = true;
 }
 
-static bool obey(struct orders *orders)
+static bool obey(const struct orders *orders)
 {
     static struct received received; /* large, and there is one thread that does this */
     if (!receive(orders->fd, &received))
@@ -134,52 +122,19 @@ static bool obey(struct orders *orders)
     return true;
 }
 
-static void look_at_newest(struct orders *orders)
+void orders_obey(int fd, struct swaps *swaps, void (*tell)(const struct swaps_news *news))
 {
-    uint32_t number = orders->numbers[orders->count - 1], state = swaps_state(orders->swaps, number);
-    if (!orders->is_new || state == GENERATION_NEW)
-        return;
-    orders->is_new = false;
-    if (state != GENERATION_REFUSED) {
-        orders->tell(SERVER_SWAPPED, number, (int)swaps_need_older(orders->swaps));
-        return;
-    }
-    orders->count--;
-    swaps_give_back(orders->swaps, number);
-    orders->tell(SERVER_SWAP_REFUSED, number, -EINVAL);
-}
-
-static void look_at_older(struct orders *orders)
-{
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < orders->count; i++) {
-        uint32_t number = orders->numbers[i];
-        if (i + 1 == orders->count || swaps_state(orders->swaps, number) != GENERATION_GONE) {
-            orders->numbers[kept++] = number;
-            continue;
-        }
-        swaps_give_back(orders->swaps, number);
-        orders->tell(SERVER_IMAGE_GONE, number, 0);
-    }
-    orders->count = kept;
-    if (kept > 1)
-        swaps_poke(orders->swaps);
-}
-
-void orders_obey(int fd, struct swaps *swaps, uint32_t newest,
-                 void (*tell)(uint32_t kind, uint32_t number, int result))
-{
-    struct orders orders = {.fd = fd, .swaps = swaps, .tell = tell, .count = 1}; /* image 0 is there */
-    if (newest != 0)
-        orders.numbers[orders.count++] = newest;
+    const struct orders orders = {.fd = fd, .swaps = swaps, .tell = tell};
+    struct swaps_news news;
     for (;;) {
-        struct pollfd ready = {.fd = fd, .events = POLLIN};
-        int64_t ms = orders.is_new ? TAKEN_UP_MS : NEEDED_MS;
+        /* What is asked meanwhile waits; that the other end is closed is seen. */
+        struct pollfd ready = {.fd = fd, .events = swaps_takes(swaps) ? POLLIN : 0};
+        int64_t ms = swaps_look_ms(swaps);
         struct timespec limit = {0, ms * 1000000};
-        int found = ppoll(&ready, 1, orders.is_new || orders.count > 1 ? &limit : NULL, NULL);
+        int found = ppoll(&ready, 1, ms >= 0 ? &limit : NULL, NULL);
         if (found > 0 && !obey(&orders))
             return;
-        look_at_newest(&orders);
-        look_at_older(&orders);
+        while (swaps_news(swaps, &news))
+            tell(&news);
     }
 }

@@ -29,14 +29,7 @@ struct server_order {
     char fault_line[FAULT_LINE_BYTES]; /* fault_guard */
 };
 
-/* What the server tells of images, as struct server_news (server.h). */
-#define SERVER_SWAPPED 4 /* an image is served by all workers; result: connections that need one before it */
-#define SERVER_SWAP_REFUSED 5 /* an image is not, as result says: -errno; what was served is served on */
-#define SERVER_IMAGE_GONE 6 /* an image is needed by none any more, and no longer mapped */
-
-/* Does what is asked through fd, and tells what becomes of it: a kind, the image's number, and the result. newest: the image that is
- * served, beside image 0. Returns when the other end is closed. */
-void orders_obey(int fd, struct swaps *swaps, uint32_t newest,
-                 void (*tell)(uint32_t kind, uint32_t number, int result));
+/* Does what is asked through fd, and tells what becomes of images (SWAPS_*). Returns when the other end is closed. */
+void orders_obey(int fd, struct swaps *swaps, void (*tell)(const struct swaps_news *news));
 
 #endif

@@ -34,9 +34,9 @@ static void tell(uint32_t kind, uint32_t number, int result, uint32_t confined_b
     (void)sent; /* it has gone: that is seen elsewhere */
 }
 
-static void tell_of_image(uint32_t kind, uint32_t number, int result)
+static void tell_of_image(const struct swaps_news *news)
 {
-    tell(kind, number, result, 0);
+    tell(news->kind, news->number, news->result, 0);
 }
 
 static _Noreturn void refuse(int error)
@@ -146,7 +146,7 @@ static _Noreturn void serve(const struct server_options *options)
         confined_by |= SERVER_CALLS_CONFINED;
     tell(SERVER_READY, 0, 0, confined_by);
     pthread_barrier_wait(&barrier);
-    orders_obey(supervisor_fd, swaps, options->swapped != NULL ? options->swapped_number : 0, tell_of_image);
+    orders_obey(supervisor_fd, swaps, tell_of_image);
     for (uint32_t i = 0; i < options->worker_count; i++)
         worker_stop(options->workers[i]);
     for (;;)

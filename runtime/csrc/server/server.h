@@ -22,11 +22,10 @@ struct server_options {
 };
 #define SERVER_WORKERS_MAX 1024
 
-/* What the server tells. */
+/* What the server tells, beside SWAPS_* (swaps.h). */
 #define SERVER_READY 1 /* workers run; confined: SERVER_* bits */
 #define SERVER_REFUSED 2 /* it has ended, as result says why: -errno of what it could not give up or make */
 #define SERVER_WORKER_ENDED 3 /* a worker; result as worker_run's */
-/* 4 to 6: orders.h */
 
 #define SERVER_FILES_CONFINED 1 /* by Landlock */
 #define SERVER_CALLS_CONFINED 2 /* by seccomp */
