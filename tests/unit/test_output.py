@@ -220,7 +220,7 @@ def gone(process: int) -> bool:
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_leaves_nothing(site: Path, tmp_path: Path, place: str, number: signal.Signals) -> None:
     """No file, and no process that goes on, though it went to one of them only."""
-    with waiting(tmp_path, place, "--no-cache", processes=2 if place.startswith("Worker") else 1) as process:
+    with waiting(tmp_path, place, "--no-cache", processes=2 if "Worker" in place else 1) as process:
         process.send_signal(number)
         assert process.wait(60) == 128 + number
         assert process.stderr is not None
@@ -228,6 +228,23 @@ def test_a_signal_leaves_nothing(site: Path, tmp_path: Path, place: str, number:
         assert list((tmp_path / "images").iterdir()) == []
         assert list((tmp_path / "scratch").iterdir()) == []
         assert all(gone(int(each.name)) for each in (tmp_path / "here").iterdir())
+
+
+@pytest.mark.parametrize("hook", ["after_in_parent", "after_in_child"])
+def test_a_signal_as_processes_are_made(site: Path, tmp_path: Path, hook: str) -> None:
+    """What is raised in what Python calls at a fork goes nowhere; the build ends all the same."""
+    (tmp_path / "site.yaml").write_text(MANIFEST)
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / "site" / f"{name}.html").write_text(name * 3000)
+    program = f"os.register_at_fork({hook}=lambda: os.kill(os.getpid(), signal.SIGTERM))\ncli.main()"
+    (tmp_path / "here").mkdir()
+    program = WAITING.format(place="encode.Worker._compress").replace("cli.main()", program)
+    words = [tmp_path / "here", "build", tmp_path / "site.yaml", "-o", tmp_path / "x.img", "--no-cache"]
+    command = [sys.executable, "-c", program, *map(str, words)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == (143 if hook == "after_in_parent" else 1)
+    assert b"Traceback" not in done.stderr
+    assert all(gone(int(each.name)) for each in (tmp_path / "here").iterdir())
 
 
 def test_a_signal_that_is_ignored_ends_nothing(site: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ssimage.lazy import lazy
 
 from ..errors import ChangedError, Problem, Report, SsccError, unreadable
 from ..manifest.model import Encoding, Site
-from ..signals import as_a_child, end_with_parent
+from ..signals import as_a_child, end_with_parent, held_back
 from .cache import HEADER, Cache, DigestIndex, header, stat_is_stable
 from .charsets import TextScan
 from .source import (
@@ -357,7 +357,8 @@ def _run_all(jobs: list[Job], begin: tuple[Path, Cache | None], progress: Callab
     processes = min(len(os.sched_getaffinity(0)), len(batches))
     pool = futures.ProcessPoolExecutor(processes, initializer=_begin, initargs=(*begin, counter))
     try:
-        pending: set[futures.Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
+        with held_back():
+            pending: set[futures.Future[list[Done]]] = {pool.submit(_run, batch) for batch in batches}
         while pending:
             finished, pending = futures.wait(pending, POLL_S, futures.FIRST_COMPLETED)
             for future in finished:

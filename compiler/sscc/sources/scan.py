@@ -10,14 +10,13 @@ import contextlib
 import hashlib
 import mmap
 import os
-import signal
 import stat
 import struct
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple, NoReturn
 
-from ..signals import SIGNALS, as_a_child
+from ..signals import as_a_child, held_back
 from .cache import stat_is_stable
 from .charsets import traits
 from .source import Stamp, stamp
@@ -115,13 +114,10 @@ class _Scan:
     def _fork(self) -> int:
         """A process that takes from the queue; its id."""
         # An interrupt must not be raised in the new process before it can't get out of here.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
+        with held_back():
             process = os.fork()
             if process == 0:
                 self._serve()
-        finally:  # also where there can be no more processes
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return process
 
     def _serve(self) -> NoReturn:
@@ -129,7 +125,6 @@ class _Scan:
         status = 1
         try:
             as_a_child()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for chunk in iter(self.chunks.take, None):
                 self._scan(chunk)
             status = 0
