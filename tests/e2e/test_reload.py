@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ssrun.errors import SsrunError
 from tests.host import build
 from tests.net import BACKENDS, WAYS, Running, needs, processes, serving, until
 
-pytestmark = needs("curl")
+pytestmark = needs("curl", "wrk")
 SWAPS = int(os.environ.get("SANDSTORM_SWAPS", "50"))
 VERSIONS = 2
 FILES = 8
@@ -99,19 +100,28 @@ def download(running: Running, target: Path, rate: int = RATE) -> subprocess.Pop
 
 
 class Load:
-    """Clients that ask for all files over and over, and look at each answer."""
+    """Clients that ask for all files over and over, and look at each answer; and wrk, which is fast and counts what fails."""
 
     def __init__(self, running: Running, clients: int) -> None:
         words = [sys.executable, ASKER, running.hosts[0], str(FILES), str(clients)]
         self.process = running.client.popen(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "begun\n"
+        words = ["wrk", "-t", "1", "-c", str(clients), "-d", "1h", f"http://{running.hosts[0]}/3.txt"]
+        self.wrk = running.client.popen(*words, stdout=subprocess.PIPE)
 
     def end(self) -> dict[str, Any]:
         """What they have seen."""
         output, _ = self.process.communicate("", timeout=60)
         assert self.process.returncode == 0
-        return dict(json.loads(output))
+        self.wrk.send_signal(signal.SIGINT)
+        said, _ = self.wrk.communicate(timeout=60)
+        requests = re.search(r"(\d+) requests in", said)
+        assert requests, said
+        assert int(requests[1]) > 0
+        assert "Non-2xx" not in said, said
+        assert "Socket errors" not in said, said
+        return dict(json.loads(output)) | {"wrk": int(requests[1])}
 
 
 @pytest.fixture(params=WAYS)
@@ -128,6 +138,7 @@ def site(request: pytest.FixtureRequest, images: list[Path]) -> Iterator[Running
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300 + SWAPS)
 def test_under_load_each_answer_is_of_one_version(site: Running, images: list[Path], tmp_path: Path) -> None:
     """None fails, what took longer than ten swaps ends byte for byte, and nothing of all that is left."""
     for version in (1, 0, 1, 0):  # all that is made once is there
@@ -153,7 +164,9 @@ def test_under_load_each_answer_is_of_one_version(site: Running, images: list[Pa
     assert mappings(pid) < mapped + 16  # of Python's own threads, where workers are some
     assert until(lambda: descriptors(pid) <= before)
     assert memory_kb(pid, "VmRSS") < rss_kb + 3 * BIG // 1000  # as much as is mapped of two images, and the arena
-    print(f"{SWAPS} swaps, {sum(seen['versions'].values())} answers, {memory_kb(pid, 'VmRSS') - rss_kb} kB more")
+    print(
+        f"{SWAPS} swaps, {sum(seen['versions'].values()) + seen['wrk']} answers, {memory_kb(pid, 'VmRSS') - rss_kb} kB more"
+    )
 
 
 def fetch(running: Running, path: str = "0.txt") -> bytes:
