@@ -46,6 +46,7 @@ HEADERS = [
     "libtcpip/tcpip_config.h",
     "libtcpip/app.h",
     "libtcpip/swap.h",
+    "libtcpip/records.h",
     "stack.h",
     "wake.h",
     "loop.h",

@@ -81,6 +81,14 @@ uint32_t stack_need_older(const struct stack *stack);
  * not trusted (libtcpip/resume.h). */
 void stack_resume(struct stack *stack, const struct stack *from, uint32_t swaps);
 
+/* The same from one build of this program to another (libtcpip/records.h). So many bytes are enough: */
+uint64_t stack_records_bytes(const struct stack *stack);
+/* Writes what goes on elsewhere, between two rounds; the stack must not be used any more. Returns the bytes used. memory: 8-byte
+ * aligned. */
+uint64_t stack_records_write(const struct stack *stack, uint8_t *memory, uint64_t len_bytes);
+/* As stack_resume, with the image that was served there last and the same secret. False: they are none of ours, and nothing goes on. */
+bool stack_resume_records(struct stack *stack, const uint8_t *memory, uint64_t len_bytes);
+
 /* With ETH_ACD_FOLLOW: those addresses that nobody has contested here either are ours from now on. */
 void stack_addresses_confirmed(struct stack *stack);
 

@@ -1,4 +1,5 @@
-/* Connections of a process that is gone: stack_resume. */
+/* Connections of a process that is gone, or goes: stack_resume and stack_records. */
+#include "libtcpip/records.h"
 #include "libtcpip/resume.h"
 #include "stack.h"
 #include "stack_state.h"
@@ -19,4 +20,19 @@ void stack_resume(struct stack *stack, const struct stack *from, uint32_t swaps)
     stack->eth.counters = from->eth.counters;
     copy_app_counters(stack, from);
     tcpip_resume(&stack->tcpip, &from->tcpip, swaps);
+}
+
+uint64_t stack_records_bytes(const struct stack *stack)
+{
+    return tcpip_records_bytes(&stack->tcpip);
+}
+
+uint64_t stack_records_write(const struct stack *stack, uint8_t *memory, uint64_t len_bytes)
+{
+    return tcpip_records_write(&stack->tcpip, memory, len_bytes);
+}
+
+bool stack_resume_records(struct stack *stack, const uint8_t *memory, uint64_t len_bytes)
+{
+    return tcpip_resume_records(&stack->tcpip, memory, len_bytes);
 }

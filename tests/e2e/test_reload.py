@@ -107,7 +107,18 @@ class Load:
         self.process = running.client.popen(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "begun\n"
-        words = ["wrk", "-t", "1", "-c", str(clients), "-d", "1h", f"http://{running.hosts[0]}/3.txt"]
+        words = [
+            "wrk",
+            "-t",
+            "1",
+            "-c",
+            str(clients),
+            "-d",
+            "1h",
+            "--timeout",
+            "30s",
+            f"http://{running.hosts[0]}/3.txt",
+        ]
         self.wrk = running.client.popen(*words, stdout=subprocess.PIPE)
 
     def end(self) -> dict[str, Any]:

@@ -77,3 +77,10 @@ void time_wait_add(struct time_waits *waits, uint64_t now_us, uint64_t hash, con
                                  .timestamps = tcb->timestamps,
                                  .ended = (uint8_t)ended};
 }
+
+void time_wait_take(struct time_waits *waits, uint64_t now_us, const struct time_wait *wait)
+{
+    struct time_wait *victim = victim_of(&waits->entries[(wait->hash & waits->mask) * TIME_WAIT_WAYS], now_us);
+    if (rank_of(wait, now_us) >= rank_of(victim, now_us))
+        *victim = *wait;
+}

@@ -35,6 +35,8 @@ struct time_wait *time_wait_find(struct time_waits *waits, uint64_t now_us, uint
 /* hash: tcb_hash of the connection's flow. */
 void time_wait_add(struct time_waits *waits, uint64_t now_us, uint64_t hash, const struct tcb *tcb,
                    enum tcp_ended ended);
+/* One that was remembered elsewhere. */
+void time_wait_take(struct time_waits *waits, uint64_t now_us, const struct time_wait *wait);
 /* TIME-WAIT begins again. */
 void time_wait_restart(struct time_wait *wait, uint64_t now_us);
 
