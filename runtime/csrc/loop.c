@@ -50,6 +50,10 @@ struct worker {
     int wake_fd;
     struct stack *from; /* that of a process which is gone, whose connections go on; or NULL */
     size_t from_bytes;
+    const uint8_t *left; /* instead, records that another build has left; or NULL */
+    uint64_t left_bytes;
+    uint64_t records_bytes; /* which ours would be at most */
+    _Atomic(uint8_t *) records; /* where to leave them in the end; NULL: nobody goes on */
     uint32_t swaps; /* of the image, that have been taken up */
     bool drains; /* as has been asked */
     bool link_given; /* and which it was */
@@ -93,6 +97,7 @@ struct worker *worker_create(const struct stack_config *config, const struct ima
         return NULL;
     }
     stack_view(worker->stack, &worker->view);
+    worker->records_bytes = stack_records_bytes(worker->stack);
     worker->rotated_ns = monotonic_ns();
     wake_init(&worker->shared->wake, preference, worker->rotated_ns);
     return worker;
@@ -107,7 +112,7 @@ bool worker_restart(struct worker *worker, const struct stack_config *config, co
     struct worker_shared *shared = worker->shared;
     struct wake_counters waits = shared->wake.counters;
     struct nmio_port_counters port = shared->port;
-    if (worker->from != NULL && !worker_resumed(worker)) {
+    if ((worker->from != NULL || worker->left != NULL) && !worker_resumed(worker)) {
         nmio_free_shared(worker->stack, worker->stack_bytes); /* the one before has not come to take over */
     } else {
         worker_forget(worker);
@@ -131,6 +136,24 @@ void worker_forget(struct worker *worker)
 {
     nmio_free_shared(worker->from, worker->from_bytes);
     worker->from = NULL;
+    worker->left = NULL;
+}
+
+uint64_t worker_records_bytes(const struct worker *worker)
+{
+    return worker->records_bytes;
+}
+
+void worker_take_over(struct worker *worker, const uint8_t *records, uint64_t len_bytes)
+{
+    worker->left = records;
+    worker->left_bytes = len_bytes;
+}
+
+void worker_leave(struct worker *worker, uint8_t *memory)
+{
+    atomic_store(&worker->records, memory);
+    worker_stop(worker);
 }
 
 void worker_destroy(struct worker *worker)
@@ -291,7 +314,10 @@ static void resume(struct worker *worker)
     worker->port->counters = worker->shared->port;
     stack_clock(worker->stack, monotonic_ns(), wall_s());
     take_generation(worker); /* its image may be another than the one that all began with */
-    stack_resume(worker->stack, worker->from, worker->swaps);
+    if (worker->left != NULL)
+        stack_resume_records(worker->stack, worker->left, worker->left_bytes);
+    else
+        stack_resume(worker->stack, worker->from, worker->swaps);
     worker_forget(worker);
     atomic_store(&worker->shared->resumed, true);
 }
@@ -299,7 +325,7 @@ static void resume(struct worker *worker)
 int worker_run(struct worker *worker)
 {
     prctl(PR_SET_TIMERSLACK, LOOP_TIMER_SLACK_NS);
-    if (worker->from != NULL)
+    if (worker->from != NULL || worker->left != NULL)
         resume(worker);
     while (!atomic_load_explicit(&worker->shared->stop, memory_order_relaxed)) {
         int received = worker_round(worker);
@@ -311,7 +337,11 @@ int worker_run(struct worker *worker)
         if (error != 0)
             return error;
     }
-    reset_unfinished(worker);
+    uint8_t *records = atomic_load(&worker->records);
+    if (records != NULL)
+        stack_records_write(worker->stack, records, worker->records_bytes);
+    else
+        reset_unfinished(worker);
     return 0;
 }
 

@@ -26,6 +26,14 @@ void worker_forget(struct worker *worker);
 /* After worker_restart: nmio_port_ops.reopen. 0 or -errno. */
 int worker_port_reopen(struct worker *worker);
 
+/* Before it runs: it goes on with connections that another build has left, as records, which must stay until worker_resumed or
+ * worker_forget. 8-byte aligned. */
+void worker_take_over(struct worker *worker, const uint8_t *records, uint64_t len_bytes);
+/* Has it end and leave its connections as records, of worker_records_bytes at most; in the process that runs it, from any thread. memory:
+ * 8-byte aligned, zeroed. */
+void worker_leave(struct worker *worker, uint8_t *memory);
+uint64_t worker_records_bytes(const struct worker *worker);
+
 /* Serves until worker_stop, and then resets connections that are unfinished (stack_unfinished). Returns 0, or -errno of the
  * port. */
 int worker_run(struct worker *worker);

@@ -215,14 +215,20 @@ class ImageFile:
         slots: Where the slots lie in fd.
         tables_fd: The file in memory that has all else.
         tables_bytes: How long that is.
+        source: Which file it was opened as.
         image: struct image *, for the C core.
         provenance: What .sandstorm.json says.
     """
 
-    def __init__(self, path: Path, *, verify_content: bool = True) -> None:
-        """Opens and checks. verify_content: the slots too are hashed. Raises ImageError."""
+    def __init__(
+        self, path: Path, *, verify_content: bool = True, handed: tuple[int, tuple[int, ...]] | None = None
+    ) -> None:
+        """Opens and checks. Raises ImageError.
+
+        verify_content: the slots too are hashed. handed: fd and source of another that was opened there.
+        """
         self.path = path
-        self.fd, self._source = _open(path)
+        self.fd, self.source = handed if handed is not None else _open(path)
         self.tables_fd = -1
         self._tables: mmap.mmap | None = None
         self._slots: mmap.mmap | None = None
@@ -372,7 +378,7 @@ class ImageFile:
     def is_at(self, path: Path) -> bool:
         """Is this the very file that lies there, as it was when it was opened?"""
         try:
-            return _identity(os.stat(path)) == self._source
+            return _identity(os.stat(path)) == self.source
         except OSError:
             return False
 

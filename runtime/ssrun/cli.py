@@ -25,10 +25,11 @@ from .settings import Limits, Options
 
 if TYPE_CHECKING:
     from . import check as checking
-    from . import profile, web
+    from . import handover, profile, web
     from . import serve as serving
 else:  # For --help they are not needed.
     checking = lazy("ssrun.check")
+    handover = lazy("ssrun.handover")
     profile = lazy("ssrun.profile")
     serving = lazy("ssrun.serve")
     web = lazy("ssrun.web")
@@ -50,7 +51,13 @@ def run(
         raise click.UsageError("--wait-for-interface would begin the profile anew: leave that or --profile out")
     if profile_path is not None and not profile_path.absolute().parent.is_dir():
         raise SsrunError(f"{profile_path}: no such folder; the profile is to be written there")
-    with web.open_image(image_path, verify_content) as image:
+    asks = handover.asked()
+    options.handover = handover.received()
+    handed = options.handover.image if options.handover is not None else asks
+    with web.open_image(Path(handed.path) if handed else image_path, verify_content, handed) as image:
+        if asks is not None:
+            handover.say_that_we_could()
+            return
 
         def write_profile(server: profile.Measured) -> None:
             if profile_path is not None:

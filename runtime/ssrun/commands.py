@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 else:  # For --help it is not needed.
     control = lazy("ssrun.control")
 
+UPGRADE_S, UPGRADE_POLL_S = 30.0, 0.05
 HELP = {"help_option_names": ["-h", "--help"]}
 as_json_option = click.option("--json", "as_json", is_flag=True, help="For programs: a JSON object a line.")
 
@@ -178,7 +180,46 @@ def reload_command(image: Path | None, name: str | None, as_json: bool) -> None:
     exit_on_error(run)
 
 
+@click.command("upgrade", cls=console.Command, context_settings=HELP)
+@name_argument
+@as_json_option
+def upgrade_command(name: str | None, as_json: bool) -> None:
+    """Has the ssrun that is installed now go on in the place of NAME, which has been started from an older one.
+
+    Connections go on, after a pause of a second or so; answers of an image that a reload has replaced are reset. If
+    the new one could not go on, nothing changes."""
+
+    def run() -> None:
+        path = control.find(name)
+        answer = control.ask(path, {"command": "upgrade"}, timeout_s=None)
+        serving = _await_upgrade(path, answer["upgrades"])
+        answer = {**answer, "pid": serving["pid"], "connections": serving["connections"]}
+        if as_json:
+            _say(answer)
+        else:
+            goes_on = f"{answer['connections']} connection{'' if answer['connections'] == 1 else 's'}"
+            console.say(f"{answer['name']} (pid {answer['pid']}) is version {answer['version']} now, with {goes_on}")
+
+    exit_on_error(run)
+
+
+def _await_upgrade(path: Path, upgrades: int) -> dict[str, Any]:
+    """What the new build says of itself when it serves. Raises SsrunError if it does not come to that."""
+    end_s = time.monotonic() + UPGRADE_S
+    while time.monotonic() < end_s:
+        time.sleep(UPGRADE_POLL_S)
+        try:
+            answer = control.ask(path, {"command": "list"})
+        except SsrunError:
+            continue  # it does not listen yet
+        if answer["upgrades"] == upgrades and answer["state"] in ("serving", "draining"):
+            return answer
+    raise SsrunError(
+        f"the new build does not serve after {UPGRADE_S:g} s; look at what it has said, and start it again"
+    )
+
+
 def add_to(group: click.Group) -> None:
     """Gives a command these as others."""
-    for command in (list_command, counters_command, drain_command, reload_command):
+    for command in (list_command, counters_command, drain_command, reload_command, upgrade_command):
         group.add_command(command)

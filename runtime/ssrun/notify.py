@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
 
 MICROSECONDS = 1e6
@@ -19,6 +20,11 @@ def notify(state: str) -> None:
     kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as sock:
         sock.sendto(state.encode(), address)
+
+
+def notify_reloading() -> None:
+    """Tells it that something else will be served in a moment; READY=1 says when."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 def watchdog_s() -> float | None:

@@ -293,6 +293,12 @@ class ServerProcess:
         order = ffi.new("struct server_order *", {"kind": lib.SERVER_END, "number": number})
         self._send(order, [])
 
+    def leave(self, fd: int, each_bytes: int) -> Exit:
+        """Has it end, with the connections of each worker as records in a file. Raises SsrunError."""
+        order = ffi.new("struct server_order *", {"kind": lib.SERVER_LEAVE, "records_bytes": each_bytes})
+        self._send(order, [fd, fd])
+        return self.await_end()
+
     def _send(self, order: Any, fds: list[int]) -> None:
         assert self._sock is not None
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from ssimage.loader import IN_PLACE, ImageError, ImageFile
 
 from .errors import SsrunError
 from .events import Events
-from .notify import notify
+from .notify import notify, notify_reloading
 from .swaps import Swapper, reason
 
 TAKEN_UP_S = 10.0  # a worker that has not gone round in this time hangs
@@ -169,7 +168,7 @@ class Reloads:
         self._current = self._queue.popleft()
         path = self._current.path or self._served.image.path
         if self._swapper is not None:
-            notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+            notify_reloading()
         if self._served.image.is_at(path):
             self._end(Reloaded(self._served.image, changed=False, older=self.older))
             return

@@ -251,6 +251,13 @@ class Output:
         else:
             console.say(f"{self.service.name}: note: SIGHUP changes nothing: {why_not}", err=True)
 
+    def upgrading(self, version: str) -> None:
+        """Another build goes on with all that is served."""
+        if self.as_json:
+            self._line({"event": "upgrading", "version": version})
+        else:
+            console.say(f"{self.service.name}: note: going over to version {version}", err=True)
+
     def reloaded(self, reloaded: Reloaded) -> None:
         """Another image was asked for."""
         if not self.as_json:

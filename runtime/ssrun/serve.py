@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ssimage import console
 from ssimage.lazy import lazy
-from ssimage.loader import ImageError
+from ssimage.loader import ImageError, ImageFile
 
-from . import activation
+from . import activation, handover
 from .access_log import AccessLog, web_config
 from .addresses import PASSED, Endpoint, families
 from .control import Answer, Control, Handler
@@ -26,7 +26,7 @@ from .events import Events
 from .link import Follower, await_carrier, has_gone, wait_for
 from .listen import SocketServer, listen, worker_count
 from .names import derived_name
-from .notify import Watchdog, notify
+from .notify import Watchdog, notify, notify_reloading
 from .ports.base import Opened
 from .ports.capture import Capture
 from .ports.kernel import Interface
@@ -45,6 +45,7 @@ else:  # Most often nobody asks for them.
     metrics_server = lazy("ssrun.metrics_server")
 
 DRAIN_POLL_S = 0.02
+UPGRADE_S = 0.02  # so that the answer is out
 
 
 def serve(
@@ -103,7 +104,9 @@ class Run:
         self.warnings: list[str] = []  # to be told with those of what is opened
         self.state = "starting"
         self.urls: list[str] = []
-        self.is_drained = False  # as an operator has asked
+        self.upgrades = options.handover.upgrades if options.handover is not None else 0
+        self.is_drained = options.handover is not None and options.handover.is_drained  # as an operator has asked
+        self._is_upgrading = False
         # What runs over TCP follows its answers if somebody wants to know what becomes of them.
         follows = options.access_log is not None or options.metrics is not None
         self.app: App = followed(web_config(limits, options.access_log)) if follows else service.app
@@ -202,6 +205,7 @@ class Run:
             "counters": self._answer_counters,
             "drain": self._answer_drain,
             "reload": self._answer_reload,
+            "upgrade": self._answer_upgrade,
         }
         try:
             self.control = Control(self.options.name, _name_of(self.options), self.events, handlers)
@@ -219,6 +223,7 @@ class Run:
                 "command": self.service.name,
                 "pid": os.getpid(),
                 "state": self.state,
+                "upgrades": self.upgrades,
                 "urls": self.urls,
                 "where": self.options.iface or " ".join(str(endpoint) for endpoint in self.options.listen),
                 "what": self.service.headline(),
@@ -256,6 +261,76 @@ class Run:
                 answer({"name": name, **reload_answer(reloaded, self.service)})
 
         self.reloads.ask(Path(path) if path is not None else None, done)
+
+    def _answer_upgrade(self, _: dict[str, Any], answer: Answer) -> None:
+        """Answers when the build that is installed now has said that it could go on, just before it does."""
+        why_not = self._why_no_upgrade()
+        if why_not:
+            raise SsrunError(why_not)
+        self._is_upgrading = True
+        image = self._handed_image()
+
+        def check() -> None:
+            try:
+                done = partial(self._upgrade, answer, handover.checked(image))
+            except SsrunError as error:
+                done = partial(self._stay, answer, str(error))
+            self.events.put(done)
+
+        threading.Thread(target=check, daemon=True).start()
+
+    def _why_no_upgrade(self) -> str:
+        """Why no other build can go on now; empty: one can."""
+        server = self.server
+        if not isinstance(server, Server) or server.process is None:
+            return "only what serves over TAP, AF_PACKET or AF_XDP goes on in another build; start it again instead"
+        if self.reloads is None:
+            return self.why_no_reload
+        if self.options.capture is not None:
+            return "it writes a capture, which another build would begin anew; start it again instead"
+        if self.state not in ("serving", "draining") or server.process.ended is not None or self._is_upgrading:
+            return "it is starting, stopping or going over already; ask again later"
+        return ""
+
+    def _handed_image(self) -> handover.HandedImage:
+        image = self.service.frames
+        assert isinstance(image, ImageFile)
+        return handover.HandedImage(str(image.path), image.fd, list(image.source))
+
+    def _stay(self, answer: Answer, why: str) -> None:
+        self._is_upgrading = False
+        answer({"error": why})
+
+    def _upgrade(self, answer: Answer, version: str) -> None:
+        """Goes over in a moment. Who has asked hears of it first, and may look whether it serves."""
+        self._is_upgrading = False
+        server, why_not = self.server, self._why_no_upgrade()  # it has taken a while
+        if why_not:
+            answer({"error": why_not})
+            return
+        assert isinstance(server, Server)
+        assert self.control is not None
+        self._is_upgrading = True
+        answer({"name": self.control.name, "version": version, "upgrades": self.upgrades + 1})
+        self.events.later(UPGRADE_S, partial(self._go_over, server, version))
+
+    def _go_over(self, server: Server, version: str) -> None:
+        """Raises SsrunError or OSError if that can't be; then all ends."""
+        self._is_upgrading = False
+        why_not = self._why_no_upgrade()
+        if why_not or server is not self.server:
+            return
+        left = handover.Handover(self._handed_image(), upgrades=self.upgrades + 1, is_drained=self.is_drained)
+        server.describe(left)
+        left.records_fd = handover.records_file(left.each_bytes * left.workers)
+        notify_reloading()
+        self.output.upgrading(version)
+        server.leave(left.records_fd)
+        self.at_end(server)
+        if self.log is not None:
+            self.log.detach()
+            self.log.close()
+        handover.become(left)
 
     def _reloaded(self, reloaded: Reloaded) -> None:
         """Another image was asked for, and this has become of it."""
@@ -356,11 +431,13 @@ class Run:
     def _once(self) -> None:
         with ExitStack() as stack:
             mappings = self._starting(stack)
+            stack.callback(setattr, self.options, "handover", None)  # when we begin once more all of it is gone
             opened = open_ports(self.options, self.service.frames, stack)
             opened.warnings += self.warnings
             capture = _capture(self.options.capture, opened, self.output, stack)
             image = self.service.frames.image
-            server = Server(self.app, image, opened, self.options.port, self.limits, self.events, stack)
+            left = self.options.handover
+            server = Server(self.app, image, opened, self.options.port, self.limits, self.events, stack, left)
             stack.callback(server.stop)
             if opened.reservation is not None:
                 opened.reservation.reset_this_host(self.events)

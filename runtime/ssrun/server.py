@@ -16,6 +16,7 @@ from ssimage._sandstorm import ffi, lib
 from .addresses import Interface4or6, put_address
 from .errors import InterfaceGoneError, SsrunError
 from .events import Events
+from .handover import Handover, Records
 from .ports import kernel
 from .ports.base import Opened
 from .process import FORKED, NOT_CONFINED, DiedEarlyError, Exit, Images, ServerProcess, server_user, user_name
@@ -125,10 +126,19 @@ class Server:
     """Workers, a thread each, in a process of their own; in this one where two can't share what they use."""
 
     def __init__(
-        self, app: App, image: Any, opened: Opened, port: int, limits: Limits, events: Events, stack: ExitStack
+        self,
+        app: App,
+        image: Any,
+        opened: Opened,
+        port: int,
+        limits: Limits,
+        events: Events,
+        stack: ExitStack,
+        handover: Handover | None = None,
     ) -> None:
         """Lays out all memory; nothing is allocated later. image: struct image *, whose frames app answers with.
-        events: gets an Ended of each worker; has STOP when we are to stop, and else functions to be called."""
+        events: gets an Ended of each worker; has STOP when we are to stop, and else functions to be called.
+        handover: what goes on of another build."""
         self.app = app
         self.opened = opened
         self.events = events
@@ -149,7 +159,8 @@ class Server:
         self._restarts = 0
         self._attempts = 0  # to take over, in vain
         self._is_stopping = False
-        self.config = config = self._config(app, opened, port, limits)
+        secret = bytes.fromhex(handover.secret) if handover is not None else None
+        self.config = config = self._config(app, opened, port, limits, secret)
         for nmio_port in opened.ports:
             config.eth.acd = self._acd(opened, first=not self.workers)
             error = lib.stack_config_error(config, image, nmio_port.region)
@@ -160,9 +171,46 @@ class Server:
                 raise SsrunError("a worker's memory can't be had; lower --max-connections")
             stack.callback(lib.worker_destroy, worker)
             self.workers.append(worker)
+        self._records: Records | None = None
+        if handover is not None:
+            self._take_over(Records(handover))
+
+    def _take_over(self, records: Records) -> None:
+        """What another build has left goes on: of each worker where it was."""
+        self._records = records
+        for number, worker in enumerate(self.workers[: records.workers]):
+            lib.worker_take_over(worker, records.of(number), records.each_bytes)
+
+    def records_bytes(self) -> int:
+        """Which the records of a worker are at most; whole pages."""
+        page_bytes = os.sysconf("SC_PAGESIZE")
+        most = max(int(lib.worker_records_bytes(worker)) for worker in self.workers)
+        return -(-most // page_bytes) * page_bytes
+
+    def describe(self, handover: Handover) -> None:
+        """Says of all that must outlive this build where it is."""
+        opened = self.opened
+        handover.workers, handover.each_bytes = len(self.workers), self.records_bytes()
+        handover.secret = bytes(self.config.tcpip.secret).hex()
+        if opened.backend == "tap":
+            handover.taps = [int(port.fd) for port in opened.ports]
+            handover.tap_addresses = [str(address) for address in opened.addresses]
+            handover.tap_host_addresses = list(opened.details["host_addresses"])
+        if opened.reservation is not None:
+            handover.reservation = {str(ip): sock.fileno() for ip, sock in opened.reservation.sockets.items()}
+        if opened.filter is not None:
+            handover.link_fd = int(lib.nmio_filter_link(opened.filter))
+            handover.xdp = str(opened.details.get("xdp", ""))
+
+    def leave(self, fd: int) -> None:
+        """Ends all workers; their connections are in the file then, records_bytes for each. Raises SsrunError."""
+        assert self.process is not None
+        self._is_stopping = True
+        self.events.forget(self.process)
+        self.process.leave(fd, self.records_bytes())
 
     @staticmethod
-    def _config(app: App, opened: Opened, port: int, limits: Limits) -> Any:
+    def _config(app: App, opened: Opened, port: int, limits: Limits, secret: bytes | None) -> Any:
         eth = {
             "mac": opened.mac,
             "own_address": opened.own_address,
@@ -182,7 +230,7 @@ class Server:
             "congestion": CONGESTION[limits.congestion],
             "pacing": limits.pacing,
             "tx_memcpy": limits.tx_memcpy,
-            "secret": os.urandom(SECRET_BYTES),
+            "secret": os.urandom(SECRET_BYTES) if secret is None else secret,
         }
         config = ffi.new(
             "struct stack_config *", {"app": app.hooks, "app_data": app.data, "eth": eth, "tcpip": tcpip}
@@ -276,6 +324,10 @@ class Server:
         for worker in self.workers:
             if lib.worker_resumed(worker):
                 lib.worker_forget(worker)
+        going_on = self.workers[: self._records.workers] if self._records is not None else []
+        if self._records is not None and all(lib.worker_resumed(worker) for worker in going_on):
+            self._records.close()
+            self._records = None
 
     def _lay_out_again(self) -> None:
         have_gone_on = self._restarts == 0 or all(lib.worker_resumed(worker) for worker in self.workers)

@@ -10,6 +10,7 @@ from ssimage._sandstorm import lib
 
 if TYPE_CHECKING:
     from .addresses import Endpoint, Interface4or6
+    from .handover import Handover
 
 BACKENDS = ("auto", "afxdp", "packet", "tap", "netmap")
 TAP, PCAP, NETMAP = "tap:", "pcap:", "netmap:"
@@ -63,6 +64,7 @@ class Options:
     access_log: AccessLogOptions | None = None
     metrics: str | None = None  # where they are to be had: ADDR:PORT or unix:PATH
     name: str | None = None  # what operators call it; None: by what it serves on
+    handover: Handover | None = None  # what another build has left, which we go on with
 
 
 @dataclass

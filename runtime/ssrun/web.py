@@ -9,14 +9,20 @@ from typing import Any
 from ssimage._sandstorm import lib
 from ssimage.loader import ImageFile
 
+from .handover import HandedImage
 from .reload import ImageLoader, Served, fault_line
 from .report import Service
 from .server import WEB
 
 
-def open_image(path: Path, verify_content: bool) -> ImageFile:
-    """An image to be served; what is to be said when it is cut short meanwhile is said. Raises ImageError."""
+def open_image(path: Path, verify_content: bool, handed: HandedImage | None = None) -> ImageFile:
+    """An image to be served; what is to be said when it is cut short meanwhile is said. Raises ImageError.
+
+    handed: it has been served from before, and so has been verified.
+    """
     lib.fault_guard(fault_line("ssrun", path, others=False))
+    if handed is not None:
+        return ImageFile(path, verify_content=False, handed=(handed.fd, tuple(handed.source)))
     return ImageFile(path, verify_content=verify_content)
 
 

@@ -40,6 +40,7 @@ SSRUN_ORDER = (
         "ssrun.events",
         "ssrun.notify",
         "ssrun.addresses",
+        "ssrun.handover",
         "ssrun.settings",
         "ssrun.names",
         "ssrun.peer",

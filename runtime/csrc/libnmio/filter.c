@@ -18,6 +18,7 @@
 
 /* BPF_TCX_INGRESS of linux/bpf.h from Linux 6.6, which is not every system's. */
 #define TCX_INGRESS ((enum bpf_attach_type)46)
+#define LINK_TYPE_TCX 11 /* BPF_LINK_TYPE_TCX */
 
 /* The compiled filter.bpf.c, put into the extension by ffi_build.py. */
 extern const unsigned char filter_object[];
@@ -26,6 +27,8 @@ extern const unsigned int filter_object_bytes;
 struct nmio_filter {
     struct bpf_object *object;
     int link_fd, sockets_fd;
+    int replaced_fd; /* the link whose program it is to replace */
+    const char *program;
     struct filter_config *config; /* the programs' own; NULL: not there yet */
 };
 
@@ -136,6 +139,49 @@ int nmio_filter_tcx(struct nmio_filter **filter, int ifindex, uint16_t tcp_port,
     return open_filter(filter, ifindex, tcp_port, own_address, NULL);
 }
 
+/* Is a link of that kind on that interface? Where the kernel says which is the same for both, and older headers know the one. */
+static bool is_link_of(int link_fd, bool xdp, int ifindex)
+{
+    struct bpf_link_info info = {0};
+    uint32_t bytes = sizeof(info), type = xdp ? BPF_LINK_TYPE_XDP : LINK_TYPE_TCX;
+    return bpf_obj_get_info_by_fd(link_fd, &info, &bytes) == 0 && info.type == type &&
+           info.xdp.ifindex == (uint32_t)ifindex;
+}
+
+int nmio_filter_replace(struct nmio_filter **result, int link_fd, bool xdp, int ifindex, uint16_t tcp_port,
+                        bool own_address)
+{
+    if (!is_link_of(link_fd, xdp, ifindex))
+        return -EBADF;
+    struct nmio_filter *filter = nmio_alloc(sizeof(*filter));
+    if (filter == NULL)
+        return -ENOMEM;
+    filter->link_fd = -1;
+    filter->replaced_fd = link_fd;
+    filter->program = xdp ? "filter_xdp" : "filter_tcx";
+    int error = load(filter, filter->program, tcp_port, own_address);
+    if (error != 0) {
+        nmio_filter_close(filter);
+        return error;
+    }
+    *result = filter;
+    return 0;
+}
+
+int nmio_filter_attach(struct nmio_filter *filter)
+{
+    const struct bpf_program *program = bpf_object__find_program_by_name(filter->object, filter->program);
+    if (bpf_link_update(filter->replaced_fd, bpf_program__fd(program), NULL) < 0)
+        return -errno;
+    filter->link_fd = filter->replaced_fd;
+    return 0;
+}
+
+int nmio_filter_link(const struct nmio_filter *filter)
+{
+    return filter->link_fd;
+}
+
 #define IPV6_WORDS 4
 
 /* The places of addresses of so many words, and how many have been taken so far. */
@@ -223,6 +269,25 @@ int nmio_filter_tcx(struct nmio_filter **filter, int ifindex, uint16_t tcp_port,
 {
     (void)filter, (void)ifindex, (void)tcp_port, (void)own_address;
     return -ENOSYS;
+}
+
+int nmio_filter_replace(struct nmio_filter **filter, int link_fd, bool xdp, int ifindex, uint16_t tcp_port,
+                        bool own_address)
+{
+    (void)filter, (void)link_fd, (void)xdp, (void)ifindex, (void)tcp_port, (void)own_address;
+    return -ENOSYS;
+}
+
+int nmio_filter_attach(struct nmio_filter *filter)
+{
+    (void)filter;
+    return -ENOSYS;
+}
+
+int nmio_filter_link(const struct nmio_filter *filter)
+{
+    (void)filter;
+    return -1;
 }
 
 int nmio_filter_address(struct nmio_filter *filter, const uint8_t *address, uint32_t len_bytes)

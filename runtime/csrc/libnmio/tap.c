@@ -97,7 +97,16 @@ static void tap_close(struct nmio_port *base)
 
 static const struct nmio_port_ops tap_ops = {"tap", tap_input, tap_release, tap_output, tap_wait, tap_close, NULL};
 
-static int tap_attach(struct tap_port *tap, const char *name, bool multi_queue)
+/* Is it of a TAP device of that name? */
+static bool is_of(int fd, const char *name)
+{
+    struct ifreq request = {0};
+    return ioctl(fd, TUNGETIFF, &request) == 0 && strncmp(request.ifr_name, name, IFNAMSIZ) == 0 &&
+           (request.ifr_flags & IFF_TAP) != 0 && (request.ifr_flags & IFF_VNET_HDR) != 0;
+}
+
+/* fd: it is attached already; or -1. */
+static int tap_attach(struct tap_port *tap, const char *name, bool multi_queue, int fd)
 {
     struct ifreq request = {0};
     strncpy(request.ifr_name, name, IFNAMSIZ - 1);
@@ -107,15 +116,17 @@ static int tap_attach(struct tap_port *tap, const char *name, bool multi_queue)
     int header_bytes = sizeof(struct virtio_net_hdr);
     unsigned offload = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
     int sendbuf = TAP_SENDBUF_BYTES;
-    tap->port.fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-    if (tap->port.fd < 0 || ioctl(tap->port.fd, TUNSETIFF, &request) < 0 ||
+    tap->port.fd = fd >= 0 ? fd : open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd >= 0 && !is_of(fd, name))
+        return -EBADF;
+    if (tap->port.fd < 0 || (fd < 0 && ioctl(tap->port.fd, TUNSETIFF, &request) < 0) ||
         ioctl(tap->port.fd, TUNSETVNETHDRSZ, &header_bytes) < 0 || ioctl(tap->port.fd, TUNSETOFFLOAD, offload) < 0 ||
         ioctl(tap->port.fd, TUNSETSNDBUF, &sendbuf) < 0)
         return -errno;
     return 0;
 }
 
-int tap_open(struct nmio_port **port, const char *name, bool multi_queue, struct nmio_region *region,
+int tap_open(struct nmio_port **port, const char *name, bool multi_queue, int fd, struct nmio_region *region,
              struct nmio_tx *tx, uint32_t gather_max)
 {
     struct tap_port *tap = nmio_alloc(sizeof(*tap));
@@ -124,7 +135,7 @@ int tap_open(struct nmio_port **port, const char *name, bool multi_queue, struct
     tap->port = (struct nmio_port){.ops = &tap_ops, .region = region, .tx = tx, .gather_max = gather_max, .fd = -1};
     tap->rx = mmap(NULL, (size_t)TAP_BATCH * VNET_RX_BYTES, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    int error = tap->rx == MAP_FAILED ? -ENOMEM : tap_attach(tap, name, multi_queue);
+    int error = tap->rx == MAP_FAILED ? -ENOMEM : tap_attach(tap, name, multi_queue, fd);
     if (error != 0) {
         if (tap->rx == MAP_FAILED)
             tap->rx = NULL;

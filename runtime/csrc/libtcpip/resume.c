@@ -344,6 +344,7 @@ static uint32_t find_local(const struct eth_config *eth, const struct connection
 }
 
 /* As it would have been in the memory of a stack of ours; all of it is checked as that is. */
+/* long: a field a line */
 static void tcb_of(const struct resumption *r, const struct connection_record *record, struct tcb *tcb)
 {
     uint32_t flags = record->flags;

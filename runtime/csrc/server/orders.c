@@ -8,8 +8,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "loop.h"
+
 struct orders {
     int fd;
+    const struct swaps_workers *workers;
     struct swaps *swaps;
     void (*tell)(const struct swaps_news *news);
 };
@@ -107,6 +110,19 @@ static void swap(const struct orders *orders, struct received *received)
     fault_line_set(received->order.fault_line);
 }
 
+/* If the memory can't be had, who has asked finds no records in it. */
+static void leave(const struct orders *orders, const struct received *received)
+{
+    const struct swaps_workers *workers = orders->workers;
+    uint64_t each_bytes = received->order.records_bytes;
+    void *memory = mmap(NULL, each_bytes * workers->count, PROT_READ | PROT_WRITE, MAP_SHARED, received->fds[0], 0);
+    for (uint32_t i = 0; i < workers->count; i++)
+        if (memory == MAP_FAILED || each_bytes < worker_records_bytes(workers->workers[i]))
+            worker_stop(workers->workers[i]);
+        else
+            worker_leave(workers->workers[i], (uint8_t *)memory + i * each_bytes);
+}
+
 static bool obey(const struct orders *orders)
 {
     static struct received received; /* large, and there is one thread that does this */
@@ -116,15 +132,18 @@ static bool obey(const struct orders *orders)
         swap(orders, &received);
     if (received.is_whole && received.order.kind == SERVER_END)
         swaps_end(orders->swaps, received.order.number);
+    if (received.is_whole && received.order.kind == SERVER_LEAVE)
+        leave(orders, &received);
     for (size_t i = 0; i < SERVER_DESCRIPTORS; i++)
         if (received.fds[i] >= 0)
             close(received.fds[i]);
     return true;
 }
 
-void orders_obey(int fd, struct swaps *swaps, void (*tell)(const struct swaps_news *news))
+void orders_obey(int fd, const struct swaps_workers *workers, struct swaps *swaps,
+                 void (*tell)(const struct swaps_news *news))
 {
-    const struct orders orders = {.fd = fd, .swaps = swaps, .tell = tell};
+    const struct orders orders = {.fd = fd, .workers = workers, .swaps = swaps, .tell = tell};
     struct swaps_news news;
     for (;;) {
         /* What is asked meanwhile waits; that the other end is closed is seen. */

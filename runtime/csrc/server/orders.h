@@ -8,9 +8,11 @@
 #include "swaps.h"
 
 /* What the server is asked: to serve another image, with two descriptors (SCM_RIGHTS), of the file that has its slots and of its
- * tables; and to reset connections that still need an image. */
+ * tables; to reset connections that still need an image; and to end, and leave its connections as records (libtcpip/records.h), in
+ * the file of the first descriptor. */
 #define SERVER_SWAP 1
 #define SERVER_END 2
+#define SERVER_LEAVE 3
 
 /* header, strings, hosts, sites, buckets, routes, variants, responses, patches, errors, frames */
 #define SERVER_TABLES 11
@@ -23,13 +25,15 @@ struct server_table {
 struct server_order {
     uint32_t kind;
     uint32_t number; /* of the image, never the same again; what was served from the start is 0 */
+    uint64_t records_bytes; /* SERVER_LEAVE: worker_records_bytes of each, one behind the other */
     uint64_t slots_offset, slots_bytes; /* in the first descriptor's file, from a page on */
     uint64_t tables_bytes;
     struct server_table tables[SERVER_TABLES];
     char fault_line[FAULT_LINE_BYTES]; /* fault_guard */
 };
 
-/* Does what is asked through fd, and tells what becomes of images (SWAPS_*). Returns when the other end is closed. */
-void orders_obey(int fd, struct swaps *swaps, void (*tell)(const struct swaps_news *news));
+/* Does what is asked of workers through fd, and tells what becomes of images (SWAPS_*). Returns when the other end is closed. */
+void orders_obey(int fd, const struct swaps_workers *workers, struct swaps *swaps,
+                 void (*tell)(const struct swaps_news *news));
 
 #endif

@@ -146,7 +146,7 @@ static _Noreturn void serve(const struct server_options *options)
         confined_by |= SERVER_CALLS_CONFINED;
     tell(SERVER_READY, 0, 0, confined_by);
     pthread_barrier_wait(&barrier);
-    orders_obey(supervisor_fd, swaps, tell_of_image);
+    orders_obey(supervisor_fd, &workers, swaps, tell_of_image);
     for (uint32_t i = 0; i < options->worker_count; i++)
         worker_stop(options->workers[i]);
     for (;;)

@@ -33,12 +33,13 @@ class ExistingInterface:
         opened = self.described()
         self._lock_served(opened)
         if opened.own_address:
-            check = self.options.address_check
+            check = self.options.address_check and self.options.handover is None  # then they are ours
             opened.acd = lib.ETH_ACD_CHECK if check else lib.ETH_ACD_ANNOUNCE
             self.stack.callback(kernel.join_all_multicast(self.interface.name).close)
         else:
             ips = [address.ip for address in opened.addresses]
-            opened.reservation = PortReservation(self.interface, self.options.port, ips)
+            held = self.options.handover.reservation if self.options.handover is not None else {}
+            opened.reservation = PortReservation(self.interface, self.options.port, ips, held)
             self.stack.callback(opened.reservation.close)
         self._choose(opened)
         if opened.reservation is not None:
@@ -152,13 +153,35 @@ class ExistingInterface:
 
     def _shield(self, opened: Opened) -> None:
         """Keeps from the kernel's IP what the packet socket has had, where that can be."""
+        if self._replace_filter(opened, xdp=False):
+            opened.details["tcx"] = True
+            return
         holder = ffi.new("struct nmio_filter **")
         error = lib.nmio_filter_tcx(holder, self.interface.index, self.options.port, opened.own_address)
         opened.details["tcx"] = error == 0
         if error == 0:
             self._keep_filter(holder[0], opened)
 
+    def _replace_filter(self, opened: Opened, *, xdp: bool) -> bool:
+        """Takes the place of a program that another build has left. False: there is none. Raises SsrunError."""
+        handover = self.options.handover
+        if handover is None or handover.link_fd < 0:
+            return False
+        holder = ffi.new("struct nmio_filter **")
+        port, own = self.options.port, opened.own_address
+        error = lib.nmio_filter_replace(holder, handover.link_fd, xdp, self.interface.index, port, own)
+        if error == 0:
+            error = lib.nmio_filter_attach(self._keep_filter(holder[0], opened))
+        if error:
+            os.close(handover.link_fd)  # and with it what is there, so that another can be
+            raise failure("the BPF program of the build before this can't be replaced", error)
+        return True
+
     def _filter(self, opened: Opened) -> Any:
+        if self._replace_filter(opened, xdp=True):
+            assert self.options.handover is not None
+            opened.details["xdp"] = self.options.handover.xdp
+            return opened.filter
         native = ffi.new("bool *")
         holder = ffi.new("struct nmio_filter **")
         error = lib.nmio_filter_xdp(holder, self.interface.index, self.options.port, opened.own_address, native)

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from ..addresses import Address4or6
@@ -55,16 +55,30 @@ class PortReservation:
     Nothing is left when this process is gone, however it ends.
     """
 
-    def __init__(self, interface: Interface, port: int, addresses: Iterable[Address4or6]) -> None:
-        """Raises SsrunError if another server has the port at one of the addresses."""
+    def __init__(
+        self, interface: Interface, port: int, addresses: Iterable[Address4or6], held: Mapping[str, int] = {}
+    ) -> None:
+        """Raises SsrunError if another server has the port at one of the addresses.
+
+        held: descriptors of sockets that hold it at some already, by address; ours from now on.
+        """
         self.interface = interface
         self.port = port
         self.listens = True
         self.events: Events | None = None
         self.sockets: dict[Address4or6, socket.socket] = {}
+        wanted = list(addresses)
+        for name, fd in held.items():
+            sock = socket.socket(fileno=fd)
+            address = next((address for address in wanted if str(address) == name), None)
+            if address is None or sock.getsockname()[:2] != (str(address), port):
+                sock.close()
+            else:
+                self.sockets[address] = sock
         try:
-            for address in addresses:
-                self.hold(address)
+            for address in wanted:
+                if address not in self.sockets:
+                    self.hold(address)
         except BaseException:
             self.close()
             raise
@@ -122,7 +136,8 @@ class PortReservation:
     @staticmethod
     def _stop(sock: socket.socket) -> None:
         """Lets a socket listen no more. Bound, it keeps even those out that would share the port (SO_REUSEADDR)."""
-        sock.shutdown(socket.SHUT_RD)
+        with contextlib.suppress(OSError):  # it does not listen
+            sock.shutdown(socket.SHUT_RD)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
     def reset_this_host(self, events: Events) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from ipaddress import ip_interface
 
 from ssimage._sandstorm import ffi, lib
 from ssimage.loader import FrameSource
@@ -28,6 +29,11 @@ def tap_failure(name: str, error: int) -> SsrunError:
 
 def tap_addresses(options: Options, image: FrameSource, name: str) -> tuple[list[Interface4or6], list[Interface4or6]]:
     """Ours and the kernel's on a TAP of that name: those asked for, and what they leave open."""
+    if options.handover is not None:  # the device has them
+        left = options.handover
+        return [ip_interface(text) for text in left.tap_addresses], [
+            ip_interface(text) for text in left.tap_host_addresses
+        ]
     ours, theirs = list(options.addresses), list(options.host_addresses)
     if not ours:
         given = list(theirs)
@@ -51,7 +57,8 @@ def open_tap(opening: Opening, name: str) -> Opened:
         raise SsrunError(f"tap:{name} is served by the tap backend only; leave --backend out")
     kernel.check_name(name)
     opening.lock(f"tap/{name}", f"tap:{name}: {{}} serves it already; choose another name")
-    if (kernel.SYSFS / name).exists() and not opening.options.kept_tap:
+    handover = opening.options.handover
+    if (kernel.SYSFS / name).exists() and not opening.options.kept_tap and handover is None:
         raise SsrunError(f"an interface {name} exists already; choose another name")
     ours, theirs = tap_addresses(opening.options, opening.image, name)
     kernels = {address.ip for address in theirs} | kernel.host_ips()
@@ -72,10 +79,11 @@ def open_tap(opening: Opening, name: str) -> Opened:
         acd=lib.ETH_ACD_ANNOUNCE,
     )
     multi_queue = workers > 1 or opening.options.kept_tap
+    queues = iter(handover.taps if handover is not None else [])
     for _ in range(workers):
         region, tx = opening.memory()
         port = ffi.new("struct nmio_port **")
-        error = lib.tap_open(port, name.encode(), multi_queue, region, tx, opened.gather_max)
+        error = lib.tap_open(port, name.encode(), multi_queue, next(queues, -1), region, tx, opened.gather_max)
         if error:
             raise tap_failure(name, error)
         opened.ports.append(opening.keep(port))
