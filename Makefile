@@ -83,7 +83,7 @@ bench: $(STAMP) ## all figures beside nginx, h2o and lighttpd, in some 40 minute
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) tests/bench/bench.py
 
-bench-vm: $(STAMP) ## instructions of the whole system beside nginx, in an emulated machine, into docs/benchmarks
+bench-vm: $(STAMP) ## instructions of the whole system beside nginx, in emulated machines, in 20 minutes, into docs/benchmarks
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
 	$(PYTHON) -m tests.vm.packages
 	$(PYTHON) -m tests.vm.bench

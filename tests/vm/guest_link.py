@@ -6,7 +6,7 @@ import contextlib
 import json
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ IGB = Card(
         f"igb,bus=p0,netdev=n0,mac={MAC},romfile=",
     ),
 )
+# netmap's own driver; the card cuts superframes itself.
+E1000 = Card("e1000", "", ("-device", f"e1000,netdev=n0,mac={MAC},romfile="))
 
 
 class GuestError(Exception):
@@ -112,7 +114,9 @@ class Guest:
 
     def wait_for_the_link(self) -> None:
         """Until frames pass, which takes seconds after what resets a card."""
-        self.outside.run("ping", "-c", "1", "-w", "60", KERNELS, timeout_s=70)
+        # One ping gives up when its neighbour has not been found for three seconds.
+        pings = f"for i in $(seq 60); do ping -q -c 1 -w 1 {KERNELS} && exit; done; exit 1"
+        self.outside.run("sh", "-c", pings, timeout_s=70)
 
 
 def missing() -> str | None:
@@ -126,9 +130,14 @@ def boot_files(folder: Path, card: Card) -> None:
     modules = machine.Modules(modules_folder)
     for name in (*machine.ROOT_MODULES, card.module):
         modules.add(name)
+    write_boot_files(folder, vmlinuz, modules, {}, "")
+
+
+def write_boot_files(folder: Path, kernel: Path, modules: machine.Modules, more: dict[str, bytes], load: str) -> None:
+    """The same of any kernel; more, load: as machine.initramfs has them."""
     command = f"-u {machine.HERE / 'agent.py'}"
-    (folder / "kernel").write_bytes(machine.kernel(vmlinuz))
-    (folder / "initramfs").write_bytes(machine.initramfs(modules, {}, "", command, "/dev/ttyS1"))
+    (folder / "kernel").write_bytes(machine.kernel(kernel))
+    (folder / "initramfs").write_bytes(machine.initramfs(modules, more, load, command, "/dev/ttyS1"))
 
 
 @contextlib.contextmanager
@@ -172,9 +181,15 @@ def booted(folder: Path, card: Card, outside: Namespace, emulation: machine.Emul
 
 
 @contextlib.contextmanager
-def guest(folder: Path, card: Card, limit_s: float, emulation: machine.Emulation = machine.USUAL) -> Iterator[Guest]:
+def guest(
+    folder: Path,
+    card: Card,
+    limit_s: float,
+    emulation: machine.Emulation = machine.USUAL,
+    boot: Callable[[Path, Card], None] = boot_files,
+) -> Iterator[Guest]:
     """Boots it, with its card's other end in a namespace; until the end or, whatever happens, the limit."""
-    boot_files(folder, card)
+    boot(folder, card)
     with namespace("vm") as outside:
         queues = ["multi_queue"] if card.tap_queues > 1 else []
         outside.ip("tuntap", "add", "dev", TAP, "mode", "tap", "vnet_hdr", *queues)

@@ -34,19 +34,36 @@ def missing() -> str | None:
     return machine.missing()
 
 
-def initramfs(folder: Path, parameters: str, only: str) -> bytes:
-    """What the guest boots from."""
-    modules = machine.Modules(Path(os.environ["MODULES"]) if os.environ.get("MODULES") else None)
-    own_e1000 = os.environ.get("E1000_KO")
+def missing_driver() -> str | None:
+    """The same, with netmap's own driver of an e1000."""
+    if not os.environ.get("E1000_KO"):
+        return "E1000_KO is unset: it names an e1000.ko with netmap in it"
+    return missing()
+
+
+def modules() -> machine.Modules:
+    """Of the user's kernel."""
+    found = machine.Modules(Path(os.environ["MODULES"]) if os.environ.get("MODULES") else None)
     for name in MODULES:
-        if name != "e1000" or not own_e1000:
-            modules.add(name)
+        if name != "e1000" or not os.environ.get("E1000_KO"):
+            found.add(name)
+    return found
+
+
+def netmap_modules(parameters: str) -> tuple[dict[str, bytes], str]:
+    """The user's own, and what loads them."""
     more = {"netmap.ko": machine.unpacked(Path(os.environ["NETMAP_KO"]).read_bytes())}
     load = f"/bin/busybox insmod /modules/netmap.ko {parameters}"
-    if own_e1000:
+    if own_e1000 := os.environ.get("E1000_KO"):
         more["e1000-netmap.ko"] = machine.unpacked(Path(own_e1000).read_bytes())
         load += "\n/bin/busybox insmod /modules/e1000-netmap.ko"
-    return machine.initramfs(modules, more, load, f'{machine.HERE / "guest.py"} {folder} "{only}"', "/dev/ttyS1")
+    return more, load
+
+
+def initramfs(folder: Path, parameters: str, only: str) -> bytes:
+    """What the guest boots from."""
+    command = f'{machine.HERE / "guest.py"} {folder} "{only}"'
+    return machine.initramfs(modules(), *netmap_modules(parameters), command, "/dev/ttyS1")
 
 
 def run(folder: Path, only: str = "", parameters: str = "buf_num=32768") -> Iterator[dict[str, Any]]:
