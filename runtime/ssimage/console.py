@@ -47,19 +47,23 @@ def _stream(stream: Any, fd: int) -> Any:
     return stream
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """A line, escaped."""
-    write(printable(text) + "\n", err=err)
+def say(text: str, *, err: bool = False) -> bool:
+    """A line, escaped. As `write`."""
+    return write(printable(text) + "\n", err=err)
 
 
-def write(text: str, *, err: bool = False) -> None:
-    """Writes text as it is. A terminal that has gone, a full disk or a closed pipe is no reason to stop serving."""
+def write(text: str, *, err: bool = False) -> bool:
+    """Writes text as it is. A terminal that has gone, a full disk or a closed pipe is no reason to stop serving.
+
+    False: nobody takes it."""
     stream = sys.stderr if err else sys.stdout
     try:
         stream.write(text)
         stream.flush()
     except (OSError, ValueError):
         _to_nobody(stream)
+        return False
+    return True
 
 
 def _to_nobody(stream: TextIO) -> None:

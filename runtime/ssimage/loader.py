@@ -382,6 +382,11 @@ class ImageFile:
         except OSError:
             return False
 
+    @property
+    def written_s(self) -> float:
+        """When its file was written last, seconds since 1970."""
+        return self._source[3] / 1e9
+
     def _read(self, view: memoryview, offset: int) -> None:
         done = 0
         while done < len(view):

@@ -1,4 +1,4 @@
-"""Commands to an ssrun that serves: `ssrun list`, `counters`, `drain`, `reload`."""
+"""Commands to an ssrun that serves: `ssrun list`, `counters`, `stat`, `drain`, `reload`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from ssimage.lazy import lazy
 
 from . import config
 from .errors import SsrunError
+from .options import Seconds
 from .wording import being_finished, still_older
 
 if TYPE_CHECKING:
-    from . import control
-else:  # For --help it is not needed.
+    from . import control, live_view
+else:  # For --help they are not needed.
     control = lazy("ssrun.control")
+    live_view = lazy("ssrun.live_view")
 
 UPGRADE_S, UPGRADE_POLL_S = 30.0, 0.05
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -142,6 +144,27 @@ def counters_command(name: str | None, as_json: bool) -> None:
     _ask_one(name, "counters", as_json, show)
 
 
+@click.command("stat", cls=console.Command, context_settings=HELP)
+@name_argument
+@click.option(
+    "--interval",
+    type=Seconds(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time from one look to the next; rates are of that time.",
+)
+@click.option("--count", type=click.IntRange(1), metavar="N", help="Ends after N looks, instead of at Ctrl-C.")
+@as_json_option
+def stat_command(name: str | None, interval: float, count: int | None, as_json: bool) -> None:
+    """Shows how NAME does, until Ctrl-C: requests and bytes a second, statuses, what was dropped.
+
+    NAME is what `ssrun list` shows, or an interface. In a terminal it is a view; in a pipe or a file it is a line for
+    each look.
+    """
+    exit_on_error(lambda: live_view.run(name, interval, count, as_json))
+
+
 @click.command("drain", cls=console.Command, context_settings=HELP)
 @name_argument
 @as_json_option
@@ -221,5 +244,6 @@ def _await_upgrade(path: Path, upgrades: int) -> dict[str, Any]:
 
 def add_to(group: click.Group) -> None:
     """Gives a command these as others."""
-    for command in (list_command, counters_command, drain_command, reload_command, upgrade_command):
+    commands = (list_command, counters_command, stat_command, drain_command, reload_command, upgrade_command)
+    for command in commands:
         group.add_command(command)

@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import SsrunError
+from .errors import GoneError, SsrunError
 from .events import Events
 from .names import NAME_MAX
 from .peer import peer
+from .settings import TAP
 
 RUN = Path("/run/ssrun")
 SUFFIX = ".sock"
@@ -340,7 +341,7 @@ def ask(path: Path, asked: dict[str, Any], timeout_s: float | None = ANSWER_S) -
     try:
         sock = _connected_at_last(path, timeout_s)
         if sock is None:
-            raise SsrunError(f"{name}: it does not run any more")
+            raise GoneError(f"{name}: it does not run any more")
         with sock:
             sock.settimeout(timeout_s)
             sock.sendall(json.dumps(asked).encode() + b"\n")
@@ -350,10 +351,12 @@ def ask(path: Path, asked: dict[str, Any], timeout_s: float | None = ANSWER_S) -
         raise SsrunError(f"{name}: no answer in {timeout_s or ANSWER_S:g} s: it starts or hangs; ask again") from None
     except PermissionError:
         raise SsrunError(f"{name}: only root and the user that it runs as may ask it") from None
+    except ConnectionError:
+        raise GoneError(f"{name}: it has ended before it answered") from None
     except OSError as error:
         raise SsrunError(f"{name}: can't be asked: {error.strerror or error}") from None
     if not line.endswith(b"\n"):
-        raise SsrunError(f"{name}: it has ended before it answered")
+        raise GoneError(f"{name}: it has ended before it answered")
     answer = json.loads(line)
     assert isinstance(answer, dict)
     if "error" in answer:
@@ -372,15 +375,28 @@ def running() -> dict[str, Path]:
 
 
 def find(name: str | None) -> Path:
-    """The socket of the one that is meant: of that name, or the only one. Raises SsrunError."""
+    """The socket of the one that is meant: of that name, on that interface, or the only one. Raises SsrunError."""
     found = running()
     if name is not None:
-        if name not in found:
-            raise SsrunError(f"nothing that runs is called {name}; {_others(found)}")
-        return found[name]
+        return found[name] if name in found else found[_on_interface(name, found)]
     if len(found) != 1:
         raise SsrunError("nothing runs here" if not found else f"several run here; say which: {', '.join(found)}")
     return next(iter(found.values()))
+
+
+def _on_interface(interface: str, found: dict[str, Path]) -> str:
+    """The name of the only one that serves there. Raises SsrunError."""
+    names = []
+    for name, path in found.items():
+        with contextlib.suppress(SsrunError):  # one that does not answer is no other's matter
+            where = str(ask(path, {"command": "list"}, timeout_s=LOOK_S).get("where"))
+            if interface in (where, where.removeprefix(TAP)):
+                names.append(name)
+    if len(names) > 1:
+        raise SsrunError(f"several serve on {interface}; say which: {', '.join(names)}")
+    if not names:
+        raise SsrunError(f"nothing that runs is called {interface}; {_others(found)}")
+    return names[0]
 
 
 def _others(found: dict[str, Path]) -> str:

@@ -7,6 +7,10 @@ class SsrunError(Exception):
     """The message says what to do."""
 
 
+class GoneError(SsrunError):
+    """Nobody is there who could be asked, or not any more."""
+
+
 class InterfaceGoneError(SsrunError):
     """What we served on is not there any more."""
 

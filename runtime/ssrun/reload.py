@@ -98,6 +98,11 @@ class Reloads:
         """How many images are still needed beside the one that is served."""
         return len(self._older)
 
+    @property
+    def is_busy(self) -> bool:
+        """Another image has been asked for, and it has not become of it yet what it does."""
+        return self._current is not None
+
     def ask(self, path: Path | None, answer: Answer) -> None:
         """Has another image served; None: the file that is served, as it is now. Raises SsrunError."""
         if self._refusal:

@@ -44,6 +44,10 @@ class Service(ABC):
     def requests(self, counters: dict[str, int]) -> int:
         """How many have come."""
 
+    def written_s(self) -> float | None:
+        """When the file that is served was written, seconds since 1970; None: nobody knows."""
+        return None
+
     def check(self) -> None:
         """Raises an error if what is served is not what it was at the start."""
         return

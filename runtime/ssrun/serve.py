@@ -107,6 +107,9 @@ class Run:
         self.upgrades = options.handover.upgrades if options.handover is not None else 0
         self.is_drained = options.handover is not None and options.handover.is_drained  # as an operator has asked
         self._is_upgrading = False
+        self.started_s = time.monotonic()
+        self.serving_since_s: float | None = None  # by that clock; None: nothing is served yet
+        self.image_since_s = self.started_s  # that one is served
         # What runs over TCP follows its answers if somebody wants to know what becomes of them.
         follows = options.access_log is not None or options.metrics is not None
         self.app: App = followed(web_config(limits, options.access_log)) if follows else service.app
@@ -203,6 +206,7 @@ class Run:
         handlers: dict[str, Handler] = {
             "list": self._answer_list,
             "counters": self._answer_counters,
+            "stat": self._answer_stat,
             "drain": self._answer_drain,
             "reload": self._answer_reload,
             "upgrade": self._answer_upgrade,
@@ -217,18 +221,39 @@ class Run:
         stack.callback(self.control.close)
 
     def _answer_list(self, _: dict[str, Any], answer: Answer) -> None:
-        counters = self.server.counters() if self.server is not None else {}
+        answer(self._described(self.server.counters() if self.server is not None else {}))
+
+    def _described(self, counters: dict[str, int]) -> dict[str, Any]:
+        return {
+            "command": self.service.name,
+            "pid": os.getpid(),
+            "state": self.state,
+            "upgrades": self.upgrades,
+            "urls": self.urls,
+            "where": self.options.iface or " ".join(str(endpoint) for endpoint in self.options.listen),
+            "what": self.service.headline(),
+            "connections": counters.get("tcp_opened", 0) - counters.get("tcp_closed", 0),
+            **self.service.event(),
+        }
+
+    def _answer_stat(self, _: dict[str, Any], answer: Answer) -> None:
+        """All that `ssrun stat` shows; of two such answers it makes rates."""
+        now_s, counters = time.monotonic(), self.counters()
+        process = self.server.process if isinstance(self.server, Server) else None
+        written_s = self.service.written_s()
         answer(
             {
-                "command": self.service.name,
-                "pid": os.getpid(),
-                "state": self.state,
-                "upgrades": self.upgrades,
-                "urls": self.urls,
-                "where": self.options.iface or " ".join(str(endpoint) for endpoint in self.options.listen),
-                "what": self.service.headline(),
-                "connections": counters.get("tcp_opened", 0) - counters.get("tcp_closed", 0),
-                **self.service.event(),
+                **self._described(self.server.counters() if self.server is not None else {}),
+                "clock_s": now_s,
+                "started_s": self.started_s,
+                "serving_since_s": self.serving_since_s,
+                "image_since_s": self.image_since_s,
+                "image_age_s": time.time() - written_s if written_s is not None else None,
+                "server_pid": process.pid if process is not None else None,
+                "older_images": self.reloads.older if self.reloads is not None else 0,
+                "is_reloading": self.reloads is not None and self.reloads.is_busy,
+                "requests": self.service.requests(counters),
+                "counters": not_zero(counters),
             }
         )
 
@@ -334,7 +359,10 @@ class Run:
 
     def _reloaded(self, reloaded: Reloaded) -> None:
         """Another image was asked for, and this has become of it."""
-        if self.metrics is not None and reloaded.changed and reloaded.error is None:
+        is_another = reloaded.changed and reloaded.error is None
+        if is_another:
+            self.image_since_s = time.monotonic()
+        if self.metrics is not None and is_another:
             self.metrics.image_taken_up(self.service.frames.image, self.service.event()["image"])
         self.output.reloaded(reloaded)
 
@@ -361,6 +389,8 @@ class Run:
             self.log.start()
         self.urls = urls
         self.state = "serving"
+        if self.serving_since_s is None:
+            self.serving_since_s = time.monotonic()
         if self.is_drained:  # while we waited for the interface
             self.state = "draining"
             server.drain()

@@ -140,4 +140,4 @@ class KeyValue(Service):
         }
 
     def requests(self, counters: dict[str, int]) -> int:
-        return counters["kv_requests"]
+        return counters.get("kv_requests", 0)

@@ -72,8 +72,11 @@ class Web(Service):
             }
         }
 
+    def written_s(self) -> float | None:
+        return self.image.written_s
+
     def check(self) -> None:
         self.image.check_unchanged()
 
     def requests(self, counters: dict[str, int]) -> int:
-        return counters["http_requests"]
+        return counters.get("http_requests", 0)

@@ -53,6 +53,8 @@ SSRUN_ORDER = (
         "ssrun.log_sinks",
         "ssrun.options",
         "ssrun.control",
+        "ssrun.rates",
+        "ssrun.live_view",
         "ssrun.commands",
         "ssrun.ports",
         "ssrun.swaps",

@@ -98,6 +98,10 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
     env = {**os.environ, "RUNTIME_DIRECTORY": str(folder / "run")}
     with listening(image, "--listen", "127.0.0.1:0", env=env) as command:
         yield "ssrun --listen serving", command.event
+        shown = json.loads(
+            warm.run("ssrun.cli", "stat", "--count", "1", "--interval", "0.1", "--json", env=env).stdout
+        )
+        yield "ssrun stat", {**shown, "counters": {}, "counters_per_s": {}}
         yield "ssrun reload", json.loads(warm.run("ssrun.cli", "reload", old, "--json", env=env).stdout)
         yield "ssrun reloaded", command.line()
         warm.run("ssrun.cli", "reload", "/nothing", env=env)
