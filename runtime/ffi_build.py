@@ -40,6 +40,7 @@ HEADERS = [
     "libnmio/pcap.h",
     "libnmio/fault.h",
     "libnmio/capture.h",
+    "libnmio/trace.h",
     "libnmio/netmap.h",
     "wire/ip_family.h",
     "libeth/eth_config.h",

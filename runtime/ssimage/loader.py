@@ -385,7 +385,7 @@ class ImageFile:
     @property
     def written_s(self) -> float:
         """When its file was written last, seconds since 1970."""
-        return self._source[3] / 1e9
+        return self.source[3] / 1e9
 
     def _read(self, view: memoryview, offset: int) -> None:
         done = 0

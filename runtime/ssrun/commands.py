@@ -1,4 +1,4 @@
-"""Commands to an ssrun that serves: `ssrun list`, `counters`, `stat`, `drain`, `reload`."""
+"""Commands to an ssrun that serves: `ssrun list`, `counters`, `stat`, `trace`, `drain`, `reload`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from .options import Seconds
 from .wording import being_finished, still_older
 
 if TYPE_CHECKING:
-    from . import control, live_view
+    from . import control, live_view, trace_view
 else:  # For --help they are not needed.
     control = lazy("ssrun.control")
     live_view = lazy("ssrun.live_view")
+    trace_view = lazy("ssrun.trace_view")
 
 UPGRADE_S, UPGRADE_POLL_S = 30.0, 0.05
 HELP = {"help_option_names": ["-h", "--help"]}
@@ -165,6 +166,48 @@ def stat_command(name: str | None, interval: float, count: int | None, as_json: 
     exit_on_error(lambda: live_view.run(name, interval, count, as_json))
 
 
+class ClientAddress(click.ParamType["trace_view.Client"]):
+    """Whose segments are wanted."""
+
+    name = "CLIENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> trace_view.Client:
+        """An address, perhaps with a port."""
+        try:
+            return trace_view.parse_client(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no address of a client; write ADDR, ADDR:PORT or [ADDR]:PORT", param, ctx)
+
+
+@click.command("trace", cls=console.Command, context_settings=HELP)
+@click.argument("client", metavar="CLIENT", type=ClientAddress())
+@click.option("--name", metavar="NAME", help="Of which one, where several run.", shell_complete=_running)
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Ends after N segments.",
+)
+@click.option(
+    "--seconds",
+    type=Seconds(0.1, 86400),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Ends after this time.",
+)
+@as_json_option
+def trace_command(client: trace_view.Client, name: str | None, count: int, seconds: float, as_json: bool) -> None:
+    """Shows the TCP segments of CLIENT as they come and go: an address, or ADDR:PORT.
+
+    The time is that since the first; sequence numbers begin at 0 with each connection that is seen to begin. Only
+    headers are looked at. One client can be traced at a time.
+    """
+    exit_on_error(lambda: trace_view.run(name, client, count, seconds, as_json))
+
+
 @click.command("drain", cls=console.Command, context_settings=HELP)
 @name_argument
 @as_json_option
@@ -244,6 +287,6 @@ def _await_upgrade(path: Path, upgrades: int) -> dict[str, Any]:
 
 def add_to(group: click.Group) -> None:
     """Gives a command these as others."""
-    commands = (list_command, counters_command, stat_command, drain_command, reload_command, upgrade_command)
-    for command in commands:
+    asking = (list_command, counters_command, stat_command, trace_command)
+    for command in (*asking, drain_command, reload_command, upgrade_command):
         group.add_command(command)

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from ssimage import console
 
 from . import control, rates
 from .errors import GoneError
+from .interrupts import ended_by_signals
 
 RETURN_S, RETURN_POLL_S = 5.0, 0.2  # one that is started again is waited for
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
@@ -33,10 +34,6 @@ COUNTED = {
     "naps": "loop_naps",
     "sleeps": "loop_sleeps",
 }
-
-
-class Interrupted(BaseException):
-    """We are to end."""
 
 
 class Output(Protocol):
@@ -259,25 +256,6 @@ class Waiting:
         self._serve()
         time.sleep(seconds)
         self.is_waiting = False
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """What ends us is no error, at whatever moment it comes."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(*_: Any) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise Interrupted
-
-    try:
-        for number in numbers:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                signal.signal(number, interrupt)
-        yield
-    except Interrupted:
-        return
 
 
 def is_terminal() -> bool:

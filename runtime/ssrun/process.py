@@ -196,22 +196,27 @@ class ServerProcess:
         app: Any,
         mappings: Sequence[tuple[int, int]] = (),
         swapped: tuple[int, ImageFile] | None = None,
+        traces: Sequence[Any] = (),
     ) -> None:
         """Forks it; its workers run when this returns. Raises SsrunError.
 
         workers: struct worker *. app: theirs, const struct tcpip_app *.
         mappings: ImageFile.mappings of what they are laid out for, which are the server's to give back.
-        swapped: what they are to serve instead, and its number.
+        swapped: what they are to serve instead, and its number. traces: of their ports, struct trace *.
         """
         self._sock: socket.socket | None = None
         self.told: Told = nobody
+        self.traced: Callable[[int], None] = lambda _: None  # the frames of a session are kept
         self.ended: Exit | None = None
         self.confined = 0  # SERVER_*_CONFINED
         places = ffi.new("int32_t[]", [ANY_CPU if cpu is None else cpu for cpu in cpus])
         pointers = ffi.new("struct worker *[]", workers)
+        rings = ffi.new("struct trace *[]", list(traces))
         options = ffi.new(
             "struct server_options *",
             {
+                "traces": rings,
+                "trace_count": len(rings),
                 "workers": pointers,
                 "cpus": places,
                 "worker_count": len(workers),
@@ -280,6 +285,8 @@ class ServerProcess:
                 return self._reap(kill=False)
             if news.kind == lib.SERVER_WORKER_ENDED:
                 worker_ended(int(news.result))
+            if news.kind == lib.SERVER_TRACED:
+                self.traced(int(news.number))
             if news.kind in IMAGE_NEWS:
                 self.told(int(news.kind), int(news.number), int(news.result))
         return None
@@ -298,6 +305,10 @@ class ServerProcess:
         order = ffi.new("struct server_order *", {"kind": lib.SERVER_LEAVE, "records_bytes": each_bytes})
         self._send(order, [fd, fd])
         return self.await_end()
+
+    def trace(self, client: dict[str, Any]) -> None:
+        """Has it keep the heads of a client's frames. client: struct trace_filter. Raises SsrunError."""
+        self._send(ffi.new("struct server_order *", {"kind": lib.SERVER_TRACE, "trace": client}), [])
 
     def _send(self, order: Any, fds: list[int]) -> None:
         assert self._sock is not None

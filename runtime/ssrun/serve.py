@@ -36,6 +36,7 @@ from .reload import Reloaded, Reloads
 from .report import Output, Service, reload_answer, reload_text
 from .server import STOP, App, Crashed, Ended, Server, followed
 from .settings import TAP, CaptureOptions, Limits, Options
+from .tracing import Tracing
 from .wording import not_zero
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Run:
         self.upgrades = options.handover.upgrades if options.handover is not None else 0
         self.is_drained = options.handover is not None and options.handover.is_drained  # as an operator has asked
         self._is_upgrading = False
+        self.tracing = Tracing(self.events)
         self.started_s = time.monotonic()
         self.serving_since_s: float | None = None  # by that clock; None: nothing is served yet
         self.image_since_s = self.started_s  # that one is served
@@ -207,6 +209,9 @@ class Run:
             "list": self._answer_list,
             "counters": self._answer_counters,
             "stat": self._answer_stat,
+            "trace": self.tracing.begin,
+            "trace-read": self.tracing.read,
+            "trace-end": self.tracing.end,
             "drain": self._answer_drain,
             "reload": self._answer_reload,
             "upgrade": self._answer_upgrade,
@@ -313,6 +318,8 @@ class Run:
             return self.why_no_reload
         if self.options.capture is not None:
             return "it writes a capture, which another build would begin anew; start it again instead"
+        if self.reloads.is_busy:
+            return "another image is being taken up; ask again later"
         if self.state not in ("serving", "draining") or server.process.ended is not None or self._is_upgrading:
             return "it is starting, stopping or going over already; ask again later"
         return ""
@@ -389,6 +396,7 @@ class Run:
             self.log.start()
         self.urls = urls
         self.state = "serving"
+        self.tracing.begins(server)
         if self.serving_since_s is None:
             self.serving_since_s = time.monotonic()
         if self.is_drained:  # while we waited for the interface
@@ -477,6 +485,7 @@ class Run:
             self.server = server
             stack.enter_context(self._followed(server))
             server.start(mappings)
+            stack.callback(self.tracing.ended)
             try:
                 if server.confirm_addresses():
                     self._begins(server, self.service.urls(opened, self.options.port))
@@ -528,6 +537,7 @@ class Run:
             self.server = server
             stack.enter_context(self._followed(server))
             server.start()
+            stack.callback(self.tracing.ended)
             try:
                 self._begins(server, self.output.listening_urls(listening))
                 self.output.listening(listening, server)

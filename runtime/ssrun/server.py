@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from .process import FORKED, NOT_CONFINED, DiedEarlyError, Exit, Images, ServerP
 from .restarts import Backoff
 from .settings import CONGESTION, WAKE, Limits
 from .swaps import OwnThreads, Swapper
+from .traces import NOBODY, Traces
 
 SECRET_BYTES = 16
 UINT32_MAX = 0xFFFFFFFF
@@ -30,6 +31,10 @@ ATTEMPTS_MAX = 3  # to take connections over from the same memory
 ACD_POLL_S = 0.01
 CHECK_POLL_S = 1.0  # of conflicts and of the image
 CONFLICT_NOTE_S = 60.0  # at most one note an address in this time
+
+
+def nothing() -> None:
+    """Nobody waits for it."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,9 @@ class Server:
         self._restarts = 0
         self._attempts = 0  # to take over, in vain
         self._is_stopping = False
+        self.traces = Traces(opened.ports, stack)
+        self._traced = NOBODY
+        self._when_traced: Callable[[], None] = nothing
         secret = bytes.fromhex(handover.secret) if handover is not None else None
         self.config = config = self._config(app, opened, port, limits, secret)
         for nmio_port in opened.ports:
@@ -288,10 +296,36 @@ class Server:
     def _fork(self) -> None:
         self._started_s = time.monotonic()
         self.process = ServerProcess(
-            self.workers, self._cpus(), self.user, self.app.hooks, self._mappings, self._images.served
+            self.workers,
+            self._cpus(),
+            self.user,
+            self.app.hooks,
+            self._mappings,
+            self._images.served,
+            self.traces.rings,
         )
+        self.process.traced = self._begun_to_trace
         self.events.watch(self.process, self._news)
+        if self._traced is not NOBODY:
+            self.trace(self._traced, self._when_traced)
         self._images.begins(self.process)
+
+    def trace(self, client: dict[str, Any], begun: Callable[[], None]) -> None:
+        """Has the heads of a client's frames kept; of NOBODY: none. begun: from now on.
+
+        client: struct trace_filter, of a session of its own."""
+        self._traced, self._when_traced = client, begun
+        if self.process is None:
+            self.traces.set_here(client)
+            self._begun_to_trace(client["session"])
+        elif self.process.ended is None:
+            with suppress(SsrunError):  # it has just died: the next one is told
+                self.process.trace(client)
+
+    def _begun_to_trace(self, session: int) -> None:
+        if session == self._traced["session"]:
+            begun, self._when_traced = self._when_traced, nothing
+            begun()
 
     def crashed(self, how: Exit) -> None:
         """The server has ended without a word: another goes on for it, at once or in a while.

@@ -28,7 +28,7 @@ from sscc.manifest.model import Manifest
 from ssimage._sandstorm import ffi
 from ssrun import cli as ssrun
 from ssrun import kv as sskv
-from ssrun import listen
+from ssrun import listen, segments
 from ssrun.server import PORT_COUNTERS, counter_names, wake_counters
 
 from tests import warm
@@ -102,6 +102,9 @@ def documents(folder: Path) -> Iterator[tuple[str, Any]]:
             warm.run("ssrun.cli", "stat", "--count", "1", "--interval", "0.1", "--json", env=env).stdout
         )
         yield "ssrun stat", {**shown, "counters": {}, "counters_per_s": {}}
+        options = segments.Options(1, 2, True, [(3, 4)], (5, 6), [7], True)
+        segment = segments.Segment(("192.0.2.7", 1), ("192.0.2.1", 80), segments.ACK, 1, 1, 1, 1, options)
+        yield "ssrun trace", segments.Teller().document(segment, 0, True, 0)
         yield "ssrun reload", json.loads(warm.run("ssrun.cli", "reload", old, "--json", env=env).stdout)
         yield "ssrun reloaded", command.line()
         warm.run("ssrun.cli", "reload", "/nothing", env=env)

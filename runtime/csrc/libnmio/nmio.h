@@ -130,6 +130,7 @@ static inline void nmio_tx_taken(struct nmio_tx *tx, uint32_t count)
 }
 
 struct nmio_port;
+struct trace;
 
 struct nmio_port_ops {
     const char *name;
@@ -162,6 +163,7 @@ struct nmio_port {
     uint32_t gather_max; /* segments in a superframe; 1: only whole frames */
     int fd; /* all that it has of the kernel's; -1: it has none, or several */
     struct nmio_port_counters counters;
+    struct trace *trace; /* what can look at its frames (trace.h), or NULL */
 };
 
 #endif

@@ -10,13 +10,6 @@
 
 #include "loop.h"
 
-struct orders {
-    int fd;
-    const struct swaps_workers *workers;
-    struct swaps *swaps;
-    void (*tell)(const struct swaps_news *news);
-};
-
 /* An order with its descriptors, -1 for those that it lacks. */
 struct received {
     struct server_order order;
@@ -123,6 +116,13 @@ static void leave(const struct orders *orders, const struct received *received)
             worker_leave(workers->workers[i], (uint8_t *)memory + i * each_bytes);
 }
 
+static void trace(const struct orders *orders, const struct trace_filter *filter)
+{
+    for (uint32_t i = 0; i < orders->trace_count; i++)
+        trace_set(orders->traces[i], filter);
+    orders->tell(&(struct swaps_news){SERVER_TRACED, filter->session, 0});
+}
+
 static bool obey(const struct orders *orders)
 {
     static struct received received; /* large, and there is one thread that does this */
@@ -134,26 +134,26 @@ static bool obey(const struct orders *orders)
         swaps_end(orders->swaps, received.order.number);
     if (received.is_whole && received.order.kind == SERVER_LEAVE)
         leave(orders, &received);
+    if (received.is_whole && received.order.kind == SERVER_TRACE)
+        trace(orders, &received.order.trace);
     for (size_t i = 0; i < SERVER_DESCRIPTORS; i++)
         if (received.fds[i] >= 0)
             close(received.fds[i]);
     return true;
 }
 
-void orders_obey(int fd, const struct swaps_workers *workers, struct swaps *swaps,
-                 void (*tell)(const struct swaps_news *news))
+void orders_obey(const struct orders *orders)
 {
-    const struct orders orders = {.fd = fd, .workers = workers, .swaps = swaps, .tell = tell};
     struct swaps_news news;
     for (;;) {
         /* What is asked meanwhile waits; that the other end is closed is seen. */
-        struct pollfd ready = {.fd = fd, .events = swaps_takes(swaps) ? POLLIN : 0};
-        int64_t ms = swaps_look_ms(swaps);
+        struct pollfd ready = {.fd = orders->fd, .events = swaps_takes(orders->swaps) ? POLLIN : 0};
+        int64_t ms = swaps_look_ms(orders->swaps);
         struct timespec limit = {0, ms * 1000000};
         int found = ppoll(&ready, 1, ms >= 0 ? &limit : NULL, NULL);
-        if (found > 0 && !obey(&orders))
+        if (found > 0 && !obey(orders))
             return;
-        while (swaps_news(swaps, &news))
-            tell(&news);
+        while (swaps_news(orders->swaps, &news))
+            orders->tell(&news);
     }
 }

@@ -5,14 +5,19 @@
 #include <stdint.h>
 
 #include "libnmio/fault.h"
+#include "libnmio/trace.h"
 #include "swaps.h"
 
 /* What the server is asked: to serve another image, with two descriptors (SCM_RIGHTS), of the file that has its slots and of its
- * tables; to reset connections that still need an image; and to end, and leave its connections as records (libtcpip/records.h), in
- * the file of the first descriptor. */
+ * tables; to reset connections that still need an image; to end, and leave its connections as records (libtcpip/records.h), in
+ * the file of the first descriptor; and to keep the heads of a client's frames (trace_set). */
 #define SERVER_SWAP 1
 #define SERVER_END 2
 #define SERVER_LEAVE 3
+#define SERVER_TRACE 4
+
+/* What it tells of that, as news (server.h): a client's frames are kept from now on; number: of the session. */
+#define SERVER_TRACED 7
 
 /* header, strings, hosts, sites, buckets, routes, variants, responses, patches, errors, frames */
 #define SERVER_TABLES 11
@@ -30,10 +35,20 @@ struct server_order {
     uint64_t tables_bytes;
     struct server_table tables[SERVER_TABLES];
     char fault_line[FAULT_LINE_BYTES]; /* fault_guard */
+    struct trace_filter trace;
 };
 
-/* Does what is asked of workers through fd, and tells what becomes of images (SWAPS_*). Returns when the other end is closed. */
-void orders_obey(int fd, const struct swaps_workers *workers, struct swaps *swaps,
-                 void (*tell)(const struct swaps_news *news));
+struct orders {
+    int fd; /* they come from there */
+    const struct swaps_workers *workers;
+    struct swaps *swaps;
+    struct trace *const *traces; /* [trace_count], of all workers */
+    uint32_t trace_count;
+    void (*tell)(const struct swaps_news
+                     *news); /* what becomes of images (SWAPS_*), and that a client is traced (SERVER_TRACED) */
+};
+
+/* Does what is asked. Returns when the other end is closed. */
+void orders_obey(const struct orders *orders);
 
 #endif

@@ -34,7 +34,7 @@ static void tell(uint32_t kind, uint32_t number, int result, uint32_t confined_b
     (void)sent; /* it has gone: that is seen elsewhere */
 }
 
-static void tell_of_image(const struct swaps_news *news)
+static void tell_of_order(const struct swaps_news *news)
 {
     tell(news->kind, news->number, news->result, 0);
 }
@@ -146,7 +146,12 @@ static _Noreturn void serve(const struct server_options *options)
         confined_by |= SERVER_CALLS_CONFINED;
     tell(SERVER_READY, 0, 0, confined_by);
     pthread_barrier_wait(&barrier);
-    orders_obey(supervisor_fd, &workers, swaps, tell_of_image);
+    orders_obey(&(struct orders){.fd = supervisor_fd,
+                                 .workers = &workers,
+                                 .swaps = swaps,
+                                 .traces = options->traces,
+                                 .trace_count = options->trace_count,
+                                 .tell = tell_of_order});
     for (uint32_t i = 0; i < options->worker_count; i++)
         worker_stop(options->workers[i]);
     for (;;)

@@ -15,6 +15,8 @@ struct server_options {
     bool change_user;
     uint32_t uid, gid;
     const struct tcpip_app *app; /* of the workers */
+    struct trace *const *traces; /* [trace_count], of the workers' ports */
+    uint32_t trace_count;
     struct swaps_mapping mappings[SWAPS_MAPPINGS]; /* where the image is that they are laid out for */
     const struct image *swapped; /* and the one that they are to serve instead, from the first round on; or NULL */
     uint32_t swapped_number;
@@ -22,7 +24,7 @@ struct server_options {
 };
 #define SERVER_WORKERS_MAX 1024
 
-/* What the server tells, beside SWAPS_* (swaps.h). */
+/* What the server tells, beside SWAPS_* (swaps.h) and SERVER_TRACED (orders.h). */
 #define SERVER_READY 1 /* workers run; confined: SERVER_* bits */
 #define SERVER_REFUSED 2 /* it has ended, as result says why: -errno of what it could not give up or make */
 #define SERVER_WORKER_ENDED 3 /* a worker; result as worker_run's */
