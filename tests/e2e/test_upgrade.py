@@ -98,6 +98,7 @@ def core_of(pid: int) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300 + 30 * UPGRADES)
 @pytest.mark.parametrize("way", BACKENDS)
 def test_downloads_go_on_in_another_build(
     way: str, image: Path, other_build: Path, installed: Installed, tmp_path: Path
