@@ -37,6 +37,7 @@ from .report import Output, Service, reload_answer, reload_text
 from .server import STOP, App, Crashed, Ended, Server, followed
 from .settings import TAP, CaptureOptions, Limits, Options
 from .tracing import Tracing
+from .upgrades import Upgrades
 from .wording import not_zero
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ else:  # Most often nobody asks for them.
     metrics_server = lazy("ssrun.metrics_server")
 
 DRAIN_POLL_S = 0.02
-UPGRADE_S = 0.02  # so that the answer is out
 
 
 def serve(
@@ -105,9 +105,9 @@ class Run:
         self.warnings: list[str] = []  # to be told with those of what is opened
         self.state = "starting"
         self.urls: list[str] = []
-        self.upgrades = options.handover.upgrades if options.handover is not None else 0
+        upgrades = options.handover.upgrades if options.handover is not None else 0
+        self.upgrades = Upgrades(upgrades, self.events, self._why_no_upgrade, self._handed_image, self._go_over)
         self.is_drained = options.handover is not None and options.handover.is_drained  # as an operator has asked
-        self._is_upgrading = False
         self.tracing = Tracing(self.events)
         self.started_s = time.monotonic()
         self.serving_since_s: float | None = None  # by that clock; None: nothing is served yet
@@ -233,7 +233,7 @@ class Run:
             "command": self.service.name,
             "pid": os.getpid(),
             "state": self.state,
-            "upgrades": self.upgrades,
+            "upgrades": self.upgrades.count,
             "urls": self.urls,
             "where": self.options.iface or " ".join(str(endpoint) for endpoint in self.options.listen),
             "what": self.service.headline(),
@@ -293,21 +293,8 @@ class Run:
         self.reloads.ask(Path(path) if path is not None else None, done)
 
     def _answer_upgrade(self, _: dict[str, Any], answer: Answer) -> None:
-        """Answers when the build that is installed now has said that it could go on, just before it does."""
-        why_not = self._why_no_upgrade()
-        if why_not:
-            raise SsrunError(why_not)
-        self._is_upgrading = True
-        image = self._handed_image()
-
-        def check() -> None:
-            try:
-                done = partial(self._upgrade, answer, handover.checked(image))
-            except SsrunError as error:
-                done = partial(self._stay, answer, str(error))
-            self.events.put(done)
-
-        threading.Thread(target=check, daemon=True).start()
+        assert self.control is not None
+        self.upgrades.ask(self.control.name, answer)
 
     def _why_no_upgrade(self) -> str:
         """Why no other build can go on now; empty: one can."""
@@ -320,8 +307,8 @@ class Run:
             return "it writes a capture, which another build would begin anew; start it again instead"
         if self.reloads.is_busy:
             return "another image is being taken up; ask again later"
-        if self.state not in ("serving", "draining") or server.process.ended is not None or self._is_upgrading:
-            return "it is starting, stopping or going over already; ask again later"
+        if self.state not in ("serving", "draining") or server.process.ended is not None:
+            return "it is starting or stopping; ask again later"
         return ""
 
     def _handed_image(self) -> handover.HandedImage:
@@ -329,30 +316,11 @@ class Run:
         assert isinstance(image, ImageFile)
         return handover.HandedImage(str(image.path), image.fd, list(image.source))
 
-    def _stay(self, answer: Answer, why: str) -> None:
-        self._is_upgrading = False
-        answer({"error": why})
-
-    def _upgrade(self, answer: Answer, version: str) -> None:
-        """Goes over in a moment. Who has asked hears of it first, and may look whether it serves."""
-        self._is_upgrading = False
-        server, why_not = self.server, self._why_no_upgrade()  # it has taken a while
-        if why_not:
-            answer({"error": why_not})
-            return
-        assert isinstance(server, Server)
-        assert self.control is not None
-        self._is_upgrading = True
-        answer({"name": self.control.name, "version": version, "upgrades": self.upgrades + 1})
-        self.events.later(UPGRADE_S, partial(self._go_over, server, version))
-
-    def _go_over(self, server: Server, version: str) -> None:
+    def _go_over(self, version: str, upgrades: int) -> None:
         """Raises SsrunError or OSError if that can't be; then all ends."""
-        self._is_upgrading = False
-        why_not = self._why_no_upgrade()
-        if why_not or server is not self.server:
-            return
-        left = handover.Handover(self._handed_image(), upgrades=self.upgrades + 1, is_drained=self.is_drained)
+        server = self.server
+        assert isinstance(server, Server)
+        left = handover.Handover(self._handed_image(), upgrades=upgrades, is_drained=self.is_drained)
         server.describe(left)
         left.records_fd = handover.records_file(left.each_bytes * left.workers)
         notify_reloading()

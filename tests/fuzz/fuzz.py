@@ -1,6 +1,6 @@
 """Builds the fuzz targets and runs them: fuzz.py [--seconds N] [--target NAME] [--input FILE] [--keep].
 
-A target is packet, connection, enemy, http or image. The corpora beside this file hold what is known to matter, under names that
+A target is packet, connection, enemy, http, image or records. The corpora beside this file hold what is known to matter, under names that
 say what it is, and under a hash a few that runs have found. New finds go to .cache/fuzz; --keep chooses among them. A
 crash leaves its input there, and the command that runs it again.
 """
@@ -29,6 +29,7 @@ TARGETS = {
     "enemy": 513,
     "http": 1024,
     "image": 512,
+    "records": 330,
 }  # and the longest input, bytes
 LIBRARY = ("harness", "client")
 HASH = re.compile("[0-9a-f]{40}")  # how libFuzzer names what it finds

@@ -43,6 +43,7 @@ struct host {
     bool pacing;
     bool slow;       /* it sends only when host_complete says so */
     bool untrusted;  /* the image's sums and slots may be wrong: what is sent is not compared with anything */
+    bool unjudged;   /* nor is it looked at at all */
     void (*on_frame)(void *context, const struct sent_frame *frame);
     void *context;
 };

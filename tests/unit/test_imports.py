@@ -53,6 +53,7 @@ SSRUN_ORDER = (
         "ssrun.log_sinks",
         "ssrun.options",
         "ssrun.control",
+        "ssrun.upgrades",
         "ssrun.interrupts",
         "ssrun.rates",
         "ssrun.segments",
