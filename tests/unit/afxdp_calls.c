@@ -1,6 +1,6 @@
 /* The AF_XDP port over rings in memory and a kernel that is played: how many system calls it makes. Prints a line for each case,
  * its name, the calls of sendto and how many frames are still unsent; for waiting whether it asked for POLLOUT and for how many
- * milliseconds. Then those about
+ * milliseconds. Then the calls of sendto so far after each of some rounds and sleeps. Then those about
  * receiving: the frames, the calls of recvfrom and where the next buffer lies; and the buffers' size and how many stood ready each
  * time that a socket was to be bound, and whether the ring has one where the kernel looks first. */
 #define _GNU_SOURCE
@@ -27,6 +27,7 @@ static int played_ppoll(struct pollfd *fds, nfds_t count, const struct timespec 
 
 #define RING AFXDP_TX_RING
 #define CALLS_MAX 1000
+#define PATIENT_ROUNDS 32
 #define COPIED_AT_ONCE 32 /* TX_BATCH_SIZE of Linux's xsk.c */
 
 static uint32_t tx_producer, tx_consumer, tx_flags, done_producer, done_consumer, done_flags;
@@ -205,6 +206,77 @@ static void open_port(struct nmio_region *region, struct nmio_tx *tx)
     release_all(region);
 }
 
+static void append(struct nmio_region *region, struct nmio_tx *tx, uint32_t frames)
+{
+    for (tx->count = 0; tx->count < frames; tx->count++) {
+        uint32_t chunk = nmio_buffer_take(region);
+        tx->desc[tx->count] =
+            (struct nmio_tx_desc){.head = nmio_chunk(region, chunk), .head_bytes = 60, .chunk = chunk};
+    }
+}
+
+/* A port whose driver asks to be woken. */
+static struct afxdp_port sender(struct nmio_region *region, struct nmio_tx *tx, int (*answers)(void))
+{
+    struct afxdp_port xdp = {.port = {.region = region, .tx = tx}};
+    tx_producer = tx_consumer = done_producer = done_consumer = 0;
+    tx_flags = XDP_RING_NEED_WAKEUP;
+    xdp.sending = (struct xsk_ring_prod){.cached_cons = RING,
+                                         .mask = RING - 1,
+                                         .size = RING,
+                                         .producer = &tx_producer,
+                                         .consumer = &tx_consumer,
+                                         .ring = descriptors,
+                                         .flags = &tx_flags};
+    xdp.completed = (struct xsk_ring_cons){.mask = RING - 1,
+                                           .size = RING,
+                                           .producer = &done_producer,
+                                           .consumer = &done_consumer,
+                                           .ring = completed,
+                                           .flags = &done_flags};
+    xdp.fill = fill_ring();
+    fill_flags = 0;
+    answer = answers;
+    calls = 0;
+    return xdp;
+}
+
+/* Rounds that find a driver on its way, and one that sleeps meanwhile. */
+static void rounds(struct nmio_region *region, struct nmio_tx *tx)
+{
+    struct afxdp_port xdp = sender(region, tx, wakes);
+    printf("rounds");
+    for (int i = 0; i < 2; i++) {
+        append(region, tx, 3);
+        afxdp_output(&xdp.port);
+        printf(" %u", calls);
+    }
+    tx_consumer = 3; /* it had not seen the others */
+    afxdp_output(&xdp.port);
+    printf(" %u", calls);
+    append(region, tx, 1);
+    afxdp_output(&xdp.port);
+    printf(" %u", calls);
+    afxdp_wait(&xdp.port, -1, -1);
+    printf(" %u", calls);
+    afxdp_output(&xdp.port);
+    printf(" %u\n", calls);
+    release_all(region);
+}
+
+/* One that has forgotten that it was told. */
+static void forgets(struct nmio_region *region, struct nmio_tx *tx)
+{
+    struct afxdp_port xdp = sender(region, tx, wakes);
+    append(region, tx, 3);
+    for (int i = 0; i <= PATIENT_ROUNDS; i++)
+        afxdp_output(&xdp.port);
+    printf("forgets %u", calls);
+    afxdp_output(&xdp.port);
+    printf(" %u\n", calls);
+    release_all(region);
+}
+
 int main(void)
 {
     static struct nmio_region region;
@@ -220,29 +292,8 @@ int main(void)
     if (nmio_region_create(&region, 2048, RING, 0, 0) != 0 || nmio_tx_create(&tx, RING) != 0)
         return 2;
     for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-        struct afxdp_port xdp = {.port = {.region = &region, .tx = &tx}};
-        tx_producer = tx_consumer = done_producer = done_consumer = 0;
-        tx_flags = XDP_RING_NEED_WAKEUP;
-        xdp.sending = (struct xsk_ring_prod){.cached_cons = RING,
-                                             .mask = RING - 1,
-                                             .size = RING,
-                                             .producer = &tx_producer,
-                                             .consumer = &tx_consumer,
-                                             .ring = descriptors,
-                                             .flags = &tx_flags};
-        xdp.completed = (struct xsk_ring_cons){.mask = RING - 1,
-                                               .size = RING,
-                                               .producer = &done_producer,
-                                               .consumer = &done_consumer,
-                                               .ring = completed,
-                                               .flags = &done_flags};
-        answer = cases[c].answer;
-        calls = 0;
-        for (tx.count = 0; tx.count < cases[c].frames; tx.count++) {
-            uint32_t chunk = nmio_buffer_take(&region);
-            tx.desc[tx.count] =
-                (struct nmio_tx_desc){.head = nmio_chunk(&region, chunk), .head_bytes = 60, .chunk = chunk};
-        }
+        struct afxdp_port xdp = sender(&region, &tx, cases[c].answer);
+        append(&region, &tx, cases[c].frames);
         int error = afxdp_output(&xdp.port);
         uint32_t once = calls;
         afxdp_wait(&xdp.port, -1, -1);
@@ -250,6 +301,8 @@ int main(void)
                (polled & POLLOUT) != 0 ? "POLLOUT" : "-", limit_ms);
         release_all(&region);
     }
+    rounds(&region, &tx);
+    forgets(&region, &tx);
     receive(&region, "hungry", 0, XDP_RING_NEED_WAKEUP);
     receive(&region, "awake", 0, 0);
     receive(&region, "receives", 1, XDP_RING_NEED_WAKEUP);

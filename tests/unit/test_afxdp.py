@@ -30,6 +30,20 @@ def test_a_wakeup_is_asked_for_once(calls: dict[str, list[str]]) -> None:
     assert calls["wakes"][:4] == ["1", "3", "0", "-"]
 
 
+def test_a_driver_on_its_way_is_not_told_again(calls: dict[str, list[str]]) -> None:
+    """It takes what is behind the frames that it comes for; if it came a moment too early it is told. To sleep tells it without a
+    call of ours, and what it has not taken then it is told of again."""
+    told, more, came_early, more_again, asleep, awake = map(int, calls["rounds"])
+    assert (told, more) == (1, 1)
+    assert (came_early, more_again) == (2, 2)
+    assert (asleep, awake) == (2, 3)
+
+
+def test_a_driver_that_forgot_is_told_again(calls: dict[str, list[str]]) -> None:
+    """As when its link was reset: nobody sleeps with `--busy-poll`."""
+    assert calls["forgets"] == ["1", "2"]
+
+
 def test_what_is_copied_is_sent_to_its_end(calls: dict[str, list[str]]) -> None:
     """EAGAIN says that there is more to send: 32 frames a call."""
     assert calls["copies"][:4] == ["4", "0", "0", "-"]

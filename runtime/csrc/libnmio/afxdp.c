@@ -22,6 +22,7 @@
 #define AFXDP_BIND_PAUSE_NS 50000000
 #define AFXDP_UNSENT_NS 1000000 /* between looks at what is still to be sent: completions don't wake */
 #define AFXDP_SENT_NS 100000000 /* at what has been, or can't be as the interface is down */
+#define AFXDP_TELL_ROUNDS 32 /* in which a driver that was told of frames may come for them before it is told again */
 
 /* Where it is; the interface by its number, as it may be renamed. */
 struct afxdp_place {
@@ -37,6 +38,8 @@ struct afxdp_port {
     struct xsk_ring_prod fill, sending;
     struct xsk_ring_cons completed, received;
     uint32_t outstanding; /* given to the kernel and not yet completed */
+    uint32_t told; /* how far the ring was filled when the driver was last told of frames */
+    uint32_t patience; /* rounds until it is told again, if it has not come */
     uint32_t rx_flags;
     uint32_t buffer_bytes; /* of each buffer to receive into: one chunk of the region, or several */
     uint32_t idle_count;
@@ -120,10 +123,26 @@ static void reclaim(struct afxdp_port *xdp)
     xdp->outstanding -= count;
 }
 
+static uint32_t taken(const struct afxdp_port *xdp)
+{
+    return __atomic_load_n(xdp->sending.consumer, __ATOMIC_ACQUIRE);
+}
+
 /* Frames in the ring that the kernel has not taken yet. */
 static uint32_t unsent(const struct afxdp_port *xdp)
 {
-    return *xdp->sending.producer - __atomic_load_n(xdp->sending.consumer, __ATOMIC_ACQUIRE);
+    return *xdp->sending.producer - taken(xdp);
+}
+
+/* A driver that is on its way for some frames takes those behind them too: to tell it again would be a call and an interrupt for
+ * nothing. If it has looked a moment before the last ones came they go with its next interrupt, at the latest when it has taken those
+ * that it saw, or who sleeps by poll(), which tells it. Should it have forgotten, as when its link is reset, it is told again. */
+static bool comes_anyway(struct afxdp_port *xdp)
+{
+    if ((int32_t)(xdp->told - taken(xdp)) <= 0 || xdp->patience == 0)
+        return false;
+    xdp->patience--;
+    return true;
 }
 
 /* Tells the kernel that there are frames. One call is enough where it succeeds: a driver in zero-copy mode is awake then, though
@@ -134,8 +153,11 @@ static int kick(struct afxdp_port *xdp)
     int fd = xsk_socket__fd(xdp->socket);
     xdp->down = false;
     for (uint32_t left = unsent(xdp), before; left > 0 && xsk_ring_prod__needs_wakeup(&xdp->sending);) {
-        if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0)
+        if (sendto(fd, NULL, 0, MSG_DONTWAIT, NULL, 0) >= 0) {
+            xdp->told = *xdp->sending.producer;
+            xdp->patience = AFXDP_TELL_ROUNDS;
             return 0;
+        }
         xdp->down = errno == ENETDOWN || errno == ENXIO;
         if (errno != EAGAIN)
             return xdp->down || errno == EBUSY || errno == ENOBUFS || errno == EINTR ? 0 : -errno;
@@ -168,7 +190,7 @@ static int afxdp_output(struct nmio_port *base)
         xdp->outstanding += count;
         nmio_tx_taken(tx, count);
     }
-    int error = kick(xdp);
+    int error = comes_anyway(xdp) ? 0 : kick(xdp);
     reclaim(xdp);
     tx->space = AFXDP_TX_RING - xdp->outstanding - tx->count;
     return error;
@@ -207,6 +229,7 @@ static int afxdp_wait(struct nmio_port *base, int64_t timeout_ns, int wake_fd)
     struct timespec limit = {timeout_ns / 1000000000, timeout_ns % 1000000000};
     if (ppoll(fds, 2, timeout_ns < 0 ? NULL : &limit, NULL) < 0 && errno != EINTR)
         return -errno;
+    xdp->patience = 0;
     reclaim(xdp);
     return (fds[0].revents & (POLLERR | POLLNVAL)) != 0 ? socket_error(xdp) : 0;
 }

@@ -224,9 +224,25 @@ struct vlan_tag {
     __be16 control, type;
 };
 
+#define IPV4_PLAIN 0x45 /* version and length of a header without options */
+
+/* Nearly all of what is ours: TCP to the first address, without options or fragments. In few steps, as it is done for each frame. */
+static __always_inline int is_usual(const void *at, const void *end)
+{
+    const struct iphdr *ip = at + sizeof(struct ethhdr);
+    const struct tcphdr *tcp = (const void *)(ip + 1);
+    if ((const void *)(tcp + 1) > end)
+        return 0;
+    return *(const __be16 *)((const void *)ip - sizeof(__be16)) == bpf_htons(ETH_P_IP) &&
+           *(const __u8 *)ip == IPV4_PLAIN && ip->protocol == IPPROTO_TCP && ip->daddr == filter_config.ipv4[0] &&
+           ip->daddr != 0 && (ip->frag_off & bpf_htons(0x3fff)) == 0 && is_tcp_ours(tcp, end);
+}
+
 static __always_inline int is_ours(const void *at, const void *end)
 {
     const struct ethhdr *eth = at;
+    if (is_usual(at, end))
+        return 1;
     if ((const void *)(eth + 1) > end)
         return 0;
     const void *packet = eth + 1;
