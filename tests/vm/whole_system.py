@@ -51,6 +51,29 @@ the load, outside of it, for {seconds} seconds a cell or longer. It is the faste
   ([netmap](../netmap.md#tests)). Where they are not named the rows stay as they were.
 """
 
+# Of readings by `python -m tests.vm.bench --print --functions 60`, which names functions.
+REASONS = """## What is not reached, and what was tried
+
+- **22 KB frame by frame beside a superframe.** 16 frames of 22 KB are 16 descriptors, and the client's kernel answers them with six or seven
+  ACKs; nginx's superframe is one descriptor, which is answered by one ACK or two. On igb a frame that is sent takes about 190
+  instructions of ours and 145 of the driver's and the kernel's, an ACK 270 and 350. On virtio-net a frame takes 1,100 in the
+  rings alone, a table of its own for each (`virtqueue_add_outbuf`, `kmalloc`, its mapping for DMA): so 100 KB and 1 MB
+  take more there than nginx's superframes do. On an e1000 netmap's driver takes some 150 a frame, and 75 for its cache's sake (`dma_sync`).
+- **One connection.** The request, what was asked for by telling the driver, what has been sent and the ACKs are four interrupts and more than
+  one sleep a request, at 2,000 to 5,000 instructions each, as nobody else's frames come with them.
+- **On a busy machine** the client acknowledges more often and the guest sleeps more: igb, 22 KB was read as 13,850 and 14,770 on one
+  day, 1 KB as 4,460 and 4,680.
+
+What was tried, beside what is kept:
+
+- *Kept*: a driver that is on its way is not told again, which took a quarter of what one connection takes over virtio-net, and a seventh of
+  1 KB; the BPF programs ask for the usual frame first, in 30 steps instead of 45.
+- epoll instead of poll, which wakes the driver twice for each sleep: 200 instructions fewer of 37,000 for one connection on igb, nothing on
+  virtio-net; not worth three more system calls that the server may make.
+- `SO_PREFER_BUSY_POLL`: telling the driver has it work at once instead of by an interrupt. Not fewer instructions in any cell on igb.
+- Holding a wake-up back for an ACK that nothing waits for: an XDP program can't, a frame in the ring wakes whoever sleeps.
+"""
+
 
 def number(cell: dict[str, int], base: dict[str, int]) -> str:
     return f"{cell['all']:,} ({base['all'] / cell['all']:.1f})"
@@ -119,6 +142,7 @@ def text(results: dict[str, Any]) -> str:
         ),
         asked(results) + "\n",
         copying(results) + "\n",
+        REASONS,
     ]
     for name, card in results["cards"].items():
         parts += [f"## {name}\n", f"Linux {card['kernel']}.\n", f"![instructions](whole-system-{name}.svg)\n"]
