@@ -35,14 +35,31 @@ static void change_addresses(struct stack *stack, const struct stack_link *link)
     eth_addresses_changed(&stack->eth);
 }
 
-static void change_mac(struct stack *stack, const uint8_t *mac)
+/* Connections send from the MAC that is ours. */
+static void set_sources(struct stack *stack)
 {
-    memcpy(stack->eth.config.mac, mac, sizeof(stack->eth.config.mac));
+    const uint8_t *mac = stack->eth.config.mac;
     for (uint32_t i = 0; i < stack->tcpip.connections.touched; i++) {
         struct wire_eth *eth = (struct wire_eth *)stack->tcpip.connections.tcbs[i].header;
         if (stack->tcpip.connections.tcbs[i].state != 0)
             memcpy(eth->source, mac, sizeof(eth->source));
     }
+}
+
+static void change_mac(struct stack *stack, const uint8_t *mac)
+{
+    memcpy(stack->eth.config.mac, mac, sizeof(stack->eth.config.mac));
+    set_sources(stack);
+}
+
+void stack_link_resumed(struct stack *stack, const struct eth_config *before)
+{
+    const struct eth_config *config = &stack->eth.config;
+    for (uint32_t i = 0; i < config->address_count; i++)
+        if (!is_same_address(&config->addresses[i], &before->addresses[i]))
+            end_connections_of(stack, i);
+    set_sources(stack);
+    segment_size_interface(&stack->tcpip);
 }
 
 bool stack_link_change(struct stack *stack, const struct stack_link *link)

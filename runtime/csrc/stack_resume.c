@@ -20,6 +20,7 @@ void stack_resume(struct stack *stack, const struct stack *from, uint32_t swaps)
     stack->eth.counters = from->eth.counters;
     copy_app_counters(stack, from);
     tcpip_resume(&stack->tcpip, &from->tcpip, swaps);
+    stack_link_resumed(stack, &from->eth.config);
 }
 
 uint64_t stack_records_bytes(const struct stack *stack)

@@ -10,4 +10,8 @@ struct stack {
     struct tcpip tcpip;
 };
 
+/* Connections go on that another stack has served, which was configured like before: it may not have taken the last change of the
+ * interface up. before is not trusted. */
+void stack_link_resumed(struct stack *stack, const struct eth_config *before);
+
 #endif

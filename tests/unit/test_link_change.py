@@ -186,3 +186,47 @@ def test_the_last_place_can_be_taken(image: Image) -> None:
     many = [packed(f"192.0.2.{number}") for number in range(100, 100 + lib.ETH_ADDRESSES_MAX)]
     assert change(host, *many)
     assert host.send(syn_to("192.0.2.131"))[0][IP].src == "192.0.2.131"
+
+
+def gone_on(client: Client, *addresses: tuple[int, bytes], own: bool = False, **what: Any) -> Client:
+    """Another process goes on for one that has not taken the change up: it begins with it."""
+    before = client.host
+    client.host = Host(before.image, start_ns=before.now_ns, own_address=own, prompt=True)
+    assert change(client.host, *addresses, **what)
+    lib.stack_resume(client.host.stack, before.stack, 0)
+    return client
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_another_mac_as_the_server_dies(image: Image, own: bool) -> None:
+    client = Client(Host(image, own_address=own, prompt=True))
+    client.connect()
+    client.request(GET)
+    gone_on(client, own=own, mac=NEW_MAC)
+    assert {packet.src for packet in finish(client, NEW_MAC)} == {NEW_MAC}
+
+
+def test_a_smaller_mtu_as_the_server_dies(image: Image) -> None:
+    client = Client(Host(image, prompt=True))
+    client.connect()
+    client.request(GET)
+    gone_on(client, mtu_bytes=1000)
+    assert max(len(packet) for packet in finish(client)) == 14 + 1000
+
+
+def test_another_address_as_the_server_dies(image: Image) -> None:
+    """Its connections end without a word, and do not become the new one's."""
+    host = Host(image, own_address=False, prompt=True)
+    gone, stays = Client(host, port=40001), Client(host, port=40002, v6=True)
+    for client in (gone, stays):
+        client.connect()
+        client.request(GET)
+    gone_on(stays, packed(NEW_IP), configured(host, 1))
+    assert lib.stack_connections(stays.host.stack) == 1
+    late = gone.packet("A")
+    late[IP].dst = NEW_IP
+    del late[TCP].chksum
+    assert all("R" in answer[TCP].flags for answer in stays.host.send(late))
+    finish(stays)
+    counters = stays.host.counters()
+    assert counters["tcp_opened"] - counters["tcp_closed"] == 1
