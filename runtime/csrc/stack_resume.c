@@ -35,5 +35,7 @@ uint64_t stack_records_write(const struct stack *stack, uint8_t *memory, uint64_
 
 bool stack_resume_records(struct stack *stack, const uint8_t *memory, uint64_t len_bytes)
 {
-    return tcpip_resume_records(&stack->tcpip, memory, len_bytes);
+    bool are_read = tcpip_resume_records(&stack->tcpip, memory, len_bytes);
+    stack_link_resumed(stack, &stack->eth.config);
+    return are_read;
 }

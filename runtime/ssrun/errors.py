@@ -16,6 +16,7 @@ class InterfaceGoneError(SsrunError):
 
     def __init__(self, name: str) -> None:
         """name: of the interface, as it was called last."""
+        self.interface = name
         super().__init__(
             f"{name}: the interface is gone; start it again when that is back, as --wait-for-interface does by itself"
         )

@@ -31,6 +31,17 @@ CARRIER_S = 10.0  # two ends of a copper link take three or four to agree
 CARRIER_POLL_S = 0.1
 
 ReportChange = Callable[..., None]  # Output.link
+# How often one went, lost its carrier or was set down; and all else that was told.
+LINK_COUNTERS = ("interface_gone", "interface_down", "interface_changes")
+
+
+def counter_of(fields: dict[str, Any]) -> str | None:
+    """Which of LINK_COUNTERS counts what is told; None: none does. fields: as they are told."""
+    if fields["change"] == "waiting":
+        return None
+    if fields["change"] == "gone":
+        return "interface_gone"
+    return "interface_down" if fields.get("state", "up") != "up" else "interface_changes"
 
 
 class Doorbell:
@@ -115,9 +126,29 @@ class Follower:
         self.mac = opened.mac
         self.has_its_mac = opened.mac == interface.mac  # on a TAP ours is another
         self.not_handed_over = False
+        self.must_announce = False  # when it is
+        self.is_elsewhere = False  # in another network namespace, and served on
         self.news: list[Callable[[], None]] = []  # to be reported when the workers know
         self.closed = False
         self.doorbell = Doorbell()
+
+    @property
+    def runs(self) -> bool:
+        """Is it up, with a carrier, as far as that can be seen?"""
+        return self.known.running or self.is_elsewhere
+
+    def why_not_opened_again(self, iface: str) -> str:
+        """Why another build of us, started with this --iface, could not open it now; empty: it could."""
+        name = self.opened.interface
+        if self.is_elsewhere:
+            return f"{name} is in another network namespace; bring it back first"
+        if self.opened.backend != "tap" and name != iface:
+            return f"{iface} is called {name} now; call it {iface} again first, or start ssrun again"
+        if not self.known.up:
+            return f"{name} is down; `ip link set {name} up` first"
+        if not self.places.ips():
+            return f"{name} has no address to serve on; `ip addr add` one first"
+        return ""
 
     def rung(self) -> None:
         """Something has changed, perhaps of our interface. Raises InterfaceGoneError."""
@@ -133,9 +164,9 @@ class Follower:
         """Follows what is other than it was. Raises InterfaceGoneError."""
         if self.closed:  # asked for while we served, and served no more
             return
-        now = kernel.look_up_index(self.known.index)
+        now = self._look_up()
         if now is None:
-            raise InterfaceGoneError(self.opened.interface)
+            return
         before, self.known = self.known, now
         if now.name != before.name:
             self.opened.interface = now.name
@@ -147,12 +178,35 @@ class Follower:
             self._kernel_s_too(now)
         else:
             changed |= self._addresses(now)
+        self.must_announce |= link_up or mac_changed
         if changed or link_up or self.not_handed_over:
-            self.not_handed_over = not self._hand_over(announce=link_up or mac_changed)
+            self.not_handed_over = not self._hand_over(announce=self.must_announce)
         if not self.not_handed_over:
+            self.must_announce = False
             for report in self.news:
                 report()
             self.news.clear()
+
+    def _look_up(self) -> Interface | None:
+        """The interface as it is now; None: it can't be seen, and is served on. Raises InterfaceGoneError."""
+        now = kernel.look_up_index(self.known.index)
+        if not all(kernel.is_attached(self.opened.backend, port.fd) for port in self.opened.ports):
+            raise InterfaceGoneError(self.opened.interface)
+        if self.opened.backend == "tap":
+            now = self._wherever_it_is(now)
+        elif now is None:
+            raise InterfaceGoneError(self.opened.interface)
+        return now
+
+    def _wherever_it_is(self, now: Interface | None) -> Interface | None:
+        """A TAP is ours in whatever network namespace. None: in another."""
+        if now is not None and self.is_elsewhere and now.mac != self.known.mac:
+            now = None  # which has its number here
+        if (now is None) != self.is_elsewhere:
+            self.is_elsewhere = now is None
+            where = "another network namespace: it is served on, and not watched" if now is None else "this one again"
+            self.report(f"{self.opened.interface} is in {where}", change="moved", away=now is None)
+        return now
 
     def _state(self, before: Interface, now: Interface) -> bool:
         """Tells of a link that went or came; True: it came."""
@@ -271,16 +325,13 @@ class Follower:
         for entry, address in zip(link.addresses, self.places.held, strict=False):
             if address is not None:
                 put_address(entry, address)
-        deadline = time.monotonic() + HAND_OVER_S
-        for worker in self.server.workers:
-            while not lib.worker_link_change(worker, link):
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(HAND_OVER_POLL_S)
-        while not all(lib.worker_link_taken(worker) for worker in self.server.workers):
-            if time.monotonic() > deadline:
+        workers = self.server.workers
+        deadline_s = time.monotonic() + HAND_OVER_S
+        for worker in workers:
+            if not self._comes(partial(lib.worker_link_change, worker, link), deadline_s):
                 return False
-            time.sleep(HAND_OVER_POLL_S)
+        if not self._comes(lambda: all(map(lib.worker_link_taken, workers)), deadline_s):
+            return False
         self.opened.addresses = [address for address in self.places.held if address is not None]
         if self.opened.filter is not None:
             for address in self.opened.addresses:
@@ -289,6 +340,14 @@ class Follower:
                     self.report(
                         f"{address.ip}: the BPF program does not take it: {os.strerror(-error)}", change="filter"
                     )
+        return True
+
+    def _comes(self, condition: Callable[[], bool], deadline_s: float) -> bool:
+        """Waits for what workers do. False: they do not; where the server has ended, the next one will be told."""
+        while not condition():
+            if time.monotonic() > deadline_s or not self.server.runs():
+                return False
+            time.sleep(HAND_OVER_POLL_S)
         return True
 
     def close(self) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import struct
 from pathlib import Path
 from typing import Any
 
+from .ports import kernel
 from .ports.base import Opened
 
 SOL_PACKET, PACKET_STATISTICS = 263, 6  # linux/if_packet.h
@@ -43,7 +43,7 @@ class Losses:
 
     def __init__(self, opened: Opened) -> None:
         """The ports must stay open."""
-        self.interface = opened.interface
+        self.opened = opened
         self.totals: dict[str, int] = {}
         self.ports = opened.ports if opened.backend in ("packet", "afxdp") else []
         self.read_one = self._packet if opened.backend == "packet" else self._xdp
@@ -54,7 +54,7 @@ class Losses:
         for port in self.ports:
             if port.fd < 0:
                 continue
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(port.fd)) as sock:
+            with contextlib.suppress(OSError), kernel.socket_of(self.opened.backend, port.fd) as sock:
                 for name, value in self.read_one(sock).items():
                     found[name] = found.get(name, 0) + value
         return found
@@ -71,8 +71,8 @@ class Losses:
         return {f"xdp_{name}": value for name, value in zip(XDP_NAMES, values, strict=True)}
 
     def link(self) -> dict[str, int]:
-        """What `ip -s link` shows of the interface; empty: there is none of that name."""
-        return read_link(DEVICES.read_text(), self.interface)
+        """What `ip -s link` shows of the interface; empty: it is gone."""
+        return read_link(DEVICES.read_text(), self.opened.interface)  # as it is called now
 
 
 def read_link(text: str, name: str) -> dict[str, int]:

@@ -265,6 +265,10 @@ class ServerProcess:
             return None
         return news if got == ffi.sizeof("struct server_news") else None
 
+    def runs(self) -> bool:
+        """Has it not ended, as far as the kernel knows?"""
+        return self.ended is None and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def confined_by(self) -> list[str]:
         """What it is kept from: words of CONFINED."""
         return [name for name, bit in CONFINED.items() if self.confined & bit]

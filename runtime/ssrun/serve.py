@@ -21,9 +21,9 @@ from . import activation, handover
 from .access_log import AccessLog, web_config
 from .addresses import PASSED, Endpoint, families
 from .control import Answer, Control, Handler
-from .errors import SsrunError
+from .errors import InterfaceGoneError, SsrunError
 from .events import Events
-from .link import Follower, await_carrier, has_gone, wait_for
+from .link import LINK_COUNTERS, Follower, await_carrier, counter_of, has_gone, wait_for
 from .listen import SocketServer, listen, worker_count
 from .names import derived_name
 from .notify import Watchdog, notify, notify_reloading
@@ -34,7 +34,7 @@ from .ports.open import open_ports
 from .profile import Measured
 from .reload import Reloaded, Reloads
 from .report import Output, Service, reload_answer, reload_text
-from .server import STOP, App, Crashed, Ended, Server, followed
+from .server import CHECK_POLL_S, STOP, App, Crashed, Ended, Server, followed
 from .settings import TAP, CaptureOptions, Limits, Options
 from .tracing import Tracing
 from .upgrades import Upgrades
@@ -101,9 +101,11 @@ class Run:
         self.server: Server | SocketServer | None = None
         self.served = False
         self.totals: dict[str, int] = {}  # of the times before
+        self.link_counters = dict.fromkeys(LINK_COUNTERS, 0)
+        self.follower: Follower | None = None
         self.control: Control | None = None
         self.warnings: list[str] = []  # to be told with those of what is opened
-        self.state = "starting"
+        self.state = "starting"  # see shown_state
         self.urls: list[str] = []
         upgrades = options.handover.upgrades if options.handover is not None else 0
         self.upgrades = Upgrades(upgrades, self.events, self._why_no_upgrade, self._handed_image, self._go_over)
@@ -126,7 +128,19 @@ class Run:
     def counters(self) -> dict[str, int]:
         """Sums the counters of all times that something was served."""
         counters = _sum(self.totals, self.server.counters() if self.server is not None else {})
-        return counters | (self.log.counters() if self.log is not None else {})
+        return counters | self._own_counters()
+
+    def _own_counters(self) -> dict[str, int]:
+        """Counts what no worker does."""
+        link = {} if self.options.listen else self.link_counters
+        return link | (self.log.counters() if self.log is not None else {})
+
+    @property
+    def shown_state(self) -> str:
+        """Says what an operator can expect: nobody is answered over an interface that is down."""
+        follower = self.follower  # we may be asked by another thread
+        is_cut_off = follower is not None and not follower.runs
+        return "waiting" if self.state == "serving" and is_cut_off else self.state
 
     def open_log(self, stack: ExitStack) -> None:
         """Opens the access log, if there is to be one; closed with the stack. Raises SsrunError."""
@@ -148,8 +162,7 @@ class Run:
         """Has metrics served, if they are to be; closed with the stack. Raises SsrunError."""
         if self.options.metrics is None:
             return
-        log = self.log
-        self.metrics = metrics.Metrics(lambda: self.state, log.counters if log is not None else dict)
+        self.metrics = metrics.Metrics(lambda: self.shown_state, self._own_counters)
         self.metrics.image_taken_up(self.service.frames.image, self.service.event()["image"])
         server = metrics_server.MetricsServer(self.options.metrics, self.metrics)
         stack.callback(server.close)
@@ -232,7 +245,7 @@ class Run:
         return {
             "command": self.service.name,
             "pid": os.getpid(),
-            "state": self.state,
+            "state": self.shown_state,
             "upgrades": self.upgrades.count,
             "urls": self.urls,
             "where": self.options.iface or " ".join(str(endpoint) for endpoint in self.options.listen),
@@ -309,7 +322,7 @@ class Run:
             return "another image is being taken up; ask again later"
         if self.state not in ("serving", "draining") or server.process.ended is not None:
             return "it is starting or stopping; ask again later"
-        return ""
+        return self.follower.why_not_opened_again(self.options.iface) if self.follower is not None else ""
 
     def _handed_image(self) -> handover.HandedImage:
         image = self.service.frames
@@ -403,14 +416,25 @@ class Run:
         while (interface := self._wait(versions)) is not None:
             try:
                 self._once()
-            except (SsrunError, OSError):
-                if not has_gone(interface, versions):  # perhaps while ports were opened on it
+            except (SsrunError, OSError) as error:
+                # There may be one of that name again; or it went while ports were opened on it.
+                if not isinstance(error, InterfaceGoneError) and not has_gone(interface, versions):
                     raise
-                self.output.link(
-                    f"{self.options.iface}: the interface is gone", interface=self.options.iface, change="gone"
-                )
+                self._gone(self.options.iface)
+                self.state, self.urls = "waiting", []
             else:
                 return
+
+    def _gone(self, name: str) -> None:
+        """There is no such interface any more."""
+        self._tell_link(f"{name}: the interface is gone", interface=name, change="gone")
+
+    def _tell_link(self, text: str, **fields: Any) -> None:
+        """Something is other than it was about the interface."""
+        counter = counter_of(fields)
+        if counter is not None:
+            self.link_counters[counter] += 1
+        self.output.link(text, **fields)
 
     def _wait(self, versions: set[int]) -> Interface | None:
         """Waits for the interface. None: we have been told to stop."""
@@ -421,7 +445,8 @@ class Run:
             nonlocal is_reported
             if not is_reported:
                 what = f"waiting for {name}, up" + (" and with an address" if versions else "")
-                self.output.link(what, interface=name, change="waiting")
+                self._tell_link(what, interface=name, change="waiting")
+                self.state = "waiting"
             is_reported = True
             return self._stopped(timeout_s)
 
@@ -481,7 +506,15 @@ class Run:
         if not self.service.asked_to_stop or self.limits.drain_s == 0:
             return
         server.drain()
+        try:
+            self._await_unfinished(server)
+        except InterfaceGoneError as gone:  # we end as we were told to; what was unfinished can't be ended over it
+            self._gone(gone.interface)
+
+    def _await_unfinished(self, server: Server | SocketServer) -> None:
+        """Raises InterfaceGoneError."""
         end_s, is_told = time.monotonic() + self.limits.drain_s, False
+        self._look_at_link()
         while (left := server.unfinished()) != 0 and time.monotonic() < end_s:
             if left is not None and not is_told:
                 self.output.draining(left, self.limits.drain_s)
@@ -489,10 +522,18 @@ class Run:
             event = self.events.wait(DRAIN_POLL_S)
             if isinstance(event, Crashed) and event.exit.by_signal and isinstance(server, Server):
                 server.crashed(event.exit)  # another one lets them end
+            elif isinstance(event, Ended) and isinstance(server, Server) and server.is_gone():
+                raise InterfaceGoneError(server.opened.interface)
             elif event is STOP or isinstance(event, Ended | Crashed):
                 return
             elif event is not None:
                 event()
+
+    def _look_at_link(self) -> None:
+        """While answers end, as while something is served."""
+        if self.follower is not None:
+            self.follower.tick()
+            self.events.later(CHECK_POLL_S, self._look_at_link)
 
     def _over_sockets(self) -> None:
         with ExitStack() as stack:
@@ -526,7 +567,9 @@ class Run:
         frames = self.service.frames
         report = partial(self._report_change, opened)
         follower = Follower(opened.link, opened, server, families(frames), int(frames.header.mtu_bytes), report)
-        stack.callback(follower.close)
+        stack.callback(self._follow_no_more, follower)
+        self.follower = follower
+        server.after_restart = follower.tick
         self.events.watch(follower.doorbell, follower.rung)
         stack.callback(self.events.forget, follower.doorbell)
         self.events.put(follower.look)  # it may have changed since it was opened
@@ -537,8 +580,12 @@ class Run:
 
         return check
 
+    def _follow_no_more(self, follower: Follower) -> None:
+        follower.close()
+        self.follower = None
+
     def _report_change(self, opened: Opened, text: str, **fields: Any) -> None:
-        self.output.link(text, interface=opened.interface, **fields)
+        self._tell_link(text, interface=opened.interface, **fields)
 
 
 def _watched(server: Server | SocketServer, check: Callable[[], None]) -> Callable[[], None]:

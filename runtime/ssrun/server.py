@@ -161,6 +161,7 @@ class Server:
         self._started_s = 0.0
         self._report_crash: Callable[[Exit, float], None] | None = None
         self.around_restart: Callable[[], AbstractContextManager[None]] = nullcontext  # when memory is another
+        self.after_restart: Callable[[], None] = lambda: None  # of a process that takes over
         self._restarts = 0
         self._attempts = 0  # to take over, in vain
         self._is_stopping = False
@@ -352,6 +353,8 @@ class Server:
             self._fork()
         except DiedEarlyError as died:
             self.crashed(died.exit)
+        else:
+            self.after_restart()
 
     def _forget_taken_over(self) -> None:
         """Gives memory back that is needed no more since connections go on from another."""
@@ -424,9 +427,13 @@ class Server:
 
     def _failure(self, what: str) -> SsrunError:
         """Of a port; perhaps its interface is gone."""
-        if self.opened.link is not None and kernel.look_up_index(self.opened.link.index) is None:
+        if self.is_gone():
             return InterfaceGoneError(self.opened.interface)
         return SsrunError(f"{self.opened.interface}: {what}; start ssrun again")
+
+    def is_gone(self) -> bool:
+        """Is there no interface any more?"""
+        return self.opened.link is not None and kernel.look_up_index(self.opened.link.index) is None
 
     def confirm_addresses(self) -> bool:
         """Waits until our addresses are ours; False after STOP. Raises SsrunError if another host has one."""
@@ -488,6 +495,10 @@ class Server:
         for worker in self.workers:
             lib.worker_poke(worker)
         return counts
+
+    def runs(self) -> bool:
+        """Is there anybody who takes up what workers are told?"""
+        return self.process is None or self.process.runs()
 
     def drain(self) -> None:
         """Has idle connections closed, and the others end with the answer they are in."""

@@ -63,6 +63,13 @@ class Events:
             if fields.items() <= event.items():
                 return dict(event)
 
+    def rest(self) -> list[dict[str, Any]]:
+        """All that has been said so far."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self.seen.append(json.loads(self.lines.get(block=False)))
+        return self.seen
+
 
 def ends(running: Running, number: int = signal.SIGTERM) -> int:
     """Events has its output."""
@@ -334,6 +341,34 @@ def test_another_mac_another_mtu_another_name(
         )
         server.ip("link", "set", "web0", "mtu", "1500")
         events.wait(event="interface", change="mtu", mtu_bytes=1500)
+        assert ends(running) == 0
+
+
+LOST = {"packet": "packet_drops", "afxdp": "xdp_rx_ring_full"}
+
+
+@SHARED
+def test_what_only_the_kernel_counts_is_told_under_another_name_too(
+    image: Path, tmp_path: Path, backend: str
+) -> None:
+    path = tmp_path / "metrics"
+    with serving(image, backend, "--metrics", f"unix:{path}") as running:
+        events = Events(running.process)
+
+        def metrics() -> str:
+            get = ("curl", "-sS", "--unix-socket", str(path), "http://x/metrics")
+            return running.server.run(*get).stdout
+
+        descriptors = Path(f"/proc/{running.process.pid}/fd")
+        before = len(list(descriptors.iterdir()))
+        for _ in range(8):
+            assert f'sandstorm_kernel_lost_total{{why="{LOST[backend]}"}} 0.0' in metrics()
+        assert until(lambda: len(list(descriptors.iterdir())) <= before)
+        running.server.ip("link", "set", "srv0", "name", "web0")
+        events.wait(event="interface", change="name", name="web0")
+        assert fetched(running)
+        assert "sandstorm_link_rx_packets_total" in metrics()
+        assert "sandstorm_interface_changes_total 1.0" in metrics()
         assert ends(running) == 0
 
 

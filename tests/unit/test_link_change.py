@@ -11,6 +11,7 @@ from scapy.layers.l2 import ARP, Ether
 from ssimage._sandstorm import ffi, lib
 
 from tests.host import CLIENT_IP, CLIENT_MAC, SERVER_IP, SERVER_IP6, SERVER_MAC, Client, Host, Image, build, checked
+from tests.unit.test_resume import Records
 
 NEW_MAC = "02:00:00:00:00:42"
 NEW_IP = "192.0.2.77"
@@ -188,29 +189,39 @@ def test_the_last_place_can_be_taken(image: Image) -> None:
     assert host.send(syn_to("192.0.2.131"))[0][IP].src == "192.0.2.131"
 
 
-def gone_on(client: Client, *addresses: tuple[int, bytes], own: bool = False, **what: Any) -> Client:
+BY_RECORDS = pytest.mark.parametrize("records", [False, True], ids=["by memory", "by records"])
+
+
+def gone_on(
+    client: Client, *addresses: tuple[int, bytes], own: bool = False, records: bool = False, **what: Any
+) -> Client:
     """Another process goes on for one that has not taken the change up: it begins with it."""
     before = client.host
     client.host = Host(before.image, start_ns=before.now_ns, own_address=own, prompt=True)
     assert change(client.host, *addresses, **what)
-    lib.stack_resume(client.host.stack, before.stack, 0)
+    if records:
+        assert Records(before).go_on(client.host)
+    else:
+        lib.stack_resume(client.host.stack, before.stack, 0)
     return client
 
 
+@BY_RECORDS
 @pytest.mark.parametrize("own", [False, True])
-def test_another_mac_as_the_server_dies(image: Image, own: bool) -> None:
+def test_another_mac_as_the_server_dies(image: Image, own: bool, records: bool) -> None:
     client = Client(Host(image, own_address=own, prompt=True))
     client.connect()
     client.request(GET)
-    gone_on(client, own=own, mac=NEW_MAC)
+    gone_on(client, own=own, records=records, mac=NEW_MAC)
     assert {packet.src for packet in finish(client, NEW_MAC)} == {NEW_MAC}
 
 
-def test_a_smaller_mtu_as_the_server_dies(image: Image) -> None:
+@BY_RECORDS
+def test_a_smaller_mtu_as_the_server_dies(image: Image, records: bool) -> None:
     client = Client(Host(image, prompt=True))
     client.connect()
     client.request(GET)
-    gone_on(client, mtu_bytes=1000)
+    gone_on(client, records=records, mtu_bytes=1000)
     assert max(len(packet) for packet in finish(client)) == 14 + 1000
 
 

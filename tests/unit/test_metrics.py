@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))  # so that it runs as a program
 from prometheus_client.parser import text_string_to_metric_families
 from ssimage.loader import ImageFile
 from ssrun.access_log import AccessLog
+from ssrun.link import LINK_COUNTERS
 from ssrun.losses import LINK_COLUMNS, SOCKET_LOSSES, Losses, read_link
 from ssrun.metrics import Metrics, Numbers, Sites
 
@@ -341,7 +342,7 @@ class Everything:
 def families() -> dict[str, list[str]]:
     """All that there may be, with the names of their samples."""
     log = AccessLog.counters(type("", (), {"totals": AccessLog.TOTALS, "readers": []})())  # type: ignore[arg-type]
-    metrics = Metrics(lambda: "serving", lambda: log)
+    metrics = Metrics(lambda: "serving", lambda: log | dict.fromkeys(LINK_COUNTERS, 0))
     everything = Everything()
     everything.losses = Everything.losses()  # type: ignore[misc, assignment]
     metrics.watched = everything  # type: ignore[assignment]

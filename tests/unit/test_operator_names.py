@@ -29,6 +29,7 @@ from ssimage._sandstorm import ffi
 from ssrun import cli as ssrun
 from ssrun import kv as sskv
 from ssrun import listen, segments
+from ssrun.link import LINK_COUNTERS
 from ssrun.server import PORT_COUNTERS, counter_names, wake_counters
 
 from tests import warm
@@ -128,6 +129,7 @@ def names() -> dict[str, list[str]]:
         "events": set(re.findall(r'"event": "([\w-]+)"', REPORT.read_text())),
         "counters of ports": {f"port_{name}" for name in PORT_COUNTERS}
         | set(re.findall(r'"(capture_\w+)"', CAPTURE.read_text())),
+        "counters of interfaces": set(LINK_COUNTERS),
         "counters of workers": set(wake_counters(ffi.new("struct wake *"))),
         "manifest": set(manifest_keys(Manifest.model_json_schema())),
     }

@@ -31,10 +31,12 @@ IFNAMSIZ = 16  # with the zero behind it
 IFA_F_NODAD = 0x02
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
 IFF_UP, IFF_LOOPBACK, IFF_LOWER_UP = 0x1, 0x8, 0x10000
+AF_XDP = 44
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
 PACKET_MR_ALLMULTI = 2
 SIOCETHTOOL = 0x8946
+TUNGETIFF = 0x800454D2  # linux/if_tun.h
 # Read and set: TX checksums, segmentation in hardware, in software. Set in this order, put back in the other: no
 # segmentation is without checksums.
 OFFLOADS = ((0x23, 0x24), (0x1E, 0x1F), (0x16, 0x17))
@@ -108,6 +110,30 @@ def look_up_index(index: int) -> Interface | None:
     """An interface that was there, under whatever name; None if it is not."""
     with pyroute2.IPRoute() as route:
         return _look_up(route, index)
+
+
+def socket_of(backend: str, fd: int) -> socket.socket:
+    """Duplicates a port's socket. Python can't find out by itself of what family it is: AF_XDP's do not tell."""
+    return socket.socket(AF_XDP if backend == "afxdp" else socket.AF_PACKET, socket.SOCK_RAW, 0, fileno=os.dup(fd))
+
+
+def is_attached(backend: str, fd: int) -> bool:
+    """Does a port's descriptor lead to an interface?
+
+    The kernel takes it off one that is removed, or leaves the network namespace (a TAP's goes with it), and does not
+    put it back, though one that was away for a moment looks as before.
+    """
+    try:
+        if backend == "tap":
+            fcntl.ioctl(fd, TUNGETIFF, bytes(40))  # struct ifreq
+        elif backend in ("packet", "afxdp"):
+            with socket_of(backend, fd) as sock:
+                if backend == "packet":
+                    return bool(sock.getsockname()[0])
+                sock.recv(1, socket.MSG_DONTWAIT)  # nothing comes like this: it says whether the socket is bound
+    except OSError as error:
+        return error.errno not in (errno.EBADFD, errno.ENXIO)
+    return True
 
 
 def _look_up(route: pyroute2.IPRoute, index: int) -> Interface | None:

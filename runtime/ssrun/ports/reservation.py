@@ -17,6 +17,7 @@ from . import privileges
 from .kernel import Interface
 
 SO_ATTACH_FILTER = 26
+SO_BINDTOIFINDEX = 62
 IP_FREEBIND = 15
 BACKLOG = 16
 NO_LINGER = struct.pack("ii", 1, 0)
@@ -99,7 +100,7 @@ class PortReservation:
 
     def _listen(self, sock: socket.socket, address: Address4or6) -> None:
         _attach_filter(sock)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, self.interface.name.encode() + b"\0")
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, self.interface.index)  # its name may be another by now
         # TIME-WAIT of a server that has ended is no obstacle; one that listens still is.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)  # an IPv6 address may be tentative yet
