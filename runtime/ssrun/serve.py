@@ -421,7 +421,7 @@ class Run:
                 if not isinstance(error, InterfaceGoneError) and not has_gone(interface, versions):
                     raise
                 self._gone(self.options.iface)
-                self.state, self.urls = "waiting", []
+                self.state, self.urls, self.serving_since_s = "waiting", [], None
             else:
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests import warm
 from tests.host import build
 from tests.net import (
     BACKENDS,
@@ -165,18 +167,27 @@ def connect(server: Namespace, client: Namespace) -> None:
         space.ip("addr", "add", f"{v6}/64", "dev", device, "nodad")
 
 
+def state(name: str) -> tuple[str, list[str]]:
+    """What it answers to `ssrun list`: whether it serves, and where."""
+    answers = [json.loads(line) for line in warm.run("ssrun.cli", "list", "--json").stdout.splitlines()]
+    (answer,) = (answer for answer in answers if answer["name"] == name)
+    return answer["state"], answer["urls"]
+
+
 @MODES
 @SHARED
 def test_an_interface_is_waited_for(image: Path, backend: str, own: tuple[str, ...]) -> None:
     """At the start, and twice when it has gone."""
     with veth_pair() as (server, client):
         server.ip("link", "del", "srv0")
-        options = ("--iface", "srv0", "--backend", backend, *own, "--wait-for-interface")
+        name = f"waits-{os.getpid()}"
+        options = ("--iface", "srv0", "--backend", backend, *own, "--wait-for-interface", "--name", name)
         process = server.popen(*ssrun_command(image, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         running = Running(process, {}, server, client, [OWN4 if own else SERVER4])
         try:
             events = Events(process)
             events.wait(event="interface", change="waiting", interface="srv0")
+            assert state(name) == ("waiting", [])
             for _ in range(3):
                 connect(server, client)
                 assert events.wait(event="serving")["backend"] == backend
@@ -184,6 +195,7 @@ def test_an_interface_is_waited_for(image: Path, backend: str, own: tuple[str, .
                 server.ip("link", "del", "srv0")
                 events.wait(event="interface", change="gone")
                 events.wait(event="interface", change="waiting")
+                assert state(name) == ("waiting", [])  # who asks whether it is ready hears that it is not
             assert ends(running) == 0
             assert events.wait(event="stopped")["counters"]["http_requests"] >= 3
         finally:
