@@ -11,4 +11,4 @@ FOLDERS = ("wire", "image", "frames", "libeth", "libtcpip", "web")  # of the cor
 def core_sources() -> list[Path]:
     """The C files of the core with the web, and the stack that puts them together."""
     folders = (path for part in FOLDERS for path in sorted((CSRC / part).glob("*.c")))
-    return [*folders, CSRC / "stack.c", CSRC / "stack_resume.c"]
+    return [*folders, *(CSRC / f"{name}.c" for name in ("stack", "stack_link", "stack_resume"))]
