@@ -117,7 +117,7 @@ class Load:
             "1h",
             "--timeout",
             "30s",
-            f"http://{running.hosts[0]}/3.txt",
+            f"http://{running.hosts[0]}:80/3.txt",
         ]
         self.wrk = running.client.popen(*words, stdout=subprocess.PIPE)
 
