@@ -112,8 +112,9 @@ def test_downloads_go_on_in_another_build(
             installed.use(build)
             answer = upgrade(running)
             assert (answer["pid"], answer["upgrades"]) == (pid, number + 1)
-            assert Path(core_of(pid)).is_relative_to(build)
-            assert Path(core_of(server_pid(running))).is_relative_to(build)
+            # In a chroot what is before that is another's.
+            assert f"{build}/ssimage/" in core_of(pid)
+            assert f"{build}/ssimage/" in core_of(server_pid(running))
             assert fetch(running) == "small"
             for each, process in enumerate(slow):
                 _, error = process.communicate(timeout=100)
