@@ -48,10 +48,19 @@ def tracing(running: Running, client: str, *options: str) -> Iterator[subprocess
             process.communicate()
 
 
+def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it writes to its end. Not by communicate, which does not know of what was read with the first line."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output, said = process.stdout.read(), process.stderr.read()
+    process.wait(END_S)
+    return output, said
+
+
 def interrupted(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     """What it has shown, told to end."""
     process.send_signal(signal.SIGINT)
-    output, said = process.communicate(timeout=END_S)
+    output, said = ended(process)
     assert (process.returncode, said) == (0, "")
     *shown, end = map(json.loads, output.splitlines())
     assert end == {"event": "end", "segments": len(shown), "missed": 0}
@@ -107,11 +116,11 @@ def test_it_ends_by_itself(image: Path) -> None:
         address = own_address(running, running.hosts[0])
         with tracing(running, address, "--count", "3") as process:
             fetch(running, running.hosts[0])
-            output, _ = process.communicate(timeout=END_S)
+            output, _ = ended(process)
             assert process.returncode == 0
             assert json.loads(output.splitlines()[-1]) == {"event": "end", "segments": 3, "missed": 0}
         with tracing(running, address, "--seconds", "0.1") as process:
-            output, _ = process.communicate(timeout=END_S)
+            output, _ = ended(process)
             assert process.returncode == 0
             assert json.loads(output) == {"event": "end", "segments": 0, "missed": 0}
 
@@ -153,7 +162,7 @@ def test_what_it_looked_at_has_ended(image: Path) -> None:
         tracing(running, own_address(running, running.hosts[0])) as process,
     ):
         assert running.stop() == 0
-        output, said = process.communicate(timeout=END_S)
+        output, said = ended(process)
     assert process.returncode == 1
     assert said.startswith(f"ssrun: {NAME}: ")
     assert "Traceback" not in said

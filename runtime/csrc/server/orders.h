@@ -1,4 +1,4 @@
-/* What the server does for its supervisor while workers serve: it takes other images. */
+/* What the server does for its supervisor while workers serve: it takes other images, leaves its connections, lets a client be traced. */
 #ifndef SANDSTORM_ORDERS_H
 #define SANDSTORM_ORDERS_H
 
@@ -44,8 +44,8 @@ struct orders {
     struct swaps *swaps;
     struct trace *const *traces; /* [trace_count], of all workers */
     uint32_t trace_count;
-    void (*tell)(const struct swaps_news
-                     *news); /* what becomes of images (SWAPS_*), and that a client is traced (SERVER_TRACED) */
+    /* What becomes of images (SWAPS_*), and that a client is traced (SERVER_TRACED). */
+    void (*tell)(const struct swaps_news *news);
 };
 
 /* Does what is asked. Returns when the other end is closed. */
