@@ -144,20 +144,21 @@ static void netmap_release(struct nmio_port *base, struct nmio_rx *batch, uint32
 /* Takes back the slots whose frames have left. */
 static void reclaim(struct netmap_port *nm)
 {
-    uint32_t end = next_of(nm->tx, tail_of(nm->tx));
-    while (nm->done != end) {
-        uint32_t chunk = nm->in_slot[nm->done];
-        if (chunk != NMIO_NONE)
-            nmio_release(nm->port.region, chunk);
-        nm->in_slot[nm->done] = NMIO_NONE;
-        nm->done = next_of(nm->tx, nm->done);
+    const struct nm_abi_ring *ring = nm->tx;
+    uint32_t end = next_of(ring, tail_of(ring)), at = nm->done;
+    uint32_t *in_slot = nm->in_slot;
+    for (; at != end; at = next_of(ring, at)) {
+        if (in_slot[at] != NMIO_NONE)
+            nmio_release(nm->port.region, in_slot[at]);
+        in_slot[at] = NMIO_NONE;
     }
+    nm->done = at;
 }
 
-static void put_in_place(struct netmap_port *nm, const struct nmio_tx_desc *desc)
+static void put_in_place(struct netmap_port *nm, uint32_t at, const struct nmio_tx_desc *desc)
 {
     struct nm_abi_ring *ring = nm->tx;
-    struct nm_abi_slot *slot = &ring->slot[ring->head];
+    struct nm_abi_slot *slot = &ring->slot[at];
     uint64_t offset = (uint64_t)(desc->head - nmio_chunk(nm->port.region, desc->chunk));
     /* The kernel takes a wrong index for buffer 0 and says nothing. */
     INVARIANT(desc->chunk >= 2 && desc->chunk < nm->port.region->chunk_count && offset <= NETMAP_MAX_OFFSET);
@@ -165,13 +166,13 @@ static void put_in_place(struct netmap_port *nm, const struct nmio_tx_desc *desc
     slot->len = (uint16_t)desc->head_bytes;
     slot->flags = NM_ABI_BUF_CHANGED;
     slot->ptr = (slot->ptr & ~ring->offset_mask) | offset;
-    nm->in_slot[ring->head] = desc->chunk;
+    nm->in_slot[at] = desc->chunk;
 }
 
-static void put_copy(struct netmap_port *nm, const struct nmio_tx_desc *desc)
+static void put_copy(struct netmap_port *nm, uint32_t at, const struct nmio_tx_desc *desc)
 {
     struct nm_abi_ring *ring = nm->tx;
-    struct nm_abi_slot *slot = &ring->slot[ring->head];
+    struct nm_abi_slot *slot = &ring->slot[at];
     memcpy(buffer_of(ring, slot->buf_idx) + offset_of(ring, slot), desc->head, desc->head_bytes);
     slot->len = (uint16_t)desc->head_bytes;
     slot->flags = 0;
@@ -187,17 +188,39 @@ static void pass_from_host(struct netmap_port *nm)
         struct nmio_tx_desc desc = {.head = buffer_of(host, slot->buf_idx) + offset_of(host, slot),
                                     .head_bytes = slot->len};
         if (nm->copy) {
-            put_copy(nm, &desc);
+            put_copy(nm, ring->head, &desc);
         } else {
             desc.chunk = nmio_buffer_take(region);
             if (desc.chunk == NMIO_NONE)
                 break; /* it waits in the kernel's ring */
             desc.head = memcpy(nmio_chunk(region, desc.chunk), desc.head, desc.head_bytes);
-            put_in_place(nm, &desc);
+            put_in_place(nm, ring->head, &desc);
         }
         ring->head = ring->cur = next_of(ring, ring->head);
         host->head = host->cur = next_of(host, host->head);
     }
+}
+
+/* As many frames as the ring has room for. The kernel reads its head when it is called. */
+static uint32_t put_frames(struct netmap_port *nm, const struct nmio_tx *tx)
+{
+    struct nm_abi_ring *ring = nm->tx;
+    uint32_t space = space_of(ring), count = tx->count < space ? tx->count : space, at = ring->head;
+    uint64_t bytes = 0;
+    for (const struct nmio_tx_desc *desc = tx->desc, *end = desc + count; desc < end; desc++) {
+        if (nm->copy) {
+            put_copy(nm, at, desc);
+            nmio_release(nm->port.region, desc->chunk);
+        } else {
+            put_in_place(nm, at, desc);
+        }
+        bytes += desc->head_bytes;
+        at = next_of(ring, at);
+    }
+    ring->head = ring->cur = at;
+    nm->port.counters.tx_frames += count;
+    nm->port.counters.tx_bytes += bytes;
+    return count;
 }
 
 static int netmap_output(struct nmio_port *base)
@@ -205,20 +228,8 @@ static int netmap_output(struct nmio_port *base)
     struct netmap_port *nm = of(base);
     struct nmio_tx *tx = base->tx;
     struct nm_abi_ring *ring = nm->tx;
-    uint32_t count = 0;
     reclaim(nm);
-    for (uint32_t space = space_of(ring); count < tx->count && count < space; count++) {
-        const struct nmio_tx_desc *desc = &tx->desc[count];
-        if (nm->copy) {
-            put_copy(nm, desc);
-            nmio_release(base->region, desc->chunk);
-        } else {
-            put_in_place(nm, desc);
-        }
-        ring->head = ring->cur = next_of(ring, ring->head);
-        base->counters.tx_frames++;
-        base->counters.tx_bytes += desc->head_bytes;
-    }
+    uint32_t count = put_frames(nm, tx);
     nmio_tx_taken(tx, count);
     if (nm->host_rings)
         pass_from_host(nm);

@@ -7,10 +7,13 @@
 
 static bool is_our_address(const struct netmap_filter *filter, uint8_t family, const uint8_t *address)
 {
-    uint32_t bytes = family == IP_FAMILY_V4 ? 4 : 16;
-    for (uint32_t i = 0; i < filter->address_count; i++)
-        if (filter->family[i] == family && memcmp(filter->address[i], address, bytes) == 0)
+    for (uint32_t i = 0; i < filter->address_count; i++) {
+        const uint8_t *ours = filter->address[i];
+        /* Of lengths that are known a comparison is no call. */
+        bool is_same = family == IP_FAMILY_V4 ? memcmp(ours, address, 4) == 0 : memcmp(ours, address, 16) == 0;
+        if (filter->family[i] == family && is_same)
             return true;
+    }
     return false;
 }
 
