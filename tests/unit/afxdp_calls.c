@@ -277,6 +277,20 @@ static void forgets(struct nmio_region *region, struct nmio_tx *tx)
     release_all(region);
 }
 
+/* One that falls behind. */
+static void falls_behind(struct nmio_region *region, struct nmio_tx *tx)
+{
+    struct afxdp_port xdp = sender(region, tx, wakes);
+    printf("behind");
+    for (int i = 0; i < 3; i++) {
+        append(region, tx, 400);
+        afxdp_output(&xdp.port);
+        printf(" %u", calls);
+    }
+    puts("");
+    release_all(region);
+}
+
 int main(void)
 {
     static struct nmio_region region;
@@ -303,6 +317,7 @@ int main(void)
     }
     rounds(&region, &tx);
     forgets(&region, &tx);
+    falls_behind(&region, &tx);
     receive(&region, "hungry", 0, XDP_RING_NEED_WAKEUP);
     receive(&region, "awake", 0, 0);
     receive(&region, "receives", 1, XDP_RING_NEED_WAKEUP);

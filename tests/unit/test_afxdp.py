@@ -44,6 +44,11 @@ def test_a_driver_that_forgot_is_told_again(calls: dict[str, list[str]]) -> None
     assert calls["forgets"] == ["1", "2"]
 
 
+def test_a_driver_that_falls_behind_is_told_each_time(calls: dict[str, list[str]]) -> None:
+    """Frames that are in flight for long are copied for whoever else wants them: over virtio-net 1 MB took half as much again."""
+    assert calls["behind"] == ["1", "2", "3"]
+
+
 def test_what_is_copied_is_sent_to_its_end(calls: dict[str, list[str]]) -> None:
     """EAGAIN says that there is more to send: 32 frames a call."""
     assert calls["copies"][:4] == ["4", "0", "0", "-"]

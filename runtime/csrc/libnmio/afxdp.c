@@ -136,10 +136,12 @@ static uint32_t unsent(const struct afxdp_port *xdp)
 
 /* A driver that is on its way for some frames takes those behind them too: to tell it again would be a call and an interrupt for
  * nothing. If it has looked a moment before the last ones came they go with its next interrupt, at the latest when it has taken those
- * that it saw, or who sleeps by poll(), which tells it. Should it have forgotten, as when its link is reset, it is told again. */
+ * that it saw, or who sleeps by poll(), which tells it. Where many frames lie there it is told each time: the longer they are in flight
+ * the more of those that others want as well are copied. Should it have forgotten, as when its link is reset, it is told again. */
 static bool comes_anyway(struct afxdp_port *xdp)
 {
-    if ((int32_t)(xdp->told - taken(xdp)) <= 0 || xdp->patience == 0)
+    bool is_coming = (int32_t)(xdp->told - taken(xdp)) > 0 && xdp->patience > 0;
+    if (!is_coming || xdp->outstanding > AFXDP_TX_RING / 4)
         return false;
     xdp->patience--;
     return true;
