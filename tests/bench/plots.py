@@ -70,8 +70,9 @@ def bars(path: Path, title: str, rows: list[Row], group: str, y: Callable[[Row],
     figure, axes = plt.subplots(figsize=SIZE_INCHES)
     width = 0.8 / len(systems)
     for number, system in enumerate(systems):
-        values = [y(row) for each in groups for row in rows if row["system"] == system and row[group] == each]
-        axes.bar([at + number * width for at in range(len(groups))], values, width, label=system)
+        mine = [row for row in rows if row["system"] == system]
+        places = [groups.index(row[group]) + number * width for row in mine]  # it need not have all groups
+        axes.bar(places, [y(row) for row in mine], width, label=system)
     axes.set_xticks([at + 0.4 - width / 2 for at in range(len(groups))], [str(each) for each in groups])
     axes.set_xlabel(group.replace("_", " "))
     axes.set_ylabel(label)
