@@ -7,16 +7,19 @@ from .errors import SsrunError
 from .options import Address
 from .ports.kept_tap import KeptTap
 from .ports.tap import tap_addresses
+from .reload import Answer, Reloaded
 from .serve import serve
 from .settings import Limits, Options
 from .web import Web
 
 __all__ = [
     "Address",
+    "Answer",
     "Interface4or6",
     "KeptTap",
     "Limits",
     "Options",
+    "Reloaded",
     "SsrunError",
     "Web",
     "serve",

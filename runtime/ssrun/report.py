@@ -14,7 +14,7 @@ from .addresses import Endpoint
 from .listen import Listening, SocketServer
 from .ports.base import Opened
 from .process import Exit
-from .reload import ImageLoader, Reloaded, Served
+from .reload import Answer, ImageLoader, Reloaded, Served
 from .server import App, Conflict, Server
 from .wording import being_finished, not_zero, still_older
 
@@ -27,6 +27,7 @@ class Service(ABC):
     app: App
     asked_to_stop = False  # by a signal
     ends_on_hangup = False  # for those that are only ever started in a terminal
+    goes_on_in_another_build = False  # its command line, started once more, would find all that it serves
 
     @abstractmethod
     def url(self, host: str, port: int) -> str:
@@ -55,6 +56,10 @@ class Service(ABC):
     def reloading(self) -> tuple[Served, ImageLoader] | str:
         """What shows an image and how another is opened; or why no other can be served."""
         return f"{self.name} serves what it has begun with; start it again for something else"
+
+    def newer(self) -> tuple[Path, Answer] | None:
+        """What it wants to serve instead, and who is to be told what has become of that; None: nothing."""
+        return None
 
     def urls(self, opened: Opened, port: int) -> list[str]:
         """Gives the URLs at all addresses that can be written without naming a link."""

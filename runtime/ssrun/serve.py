@@ -312,7 +312,7 @@ class Run:
     def _why_no_upgrade(self) -> str:
         """Why no other build can go on now; empty: one can."""
         server = self.server
-        if not isinstance(server, Server) or server.process is None:
+        if not isinstance(server, Server) or server.process is None or not self.service.goes_on_in_another_build:
             return "only what serves over TAP, AF_PACKET or AF_XDP goes on in another build; start it again instead"
         if self.reloads is None:
             return self.why_no_reload
@@ -396,6 +396,9 @@ class Run:
 
     def _check(self) -> None:
         self.service.check()
+        newer = self.service.newer()
+        if newer is not None and self.reloads is not None:
+            self.reloads.ask(*newer)
         if self.reloads is not None:
             self.reloads.check()
 

@@ -36,6 +36,7 @@ class Web(Service):
 
     name = "ssrun"
     app = WEB
+    goes_on_in_another_build = True
 
     def __init__(self, image: ImageFile, load: ImageLoader | None = None, why_not: str = "") -> None:
         """The image must stay open. load: opens another in its place; or why_not: no other can be served, and why."""

@@ -102,6 +102,44 @@ def test_a_folder_and_its_changes(host: Namespace, folder: Path, number: int) ->
     assert serving.is_gone()
 
 
+def test_who_is_in_the_middle_of_something_notices_nothing(host: Namespace, folder: Path, tmp_path: Path) -> None:
+    """A download goes on while pages change; the same process and device serve all of them, and no image is left in memory."""
+    big = bytes(range(251)) * 60_000
+    (folder / "big").write_bytes(big)
+    serving = Serving(host, folder)
+    assert serving.shows("one"), serving.log.read_text()
+    words = ("-sS", "--limit-rate", "2000000", "-o", str(tmp_path / "big"), f"http://{ADDRESS}/big")
+    download = host.popen("curl", *words, stderr=subprocess.PIPE)
+    for number in range(4):
+        (folder / "index.html").write_text(f"page {number}")
+        assert serving.shows(f"page {number}"), serving.log.read_text()
+    assert download.poll() is None
+    _, error = download.communicate(timeout=60)
+    assert (download.returncode, error) == (0, "")
+    assert (tmp_path / "big").read_bytes() == big
+    assert until(lambda: list(MEMORY.glob("sscc-serve-*/*.img")) == [])
+    log = serving.log.read_text()
+    assert (log.count(f"http://{ADDRESS}/"), log.count("note: serving")) == (1, 4), log
+    serving.process.terminate()
+    assert serving.process.wait(20) == 0
+    assert serving.is_gone()
+
+
+def test_another_mtu_takes_a_new_beginning(host: Namespace, folder: Path) -> None:
+    source = folder.parent / "site.yaml"
+    source.write_text("version: 1\nroot: public\n")
+    serving = Serving(host, source)
+    assert serving.shows("one"), serving.log.read_text()
+    source.write_text("version: 1\nroot: public\nmtu: 1400\nresponses: {/a: {body: b}}\n")
+    assert until(lambda: serving.page("/a") == "b", 20), serving.log.read_text()
+    assert serving.log.read_text().count(f"http://{ADDRESS}/") == 2
+    (folder / "index.html").write_text("two")
+    assert serving.shows("two"), serving.log.read_text()
+    serving.process.terminate()
+    assert serving.process.wait(20) == 0
+    assert serving.is_gone()
+
+
 def test_what_is_left_out_of_a_folder(host: Namespace, folder: Path) -> None:
     """By the options that errors of a build name."""
     (folder / "gone").symlink_to("nothing")

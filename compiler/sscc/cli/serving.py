@@ -26,21 +26,47 @@ CHANGES_SHOWN = 3
 PREFIX = "sscc-serve-"
 
 
-class RebuiltError(Exception):
-    """There is a newer image: not an error, but the way out of serving the older one."""
+class AnewError(Exception):
+    """The newest image can't take the place of the one that is served while that is: the way out of serving."""
 
 
 class Site(embed.Web):
-    """An image that gives way to a newer one."""
+    """An image that gives way to a newer one, while it is served where that can be."""
 
     name = "sscc"
     ends_on_hangup = True
+    goes_on_in_another_build = False
 
     def __init__(self, image: ImageFile, source: Path, builder: Builder) -> None:
         """source: what the image is of, for people."""
-        super().__init__(image)
+        super().__init__(image, self._open)
         self.source = source
         self.builder = builder
+        self._asked: Path | None = None  # whether it can take the place
+        self._begins_anew = False
+        builder.served(image)
+
+    def _open(self, path: Path) -> ImageFile:
+        if path != self._asked:
+            raise embed.SsrunError("sscc serves what it builds; serve an image with ssrun")
+        return ImageFile(path, verify_content=False)
+
+    def newer(self) -> tuple[Path, embed.Answer] | None:
+        """The image that was built last, unless it is served or on its way."""
+        if self._asked is not None or (path := self.builder.newest()) is None:
+            return None
+        self._asked = path
+        return path, self._answered
+
+    def _answered(self, reloaded: embed.Reloaded) -> None:
+        """Another MTU or address family takes other workers."""
+        self._asked = None
+        self._begins_anew = reloaded.error is not None
+
+    def replace(self, image: ImageFile) -> None:
+        """From now on this one is served."""
+        super().replace(image)
+        self.builder.served(image)
 
     def headline(self) -> str:
         header = self.image.header
@@ -58,8 +84,8 @@ class Site(embed.Web):
     def check(self) -> None:
         if self.builder.failure is not None:
             raise self.builder.failure
-        if self.builder.is_new.is_set() or self.asked_to_stop:
-            raise RebuiltError
+        if self._begins_anew or self.asked_to_stop:
+            raise AnewError
 
 
 @dataclass
@@ -67,54 +93,64 @@ class Builder:
     """Builds, at first and whenever something changes.
 
     Attributes:
-        target: The newest image.
-        is_new: Set when there is one that nobody has taken.
+        folder: Where images are made, a name for each.
         failure: Why files can't be watched any more.
     """
 
     source: Path
-    target: Path
+    folder: Path
     strict: bool
     choice: Choice
-    is_new: threading.Event = field(default_factory=threading.Event)
     asked_to_stop: bool = False
     failure: SsccError | None = None
-    served: bytes = b""  # build-id of the image that was taken last
     built: bytes = b""  # stamp of the files when they were built last
-    lock: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of what follows
+    _builds: int = 0
+    _newest: Path | None = None  # that is not served
+    _given: Path | None = None  # which somebody may be about to open
+    _served: bytes = b""  # build-id of the image that is
 
     def build(self) -> bool:
         """Is there an image now? What is wrong has been reported.
 
         In a process of its own, which shares no lock with the threads that serve."""
         self.built = Watched.of(self.source).stamp()
-        words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(self.target), "--quiet"]
+        self._builds += 1
+        target = self.folder / f"site{self._builds}.img"
+        words = [sys.executable, "-m", "sscc.cli", "build", str(self.source), "-o", str(target), "--quiet"]
         words += [*self.choice.words, *(["--strict"] if self.strict else [])]
-        return subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode == 0
+        if subprocess.run(words, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+            return False
+        with ImageFile(target, verify_content=False) as image, self._lock:
+            before, same = self._newest, image.build_id == self._served
+            self._newest = target if not same else None
+            if before == self._given:
+                before = None
+        for path in (before, target if same else None):
+            if path is not None:
+                path.unlink(missing_ok=True)
+        return True
 
-    def take(self) -> ImageFile:
-        """Opens the newest image, whose name is free for the next one then."""
-        with self.lock:
-            self.is_new.clear()
-            image = ImageFile(self.target, verify_content=False)
-            self.target.unlink()
-            self.served = image.build_id
-            return image
+    def newest(self) -> Path | None:
+        """The image that was built last, to be opened; None: it is served."""
+        with self._lock:
+            self._given = self._newest
+            return self._newest
+
+    def served(self, image: ImageFile) -> None:
+        """An image has been taken: it needs its name no more."""
+        with self._lock:
+            self._served = image.build_id
+            if self._newest == image.path:
+                self._newest = None
+        image.path.unlink(missing_ok=True)
 
     def _rebuild(self, names: list[str]) -> None:
         more = f" and {len(names) - CHANGES_SHOWN} more" if len(names) > CHANGES_SHOWN else ""
         click.echo(f"{', '.join(names[:CHANGES_SHOWN])}{more}: changed; building", err=True)
-        with self.lock:
-            if not self.build():
-                click.echo("sscc: the site is served as it was; mend it, and it is built again", err=True)
-                return
-            with ImageFile(self.target, verify_content=False) as image:
-                same = image.build_id == self.served
-            if same:
-                self.target.unlink()
-            else:
-                self.is_new.set()
+        if not self.build():
+            click.echo("sscc: the site is served as it was; mend it, and it is built again", err=True)
 
     def watch(self) -> None:
         """Rebuilds the site whenever it changes, until told to stop."""
@@ -161,9 +197,10 @@ def serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict:
 def _serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict: bool, as_json: bool) -> None:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch(MEMORY if MEMORY.is_dir() else None, PREFIX))
-        builder = Builder(source, folder / "site.img", strict, choice)
+        builder = Builder(source, folder, strict, choice)
         if not builder.build():
             sys.exit(1)
+        newest = builder.newest()
         name = wanted.iface.removeprefix("tap:")
         stack.callback(embed.KeptTap(name).close)
         if watch:
@@ -171,14 +208,13 @@ def _serve(source: Path, wanted: Options, choice: Choice, *, watch: bool, strict
             thread.start()
             stack.callback(thread.join)
             stack.callback(builder.stop.set)
-        while True:
-            with builder.take() as image:
-                # The same ones again for the next image, though they are in use now.
-                ours, theirs = embed.tap_addresses(wanted, image, name)
-                wanted = replace(wanted, addresses=ours, host_addresses=theirs)
-                site = Site(image, source, builder)
-                with contextlib.suppress(RebuiltError):
-                    embed.serve(site, wanted, embed.Limits(drain_s=1), as_json)
-                    return
-                if site.asked_to_stop:
-                    return
+        while newest is not None:
+            image = ImageFile(newest, verify_content=False)
+            # The same ones again for the next image, though they are in use now.
+            ours, theirs = embed.tap_addresses(wanted, image, name)
+            wanted = replace(wanted, addresses=ours, host_addresses=theirs)
+            site = Site(image, source, builder)
+            with contextlib.suppress(AnewError):
+                embed.serve(site, wanted, embed.Limits(drain_s=1), as_json)
+                return
+            newest = builder.newest() if not site.asked_to_stop else None
