@@ -161,6 +161,24 @@ def test_what_it_was_told_goes_on_too(way: str, images: list[Path], tmp_path: Pa
         assert running.stop() == 0
 
 
+def test_its_log_and_its_metrics_go_on(image: Path, tmp_path: Path) -> None:
+    """In the same file and at the same address; counters begin anew, and what was under way is logged as far as it came."""
+    log, where = tmp_path / "log", "127.0.0.1:9100"
+    with serving(image, "tap", "--access-log", str(log), "--metrics", where) as running:
+        assert fetch(running) == "small"
+        slow = download(running, tmp_path / "big")
+        upgrade(running)
+        assert fetch(running) == "small"
+        found = running.server.run("curl", "-sS", f"http://{where}/metrics").stdout
+        assert "sandstorm_tcp_resumed_total 1.0\n" in found
+        assert running.server.run("curl", "-sS", f"http://{where}/readyz").stdout == "ok\n"
+        assert slow.wait(100) == 0
+        assert (tmp_path / "big").read_bytes() == BIG
+        assert running.stop() == 0
+    lines = [line.split('"')[1] for line in log.read_text().splitlines()]
+    assert lines == ["GET /small HTTP/1.1", "GET /big HTTP/1.1", "GET /small HTTP/1.1"]
+
+
 def left_of(way: str, running: Running) -> list[str]:
     """What would stay of it: programs and addresses."""
     command = ["ip", "-d", "link", "show"] if way == "tap" else ["ip", "-d", "link", "show", "srv0"]
