@@ -122,6 +122,12 @@ def pin(pid: int, core: int) -> None:
         run("taskset", "-acp", str(core), str(each))
 
 
+def heed_signals() -> None:
+    """To be called in a process that is to be ended by signals: whatever started the tests may ignore them."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Namespace:
     """A network namespace of the test's own."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.net import Namespace, namespace, until
+from tests.net import Namespace, heed_signals, namespace, until
 
 ADDRESS = "198.51.100.2"
 MEMORY = Path("/dev/shm")
@@ -50,11 +50,6 @@ def alone() -> Iterator[None]:
         yield
 
 
-def heed_signals() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 class Serving:
     """The command, running."""
 
@@ -64,7 +59,6 @@ class Serving:
         self.log = source.parent / "log"
         command = [sys.executable, "-m", "sscc.cli", "serve", str(source), "--address", f"{ADDRESS}/24", *words]
         with self.log.open("w") as log:
-            # Whatever started the tests may ignore signals.
             self.process = host.popen(*command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=heed_signals)
         STARTED.append(self.process)
 

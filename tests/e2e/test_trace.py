@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.test_restart import kill_server
 from tests.host import build
-from tests.net import BACKENDS, Running, needs, serving
+from tests.net import BACKENDS, Running, heed_signals, needs, serving
 
 pytestmark = needs("curl")
 FILE_BYTES = 300_000
@@ -35,7 +35,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tracing(running: Running, client: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Once it has begun."""
     command = [sys.executable, "-m", "ssrun.cli", "trace", client, "--name", NAME, "--json", *options]
-    process = running.server.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = running.server.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_signals)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

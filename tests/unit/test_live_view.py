@@ -22,6 +22,7 @@ from rich.console import Console
 from ssrun import control, live_view, rates
 
 from tests.host import build
+from tests.net import heed_signals
 from tests.sockets import DEADLINE_S
 from tests.unit.test_control import Place, get
 
@@ -213,7 +214,9 @@ def watching(place: Place, *words: str, **how: Any) -> Iterator[subprocess.Popen
     """`ssrun stat`, until it is over."""
     command = [sys.executable, "-m", "ssrun.cli", "stat", *INTERVAL, *words]
     with subprocess.Popen(
-        command, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": place.env, **how}
+        command,
+        preexec_fn=heed_signals,  # noqa: PLW1509
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": place.env, **how},
     ) as process:
         try:
             yield process

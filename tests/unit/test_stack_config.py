@@ -6,7 +6,6 @@ import re
 from contextlib import ExitStack
 from ipaddress import ip_interface
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,7 +73,7 @@ def test_an_operator_reads_it() -> None:
     """And not that memory is short, which it is not."""
     image = Image(ModelImage({"/": Page(b"hello")}).sections)
     host = Host(image)
-    port = SimpleNamespace(region=host.region)
+    port = ffi.new("struct nmio_port *", {"region": host.region})
     addresses = [ip_interface("192.0.2.1/24")]
     opened = Opened("memory", "lo", bytes(6), mtu_bytes=300, own_address=True, addresses=addresses, ports=[port])
     with ExitStack() as stack, pytest.raises(SsrunError, match=r"can't serve like this: .* MTU is not from 576"):
