@@ -8,6 +8,7 @@ and of the records.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import mmap
@@ -30,6 +31,7 @@ VARIABLE = "SANDSTORM_HANDOVER"  # of a file in memory: its descriptor
 CHECK = "SANDSTORM_HANDOVER_CHECK"  # of the image alone, by who only asks
 FORM = 1  # of what is in that file; another one is another build's
 CHECK_S = 60.0
+PROCESS = Path("/proc/self/comm")
 AF_XDP, SO_DOMAIN = 44, 39
 NEW_STARTS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # would end who does not expect them yet
 
@@ -60,6 +62,7 @@ class Handover:
     tap_host_addresses: list[str] = field(default_factory=list)  # and the kernel's
     link_fd: int = -1  # nmio_filter_link
     xdp: str = ""  # as in Opened.details
+    process: str = ""  # its name, as `ps` shows it
 
     def descriptors(self) -> list[int]:
         """All that must stay open."""
@@ -100,6 +103,8 @@ def received() -> Handover | None:
         raise SsrunError(NOT_KNOWN) from None
     for descriptor in handover.descriptors():
         os.set_inheritable(descriptor, False)
+    with contextlib.suppress(OSError):  # which execve has made the interpreter's
+        PROCESS.write_text(handover.process)
     return handover
 
 
@@ -217,6 +222,8 @@ def become(handover: Handover) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     for fd in handover.descriptors():
         os.set_inheritable(fd, True)
+    with contextlib.suppress(OSError):
+        handover.process = PROCESS.read_text().rstrip("\n")
     fd = _file_of(asdict(handover))
     os.set_inheritable(fd, True)
     sys.stdout.flush()

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.host import build
-from tests.net import needs
+from tests.net import needs, unpacked
 from tests.sockets import Command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,6 +162,118 @@ def test_systemd_takes_the_unit_of_the_debian_package(debian: Path) -> None:
     assert inside(debian, "systemd-analyze", "verify", "ssrun@site.service") == ""
     assert inside(debian, "systemd-analyze", "verify", "ssrun@site.socket") == ""
     inside(debian, "systemd-analyze", "security", "--offline=yes", "--threshold=30", "ssrun@site.service")
+
+
+# What happens in a Debian that systemd has started: a line each with what it was, and its status or what it said.
+LOOK = """#!/bin/sh
+exec >/said 2>&1
+main() { systemctl show -p MainPID --value ssrun@site; }
+pages() { python3 -c "import urllib.request as u; print(u.urlopen('http://198.51.100.2/', timeout=10).read())"; }
+systemctl start ssrun@site; echo "start $?"
+echo "page $(pages)"
+systemctl reload ssrun@site; echo "reload $?"
+first=$(main)
+ssrun upgrade >/dev/null; echo "upgrade $?"
+[ "$first" = "$(main)" ] && echo "name $(cat /proc/$first/comm)"
+kill -9 $(cat /proc/$first/task/$first/children)
+echo "page $(pages)"
+sleep 12 # longer than the watchdog waits
+echo "watchdog $(systemctl is-active ssrun@site) $(systemctl show -p NRestarts --value ssrun@site)"
+kill -9 $first
+for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1; systemctl is-active -q ssrun@site && break; done
+echo "restarted $(systemctl show -p NRestarts --value ssrun@site) $(pages)"
+systemctl stop ssrun@site; echo "stop $? $(systemctl show -p Result --value ssrun@site)"
+grep -c sand0 /proc/net/dev
+systemctl poweroff >/dev/null 2>&1
+"""
+LOOK_UNIT = """[Service]
+Type=oneshot
+ExecStart=/look
+TimeoutStartSec=240
+[Install]
+WantedBy=multi-user.target
+"""
+SAID = f"""start 0
+page {PAGE!r}
+reload 0
+upgrade 0
+name ssrun
+page {PAGE!r}
+watchdog active 0
+restarted 1 {PAGE!r}
+stop 0 success
+0
+"""
+
+
+class Container:
+    """Such a Debian, which systemd can start: a copy, with a TAP device that anybody may open, as on any Debian."""
+
+    def __init__(self, nspawn: str, debian: Path, folder: Path) -> None:
+        self.root, tun = folder / "root", folder / "tun"
+        subprocess.run(["cp", "-a", debian, self.root], check=True)
+        os.mknod(tun, 0o020666, os.makedev(10, 200))
+        tun.chmod(0o666)
+        # The tests have a /sys of their own over the machine's, in which there are no control groups.
+        self.command = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'umount /sys; exec "$@"',
+            "_",
+            nspawn,
+            "-q",
+            "-D",
+            str(self.root),
+        ]
+        self.command += ["--register=no", "--keep-unit", "--private-network"]
+        self.command += ["--capability=CAP_NET_ADMIN,CAP_NET_RAW,CAP_BPF,CAP_PERFMON", "--system-call-filter=bpf"]
+        self.command += [f"--bind={tun}:/dev/net/tun"]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command in it, or with -b all of it, to the end."""
+        command = [*self.command, *words]
+        how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
+        return subprocess.run(command, check=False, timeout=280, **how)
+
+
+@pytest.fixture
+def container(debian: Path) -> Iterator[Container]:
+    nspawn = unpacked("systemd-nspawn", "--version")
+    if nspawn is None:
+        pytest.skip("needs systemd-nspawn")
+    folder = Path(tempfile.mkdtemp())
+    try:
+        made = Container(nspawn, debian, folder)
+        tried = made.run("true")
+        if tried.returncode != 0:
+            pytest.skip(f"no container can be started: {tried.stderr.strip()}")
+        yield made
+    finally:
+        shutil.rmtree(folder)
+
+
+@needs("unshare", "chroot", "tar")
+def test_the_unit_serves_under_systemd(container: Container, tmp_path: Path) -> None:
+    """From its start to its stop, with all that can happen in between."""
+    root = container.root
+    (tmp_path / "index.html").write_bytes(PAGE)
+    shutil.copy(build(tmp_path, tmp_path / "site.img"), root / "var/lib/sandstorm/site.img")
+    (root / "var/lib/sandstorm/site.img").chmod(0o644)
+    config = 'image = "/var/lib/sandstorm/site.img"\niface = "tap:sand0"\naddress = ["198.51.100.2/24"]\n'
+    (root / "etc/sandstorm/site.toml").write_text(config)
+    units = root / "etc/systemd/system"
+    (units / "ssrun@site.service.d").mkdir(parents=True)
+    (units / "ssrun@site.service.d/soon.conf").write_text("[Service]\nWatchdogSec=5\n")
+    (root / "look").write_text(LOOK)
+    (root / "look").chmod(0o755)
+    (units / "look.service").write_text(LOOK_UNIT)
+    (units / "multi-user.target.wants").mkdir(exist_ok=True)
+    (units / "multi-user.target.wants/look.service").symlink_to("/etc/systemd/system/look.service")
+    done = container.run("-b")
+    assert (root / "said").exists(), done.stdout[-3000:] + done.stderr
+    assert (root / "said").read_text() == SAID
 
 
 @needs("unshare", "chroot", "tar")
