@@ -214,13 +214,13 @@ class Container:
         subprocess.run(["cp", "-a", debian, self.root], check=True)
         os.mknod(tun, 0o020666, os.makedev(10, 200))
         tun.chmod(0o666)
-        # The tests have a /sys of their own over the machine's, in which there are no control groups.
+        # The tests have a /sys of their own over the machine's, once or more often, in which there are no control groups.
         self.command = [
             "unshare",
             "--mount",
             "sh",
             "-c",
-            'umount /sys; exec "$@"',
+            'while ! mountpoint -q /sys/fs/cgroup && umount /sys; do :; done; exec "$@"',
             "_",
             nspawn,
             "-q",
