@@ -220,7 +220,7 @@ class Container:
             "--mount",
             "sh",
             "-c",
-            'while ! mountpoint -q /sys/fs/cgroup && umount /sys; do :; done; exec "$@"',
+            'while [ -z "$(ls /sys/fs/cgroup)" ] && umount /sys; do :; done; exec "$@"',
             "_",
             nspawn,
             "-q",
