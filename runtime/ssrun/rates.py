@@ -33,7 +33,6 @@ def document(name: str, before: dict[str, Any] | None, now: dict[str, Any]) -> d
     def total(names: tuple[str, ...]) -> float | None:
         return round(sum((rates.get(name) or 0.0 for name in names), 0.0), DIGITS) if interval_s is not None else None
 
-    dropped = tuple(counter for counter in counters if DROPPED.fullmatch(counter))
     passed_on = ("command", "pid", "server_pid", "state", "urls", "where", "what", "connections", "older_images")
     shown = {key: now[key] for key in (*passed_on, "is_reloading", "requests")}
     return {
@@ -49,7 +48,7 @@ def document(name: str, before: dict[str, Any] | None, now: dict[str, Any]) -> d
         "rx_bytes_per_s": total(RECEIVED),
         "tx_bytes_per_s": total(SENT),
         "retransmissions_per_s": total(("tcp_retransmit_segments",)),
-        "dropped_per_s": total(dropped),
+        "dropped_per_s": total(tuple(drops(now))),
         "counters": counters,
         "counters_per_s": {counter: value for counter, value in rates.items() if value},
     }

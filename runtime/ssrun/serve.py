@@ -127,8 +127,13 @@ class Run:
 
     def counters(self) -> dict[str, int]:
         """Sums the counters of all times that something was served."""
-        counters = _sum(self.totals, self.server.counters() if self.server is not None else {})
-        return counters | self._own_counters()
+        return self._with_those_before(self._counters_now())
+
+    def _counters_now(self) -> dict[str, int]:
+        return self.server.counters() if self.server is not None else {}
+
+    def _with_those_before(self, now: dict[str, int]) -> dict[str, int]:
+        return _sum(self.totals, now) | self._own_counters()
 
     def _own_counters(self) -> dict[str, int]:
         """Counts what no worker does."""
@@ -239,7 +244,7 @@ class Run:
         stack.callback(self.control.close)
 
     def _answer_list(self, _: dict[str, Any], answer: Answer) -> None:
-        answer(self._described(self.server.counters() if self.server is not None else {}))
+        answer(self._described(self._counters_now()))
 
     def _described(self, counters: dict[str, int]) -> dict[str, Any]:
         return {
@@ -256,12 +261,13 @@ class Run:
 
     def _answer_stat(self, _: dict[str, Any], answer: Answer) -> None:
         """All that `ssrun stat` shows; of two such answers it makes rates."""
-        now_s, counters = time.monotonic(), self.counters()
+        now_s, now = time.monotonic(), self._counters_now()
+        counters = self._with_those_before(now)
         process = self.server.process if isinstance(self.server, Server) else None
         written_s = self.service.written_s()
         answer(
             {
-                **self._described(self.server.counters() if self.server is not None else {}),
+                **self._described(now),
                 "clock_s": now_s,
                 "started_s": self.started_s,
                 "serving_since_s": self.serving_since_s,
