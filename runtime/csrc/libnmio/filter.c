@@ -101,26 +101,45 @@ static int attach_xdp(struct nmio_filter *filter, int program_fd, int ifindex, b
     return error;
 }
 
-static int attach(struct nmio_filter *filter, const char *name, int ifindex, bool *native)
+static int program_of(const struct nmio_filter *filter)
 {
-    int program_fd = bpf_program__fd(bpf_object__find_program_by_name(filter->object, name));
+    return bpf_program__fd(bpf_object__find_program_by_name(filter->object, filter->program));
+}
+
+static int attach(struct nmio_filter *filter, int ifindex, bool *native)
+{
+    int program_fd = program_of(filter);
     if (native != NULL)
         return attach_xdp(filter, program_fd, ifindex, native);
     filter->link_fd = bpf_link_create(program_fd, ifindex, TCX_INGRESS, NULL);
     return filter->link_fd < 0 ? -errno : 0;
 }
 
-/* native: of XDP; without it tcx. */
-static int open_filter(struct nmio_filter **result, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
+/* One that is attached nowhere yet; xdp: of XDP, else of tcx. */
+static int make_filter(struct nmio_filter **result, bool xdp, uint16_t tcp_port, bool own_address)
 {
-    const char *name = native != NULL ? "filter_xdp" : "filter_tcx";
     struct nmio_filter *filter = nmio_alloc(sizeof(*filter));
     if (filter == NULL)
         return -ENOMEM;
     filter->link_fd = -1;
-    int error = load(filter, name, tcp_port, own_address);
-    if (error == 0)
-        error = attach(filter, name, ifindex, native);
+    filter->program = xdp ? "filter_xdp" : "filter_tcx";
+    int error = load(filter, filter->program, tcp_port, own_address);
+    if (error != 0) {
+        nmio_filter_close(filter);
+        return error;
+    }
+    *result = filter;
+    return 0;
+}
+
+/* native: of XDP; without it tcx. */
+static int open_filter(struct nmio_filter **result, int ifindex, uint16_t tcp_port, bool own_address, bool *native)
+{
+    struct nmio_filter *filter;
+    int error = make_filter(&filter, native != NULL, tcp_port, own_address);
+    if (error != 0)
+        return error;
+    error = attach(filter, ifindex, native);
     if (error != 0) {
         nmio_filter_close(filter);
         return error;
@@ -153,25 +172,15 @@ int nmio_filter_replace(struct nmio_filter **result, int link_fd, bool xdp, int 
 {
     if (!is_link_of(link_fd, xdp, ifindex))
         return -EBADF;
-    struct nmio_filter *filter = nmio_alloc(sizeof(*filter));
-    if (filter == NULL)
-        return -ENOMEM;
-    filter->link_fd = -1;
-    filter->replaced_fd = link_fd;
-    filter->program = xdp ? "filter_xdp" : "filter_tcx";
-    int error = load(filter, filter->program, tcp_port, own_address);
-    if (error != 0) {
-        nmio_filter_close(filter);
-        return error;
-    }
-    *result = filter;
-    return 0;
+    int error = make_filter(result, xdp, tcp_port, own_address);
+    if (error == 0)
+        (*result)->replaced_fd = link_fd;
+    return error;
 }
 
 int nmio_filter_attach(struct nmio_filter *filter)
 {
-    const struct bpf_program *program = bpf_object__find_program_by_name(filter->object, filter->program);
-    if (bpf_link_update(filter->replaced_fd, bpf_program__fd(program), NULL) < 0)
+    if (bpf_link_update(filter->replaced_fd, program_of(filter), NULL) < 0)
         return -errno;
     filter->link_fd = filter->replaced_fd;
     return 0;
