@@ -14,7 +14,6 @@ import json
 import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
@@ -32,7 +31,6 @@ CHECK = "SANDSTORM_HANDOVER_CHECK"  # of the image alone, by who only asks
 FORM = 1  # of what is in that file; another one is another build's
 CHECK_S = 60.0
 PROCESS = Path("/proc/self/comm")
-AF_XDP, SO_DOMAIN = 44, 39
 NEW_STARTS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # would end who does not expect them yet
 
 
@@ -200,24 +198,8 @@ class Records:
         self._mapped.close()
 
 
-def _close_at_exec() -> None:
-    """What a library has opened without that: an AF_XDP socket that stayed would keep its queue."""
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        try:
-            if not Path(f"/proc/self/fd/{fd}").readlink().name.startswith("socket:"):
-                continue
-            # Of what it is Python asks in a way that this kind does not know.
-            with socket.socket(socket.AF_UNIX, socket.SOCK_RAW, fileno=os.dup(fd)) as sock:
-                if sock.getsockopt(socket.SOL_SOCKET, SO_DOMAIN) == AF_XDP:
-                    os.set_inheritable(fd, False)
-        except OSError:  # it is closed by now
-            continue
-
-
 def become(handover: Handover) -> NoReturn:
     """The new build goes on in this process. Raises OSError if it can't even be started."""
-    _close_at_exec()
     for number in NEW_STARTS:
         signal.signal(number, signal.SIG_IGN)
     for fd in handover.descriptors():

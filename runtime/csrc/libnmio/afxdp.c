@@ -2,6 +2,7 @@
 #include "afxdp.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 
 #ifdef SANDSTORM_AFXDP
@@ -314,6 +315,7 @@ static int attach(struct afxdp_port *xdp, bool zero_copy)
 {
     struct nmio_tx *tx = xdp->port.tx;
     xdp->port.fd = xsk_socket__fd(xdp->socket);
+    fcntl(xdp->port.fd, F_SETFD, FD_CLOEXEC); /* as libxdp does not: one that stayed would keep its queue */
     xdp->rx_flags = zero_copy ? 0 : NMIO_RX_CHECKSUM_MAY_BE_PARTIAL;
     tx->space = AFXDP_TX_RING < tx->capacity ? AFXDP_TX_RING : tx->capacity;
     return nmio_filter_socket(xdp->place.filter, xdp->place.queue, xdp->port.fd);
